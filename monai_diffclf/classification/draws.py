@@ -1,0 +1,114 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Which noise levels and which noise an image is tested with."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["NoiseDraws", "image_keys"]
+
+
+def image_keys(images: torch.Tensor) -> list[bytes]:
+    """Eight bytes for each image that depend on its pixels alone (BLAKE2b of the float32 values).
+
+    Args:
+        images: images [B, C, \*spatial].
+
+    Returns:
+        one key an image, in order.
+
+    Example:
+        >>> keys = image_keys(torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2), torch.zeros(1, 2, 2)]))
+        >>> keys[0] == keys[2], keys[0] == keys[1]
+        (True, False)
+    """
+    # Adding zero turns -0.0 into 0.0: equal images must have equal bytes.
+    pixels = (images.detach().to(device="cpu", dtype=torch.float32) + 0.0).contiguous().numpy()
+    return [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels]
+
+
+def _spread_order(count: int) -> torch.Tensor:
+    """A permutation of range(count) in which every prefix is well spread (van der Corput, base 2)."""
+    bits = max(1, (count - 1).bit_length())
+    order = [int(format(i, f"0{bits}b")[::-1], 2) for i in range(1 << bits)]
+    return torch.tensor([i for i in order if i < count])
+
+
+@dataclass(frozen=True)
+class NoiseDraws:
+    """The noise draws of a classifier: one level a draw, shared by all images; noise of its own for every image.
+
+    The noise of draw n for an image is seeded by (the image's pixels, ``seed``, n): it depends on neither the batch, the
+    order, the process nor the number of draws. Classes are not an argument: within a draw all of them see the same noise
+    (paired draws, Favero et al. 2025, section 2; Li et al. 2023, section 3.2).
+
+    Args:
+        levels: position in the noise schedule of each draw [N], float64 in [0, 1); 0 is the least noise.
+        seed: seed of the noise.
+
+    Raises:
+        ValueError: when ``levels`` is not a vector of numbers in [0, 1).
+
+    Example:
+        >>> draws = NoiseDraws.make(4, seed=0)
+        >>> len(draws), bool((draws.levels.sort().values * 4).floor().equal(torch.arange(4.0).double()))
+        (4, True)
+        >>> image = torch.zeros(1, 1, 2, 2)
+        >>> a = draws.noise(image_keys(image)[0], 2, (1, 2, 2))
+        >>> b = draws.noise(image_keys(torch.cat([image + 1, image]))[1], 2, (1, 2, 2))
+        >>> torch.equal(a, b)
+        True
+    """
+
+    levels: torch.Tensor
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.levels.ndim != 1 or len(self.levels) == 0:
+            raise ValueError(f"levels: expected one level a draw, shape [N], N > 0; got shape {list(self.levels.shape)}")
+        if not bool(((self.levels >= 0) & (self.levels < 1)).all()):
+            raise ValueError(f"levels: expected numbers in [0, 1), got {self.levels.min():.4g} to {self.levels.max():.4g}")
+
+    @classmethod
+    def make(cls, num_draws: int, noise_levels: str = "stratified", *, seed: int = 0) -> NoiseDraws:
+        """Place ``num_draws`` noise levels in the schedule.
+
+        Args:
+            num_draws: number of draws N.
+            noise_levels: ``"stratified"`` puts one level, uniformly, into each of N equal parts of the schedule, in an order
+                in which every prefix is well spread; ``"uniform"`` draws all levels independently, as Favero et al. do.
+            seed: seed of the levels and of the noise.
+
+        Raises:
+            ValueError: when ``num_draws`` is not a positive integer or ``noise_levels`` is unknown.
+        """
+        if not isinstance(num_draws, int) or num_draws < 1:
+            raise ValueError(f"num_draws: expected a positive integer, got {num_draws!r}")
+        if not isinstance(seed, int):
+            raise ValueError(f"seed: expected an integer, got {seed!r}; results would not be reproducible without one")
+        offsets = torch.rand(num_draws, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64)
+        if noise_levels == "uniform":
+            return cls(offsets, seed)
+        if noise_levels == "stratified":
+            return cls((_spread_order(num_draws) + offsets) / num_draws, seed)
+        raise ValueError(f"noise_levels: expected 'stratified' or 'uniform', got {noise_levels!r}")
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def noise(self, key: bytes, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
+        """Standard normal noise of one draw for one image, float32 on the CPU [\*shape].
+
+        Args:
+            key: the image's key, see :func:`image_keys`.
+            draw: index of the draw, 0 to N - 1.
+            shape: shape of the image [C, \*spatial].
+        """
+        text = hashlib.blake2b(key + struct.pack("<qq", self.seed, draw), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(text, "little") >> 1)
+        return torch.randn(shape, generator=generator)

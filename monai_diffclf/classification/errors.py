@@ -1,0 +1,121 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The errors of a denoiser: one number for each image, class and draw. Everything else follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+__all__ = ["DenoisingErrors"]
+
+
+@dataclass(frozen=True)
+class DenoisingErrors:
+    """Squared errors of the predicted noise, e[b, k, n] = mean over elements of (epsilon - epsilon_hat(z, level, class k))^2.
+
+    Stored once, they answer every later question: another number of draws (:meth:`first`), another rule, the uncertainty.
+
+    Args:
+        values: squared epsilon error averaged over the image's elements [B, K, N], float32; NaN where not evaluated.
+        timesteps: the timesteps the network was given [N].
+        log_snr: log signal-to-noise ratio of each draw [N], lambda = log(alpha^2 / sigma^2).
+        log_snr_rate: -d lambda / dt of each draw [N], t in [0, 1] over the schedule; needed by the ELBO weighting only.
+        num_elements: elements of one image (C times its pixels): turns a mean error into nats.
+
+    Raises:
+        ValueError: when the shapes disagree.
+
+    Example:
+        >>> errors = DenoisingErrors(torch.rand(5, 2, 7), timesteps=torch.arange(7), log_snr=torch.linspace(5, -5, 7))
+        >>> errors.first(3).values.shape, errors[:2].values.shape
+        (torch.Size([5, 2, 3]), torch.Size([2, 2, 7]))
+        >>> errors.network_evaluations.tolist()
+        [14, 14, 14, 14, 14]
+    """
+
+    values: torch.Tensor
+    timesteps: torch.Tensor
+    log_snr: torch.Tensor
+    log_snr_rate: torch.Tensor | None = None
+    num_elements: int = 1
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or 0 in self.values.shape[1:]:
+            raise ValueError(f"values: expected shape [image, class, draw], got {list(self.values.shape)}")
+        for name in ("timesteps", "log_snr", "log_snr_rate"):
+            vector = getattr(self, name)
+            if vector is not None and tuple(vector.shape) != (self.num_draws,):
+                raise ValueError(f"{name}: expected one number a draw, shape [{self.num_draws}], got {list(vector.shape)}")
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return int(self.values.shape[1])
+
+    @property
+    def num_draws(self) -> int:
+        """Number of draws N."""
+        return int(self.values.shape[2])
+
+    @property
+    def evaluated(self) -> torch.Tensor:
+        """Which errors were computed, bool [B, K, N]."""
+        return ~torch.isnan(self.values)
+
+    @property
+    def network_evaluations(self) -> torch.Tensor:
+        """Network evaluations spent on each image, int64 [B]."""
+        return self.evaluated.sum((1, 2))
+
+    def first(self, num_draws: int) -> DenoisingErrors:
+        """The errors as if only the first ``num_draws`` draws had been made.
+
+        Raises:
+            ValueError: when there are fewer draws than that.
+        """
+        if not 1 <= num_draws <= self.num_draws:
+            raise ValueError(f"num_draws: expected 1 to {self.num_draws}, the draws there are; got {num_draws}")
+        rate = None if self.log_snr_rate is None else self.log_snr_rate[:num_draws]
+        return replace(
+            self,
+            values=self.values[:, :, :num_draws],
+            timesteps=self.timesteps[:num_draws],
+            log_snr=self.log_snr[:num_draws],
+            log_snr_rate=rate,
+        )
+
+    def __getitem__(self, images: slice | torch.Tensor) -> DenoisingErrors:
+        """The errors of some images: a slice, indices or a mask."""
+        return replace(self, values=self.values[images])
+
+    def to(self, device: torch.device | str) -> DenoisingErrors:
+        """The same errors on another device."""
+        rate = None if self.log_snr_rate is None else self.log_snr_rate.to(device)
+        return replace(
+            self,
+            values=self.values.to(device),
+            timesteps=self.timesteps.to(device),
+            log_snr=self.log_snr.to(device),
+            log_snr_rate=rate,
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[DenoisingErrors]) -> DenoisingErrors:
+        """Join the errors of several batches that were made with the same draws.
+
+        Raises:
+            ValueError: when there is nothing to join or the draws differ.
+        """
+        if not parts:
+            raise ValueError("parts: expected at least one DenoisingErrors, got none")
+        head = parts[0]
+        for part in parts[1:]:
+            if not torch.equal(part.timesteps, head.timesteps) or part.num_classes != head.num_classes:
+                raise ValueError("parts: expected the same classes and timesteps in all of them; they differ")
+        return replace(head, values=torch.cat([part.values for part in parts]))

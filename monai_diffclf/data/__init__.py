@@ -1,0 +1,29 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Data sets as they are distributed -> MONAI datalists; reading images; auditing splits."""
+
+from __future__ import annotations
+
+from .audit import SplitAudit, audit_splits
+from .datalist import load_datalist
+from .image_files import read_image_file
+from .image_table import load_image_folder, load_image_table
+from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
+from .read_image import ReadImage, ReadImaged, crop_and_resize
+from .sampling import class_balanced_weights
+
+__all__ = [
+    "ReadImage",
+    "ReadImaged",
+    "SplitAudit",
+    "audit_splits",
+    "class_balanced_weights",
+    "crop_and_resize",
+    "find_pneumonia_mnist",
+    "image_key",
+    "load_datalist",
+    "load_image_folder",
+    "load_image_table",
+    "load_pneumonia_mnist",
+    "read_image_file",
+]

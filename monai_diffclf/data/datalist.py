@@ -1,0 +1,90 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The one entry point that the bundles call: whatever holds the images -> a MONAI datalist."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .image_table import load_image_folder, load_image_table
+from .pneumonia_mnist import CLASSES, FILE_NAME, load_pneumonia_mnist
+
+_KINDS = (
+    f"a folder with {FILE_NAME}, that file itself, a CSV table with the columns image, label and split, "
+    "or a folder with one subfolder for each class"
+)
+
+
+def load_datalist(
+    source: str | os.PathLike[str],
+    split: str,
+    *,
+    classes: Sequence[str],
+    patients: str | os.PathLike[str] | None = None,
+    held_out: float = 0.1,
+    download: str | None = None,
+    image_column: str = "image",
+    label_column: str = "label",
+    split_column: str | None = "split",
+    patient_column: str = "patient",
+    root: str | os.PathLike[str] | None = None,
+) -> list[dict[str, Any]]:
+    """One split of a data set, from whichever of these `source` is.
+
+    - an ``.npz`` file, or a folder with ``pneumoniamnist.npz``: `load_pneumonia_mnist`;
+    - a ``.csv`` file: `load_image_table`;
+    - a folder with class folders (in split folders or not): `load_image_folder`.
+
+    Args:
+        source: where the images are.
+        split: "train", "validation" or "test" (and "validation_official" for PneumoniaMNIST).
+        classes: class names in the order of their labels.
+        patients: PneumoniaMNIST only: table of its patients.
+        held_out: PneumoniaMNIST only: fraction of the patients held out of training.
+        download: "pneumoniamnist" downloads PneumoniaMNIST into `source` when that does not exist or is an empty
+            folder; None never downloads.
+        image_column: CSV only, as the four below: see `load_image_table`.
+        label_column: column of the class.
+        split_column: column of the split; None splits by a hash.
+        patient_column: column of the patient.
+        root: folder of the images.
+
+    Returns:
+        Items ``{"image": path or array, "label": int, "key": str, "patient": str}``.
+
+    Raises:
+        ValueError: when `source` is nothing of the above, or as the function it is given to says.
+    """
+    if download not in (None, "pneumoniamnist"):
+        raise ValueError(f"download: expected None or 'pneumoniamnist', got {download!r}")
+    path = Path(source)
+    absent = not path.exists() or (path.is_dir() and all(file.name.startswith(".") for file in path.iterdir()))
+    fetch = absent and download is not None and path.suffix != ".csv"
+    if absent and not fetch:
+        state = "is an empty folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"source: {path} {state}; expected {_KINDS}")
+    if fetch or path.suffix == ".npz" or (path / FILE_NAME).is_file():
+        if [str(name).lower() for name in classes] != list(CLASSES):
+            raise ValueError(
+                f"classes: expected {list(CLASSES)} for PneumoniaMNIST, in this order, got {list(classes)}"
+            )
+        return load_pneumonia_mnist(path, split, patients=patients, held_out=held_out, download=fetch)
+    if path.is_dir():
+        if root is not None:
+            raise ValueError(f"root: only a CSV table has one, but source {path} is a folder; leave root out")
+        return load_image_folder(path, split, classes=classes)
+    if path.suffix.lower() != ".csv":
+        raise ValueError(f"source: {path} is a file of an unknown kind; expected {_KINDS}")
+    return load_image_table(
+        path,
+        split,
+        classes=classes,
+        image_column=image_column,
+        label_column=label_column,
+        split_column=split_column,
+        patient_column=patient_column,
+        root=root,
+    )

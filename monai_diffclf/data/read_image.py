@@ -1,0 +1,191 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The transforms that read an image, from a file or an array, the same way up whatever it is stored in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import CenterSpatialCrop, MapTransform, Resize, Transform
+
+from .image_files import merge_equal_channels, read_image_file, scale_by_type
+
+
+class ReadImage(Transform):
+    """Read an image as a float32 MetaTensor ``[C, H, W]`` with values in [0, 1], upright as a viewer shows it.
+
+    MONAI's `LoadImage` transposes PNG and DICOM, applies no window and leaves MONOCHROME1 as it is; this transform
+    gives the same tensor for the same picture from an array and from any file (see `read_image_file` for each format).
+
+    Args:
+        spatial_size: expected ``[H, W]``, or ``[H, W, D]`` for volumes; one number means a square.
+        channels: expected number of channels, 1 or 3. Colour never becomes grey unasked, except that an image
+            whose three channels are equal everywhere is grey (X-rays are often saved so).
+        resize: what to do with an image of another size. False: it is an error. True: its centre is cropped to the
+            aspect ratio of `spatial_size`, then resized (bilinear, antialiased).
+
+    Raises:
+        ValueError: naming the image: it cannot be read, has NaN or infinite pixels, another number of
+            channels, another size (with `resize` False), or is a volume where a plane is expected.
+
+    Example:
+        >>> import numpy as np
+        >>> image = ReadImage([28, 28])(np.full((28, 28), 255, dtype=np.uint8), name="white")
+        >>> image.shape, float(image.max()), image.meta["filename_or_obj"]
+        (torch.Size([1, 28, 28]), 1.0, 'white')
+    """
+
+    def __init__(self, spatial_size: Sequence[int] | int, *, channels: int = 1, resize: bool = False) -> None:
+        size = (spatial_size, spatial_size) if isinstance(spatial_size, int) else tuple(spatial_size)
+        if len(size) not in (2, 3) or any(not isinstance(n, int) or n < 1 for n in size):
+            raise ValueError(f"spatial_size: expected two or three positive integers, got {spatial_size!r}")
+        if channels not in (1, 3):
+            raise ValueError(f"channels: expected 1 (grey) or 3 (colour), got {channels!r}")
+        self.spatial_size = size
+        self.channels = channels
+        self.resize = resize
+
+    def __call__(
+        self, image: str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor, *, name: str = ""
+    ) -> MetaTensor:
+        """Read one image.
+
+        Args:
+            image: path of a file, or an array ``[H, W]``, ``[H, W, 3]`` (volumes: ``[H, W, D]``, ``[H, W, D, 3]``) of
+                uint8, uint16, bool, or floats in [0, 1].
+            name: what to call an array in messages and in the metadata; a file is called by its path.
+
+        Returns:
+            MetaTensor ``[C, *spatial_size]``; ``meta["filename_or_obj"]`` is the path or the name, and
+            ``meta["spatial_shape"]`` the size before resizing.
+        """
+        if isinstance(image, str | os.PathLike):
+            name = os.fspath(image)
+            array = read_image_file(image)
+        else:
+            name = name or "image (array)"
+            array = self._from_array(image, name)
+        array = self._check_channels(array, name)
+        if array.ndim - 1 != len(self.spatial_size):
+            fix = "split it into its slices or frames" if array.ndim == 4 else "give a file with several slices"
+            raise ValueError(
+                f"{name}: expected {len(self.spatial_size)} spatial dimensions as spatial_size "
+                f"{list(self.spatial_size)} has, got {list(array.shape[:-1])}; {fix}, or change spatial_size"
+            )
+        shape = array.shape[:-1]
+        tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
+        if shape != self.spatial_size:
+            if not self.resize:
+                raise ValueError(
+                    f"{name}: expected an image of size {list(self.spatial_size)} (spatial_size), got {list(shape)}; "
+                    "set resize=True to crop and resize it"
+                )
+            tensor = crop_and_resize(tensor, self.spatial_size)
+        return MetaTensor(tensor, meta={"filename_or_obj": name, "spatial_shape": np.asarray(shape)})
+
+    def _from_array(self, image: Any, name: str) -> npt.NDArray[np.float32]:
+        if not isinstance(image, np.ndarray | torch.Tensor):
+            raise TypeError(f"{name}: expected a path, an array or a tensor, got {type(image).__name__}")
+        array = np.asarray(image)
+        dimensions = len(self.spatial_size)
+        if array.ndim == dimensions:
+            array = array[..., None]
+        if array.ndim != dimensions + 1 or array.shape[-1] not in (1, 3):
+            axes = "H, W" if dimensions == 2 else "H, W, D"
+            raise ValueError(
+                f"{name}: expected an array [{axes}], [{axes}, 1] or [{axes}, 3], got {list(array.shape)}; "
+                "channels come last"
+            )
+        try:
+            return scale_by_type(array)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    def _check_channels(self, array: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+        if self.channels == 1:
+            array = merge_equal_channels(array)
+        found = array.shape[-1]
+        if found != self.channels:
+            fix = "convert it to grey" if self.channels == 1 else "convert it to colour"
+            raise ValueError(
+                f"{name}: expected {self.channels} channel(s), got {found}; set channels={found} for data like this "
+                f"(the network needs as many), or {fix} first"
+            )
+        return array
+
+
+class ReadImaged(MapTransform):
+    """Dictionary-based `ReadImage`; an item's "key", where it has one, names an image that is given as an array.
+
+    Args:
+        keys: the keys of the images in the item.
+        spatial_size: see `ReadImage`.
+        channels: see `ReadImage`.
+        resize: see `ReadImage`.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+
+    Example:
+        >>> import numpy as np
+        >>> item = {"image": np.zeros((28, 28), dtype=np.uint8), "label": 1, "key": "a"}
+        >>> ReadImaged("image", [28, 28])(item)["image"].meta["filename_or_obj"]
+        'a'
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spatial_size: Sequence[int] | int,
+        *,
+        channels: int = 1,
+        resize: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.read = ReadImage(spatial_size, channels=channels, resize=resize)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each image of the item, a path or an array, by its tensor."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = self.read(item[key], name=str(item.get("key", "")))
+        return item
+
+
+def crop_and_resize(image: torch.Tensor, spatial_size: Sequence[int]) -> torch.Tensor:
+    """Crop an image's centre to the aspect ratio of a size, then resize it to that size (bilinear, antialiased).
+
+    MedMNIST was made in this way (with bicubic interpolation). Cropping keeps circles round; `monai.transforms.Resize`
+    alone would squash them.
+
+    Args:
+        image: float tensor ``[C, H, W]`` or ``[C, H, W, D]``.
+        spatial_size: target ``[H, W]`` or ``[H, W, D]``.
+
+    Returns:
+        Tensor ``[C, *spatial_size]`` with values within those of `image`.
+
+    Example:
+        >>> import torch
+        >>> crop_and_resize(torch.ones(1, 100, 60), [28, 28]).shape
+        torch.Size([1, 28, 28])
+    """
+    shape = tuple(image.shape[1:])
+    factor = min(have / want for have, want in zip(shape, spatial_size, strict=True))
+    crop = [min(have, max(1, round(want * factor))) for have, want in zip(shape, spatial_size, strict=True)]
+    cropped = torch.as_tensor(CenterSpatialCrop(crop)(image))
+    if len(crop) == 2:
+        resized = torch.nn.functional.interpolate(
+            cropped[None], tuple(spatial_size), mode="bilinear", align_corners=False, antialias=True
+        )[0]
+    else:
+        # torch has no antialiased trilinear resize; MONAI smooths before it samples.
+        resized = torch.as_tensor(Resize(tuple(spatial_size), mode="trilinear", anti_aliasing=True)(cropped))
+    low, high = cropped.amin(), cropped.amax()
+    return resized.clamp(min=low, max=high)

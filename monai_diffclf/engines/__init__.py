@@ -1,0 +1,10 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Ignite engines and their batch preparation."""
+
+from __future__ import annotations
+
+from .evaluator import DiffusionClassifierEvaluator
+from .prepare_batch import DenoisingPrepareBatch, check_labels
+
+__all__ = ["DenoisingPrepareBatch", "DiffusionClassifierEvaluator", "check_labels"]

@@ -1,0 +1,115 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""From a batch of labelled images to the task of a class-conditional denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.engines.utils import PrepareBatch
+from monai.networks.schedulers import Scheduler
+from monai.utils import CommonKeys
+
+from ..networks.conditioning import Conditioning, make_conditioning
+from ..networks.schedulers.noise_process import NoiseProcess
+
+__all__ = ["DenoisingPrepareBatch", "check_labels"]
+
+
+def check_labels(labels: Any, num_classes: int, batch_size: int) -> torch.Tensor:
+    """Labels as an int64 vector [B].
+
+    Raises:
+        ValueError: when there is not one label from 0 to K - 1 for each image.
+
+    Example:
+        >>> check_labels([0, 1, 1], 2, 3)
+        tensor([0, 1, 1])
+    """
+    vector = torch.as_tensor(labels).detach().reshape(-1)
+    if vector.numel() != batch_size:
+        raise ValueError(f"label: expected one class index an image, {batch_size} in all, got {vector.numel()}")
+    if vector.is_floating_point() and not bool((vector == vector.round()).all()):
+        raise ValueError(f"label: expected class indices, got {vector[vector != vector.round()][0].item()}")
+    vector = vector.long()
+    if batch_size and not (0 <= int(vector.min()) and int(vector.max()) < num_classes):
+        raise ValueError(f"label: expected 0 to {num_classes - 1}, got {int(vector.min())} to {int(vector.max())}")
+    return vector
+
+
+class DenoisingPrepareBatch(PrepareBatch):
+    """Noise a batch, drop some labels, and say what the network should predict; for `SupervisedTrainer`.
+
+    Returns the noisy images as the network's input, ``{"target", "timesteps"}`` for `DenoisingLoss`, and the network's keyword
+    arguments. Noise levels are spread evenly over the batch, one in each of B equal parts of the schedule, which lowers the
+    variance of the loss (Kingma et al. 2021, appendix I.1). A dropped label becomes the null class, index K.
+
+    Args:
+        scheduler: the scheduler to train with.
+        num_classes: number of classes K.
+        conditioning: how a class reaches the network, see :mod:`monai_diffclf.networks.conditioning`.
+        label_dropout: probability of the null class, in [0, 1).
+        seed: seed of noise, levels and dropout; ``EpochSeed`` sets a new one every epoch.
+
+    Raises:
+        ValueError: when ``label_dropout`` is out of range, or a batch's labels or images are not valid.
+
+    Example:
+        >>> from monai.networks.schedulers import DDPMScheduler
+        >>> prepare = DenoisingPrepareBatch(DDPMScheduler(100), num_classes=2, label_dropout=0.0)
+        >>> batch = {"image": torch.zeros(4, 1, 8, 8), "label": torch.tensor([0, 1, 1, 0])}
+        >>> noisy, targets, _, kwargs = prepare(batch)
+        >>> noisy.shape, sorted(targets), sorted(kwargs), kwargs["class_labels"]
+        (torch.Size([4, 1, 8, 8]), ['target', 'timesteps'], ['class_labels', 'timesteps'], tensor([0, 1, 1, 0]))
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        num_classes: int = 2,
+        *,
+        conditioning: str | Conditioning = "class_labels",
+        label_dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        if not 0 <= label_dropout < 1:
+            raise ValueError(f"label_dropout: expected a probability in [0, 1), got {label_dropout!r}")
+        self.process = NoiseProcess(scheduler)
+        self.num_classes = num_classes
+        self.conditioning = make_conditioning(conditioning, num_classes)
+        self.label_dropout = label_dropout
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def set_random_state(self, seed: int) -> DenoisingPrepareBatch:
+        """Start the random numbers anew (MONAI's name)."""
+        self.generator.manual_seed(seed)
+        return self
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple[()], dict[str, Any]]:
+        """See the class."""
+        images = torch.as_tensor(batchdata[CommonKeys.IMAGE]).float()
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError("image: expected finite values, got NaN or infinity in a training batch")
+        labels = check_labels(batchdata[CommonKeys.LABEL], self.num_classes, len(images)).cpu()
+        dropped = torch.rand(len(images), generator=self.generator) < self.label_dropout
+        labels = torch.where(dropped, self.num_classes, labels)
+        part = torch.randperm(len(images), generator=self.generator)
+        offset = torch.rand(len(images), generator=self.generator, dtype=torch.float64)
+        timesteps = self.process.timesteps((part + offset) / len(images))
+        # Random numbers are made on the CPU, so that a seed means the same on every device.
+        noise = torch.randn(images.shape, generator=self.generator)
+        images, noise, timesteps, labels = (
+            tensor.to(device=device, non_blocking=non_blocking, **kwargs if tensor.is_floating_point() else {})
+            for tensor in (images.as_tensor() if hasattr(images, "as_tensor") else images, noise, timesteps, labels)
+        )
+        targets = {"target": self.process.target(images, noise, timesteps), "timesteps": timesteps}
+        noisy = self.process.add_noise(images, noise, timesteps)
+        return noisy, targets, (), {"timesteps": timesteps, **self.conditioning(labels)}

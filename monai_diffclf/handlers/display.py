@@ -1,0 +1,123 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Ignite handlers that show how a training goes: a progress bar, and sampled images of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.networks.schedulers import Scheduler
+from tqdm.auto import tqdm
+
+from ..inferers import sample_classes
+from ..networks.conditioning import Conditioning
+
+__all__ = ["ProgressBar", "SampleGrid"]
+
+
+class ProgressBar:
+    """One bar for a whole run of an engine, with the time left and the running loss.
+
+    Args:
+        enabled: False shows nothing.
+        description: text before the bar.
+    """
+
+    def __init__(self, enabled: bool = True, description: str = "") -> None:
+        self.enabled, self.description = enabled, description
+        self._bar: Any = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer or evaluator."""
+        if self.enabled and idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+            for event in (Events.COMPLETED, Events.TERMINATE, Events.EXCEPTION_RAISED):
+                engine.add_event_handler(event, self._close)
+
+    def _start(self, engine: Engine) -> None:
+        if self._bar is None:
+            length, epochs = engine.state.epoch_length or 0, engine.state.max_epochs or 1
+            done = engine.state.iteration
+            self._bar = tqdm(total=length * epochs, initial=done, desc=self.description, unit="batch", mininterval=1)
+
+    def _step(self, engine: Engine) -> None:
+        output = engine.state.output
+        if isinstance(output, dict) and "loss" in output:
+            loss = float(torch.as_tensor(output["loss"]).float().mean())
+            self._bar.set_postfix(epoch=engine.state.epoch, loss=f"{loss:.4f}", refresh=False)
+        self._bar.update()
+
+    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        if error is not None:  # ignite hands the exception to the handlers and raises it no further
+            raise error
+
+
+class SampleGrid:
+    """Write a grid of sampled images to TensorBoard: one row a class; images in a column share their noise.
+
+    Columns that differ down the rows show what the model believes a class changes in an image.
+
+    Args:
+        summary_writer: a `SummaryWriter`.
+        network: the denoiser, usually the EMA's.
+        scheduler: the scheduler it is trained with.
+        shape: shape of one image [C, H, W], scaled to [-1, 1]; of volumes [C, H, W, D] the middle slice is shown.
+        num_classes: number of classes.
+        conditioning: how a class reaches the network.
+        num_images: columns.
+        num_steps: sampling steps.
+        interval: epochs between two grids.
+    """
+
+    def __init__(
+        self,
+        summary_writer: Any,
+        network: torch.nn.Module,
+        scheduler: Scheduler,
+        shape: Sequence[int],
+        *,
+        num_classes: int,
+        conditioning: str | Conditioning = "class_labels",
+        num_images: int = 8,
+        num_steps: int = 25,
+        interval: int = 5,
+    ) -> None:
+        self.summary_writer, self.network, self.scheduler = summary_writer, network, scheduler
+        self.shape, self.num_classes, self.conditioning = list(shape), num_classes, conditioning
+        self.num_images, self.num_steps, self.interval = num_images, num_steps, interval
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Sample and write the grid."""
+        self.summary_writer.add_image("samples_by_class", self.grid(), engine.state.epoch)
+
+    def grid(self) -> torch.Tensor:
+        """The grid [C, K H, num_images W], values in [0, 1]."""
+        device = next(self.network.parameters()).device
+        rows = []
+        for label in range(self.num_classes):
+            images = sample_classes(
+                self.network,
+                self.scheduler,
+                torch.full((self.num_images,), label),
+                self.shape,
+                num_classes=self.num_classes,
+                conditioning=self.conditioning,
+                num_steps=self.num_steps,
+                device=device,
+            )
+            images = images[..., images.shape[-1] // 2] if images.ndim == 5 else images
+            rows.append(torch.cat(list(images), dim=-1))
+        return ((torch.cat(rows, dim=-2) + 1) / 2).clamp(0, 1).cpu()

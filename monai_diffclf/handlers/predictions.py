@@ -1,0 +1,239 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""From an evaluator's outputs to the table of predictions and the file of results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.utils.dist import evenly_divisible_all_gather, string_list_all_gather
+from numpy.typing import NDArray
+
+from monai_diffclf.metrics import choose_threshold, classification_metrics
+
+from .results import git_commit, read_results, replace_text, write_results
+
+
+class EvaluationSaver:
+    """Ignite handler: when an evaluation is complete, write each image's prediction, and the metrics of all.
+
+    The engine's output holds ``pred`` (probabilities [K]) for each image, its batch ``label`` (class number), ``key``
+    (its name) and, where known, ``patient``. If every image has a patient, intervals come from resampling patients.
+
+    Args:
+        predictions_path: CSV file to write, with ``{seed}`` in its name: predictions of other seeds are found by it,
+            and the summary over seeds is taken from the scores of all seeds that the results name.
+        results_path: JSON file to merge the metrics into, see :func:`write_results`; None writes predictions only.
+        split: name of the split.
+        model: name of the model.
+        data: which data set, in words.
+        seed: seed of the training.
+        threshold: for two classes: a number on the probability of class 1; or ``"balanced_accuracy"``, ``"accuracy"``,
+            ``"f1"`` to choose the best on these images (on validation images only); or ``"validation"``, the one chosen
+            there by an earlier evaluation of the same model and seed.
+        num_draws: noise draws for each image, None for a model without.
+        network_evaluations: forward passes for each image.
+        commit_root: folder whose git commit is recorded.
+        num_resamples: bootstrap resamples.
+
+    Raises:
+        ValueError: if ``{seed}`` is missing in the name, or no threshold was chosen on validation images yet.
+    """
+
+    def __init__(
+        self,
+        predictions_path: str | os.PathLike[str],
+        results_path: str | os.PathLike[str] | None = None,
+        *,
+        split: str,
+        model: str,
+        data: str,
+        seed: int,
+        threshold: float | str = 0.5,
+        num_draws: int | None = None,
+        network_evaluations: float | None = None,
+        commit_root: str | os.PathLike[str] = ".",
+        num_resamples: int = 2000,
+    ) -> None:
+        self.template = os.fspath(predictions_path)
+        if "{seed}" not in Path(self.template).name:
+            raise ValueError(f"predictions_path: expected a file name with {{seed}} in it, got {self.template!r}.")
+        self.results_path = results_path
+        self.split, self.model, self.data, self.seed = split, model, data, int(seed)
+        self.threshold = threshold
+        self.num_draws, self.network_evaluations = num_draws, network_evaluations
+        self.commit_root, self.num_resamples = commit_root, num_resamples
+        self._items: list[Mapping[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator.
+
+        Args:
+            engine: the evaluator.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self._items = []
+
+    def _collect(self, engine: Engine) -> None:
+        # MONAI's evaluators decollate both, so each is a list with one dictionary an image.
+        pairs = zip(cast(Any, engine.state.batch), cast(Any, engine.state.output), strict=True)
+        wanted = ("label", "key", "patient")
+        self._items += [{"pred": o["pred"], **{name: i[name] for name in wanted if name in i}} for i, o in pairs]
+
+    def _finish(self, engine: Engine) -> None:
+        probabilities = torch.stack([torch.as_tensor(item["pred"]).float() for item in self._items])
+        labels = torch.as_tensor([int(item["label"]) for item in self._items], device=probabilities.device)
+        keys, patients = ([str(item.get(name, "")) for item in self._items] for name in ("key", "patient"))
+        if idist.get_world_size() > 1:
+            probabilities, labels = (evenly_divisible_all_gather(t, concat=True) for t in (probabilities, labels))
+            keys, patients = string_list_all_gather(keys), string_list_all_gather(patients)
+        if idist.get_rank() == 0:
+            self.save(keys, patients, labels.cpu().numpy(), probabilities.double().cpu().numpy())
+
+    def save(
+        self, keys: Sequence[str], patients: Sequence[str], labels: NDArray[Any], probabilities: NDArray[Any]
+    ) -> None:
+        """Write the predictions and the results.
+
+        Args:
+            keys: name of each image [N].
+            patients: patient of each image, empty where unknown [N].
+            labels: class of each image [N].
+            probabilities: of each class [N, K].
+        """
+        path = self._path(self.seed)
+        write_predictions(path, keys=keys, patients=patients, labels=labels, probabilities=probabilities)
+        if self.results_path is None:
+            return
+        # The scores as others will read them: results can be recomputed from the table to the last digit.
+        own = read_predictions(path)
+        groups = own["patients"] if (own["patients"] != "").all() else None
+        options: dict[str, Any] = {"num_resamples": self.num_resamples, "groups": groups}
+        threshold = self._choose(own) if own["probabilities"].shape[1] == 2 else 0.5
+        entry: dict[str, Any] = {"data": self.data, "num_images": len(keys), "num_draws": self.num_draws}
+        others = self._other_seeds(own, entry)
+        summary = None
+        if others is not None:
+            scores = [own["probabilities"], *(table["probabilities"] for table, _ in others)]
+            thresholds = [threshold, *(other for _, other in others)]
+            summary = classification_metrics(own["labels"], scores, threshold=thresholds, **options)
+        write_results(
+            self.results_path,
+            split=self.split,
+            model=self.model,
+            metrics=classification_metrics(own["labels"], own["probabilities"], threshold=threshold, **options),
+            summary=summary,
+            seed=self.seed,
+            network_evaluations=self.network_evaluations,
+            commit=git_commit(self.commit_root),
+            extra={"threshold": threshold, "resampled": "images" if groups is None else "patients"},
+            **entry,
+        )
+
+    def _path(self, seed: int) -> Path:
+        return Path(self.template.replace("{seed}", str(seed)))
+
+    def _choose(self, own: Mapping[str, Any]) -> float:
+        if not isinstance(self.threshold, str):
+            return float(self.threshold)
+        if self.threshold != "validation":
+            return choose_threshold(own["labels"], own["probabilities"][:, 1], criterion=self.threshold)
+        found = self._recorded("validation").get(str(self.seed))
+        if found is None:
+            raise ValueError(
+                f"threshold: expected the results of {self.model!r}, seed {self.seed}, on the validation images in "
+                f"{self.results_path}, got none; evaluate those first."
+            )
+        return float(found["threshold"])
+
+    def _recorded(self, split: str) -> dict[str, Any]:
+        """What the file of results says of each seed of this model."""
+        results = read_results(self.results_path) if self.results_path is not None else {}
+        return dict(results.get(split, {}).get(self.model, {}).get("seeds", {}))
+
+    def _other_seeds(
+        self, own: Mapping[str, Any], entry: Mapping[str, Any]
+    ) -> list[tuple[dict[str, Any], float]] | None:
+        """Predictions and threshold of each other seed that was measured likewise; None if any are lost."""
+        found = []
+        for number, recorded in self._recorded(self.split).items():
+            if int(number) == self.seed or any(recorded[name] != value for name, value in entry.items()):
+                continue
+            if not self._path(int(number)).exists():
+                return None
+            table = read_predictions(self._path(int(number)))
+            if any((table[name] != own[name]).any() for name in ("keys", "labels")):
+                return None
+            found.append((table, float(recorded["threshold"])))
+        return found
+
+
+def write_predictions(
+    path: str | os.PathLike[str],
+    *,
+    keys: Sequence[str],
+    patients: Sequence[str],
+    labels: Sequence[int] | NDArray[Any],
+    probabilities: NDArray[Any],
+) -> None:
+    """Write a table of predictions: key, patient, label, probability_0, probability_1, ..., sorted by key.
+
+    Args:
+        path: CSV file.
+        keys: name of each image [N].
+        patients: patient of each image, empty where unknown [N].
+        labels: class of each image [N].
+        probabilities: of each class [N, K], kept to 9 digits, which is all that float32 has.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    columns = [f"probability_{k}" for k in range(np.asarray(probabilities).shape[1])]
+    rows = sorted(zip(keys, patients, labels, np.asarray(probabilities).tolist(), strict=True), key=lambda row: row[:3])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["key", "patient", "label", *columns])
+    writer.writerows([key, patient, int(label), *(f"{p:.9g}" for p in row)] for key, patient, label, row in rows)
+    replace_text(Path(path), text.getvalue())
+
+
+def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """A table of predictions as arrays: ``keys``, ``patients``, ``labels`` [N] and ``probabilities`` [N, K].
+
+    Raises:
+        ValueError: if a column is missing or there is no row.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_predictions(
+        ...         folder + "/test.csv", keys=["b", "a"], patients=["", ""], labels=[1, 0],
+        ...         probabilities=np.array([[0.25, 0.75], [0.5, 0.5]]),
+        ...     )
+        ...     read_predictions(folder + "/test.csv")["probabilities"].tolist()
+        [[0.5, 0.5], [0.25, 0.75]]
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = sorted((c for c in rows[0] if c.startswith("probability_")), key=lambda c: int(c[12:])) if rows else []
+    if not columns or not {"key", "patient", "label"} <= set(rows[0]):
+        raise ValueError(f"path: expected rows with key, patient, label and probability_0, ... in {path}, got none.")
+    return {
+        "keys": np.array([row["key"] for row in rows]),
+        "patients": np.array([row["patient"] for row in rows]),
+        "labels": np.array([int(row["label"]) for row in rows]),
+        "probabilities": np.array([[float(row[c]) for c in columns] for row in rows]),
+    }

@@ -1,0 +1,10 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""MONAI inferers: images and a network in, class probabilities out."""
+
+from __future__ import annotations
+
+from .class_sampler import sample_classes
+from .diffusion_classifier import DiffusionClassifierInferer
+
+__all__ = ["DiffusionClassifierInferer", "sample_classes"]

@@ -1,0 +1,190 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The metrics a classifier is reported by, and the threshold they are taken at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .bootstrap import FloatArray, bootstrap_columns, mean_evaluator, seed_arrays
+from .statistics import average_precision, class_recall, roc_auc
+
+_CRITERIA = ("balanced_accuracy", "accuracy", "f1")
+
+
+def classification_metrics(
+    labels: ArrayLike,
+    probabilities: ArrayLike | Sequence[ArrayLike],
+    *,
+    threshold: float | Sequence[float] = 0.5,
+    positive_class: int = 1,
+    num_resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+) -> dict[str, dict[str, float]]:
+    """Metrics of a classifier with percentile bootstrap intervals over images, drawn within each class.
+
+    Two classes: ``auc``, ``average_precision``, ``accuracy``, ``balanced_accuracy`` (the mean of the next two),
+    ``sensitivity``, ``specificity``. An image is called positive from the threshold upwards. More classes: ``auc`` and
+    ``average_precision`` are means over one-versus-rest problems, the class given is the most probable one, and
+    ``sensitivity_0`` ... take the place of sensitivity and specificity.
+
+    Args:
+        labels: class of each image, 0 to K - 1, every class present [N].
+        probabilities: of each class [N, K]; or, for two classes, of class 1 [N]. A list or tuple of such arrays, one
+            for each training seed, gives the mean over the seeds.
+        threshold: on the probability of the positive class, for two classes; or one for each seed.
+        positive_class: 0 or 1; only for two classes.
+        num_resamples: number of bootstrap resamples.
+        confidence: in (0, 1).
+        seed: seed of the resampling.
+        groups: patient of each image [N]; then patients are drawn instead of images.
+
+    Returns:
+        for each metric its ``value``, ``low`` and ``high``.
+
+    Raises:
+        ValueError: if only one class is present, probabilities are not finite or do not fit the labels.
+
+    Example:
+        >>> metrics = classification_metrics([0, 0, 0, 1, 1], [0.1, 0.6, 0.2, 0.7, 0.9])
+        >>> metrics["auc"]["value"], metrics["accuracy"]["value"], round(metrics["specificity"]["value"], 3)
+        (1.0, 0.8, 0.667)
+    """
+    truth = _class_labels(labels)
+    seeds = [_probabilities(array, truth) for array in seed_arrays(probabilities)]
+    thresholds = [threshold] * len(seeds) if isinstance(threshold, (int, float)) else list(threshold)
+    if len(thresholds) != len(seeds):
+        raise ValueError(
+            f"threshold: expected one number, or one for each of {len(seeds)} seeds, got {len(thresholds)}."
+        )
+    num_classes = seeds[0].shape[1]
+    if num_classes == 2:
+        if positive_class not in (0, 1):
+            raise ValueError(f"positive_class: expected 0 or 1, got {positive_class}.")
+        names = ["auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity"]
+        positive = (truth == positive_class).astype(np.int64)
+        evaluators = [_binary(positive, p[:, positive_class], float(t)) for p, t in zip(seeds, thresholds, strict=True)]
+    else:
+        names = ["auc", "average_precision", "accuracy", "balanced_accuracy"]
+        names += [f"sensitivity_{k}" for k in range(num_classes)]
+        evaluators = [_multiclass(truth, p) for p in seeds]
+    intervals = bootstrap_columns(
+        mean_evaluator(evaluators),
+        len(truth),
+        num_resamples=num_resamples,
+        confidence=confidence,
+        seed=seed,
+        strata=truth,
+        groups=groups,
+    )
+    return {name: interval._asdict() for name, interval in zip(names, intervals, strict=True)}
+
+
+def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, criterion: str = "balanced_accuracy") -> float:
+    """The threshold on the scores that is best on validation images; never choose it on the images reported on.
+
+    Candidates lie halfway between neighbouring scores. Of equally good ones, the one closest to 0.5 is taken.
+
+    Args:
+        labels: 0 or 1 for each image, both present [N].
+        scores: of class 1 [N].
+        criterion: ``"balanced_accuracy"``, ``"accuracy"`` or ``"f1"``.
+
+    Returns:
+        the threshold; an image is positive if its score is at least as high.
+
+    Raises:
+        ValueError: for an unknown criterion, a single class, or scores that are not finite.
+
+    Example:
+        >>> round(choose_threshold([0, 0, 1, 1], [0.1, 0.6, 0.7, 0.9]), 3)
+        0.65
+    """
+    if criterion not in _CRITERIA:
+        raise ValueError(f"criterion: expected one of {list(_CRITERIA)}, got {criterion!r}.")
+    truth = _class_labels(labels)
+    values = _probabilities(scores, truth)[:, 1]
+    distinct = np.unique(values)
+    # Halfway between two neighbouring floats may round down to the lower one, which must stay negative.
+    middle = (distinct[:-1] + distinct[1:]) / 2
+    middle = np.where(middle > distinct[:-1], middle, distinct[1:])
+    candidates = np.r_[distinct[0], middle, np.nextafter(distinct[-1], np.inf)]
+    negatives, positives = np.sort(values[truth == 0]), np.sort(values[truth == 1])
+    hits = len(positives) - np.searchsorted(positives, candidates)
+    false = len(negatives) - np.searchsorted(negatives, candidates)
+    quality = {
+        "balanced_accuracy": hits / len(positives) + 1 - false / len(negatives),
+        "accuracy": hits + len(negatives) - false,
+        "f1": 2 * hits / (hits + false + len(positives)),
+    }[criterion]
+    best = candidates[quality >= quality.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def _binary(positive: NDArray[np.int64], scores: FloatArray, threshold: float) -> Callable[[FloatArray], FloatArray]:
+    called = (scores >= threshold).astype(np.int64)
+
+    def evaluate(weights: FloatArray) -> FloatArray:
+        recall = class_recall(positive, called, weights=weights)
+        accuracy = weights @ (called == positive) / weights.sum(1)
+        ranking = [f(positive, scores, weights=weights) for f in (roc_auc, average_precision)]
+        return np.stack([*ranking, accuracy, recall.mean(1), recall[:, 1], recall[:, 0]], axis=1)
+
+    return evaluate
+
+
+def _multiclass(truth: NDArray[np.int64], probabilities: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    called = probabilities.argmax(1)
+
+    def evaluate(weights: FloatArray) -> FloatArray:
+        recall = class_recall(truth, called, weights=weights)
+        accuracy = weights @ (called == truth) / weights.sum(1)
+        ranking = [
+            np.mean([f(truth == k, column, weights=weights) for k, column in enumerate(probabilities.T)], axis=0)
+            for f in (roc_auc, average_precision)
+        ]
+        return np.column_stack([*ranking, accuracy, recall.mean(1), recall])
+
+    return evaluate
+
+
+def _class_labels(labels: ArrayLike) -> NDArray[np.int64]:
+    array: NDArray[Any] = np.asarray(labels)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"labels: expected one class an image, the shape [N], got {list(array.shape)}.")
+    truth = array.astype(np.int64)
+    if (truth != array).any() or truth.min() < 0:
+        raise ValueError(f"labels: expected class numbers 0, 1, ..., got {np.unique(array)[:8].tolist()}.")
+    present = np.unique(truth)
+    if len(present) < 2:
+        raise ValueError(f"labels: expected images of at least two classes, got class {present.tolist()} only.")
+    return truth
+
+
+def _probabilities(values: ArrayLike, truth: NDArray[np.int64]) -> FloatArray:
+    """Probabilities as [N, K], checked against the labels."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 1:
+        array = np.stack([1 - array, array], axis=1)
+    if array.ndim != 2 or len(array) != len(truth):
+        raise ValueError(
+            f"probabilities: expected the shape [{len(truth)}, K], or [{len(truth)}] for two classes, got "
+            f"{list(np.shape(values))}."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"probabilities: expected finite numbers, got {int((~np.isfinite(array)).any(1).sum())} images with others."
+        )
+    missing = sorted(set(range(array.shape[1])) - set(truth.tolist()))
+    if missing or truth.max() >= array.shape[1]:
+        raise ValueError(
+            f"labels: expected images of each of the {array.shape[1]} classes the probabilities are for, got the "
+            f"classes {np.unique(truth).tolist()}."
+        )
+    return array

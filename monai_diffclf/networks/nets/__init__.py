@@ -1,0 +1,10 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Networks that diffusion classifiers are made of."""
+
+from __future__ import annotations
+
+from .diffusion_classifier import DiffusionClassifier
+from .wavelet_unet import WaveletDiffusionUNet
+
+__all__ = ["DiffusionClassifier", "WaveletDiffusionUNet"]

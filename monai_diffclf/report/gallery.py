@@ -1,0 +1,180 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The gallery of a report: which images it shows, and one card for each."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from ..classification import Classification
+from .curves import vote_uncertainty
+from .data import ReportData
+from .figures import CLASS_COLOURS
+
+__all__ = ["choose_images", "class_difference", "make_cards", "mask_outline"]
+
+FloatArray = NDArray[np.float64]
+
+
+def choose_images(labels: NDArray[Any], result: Classification, *, count: int = 6) -> dict[str, list[int]]:
+    """Choose the images to show: surely right (classes in turn), most uncertain, and wrong (the surest first).
+
+    Among equal votes, the mean errors decide: the wider apart they are, the surer. No image is shown twice.
+
+    Returns:
+        at most `count` indices under each of "sure", "uncertain" and "wrong".
+    """
+    mean = result.mean_error.sort(1).values
+    gap = ((mean[:, 1] - mean[:, 0]) / mean[:, 0].clamp(min=1e-12)).numpy()
+    order = np.lexsort((-gap, vote_uncertainty(result)))
+    correct = result.predicted.numpy() == labels
+    wrong = [int(i) for i in order if not correct[i]][:count]
+    uncertain = [int(i) for i in order[::-1] if i not in wrong][:count]
+    right = [[int(i) for i in order if correct[i] and labels[i] == k and i not in uncertain] for k in np.unique(labels)]
+    longest = max(len(indices) for indices in right)
+    sure = [indices[rank] for rank in range(longest) for indices in right if rank < len(indices)][:count]
+    return {"sure": sure, "uncertain": uncertain, "wrong": wrong}
+
+
+def class_difference(maps: NDArray[Any], result: Classification) -> FloatArray:
+    """Where the called class explains an image better than the runner-up does [B, H, W]; lightly smoothed."""
+    best, second = result.mean_error.argsort(1)[:, :2].T.numpy()
+    called = result.predicted.numpy()
+    rival = np.where(called == best, second, best)
+    rows = np.arange(len(maps))
+    difference = (maps[rows, rival] - maps[rows, called]).astype(np.float64)
+    return np.asarray(gaussian_filter(difference, (0, maps.shape[2] / 32, maps.shape[3] / 32)))
+
+
+def mask_outline(mask: NDArray[Any]) -> str:
+    """SVG path along the pixel edges where a mask [H, W] begins and ends."""
+    padded = np.pad(mask > 0, 1)
+    upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
+    level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    return "".join(f"M{x} {y}v1" for y, x in upright) + "".join(f"M{x} {y}h1" for y, x in level)
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    """PNG data address of pixels [H, W], [H, W, 3] or [H, W, 4], enlarged to about 128 pixels if they are fewer."""
+    picture = Image.fromarray(pixels)
+    factor = max(1, round(128 / max(picture.size)))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _film(image: NDArray[Any], window: tuple[float, float]) -> str:
+    """The image [C, H, W] as a PNG address, grey values from the window."""
+    low, high = window
+    scaled = np.clip((image.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
+    pixels = (255 * scaled).round().astype(np.uint8)
+    return _png(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
+
+
+def _overlay(difference: FloatArray, colours: tuple[str, str]) -> str:
+    """PNG address of a difference in [-1, 1]: the first colour where positive, the second where negative."""
+    pixels = np.empty((*difference.shape, 4))
+    positive = (difference > 0)[..., None]
+    pixels[..., :3] = np.where(positive, to_rgb(colours[0]), to_rgb(colours[1]))
+    pixels[..., 3] = 0.8 * np.clip(np.abs(difference), 0, 1)
+    return _png((255 * pixels).round().astype(np.uint8))
+
+
+def _votes(result: Classification, index: int, class_names: Sequence[str]) -> str:
+    """How the votes split, as a bar and in words."""
+    share = result.vote_share[index].tolist()
+    cast = result.errors.evaluated[index].any(0).sum().item()
+    parts = "".join(
+        f'<span style="width:{100 * p:.1f}%;background:var(--class-{k % len(CLASS_COLOURS)})"></span>'
+        for k, p in enumerate(share)
+    )
+    words = " · ".join(f"{p * cast:.3g} {escape(name)}" for p, name in zip(share, class_names, strict=True) if p > 0)
+    return f'<div class="votes" role="img" aria-label="Votes: {words}">{parts}</div><p class="split">{words}</p>'
+
+
+def make_cards(data: ReportData, result: Classification, chosen: dict[str, list[int]]) -> dict[str, str]:
+    """The cards of the chosen images, as HTML."""
+    window = tuple(np.quantile(data.images, [0.001, 0.999]).tolist())
+    indices = [i for group in chosen.values() for i in group]
+    maps = None
+    if data.error_maps is not None:
+        maps = class_difference(data.error_maps[indices], _pick(result, indices))
+        # One scale for all cards: a faint map is a small difference.
+        maps /= max(float(np.quantile(np.abs(maps), 0.99)), 1e-12)
+    difference = {i: None if maps is None else maps[row] for row, i in enumerate(indices)}
+    uncertainty = vote_uncertainty(result)
+    return {
+        name: "".join(_card(data, result, i, window, difference[i], float(uncertainty[i])) for i in group)
+        for name, group in chosen.items()
+    }
+
+
+def _pick(result: Classification, indices: list[int]) -> Classification:
+    fields = {k: v[indices] for k, v in vars(result).items() if k in ("predicted", "mean_error", "vote_share")}
+    return Classification(**{**vars(result), **fields})
+
+
+def _card(
+    data: ReportData,
+    result: Classification,
+    index: int,
+    window: tuple[float, ...],
+    difference: FloatArray | None,
+    uncertainty: float,
+) -> str:
+    """One image: film with outline, class differences beside it, classes, votes and uncertainty."""
+    true, called = int(data.labels[index]), int(result.predicted[index])
+    name = escape(data.keys[index]) if data.keys is not None else f"image {index}"
+    verdict = "right" if true == called else "wrong"
+    classes = [f'<b class="c{k % len(CLASS_COLOURS)}">{escape(data.class_names[k])}</b>' for k in (true, called)]
+    return f"""<figure class="card">
+{_pictures(data, result, index, window, difference)}
+<figcaption>
+<p class="verdict"><span>truth {classes[0]}, called {classes[1]}</span><span class="{verdict}">{verdict}</span></p>
+{_votes(result, index, data.class_names)}
+<p class="fine"><span>{name}</span><span>uncertainty {100 * uncertainty:.0f} %</span></p>
+</figcaption></figure>
+"""
+
+
+def _pictures(
+    data: ReportData,
+    result: Classification,
+    index: int,
+    window: tuple[float, ...],
+    difference: FloatArray | None,
+) -> str:
+    """The image and, where there are maps, the class differences over it, as one SVG element."""
+    height, width = data.images.shape[2:]
+    gap = width / 32
+    film = (
+        f'<image id="film-{index}" href="{_film(data.images[index], (window[0], window[1]))}" {_size(width, height)}/>'
+    )
+    outline = ""
+    if data.masks is not None and data.masks[index].any():
+        outline = f'<path class="outline" d="{mask_outline(data.masks[index, 0])}"/>'
+    if difference is None:
+        return f'<svg viewBox="0 0 {width} {height}">{film}{outline}</svg>'
+    called = int(result.predicted[index])
+    order = [k for k in result.mean_error[index].argsort().tolist() if k != called]
+    colours = (CLASS_COLOURS[called % len(CLASS_COLOURS)], CLASS_COLOURS[order[0] % len(CLASS_COLOURS)])
+    overlay = f'<image href="{_overlay(difference, colours)}" {_size(width, height)}/>'
+    return (
+        f'<svg viewBox="0 0 {2 * width + gap:g} {height}">{film}{outline}'
+        f'<g transform="translate({width + gap:g} 0)"><use href="#film-{index}"/>{overlay}{outline}</g></svg>'
+    )
+
+
+def _size(width: int, height: int) -> str:
+    return f'width="{width}" height="{height}" preserveAspectRatio="none"'

@@ -1,0 +1,239 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""One HTML file about a diffusion classifier: how good, how sure, where, and at what cost."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..classification import Classification
+from .curves import RULES, classify, metric_table
+from .data import ReportData
+from .figures import draws_figure, levels_figure, rejection_figure, roc_figure, to_svg
+from .gallery import choose_images, make_cards
+from .style import STYLE
+
+__all__ = ["write_report"]
+
+NOTICE = (
+    "Research software, not a medical device. Nothing here may be used to diagnose or to treat anybody. "
+    "The numbers hold for the images described below and for no others."
+)
+
+
+def write_report(path: str | os.PathLike[str], report: ReportData) -> Path:
+    """Write the report: one file with everything inside, no scripts, nothing fetched.
+
+    Args:
+        path: where to; the folder is made if absent, an existing file is replaced once the new one is complete.
+        report: what to report on.
+
+    Returns:
+        the path written.
+
+    Raises:
+        OSError: when the file cannot be written.
+
+    Example:
+        >>> import numpy as np, tempfile, torch
+        >>> from monai_diffclf.classification import DenoisingErrors
+        >>> errors = DenoisingErrors(torch.rand(8, 2, 5), torch.arange(5), torch.linspace(5, -5, 5), num_elements=64)
+        >>> report = ReportData(title="Noise", description="Random errors.", images=np.random.rand(8, 1, 8, 8),
+        ...                     labels=np.arange(8) % 2, class_names=["no", "yes"], errors=errors, seconds=1.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report(folder + "/report.html", report).read_text(encoding="utf-8")[:15]
+        '<!DOCTYPE html>'
+    """
+    target = Path(path)
+    text = _page(report)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".html")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).chmod(0o644)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _page(data: ReportData) -> str:
+    result = classify(data.errors, "vote", data.weighting)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(data.title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+<header>
+<h1>{escape(data.title)}</h1>
+<p class="lead">{escape(data.description)}</p>
+<p class="notice">{NOTICE}</p>
+{_facts(data)}
+</header>
+{_tiles(data)}
+{_gallery(data, result)}
+{_plots(data)}
+{_background(data)}
+</main>
+</body>
+</html>
+"""
+
+
+def _facts(data: ReportData) -> str:
+    counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
+    facts = {
+        "Images": f"{len(data.labels):,}",
+        "Of these": ", ".join(f"{n:,} {escape(name)}" for n, name in zip(counts, data.class_names, strict=True)),
+        "Noise draws per image": f"{data.errors.num_draws}",
+        "Images per second": f"{len(data.labels) / data.seconds:.3g}",
+    }
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    return f'<dl class="facts">{items}</dl>'
+
+
+def _metric_names(data: ReportData) -> dict[str, tuple[str, str]]:
+    """The metrics shown: {key: (name, in plain words)}."""
+    balanced = "the same for every class, then averaged: a rare class counts as much as a frequent one"
+    if data.errors.num_classes == 2:
+        clear, found = (escape(name) for name in data.class_names)
+        return {
+            "auc": ("AUC", f"how often a {found} image ranks above a {clear} one; 0.5 is chance, 1 perfect"),
+            "balanced_accuracy": ("Balanced accuracy", "mean of sensitivity and specificity; 0.5 is chance"),
+            "sensitivity": ("Sensitivity", f"share of the {found} images that were called {found}"),
+            "specificity": ("Specificity", f"share of the {clear} images that were called {clear}"),
+        }
+    return {
+        "auc": ("AUC", "how often an image of a class ranks above one of another class, mean over classes"),
+        "average_precision": ("Average precision", "precision over all recalls, mean over classes"),
+        "accuracy": ("Accuracy", "share of the images called correctly"),
+        "balanced_accuracy": ("Balanced accuracy", balanced),
+    }
+
+
+def _tiles(data: ReportData) -> str:
+    table = metric_table(data)
+    unit = "images" if data.groups is None else "patients"
+    tiles = []
+    for key, (name, words) in _metric_names(data).items():
+        rules = "".join(_rule(label, **table[rule][key]) for rule, label in RULES.items())
+        tiles.append(f'<div class="tile"><h3>{name}</h3><p>{words}</p>{rules}</div>')
+    return f"""<section>
+<h2>How good is it?</h2>
+<p>Two ways to decide from the same errors. <b>Majority vote</b>: every noise draw votes for the class under which the
+noise was predicted best. <b>Mean error</b>: the class with the smallest error over all draws. Below each value is the
+range in which it lies with 95 % confidence, had other {unit} of the same kind been tested.</p>
+<div class="tiles">{"".join(tiles)}</div>
+</section>"""
+
+
+def _rule(name: str, value: float, low: float, high: float) -> str:
+    """One rule's value, and its interval as a line from 0 to 1."""
+    return (
+        f'<div class="rule"><span class="name">{name}</span><span class="value">{value:.3f}</span>'
+        f'<span class="whisker"><span style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></span>'
+        f'<i style="left:{100 * value:.1f}%"></i></span><span class="range">{low:.3f} to {high:.3f}</span></div>'
+    )
+
+
+def _gallery(data: ReportData, result: Classification) -> str:
+    chosen = choose_images(data.labels, result)
+    cards = make_cards(data, result, chosen)
+    errors = int((result.predicted.numpy() != data.labels).sum())
+    headings = {
+        "sure": ("Right and sure", "Nearly all draws agree, and they are right."),
+        "uncertain": ("Most uncertain", "The votes split: images a person should read."),
+        "wrong": ("Wrong, the surest first", f"{errors:,} of {len(data.labels):,} images were called wrongly by vote."),
+    }
+    kind = "cards" if data.error_maps is not None else "cards single"
+    groups = "".join(
+        f'<h3>{title}</h3><p class="muted">{words}</p><div class="{kind}">{cards[name]}</div>'
+        for name, (title, words) in headings.items()
+    )
+    return f"<section><h2>What does it see?</h2>{_gallery_words(data)}{groups}</section>"
+
+
+def _gallery_words(data: ReportData) -> str:
+    words = "The bar shows how the draws voted. Uncertainty is 0 % when all agree and 100 % when they split evenly."
+    if data.error_maps is not None:
+        names = " or ".join(f'<b class="c{k % 6}">{escape(name)}</b>' for k, name in enumerate(data.class_names))
+        words += (
+            " Left is the image; right, the same image coloured where the model, taking it for one class, removed the "
+            f"noise better than taking it for the other: the place speaks for {names}. The stronger the colour, the "
+            "larger the difference, on one scale for all; the maps are slightly smoothed."
+        )
+    if data.masks is not None:
+        words += " The yellow line is the true outline of the finding, which the model never saw."
+    return f"<p>{words}</p>"
+
+
+def _plots(data: ReportData) -> str:
+    """The figures, each with a title and what it says in plain words."""
+    each = "" if len(data.class_names) == 2 else " Each class against all others, by vote."
+    plots = [
+        _plot(
+            "Found against falsely called",
+            roc_figure(data),
+            "The ROC curve: what each further image found costs in false alarms. The closer to the upper left corner, "
+            f"the better; the diagonal is chance.{each}",
+        ),
+        _plot(
+            "How many draws are enough",
+            draws_figure(data),
+            "The result, had only the first draws been made. Where the curves are flat, more draws cost time and "
+            "change nothing.",
+        ),
+        _plot(
+            "Which noise tells the classes apart",
+            levels_figure(data),
+            "Each dot ranks the images by one noise draw alone. With little noise the image speaks for itself under "
+            "any class; with much noise nothing of it is left. The dotted line is chance.",
+        ),
+        _plot(
+            "Does it know when it does not know",
+            rejection_figure(data),
+            "Accuracy of the images that remain when those with the most divided votes are set aside. A line that "
+            "rises means that divided votes point to errors.",
+        ),
+    ]
+    return f'<section><h2>What lies behind the numbers?</h2><div class="plots">{"".join(plots)}</div></section>'
+
+
+def _plot(title: str, figure: Figure, words: str) -> str:
+    return (
+        f'<figure class="plot"><h3>{title}</h3>{to_svg(figure, title)}<figcaption>{escape(words)}</figcaption></figure>'
+    )
+
+
+def _background(data: ReportData) -> str:
+    """Cost, data and model as a table."""
+    evaluations = int(data.errors.network_evaluations.sum())
+    rows = {
+        "Network evaluations": f"{evaluations:,}, or {evaluations / len(data.labels):,.0f} per image",
+        "Time": f"{data.seconds:,.1f} s on {data.device}, "
+        f"{len(data.labels) / data.seconds:.3g} images or {evaluations / data.seconds:,.0f} evaluations per second",
+        "Weighting of the mean error": data.weighting,
+        "Images": data.data_note,
+        "Model": data.model_note,
+    }
+    cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items() if value)
+    return f"""<section>
+<h2>How was it made?</h2>
+<p>The model is a diffusion model: it learned to remove noise from images when told their class. To classify an image,
+noise is added to it, and the model removes the noise once as each class. The better an image fits a class, the smaller
+the error. Within a draw, all classes face the same noise.</p>
+<table>{cells}</table>
+</section>"""

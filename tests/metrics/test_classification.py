@@ -1,0 +1,128 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from monai_diffclf.metrics import choose_threshold, classification_metrics
+
+
+def simulate(seed, size=120):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat([0, 1], [size // 3, size - size // 3]))
+    return labels, 1 / (1 + np.exp(-(2 * labels - 0.5 + rng.normal(size=size))))
+
+
+def values(metrics):
+    return {name: entry["value"] for name, entry in metrics.items()}
+
+
+@pytest.mark.parametrize("positive_class", [0, 1])
+def test_two_classes_equal_sklearn(positive_class):
+    labels, scores = simulate(0)
+    probabilities = np.stack([1 - scores, scores], axis=1)
+    found = classification_metrics(
+        labels, probabilities, threshold=0.6, positive_class=positive_class, num_resamples=50
+    )
+    truth, score = labels == positive_class, probabilities[:, positive_class]
+    called = score >= 0.6
+    assert values(found) == pytest.approx(
+        {
+            "auc": sk.roc_auc_score(truth, score),
+            "average_precision": sk.average_precision_score(truth, score),
+            "accuracy": sk.accuracy_score(truth, called),
+            "balanced_accuracy": sk.balanced_accuracy_score(truth, called),
+            "sensitivity": sk.recall_score(truth, called),
+            "specificity": sk.recall_score(truth, called, pos_label=0),
+        }
+    )
+    assert all(entry["low"] < entry["value"] < entry["high"] for entry in found.values())
+    json.dumps(found, allow_nan=False)
+
+
+def test_one_column_is_the_probability_of_class_1():
+    labels, scores = simulate(1)
+    both = classification_metrics(labels, np.stack([1 - scores, scores], axis=1), num_resamples=20)
+    assert classification_metrics(labels, scores, num_resamples=20) == both
+
+
+def test_three_classes_equal_sklearn():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    probabilities = rng.dirichlet([1, 1, 1], 200) * 0.6 + 0.4 * np.eye(3)[labels] * rng.random((200, 1))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    called = probabilities.argmax(1)
+    expected = {
+        "auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"),
+        "average_precision": sk.average_precision_score(np.eye(3)[labels], probabilities, average="macro"),
+        "accuracy": sk.accuracy_score(labels, called),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, called),
+    }
+    expected |= {f"sensitivity_{k}": r for k, r in enumerate(sk.recall_score(labels, called, average=None))}
+    assert values(classification_metrics(labels, probabilities, num_resamples=20)) == pytest.approx(expected)
+
+
+def test_seeds_are_averaged_each_at_its_threshold():
+    labels, first = simulate(2)
+    second = np.clip(first + np.random.default_rng(9).normal(scale=0.2, size=len(first)), 0, 1)
+    both = values(classification_metrics(labels, [first, second], threshold=[0.4, 0.6], num_resamples=20))
+    single = [
+        values(classification_metrics(labels, s, threshold=t, num_resamples=20))
+        for s, t in ((first, 0.4), (second, 0.6))
+    ]
+    assert both == pytest.approx({name: (single[0][name] + single[1][name]) / 2 for name in both})
+
+
+def test_patients_are_drawn_whole():
+    labels, scores = simulate(3, 90)
+    copies = classification_metrics(labels.repeat(4), scores.repeat(4), groups=np.arange(90).repeat(4))["auc"]
+    alone = classification_metrics(labels, scores)["auc"]
+    assert copies == pytest.approx(alone)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "options", "message"),
+    [
+        ([1, 1], [0.2, 0.3], {}, r"at least two classes, got class \[1\] only"),
+        ([0, 1, 0.5], [0.2, 0.3, 0.1], {}, "labels: expected class numbers 0, 1, ..."),
+        ([0, -1], [0.2, 0.3], {}, "labels: expected class numbers"),
+        ([0, 1], [0.2, np.nan], {}, "probabilities: expected finite numbers, got 1"),
+        ([0, 1], [0.2], {}, r"probabilities: expected the shape \[2, K\], or \[2\] for two classes, got \[1\]"),
+        ([0, 2], [0.2, 0.3], {}, "labels: expected images of each of the 2 classes"),
+        ([0, 1], np.ones((2, 3)) / 3, {}, "labels: expected images of each of the 3 classes"),
+        ([0, 1], [0.2, 0.3], {"positive_class": 2}, "positive_class: expected 0 or 1, got 2"),
+        ([0, 1], [0.2, 0.3], {"threshold": [0.1, 0.2]}, "threshold: expected one number, or one for each of 1 seeds"),
+    ],
+)
+def test_bad_input(labels, probabilities, options, message):
+    with pytest.raises(ValueError, match=message):
+        classification_metrics(labels, probabilities, **options)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "quality"),
+    [("balanced_accuracy", sk.balanced_accuracy_score), ("accuracy", sk.accuracy_score), ("f1", sk.f1_score)],
+)
+def test_threshold_is_the_best_there_is(criterion, quality):
+    labels, scores = simulate(4)
+    scores = np.round(scores, 2)
+    chosen = quality(labels, scores >= choose_threshold(labels, scores, criterion=criterion))
+    assert chosen == pytest.approx(max(quality(labels, scores >= t) for t in np.r_[scores, 2.0]))
+
+
+def test_threshold_separates_neighbouring_floats_and_prefers_one_half():
+    low = 0.3
+    high = np.nextafter(low, 1)
+    assert choose_threshold([0, 1], [low, high]) == high
+    assert choose_threshold([0, 0, 1, 1], [0.4, 0.6, 0.4, 0.6]) == 0.5
+
+
+def test_threshold_bad_input():
+    with pytest.raises(ValueError, match=r"criterion: expected one of .*got 'youden'"):
+        choose_threshold([0, 1], [0.1, 0.2], criterion="youden")
+    with pytest.raises(ValueError, match="at least two classes"):
+        choose_threshold([1, 1], [0.1, 0.2])
