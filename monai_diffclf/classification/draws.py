@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 __all__ = ["NoiseDraws", "image_keys"]
+
+NOISE_LEVELS = ("stratified", "uniform")
 
 
 def image_keys(images: torch.Tensor) -> list[bytes]:
     """Eight bytes for each image that depend on its pixels alone (BLAKE2b of the float32 values).
 
     Args:
-        images: images [B, C, \*spatial].
+        images: images [B, C, *spatial].
 
     Returns:
         one key an image, in order.
@@ -43,16 +45,16 @@ def _spread_order(count: int) -> torch.Tensor:
 class NoiseDraws:
     """The noise draws of a classifier: one level a draw, shared by all images; noise of its own for every image.
 
-    The noise of draw n for an image is seeded by (the image's pixels, ``seed``, n): it depends on neither the batch, the
-    order, the process nor the number of draws. Classes are not an argument: within a draw all of them see the same noise
-    (paired draws, Favero et al. 2025, section 2; Li et al. 2023, section 3.2).
+    The noise of draw n for an image is seeded by (the image's pixels, ``seed``, n): it depends on neither the batch,
+    the order, the process nor the number of draws. Classes are not an argument: within a draw all of them see the same
+    noise (paired draws, Favero et al. 2025, section 2; Li et al. 2023, section 3.2).
 
     Args:
         levels: position in the noise schedule of each draw [N], float64 in [0, 1); 0 is the least noise.
         seed: seed of the noise.
 
     Raises:
-        ValueError: when ``levels`` is not a vector of numbers in [0, 1).
+        ValueError: when ``levels`` is not a vector of numbers in [0, 1), or ``seed`` is not an integer of 64 bits.
 
     Example:
         >>> draws = NoiseDraws.make(4, seed=0)
@@ -70,9 +72,14 @@ class NoiseDraws:
 
     def __post_init__(self) -> None:
         if self.levels.ndim != 1 or len(self.levels) == 0:
-            raise ValueError(f"levels: expected one level a draw, shape [N], N > 0; got shape {list(self.levels.shape)}")
+            raise ValueError(f"levels: expected one level a draw, shape [N], N > 0; got {list(self.levels.shape)}")
         if not bool(((self.levels >= 0) & (self.levels < 1)).all()):
-            raise ValueError(f"levels: expected numbers in [0, 1), got {self.levels.min():.4g} to {self.levels.max():.4g}")
+            low, high = float(self.levels.min()), float(self.levels.max())
+            raise ValueError(f"levels: expected numbers in [0, 1), got {low:.4g} to {high:.4g}")
+        if not isinstance(self.seed, int) or not -(2**63) <= self.seed < 2**63:
+            raise ValueError(
+                f"seed: expected an integer of 64 bits, got {self.seed!r}; results would not be reproducible without one"
+            )
 
     @classmethod
     def make(cls, num_draws: int, noise_levels: str = "stratified", *, seed: int = 0) -> NoiseDraws:
@@ -80,34 +87,34 @@ class NoiseDraws:
 
         Args:
             num_draws: number of draws N.
-            noise_levels: ``"stratified"`` puts one level, uniformly, into each of N equal parts of the schedule, in an order
-                in which every prefix is well spread; ``"uniform"`` draws all levels independently, as Favero et al. do.
+            noise_levels: ``"stratified"`` puts one level, uniformly, into each of N equal parts of the schedule, in an
+                order in which every prefix is well spread; ``"uniform"`` draws all levels independently, as Favero et
+                al. do.
             seed: seed of the levels and of the noise.
 
         Raises:
-            ValueError: when ``num_draws`` is not a positive integer or ``noise_levels`` is unknown.
+            ValueError: when ``num_draws`` is not a positive integer, ``noise_levels`` is unknown or ``seed`` is not an
+                integer.
         """
         if not isinstance(num_draws, int) or num_draws < 1:
             raise ValueError(f"num_draws: expected a positive integer, got {num_draws!r}")
-        if not isinstance(seed, int):
-            raise ValueError(f"seed: expected an integer, got {seed!r}; results would not be reproducible without one")
+        if noise_levels not in NOISE_LEVELS:
+            raise ValueError(f"noise_levels: expected one of {list(NOISE_LEVELS)}, got {noise_levels!r}")
+        draws = cls(torch.zeros(num_draws, dtype=torch.float64), seed)  # checks the seed before it is used
         offsets = torch.rand(num_draws, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64)
-        if noise_levels == "uniform":
-            return cls(offsets, seed)
-        if noise_levels == "stratified":
-            return cls((_spread_order(num_draws) + offsets) / num_draws, seed)
-        raise ValueError(f"noise_levels: expected 'stratified' or 'uniform', got {noise_levels!r}")
+        levels = offsets if noise_levels == "uniform" else (_spread_order(num_draws) + offsets) / num_draws
+        return replace(draws, levels=levels)
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def noise(self, key: bytes, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
-        """Standard normal noise of one draw for one image, float32 on the CPU [\*shape].
+        """Standard normal noise of one draw for one image, float32 on the CPU [*shape].
 
         Args:
             key: the image's key, see :func:`image_keys`.
             draw: index of the draw, 0 to N - 1.
-            shape: shape of the image [C, \*spatial].
+            shape: shape of the image [C, *spatial].
         """
         text = hashlib.blake2b(key + struct.pack("<qq", self.seed, draw), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(text, "little") >> 1)

@@ -14,9 +14,10 @@ __all__ = ["DenoisingErrors"]
 
 @dataclass(frozen=True)
 class DenoisingErrors:
-    """Squared errors of the predicted noise, e[b, k, n] = mean over elements of (epsilon - epsilon_hat(z, level, class k))^2.
+    """Squared errors of the predicted noise: one number for each image b, class k and draw n.
 
-    Stored once, they answer every later question: another number of draws (:meth:`first`), another rule, the uncertainty.
+    e[b, k, n] = mean over elements of (epsilon - epsilon_hat(z, level, class k))^2. Stored once, they answer every later question: another number of draws (:meth:`first`), another rule, the
+    uncertainty.
 
     Args:
         values: squared epsilon error averaged over the image's elements [B, K, N], float32; NaN where not evaluated.
@@ -48,7 +49,7 @@ class DenoisingErrors:
         for name in ("timesteps", "log_snr", "log_snr_rate"):
             vector = getattr(self, name)
             if vector is not None and tuple(vector.shape) != (self.num_draws,):
-                raise ValueError(f"{name}: expected one number a draw, shape [{self.num_draws}], got {list(vector.shape)}")
+                raise ValueError(f"{name}: expected one number a draw, [{self.num_draws}], got {list(vector.shape)}")
 
     def __len__(self) -> int:
         return int(self.values.shape[0])

@@ -26,7 +26,7 @@ class Classification:
             (see :func:`monai_diffclf.uncertainty.vote_uncertainty`).
         network_evaluations: network evaluations spent on each image [B], int64.
         errors: the errors all of it was computed from.
-        error_maps: mean squared epsilon error of each pixel and class [B, K, \*spatial], if asked for.
+        error_maps: mean squared epsilon error of each pixel and class [B, K, *spatial], if asked for.
     """
 
     predicted: torch.Tensor

@@ -55,8 +55,8 @@ def draw_weights(errors: DenoisingErrors, weighting: str = "uniform", *, gamma: 
 def count_votes(errors: DenoisingErrors) -> torch.Tensor:
     """Votes of each class [B, K], float64: every draw votes for the class with the smallest error.
 
-    Favero et al. (2025), majority vote: vote_n = argmin_k e[b, k, n]. Classes that tie within a draw share its vote, so that
-    no class is favoured by its index. Draws without any evaluated class cast no vote.
+    Favero et al. (2025), majority vote: vote_n = argmin_k e[b, k, n]. Classes that tie within a draw share its vote, so
+    that no class is favoured by its index. Draws without any evaluated class cast no vote.
 
     Example:
         >>> values = torch.tensor([[[0.1, 0.3, 0.2], [0.2, 0.1, 0.2]]])
@@ -113,12 +113,14 @@ def classify_errors(
 
     With D elements an image, the score of class k is s_k = -(D / 2) mean_n(w_n e[k, n]) / temperature.
 
-    * ``"mean"``: probabilities softmax_k(s_k), the class with the smallest mean error (Favero et al. 2025, equation 3). With
-      the ELBO weighting and temperature 1, s_k estimates log p(x | k) up to a constant, so that an exact denoiser yields
-      the exact posterior under equal priors. Real networks are overconfident in this form: fit the temperature on validation data.
-    * ``"vote"``: the class with most votes; among tied classes the one with the smallest mean error. Probabilities are the
-      smoothed vote share (votes_k + 1 / (2 K) + softmax_k(s) / 2) / (N + 1): one further vote, half of it given to all
-      classes alike and half by the mean error, so that no probability is 0 and tied votes are ranked as the tie-break does.
+    * ``"mean"``: probabilities softmax_k(s_k), the class with the smallest mean error (Favero et al. 2025, equation 3).
+      With the ELBO weighting and temperature 1, s_k estimates log p(x | k) up to a constant, so that an exact denoiser
+      yields the exact posterior under equal priors. Real networks are overconfident in this form: fit the temperature
+      on validation data.
+    * ``"vote"``: the class with most votes; among tied classes the one with the smallest mean error. Probabilities are
+      the smoothed vote share (votes_k + 1 / (2 K) + softmax_k(s) / 2) / (N + 1): one further vote, half of it given to
+      all classes alike and half by the mean error, so that no probability is 0 and tied votes are ranked as the
+      tie-break does.
 
     Args:
         errors: errors [B, K, N].

@@ -18,8 +18,8 @@ __all__ = ["CurtailedVote", "StoppingRule"]
 class StoppingRule(Protocol):
     """A rule that says, from the errors so far, which images need no more draws.
 
-    ``block`` is the number of draws between two looks, ``rules`` the rules it is valid for. :meth:`decided` is a pure function of the errors: it can be replayed
-    on stored ones.
+    ``block`` is the number of draws between two looks, ``rules`` the rules it is valid for. :meth:`decided` is a pure
+    function of the errors: it can be replayed on stored ones.
     """
 
     block: int
@@ -33,8 +33,8 @@ class StoppingRule(Protocol):
 class CurtailedVote:
     """Stop when the leader of the vote can no longer be caught: always the class that all draws would give.
 
-    A class that leads by more votes than there are draws left keeps its lead. The prediction of the vote is therefore exactly
-    that of all draws; vote share, uncertainty and probabilities are those of the draws made.
+    A class that leads by more votes than there are draws left keeps its lead. The prediction of the vote is therefore
+    exactly that of all draws; vote share, uncertainty and probabilities are those of the draws made.
 
     Args:
         block: draws between two looks.

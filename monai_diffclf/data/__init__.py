@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from .audit import SplitAudit, audit_splits
 from .datalist import load_datalist
+from .errors_file import StoredErrors, load_errors, save_errors
+from .find_images import find_images
 from .image_files import read_image_file
 from .image_table import load_image_folder, load_image_table
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
@@ -16,14 +18,18 @@ __all__ = [
     "ReadImage",
     "ReadImaged",
     "SplitAudit",
+    "StoredErrors",
     "audit_splits",
     "class_balanced_weights",
     "crop_and_resize",
+    "find_images",
     "find_pneumonia_mnist",
     "image_key",
     "load_datalist",
+    "load_errors",
     "load_image_folder",
     "load_image_table",
     "load_pneumonia_mnist",
     "read_image_file",
+    "save_errors",
 ]

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.engines import SupervisedEvaluator
@@ -19,13 +19,15 @@ __all__ = ["DiffusionClassifierEvaluator"]
 class DiffusionClassifierEvaluator(SupervisedEvaluator):
     """MONAI's `SupervisedEvaluator` with votes, uncertainty and explanation in its output.
 
-    Output keys: ``image``, ``label``, ``pred`` (probabilities [B, K]) as every MONAI handler expects, and ``votes`` (vote shares
-    [B, K]), ``uncertainty`` (dict of [B]), ``errors`` [B, K, N] and, if asked for, ``explanation`` (error maps [B, K, \*spatial]: the
-    class with the lower map explains a pixel better). All come from the same network evaluations.
+    Output keys: ``image``, ``label``, ``pred`` (probabilities [B, K]) as every MONAI handler expects, and ``votes``
+    (vote shares [B, K]), ``uncertainty`` (dict of [B]), ``errors`` [B, K, N] and, if asked for, ``explanation`` (error
+    maps [B, K, *spatial]: the class with the lower map explains a pixel better). All come from the same network
+    evaluations.
 
     Args:
-        args, kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer`.
-        explain: whether to add ``explanation``.
+        args: as for `SupervisedEvaluator`.
+        explain: whether to add ``explanation``; with a stopping rule there is none, as the maps need all draws.
+        kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer`.
 
     Raises:
         TypeError: when the inferer is another one.
@@ -48,10 +50,11 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
         )
         kwargs = rest[1] if len(rest) > 1 else {}
+        inferer = cast(DiffusionClassifierInferer, self.inferer)
         engine.state.output = {CommonKeys.IMAGE: inputs, CommonKeys.LABEL: targets}
-        explain = self.explain and self.inferer.stopping is None
+        explain = self.explain and inferer.stopping is None
         with engine.mode(engine.network), torch.autocast("cuda", enabled=engine.amp, **engine.amp_kwargs):
-            result = self.inferer.classify(inputs, engine.network, error_maps=explain, **kwargs)
+            result = inferer.classify(inputs, engine.network, error_maps=explain, **kwargs)
         engine.state.output[CommonKeys.PRED] = result.probabilities
         engine.state.output["votes"] = result.vote_share
         engine.state.output["uncertainty"] = result.uncertainty

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.engines.utils import PrepareBatch
 from monai.networks.schedulers import Scheduler
 from monai.utils import CommonKeys
@@ -29,12 +30,13 @@ def check_labels(labels: Any, num_classes: int, batch_size: int) -> torch.Tensor
         tensor([0, 1, 1])
     """
     vector = torch.as_tensor(labels).detach().reshape(-1)
+    vector = vector.as_tensor() if isinstance(vector, MetaTensor) else vector
     if vector.numel() != batch_size:
         raise ValueError(f"label: expected one class index an image, {batch_size} in all, got {vector.numel()}")
     if vector.is_floating_point() and not bool((vector == vector.round()).all()):
         raise ValueError(f"label: expected class indices, got {vector[vector != vector.round()][0].item()}")
     vector = vector.long()
-    if batch_size and not (0 <= int(vector.min()) and int(vector.max()) < num_classes):
+    if batch_size and not (int(vector.min()) >= 0 and int(vector.max()) < num_classes):
         raise ValueError(f"label: expected 0 to {num_classes - 1}, got {int(vector.min())} to {int(vector.max())}")
     return vector
 
@@ -42,9 +44,10 @@ def check_labels(labels: Any, num_classes: int, batch_size: int) -> torch.Tensor
 class DenoisingPrepareBatch(PrepareBatch):
     """Noise a batch, drop some labels, and say what the network should predict; for `SupervisedTrainer`.
 
-    Returns the noisy images as the network's input, ``{"target", "timesteps"}`` for `DenoisingLoss`, and the network's keyword
-    arguments. Noise levels are spread evenly over the batch, one in each of B equal parts of the schedule, which lowers the
-    variance of the loss (Kingma et al. 2021, appendix I.1). A dropped label becomes the null class, index K.
+    Returns the noisy images as the network's input, ``{"target", "timesteps"}`` for `DenoisingLoss`, and the network's
+    keyword arguments. Noise levels are spread evenly over the batch, one in each of B equal parts of the schedule,
+    which lowers the variance of the loss (Kingma et al. 2021, appendix I.1). A dropped label becomes the null class,
+    index K.
 
     Args:
         scheduler: the scheduler to train with.
@@ -96,6 +99,7 @@ class DenoisingPrepareBatch(PrepareBatch):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple[()], dict[str, Any]]:
         """See the class."""
         images = torch.as_tensor(batchdata[CommonKeys.IMAGE]).float()
+        images = images.as_tensor() if isinstance(images, MetaTensor) else images
         if not bool(torch.isfinite(images).all()):
             raise ValueError("image: expected finite values, got NaN or infinity in a training batch")
         labels = check_labels(batchdata[CommonKeys.LABEL], self.num_classes, len(images)).cpu()
@@ -108,7 +112,7 @@ class DenoisingPrepareBatch(PrepareBatch):
         noise = torch.randn(images.shape, generator=self.generator)
         images, noise, timesteps, labels = (
             tensor.to(device=device, non_blocking=non_blocking, **kwargs if tensor.is_floating_point() else {})
-            for tensor in (images.as_tensor() if hasattr(images, "as_tensor") else images, noise, timesteps, labels)
+            for tensor in (images, noise, timesteps, labels)
         )
         targets = {"target": self.process.target(images, noise, timesteps), "timesteps": timesteps}
         noisy = self.process.add_noise(images, noise, timesteps)

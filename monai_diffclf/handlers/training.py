@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ __all__ = ["BestModelSaver", "EpochSeed", "GradientClipping", "ResumableCheckpoi
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
     """`torch.save` that leaves either the old file or the whole new one, even if killed half way."""
-    path = Path(path)
+    _replace(Path(path), lambda temporary: torch.save(content, temporary))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a temporary file, then put it in the place of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(content, temporary)
+        write(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -102,26 +107,31 @@ class GradientClipping:
 class ResumableCheckpoint:
     """Save the whole state of a training after every few epochs, and take it up again when the training starts.
 
-    The file is replaced as a whole: a kill at any moment leaves the previous one. With `EpochSeed` a resumed run ends with the same
-    weights as an undisturbed one.
+    The file is replaced as a whole: a kill at any moment leaves the previous one. With `EpochSeed` a resumed run ends
+    with the same weights as an undisturbed one.
 
     Args:
         path: the checkpoint file; taken up if it exists.
-        save_dict: named objects with ``state_dict`` and ``load_state_dict``. The trainer it is attached to is added to them.
+        save_dict: named objects with ``state_dict`` and ``load_state_dict``. The trainer it is attached to is added to
+            them, and its gradient scaler where it has one.
         interval: epochs between two saves.
 
     Raises:
-        ValueError: when an object is called "trainer", or the file holds other objects.
+        ValueError: when an object is called "trainer", ``interval`` is not positive, or the file holds other objects.
     """
 
     def __init__(self, path: str | os.PathLike[str], save_dict: Mapping[str, Any], *, interval: int = 1) -> None:
         if "trainer" in save_dict:
-            raise ValueError("save_dict: expected no object called 'trainer'; the trainer itself is saved under that name")
+            raise ValueError("save_dict: expected no object called 'trainer'; the trainer itself is saved by that name")
+        if not isinstance(interval, int) or interval < 1:
+            raise ValueError(f"interval: expected a positive number of epochs, got {interval!r}")
         self.path, self.save_dict, self.interval = Path(path), dict(save_dict), interval
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after every handler that changes what is saved (EMA, validation, learning rate)."""
         self.save_dict["trainer"] = engine
+        if getattr(engine, "scaler", None) is not None:
+            self.save_dict["scaler"] = engine.scaler  # type: ignore[attr-defined]
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
@@ -130,10 +140,12 @@ class ResumableCheckpoint:
         if not self.path.exists():
             return
         checkpoint = torch.load(self.path, map_location="cpu", weights_only=True)
-        if set(checkpoint) != set(self.save_dict):
+        # A training may go on with or without mixed precision: the scaler is taken up where both have one.
+        if (set(checkpoint) ^ set(self.save_dict)) - {"scaler"}:
             raise ValueError(f"path: expected {sorted(self.save_dict)} in {self.path}, got {sorted(checkpoint)}")
         max_epochs = engine.state.max_epochs
-        Checkpoint.load_objects(to_load=self.save_dict, checkpoint=checkpoint)
+        to_load = {name: item for name, item in self.save_dict.items() if name in checkpoint}
+        Checkpoint.load_objects(to_load=to_load, checkpoint=checkpoint)
         engine.state.max_epochs = max_epochs
         logging.getLogger(__name__).info("Resumed %s after epoch %d", self.path, engine.state.epoch)
         if max_epochs is not None and engine.state.epoch >= max_epochs:
@@ -150,7 +162,8 @@ class ResumableCheckpoint:
 class BestModelSaver:
     """Keep the weights with the best validation metric; its state belongs in a `ResumableCheckpoint`.
 
-    Beside the weights it writes a JSON file of the same name with the metric, its value, and the epoch.
+    Beside the weights it writes a JSON file of the same name with the metric, its value, and the epoch. A metric that
+    is NaN, such as an AUC where one class is absent, saves nothing and logs a warning.
 
     Args:
         model: the network to save, usually the EMA's.
@@ -169,13 +182,16 @@ class BestModelSaver:
     def __call__(self, engine: Engine) -> None:
         """Save the weights if they are the best so far."""
         value = float(engine.state.metrics[self.metric])
+        if math.isnan(value):
+            logging.getLogger(__name__).warning("%s is NaN: the weights are not saved", self.metric)
+            return
         if self.best is not None and value <= self.best:
             return
         self.best = value
         if idist.get_rank() == 0:
             save_atomically(self.model.state_dict(), self.path)
-            note = {"metric": self.metric, "value": value, "epoch": engine.state.epoch}
-            self.path.with_suffix(".json").write_text(json.dumps(note) + "\n")
+            note = json.dumps({"metric": self.metric, "value": value, "epoch": engine.state.epoch}) + "\n"
+            _replace(self.path.with_suffix(".json"), lambda temporary: temporary.write_text(note))
 
     def state_dict(self) -> dict[str, float | None]:
         """The best value so far."""

@@ -21,8 +21,8 @@ WEIGHTINGS = ("min_snr", "epsilon", "prediction")
 class DenoisingLoss(nn.Module):
     """Weighted squared error of a denoiser's prediction, mean over batch and elements.
 
-    With c the factor that turns the error of the prediction into the error of epsilon (1 for epsilon, SNR for the sample, alpha^2
-    for v) the weight of the prediction's error is
+    With c the factor that turns the error of the prediction into the error of epsilon (1 for epsilon, SNR for the
+    sample, alpha^2 for v) the weight of the prediction's error is
 
     * ``"min_snr"``: c min(SNR, gamma) / SNR. On v this is min(SNR, gamma) / (SNR + 1) (Hang et al. 2023, section 3.4);
     * ``"epsilon"``: c, the plain error of epsilon (Ho et al. 2020, equation 14);
@@ -39,7 +39,8 @@ class DenoisingLoss(nn.Module):
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
         >>> loss = DenoisingLoss(DDPMScheduler(num_train_timesteps=10, prediction_type="epsilon"), weighting="epsilon")
-        >>> round(float(loss(torch.zeros(2, 1, 4, 4), {"target": torch.ones(2, 1, 4, 4), "timesteps": torch.tensor([1, 8])})), 6)
+        >>> targets = {"target": torch.ones(2, 1, 4, 4), "timesteps": torch.tensor([1, 8])}
+        >>> round(float(loss(torch.zeros(2, 1, 4, 4), targets)), 6)
         1.0
     """
 
@@ -66,14 +67,15 @@ class DenoisingLoss(nn.Module):
         """The loss, a scalar.
 
         Args:
-            prediction: what the network predicted [B, C, \*spatial].
-            targets: ``"target"`` [B, C, \*spatial] and ``"timesteps"`` [B], as `DenoisingPrepareBatch` makes them.
+            prediction: what the network predicted [B, C, *spatial].
+            targets: ``"target"`` [B, C, *spatial] and ``"timesteps"`` [B], as `DenoisingPrepareBatch` makes them.
 
         Raises:
             ValueError: when the shapes differ.
         """
         target = targets["target"]
         if prediction.shape != target.shape:
-            raise ValueError(f"prediction: expected the target's shape {list(target.shape)}, got {list(prediction.shape)}")
+            shapes = f"{list(target.shape)}, got {list(prediction.shape)}"
+            raise ValueError(f"prediction: expected the target's shape {shapes}")
         squared = (prediction.float() - target.float()).square().flatten(1).mean(1)
         return (squared * self.weight(targets["timesteps"]).to(squared)).mean()

@@ -28,8 +28,9 @@ def class_labels(labels: torch.Tensor) -> dict[str, torch.Tensor]:
 def one_hot_context(num_classes: int) -> Conditioning:
     """Labels as one cross-attention token, the one-hot vector of K + 1 entries (index K is the null class).
 
-    For MONAI networks with ``with_conditioning=True, cross_attention_dim=num_classes + 1``. The attention's own projections then
-    are the class embedding, so that every trained parameter belongs to the network (and hence to its EMA and checkpoint).
+    For MONAI networks with ``with_conditioning=True, cross_attention_dim=num_classes + 1``. The attention's own
+    projections then are the class embedding, so that every trained parameter belongs to the network (and hence to its
+    EMA and checkpoint).
 
     Args:
         num_classes: number of classes K.
@@ -49,7 +50,8 @@ def make_conditioning(conditioning: str | Conditioning, num_classes: int) -> Con
     """Look up a conditioning by its name, or take a callable as it is.
 
     Args:
-        conditioning: ``"class_labels"``, ``"crossattn"``, or a callable from labels [B] to keyword arguments of the network.
+        conditioning: ``"class_labels"``, ``"crossattn"``, or a callable from labels [B] to keyword arguments of the
+            network.
         num_classes: number of classes K.
 
     Raises:

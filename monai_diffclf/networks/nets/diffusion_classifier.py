@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,13 +16,14 @@ __all__ = ["DiffusionClassifier"]
 
 
 class DiffusionClassifier(nn.Module):
-    """A denoiser and the inferer that classifies with it, as one `nn.Module`: images [B, C, \*spatial] to probabilities [B, K].
+    """A denoiser and the inferer that classifies with it, as one `nn.Module`.
 
-    So bundles (`network_def`), `verify_net_in_out`, export, occlusion maps and MONAI Deploy see a usual classifier. Training the
-    denoiser is another matter: this module only classifies, in eval mode.
+    From images [B, C, *spatial] to probabilities [B, K]. So bundles (`network_def`), `verify_net_in_out`, export, occlusion maps and MONAI Deploy see a usual classifier.
+    Training the denoiser is another matter: this module only classifies, in eval mode.
 
     Args:
-        network: the denoiser; a submodule, so that a checkpoint of this module holds its weights under ``network.``.
+        network: the denoiser. A checkpoint of the denoiser alone loads into this module too, so that one file of
+            weights serves training, inference and whatever loads a bundle's `network_def`.
         inferer: the classifier's settings.
 
     Example:
@@ -40,6 +41,15 @@ class DiffusionClassifier(nn.Module):
         super().__init__()
         self.network = network
         self.inferer = inferer
+        self.register_load_state_dict_pre_hook(self._accept_denoiser)
+
+    @staticmethod
+    def _accept_denoiser(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Give a denoiser's keys the prefix that they have here."""
+        own = f"{prefix}network."
+        if not any(key.startswith(own) for key in state_dict):
+            for key in [key for key in state_dict if key.startswith(prefix)]:
+                state_dict[own + key[len(prefix) :]] = state_dict.pop(key)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class probabilities [B, K]."""

@@ -18,22 +18,24 @@ __all__ = ["WaveletDiffusionUNet"]
 class WaveletDiffusionUNet(nn.Module):
     """MONAI's `DiffusionModelUNet` between a Haar transform and its inverse.
 
-    The transform is orthonormal: white noise stays white and squared errors keep their sum. Diffusion in image space with this
-    network is therefore the same as diffusion in wavelet space with the inner one, at a quarter of the pixels a level (2D), while
-    images, noise and error maps stay in image space. Favero et al. (2025) train their from-scratch models in such a space.
+    The transform is orthonormal: white noise stays white and squared errors keep their sum. Diffusion in image space
+    with this network is therefore the same as diffusion in wavelet space with the inner one, at a quarter of the pixels
+    a level (2D), while images, noise and error maps stay in image space. Favero et al. (2025) train their from-scratch
+    models in such a space.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         levels: levels of the transform; the image's sizes must be multiples of 2^levels.
-        unet: further arguments of `DiffusionModelUNet`, save ``in_channels`` and ``out_channels``, which follow from the above.
+        unet: further arguments of `DiffusionModelUNet`, save ``in_channels`` and ``out_channels``, which follow from
+            the above.
 
     Raises:
         ValueError: when ``unet`` holds channels of its own.
 
     Example:
-        >>> network = WaveletDiffusionUNet(2, 1, levels=1, channels=(8, 8), attention_levels=(False, False), num_res_blocks=1,
-        ...     norm_num_groups=4, num_head_channels=8, num_class_embeds=3)
+        >>> network = WaveletDiffusionUNet(2, 1, levels=1, channels=(8, 8), attention_levels=(False, False),
+        ...     num_res_blocks=1, norm_num_groups=4, num_head_channels=8, num_class_embeds=3)
         >>> network(torch.rand(2, 1, 16, 16), torch.tensor([5, 9]), class_labels=torch.tensor([0, 1])).shape
         torch.Size([2, 1, 16, 16])
     """
@@ -53,7 +55,7 @@ class WaveletDiffusionUNet(nn.Module):
         context: torch.Tensor | None = None,
         class_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Predict the target of the noisy images ``x`` [B, C, \*spatial] at ``timesteps`` [B]."""
+        """Predict the target of the noisy images ``x`` [B, C, *spatial] at ``timesteps`` [B]."""
         coefficients = haar_forward(x, self.levels, spatial_dims=self.spatial_dims)
         if self.spatial_dims == 2:
             # The convolutions of 2D networks run faster on this layout; the values are the same.

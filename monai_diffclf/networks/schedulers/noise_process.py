@@ -7,9 +7,9 @@ from __future__ import annotations
 import torch
 from monai.networks.schedulers import RFlowScheduler, Scheduler
 
-__all__ = ["NoiseProcess", "PREDICTION_TYPES"]
+from .parameterization import PREDICTION_TYPES
 
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+__all__ = ["NoiseProcess"]
 
 
 def _column(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -20,12 +20,12 @@ def _column(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 class NoiseProcess:
     """The forward process of a MONAI scheduler and the target of the network trained with it.
 
-    * DDPM, DDIM, PNDM: alpha^2 = ``alphas_cumprod``, sigma^2 = 1 - alpha^2; timesteps are integers 0 to T - 1. Targets: epsilon;
-      the sample x; v = alpha epsilon - sigma x (Salimans and Ho 2022, appendix D).
+    * DDPM, DDIM, PNDM: alpha^2 = ``alphas_cumprod``, sigma^2 = 1 - alpha^2; timesteps are integers 0 to T - 1. Targets:
+      epsilon; the sample x; v = alpha epsilon - sigma x (Salimans and Ho 2022, appendix D).
     * RFlow: alpha = 1 - t / T, sigma = t / T; its "v_prediction" is x - epsilon (Liu et al. 2022, with MONAI's sign).
 
-    Built on the scheduler's tables rather than its ``add_noise``, which converts those tables to the dtype of its input for
-    good: one half-precision call would degrade all later ones.
+    Built on the scheduler's tables rather than its ``add_noise``, which converts those tables to the dtype of its input
+    for good: one half-precision call would degrade all later ones.
 
     Args:
         scheduler: a MONAI scheduler with ``prediction_type`` epsilon, sample or v_prediction.
@@ -45,11 +45,12 @@ class NoiseProcess:
 
     def __init__(self, scheduler: Scheduler) -> None:
         if not isinstance(scheduler, Scheduler):
-            raise TypeError(f"scheduler: expected a monai.networks.schedulers.Scheduler, got {type(scheduler).__name__}")
+            kind = type(scheduler).__name__
+            raise TypeError(f"scheduler: expected a monai.networks.schedulers.Scheduler, got {kind}")
         self.prediction_type = str(getattr(scheduler, "prediction_type", "epsilon"))
         if self.prediction_type not in PREDICTION_TYPES:
             raise ValueError(
-                f"scheduler: expected prediction_type to be one of {list(PREDICTION_TYPES)}, got {self.prediction_type!r}"
+                f"scheduler: expected prediction_type in {list(PREDICTION_TYPES)}, got {self.prediction_type!r}"
             )
         self.num_train_timesteps = int(scheduler.num_train_timesteps)
         self.rectified_flow = isinstance(scheduler, RFlowScheduler)
@@ -95,12 +96,12 @@ class NoiseProcess:
         return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
     def add_noise(self, images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """z = alpha x + sigma epsilon [B, C, \*spatial], for timesteps [B]."""
+        """z = alpha x + sigma epsilon [B, C, *spatial], for timesteps [B]."""
         alpha, sigma = self.alpha_sigma(timesteps)
         return _column(alpha, images) * images + _column(sigma, images) * noise
 
     def target(self, images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """What the network should predict [B, C, \*spatial]."""
+        """What the network should predict [B, C, *spatial]."""
         if self.prediction_type == "epsilon":
             return noise
         if self.prediction_type == "sample":
@@ -113,8 +114,8 @@ class NoiseProcess:
     def epsilon_factor(self, timesteps: torch.Tensor) -> torch.Tensor:
         """c with (epsilon - epsilon_hat)^2 = c (target - prediction)^2 [N], float64.
 
-        1 for epsilon, SNR for the sample, alpha^2 for v (also that of rectified flow). It depends on the level alone, which is
-        why votes are the same in every parameterisation.
+        1 for epsilon, SNR for the sample, alpha^2 for v (also that of rectified flow). It depends on the level alone,
+        which is why votes are the same in every parameterisation.
         """
         if self.prediction_type == "epsilon":
             return torch.ones_like(timesteps, dtype=torch.float64)
@@ -123,7 +124,7 @@ class NoiseProcess:
         return self.alpha_sigma(timesteps)[0] ** 2
 
     def predict_sample(self, prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """The image that a prediction implies, x_hat [B, C, \*spatial]."""
+        """The image that a prediction implies, x_hat [B, C, *spatial]."""
         alpha, sigma = (_column(factor, noisy) for factor in self.alpha_sigma(timesteps))
         if self.prediction_type == "epsilon":
             return (noisy - sigma * prediction) / alpha

@@ -1,0 +1,75 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What inference leaves behind: a table with one row an image, and a picture of where the classes differ."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from ..explain import class_difference, overlay
+
+__all__ = ["ClassificationWriter"]
+
+
+class ClassificationWriter:
+    """Ignite handler for a `DiffusionClassifierEvaluator`: ``predictions.csv`` and one PNG an image.
+
+    Columns: key, predicted, probability_CLASS, vote_CLASS, vote_variance, vote_entropy, margin. Rows are written batch by batch.
+    The PNG shows the image with the explanation of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
+
+    Args:
+        output_dir: folder to write to.
+        classes: names of the classes.
+        maps: whether to write the PNGs (2D images only).
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
+        self.output_dir, self.classes, self.maps = Path(output_dir), list(classes), maps
+        self._count = 0
+
+    @property
+    def table(self) -> Path:
+        """Path of the table."""
+        return self.output_dir / "predictions.csv"
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self._count = 0
+        names = [f"{what}_{name}" for what in ("probability", "vote") for name in self.classes]
+        with open(self.table, "w", newline="") as file:
+            csv.writer(file).writerow(["key", "predicted", *names, "vote_variance", "vote_entropy", "margin", "map"])
+
+    def _write(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        with open(self.table, "a", newline="") as file:
+            writer = csv.writer(file)
+            for source, result in zip(batch, output, strict=True):
+                writer.writerow(self._row(str(source.get("key", self._count)), result))
+                self._count += 1
+
+    def _row(self, key: str, result: dict[str, Any]) -> list[str]:
+        probabilities, votes = result["pred"], result["votes"]
+        predicted = int(torch.as_tensor(probabilities).argmax())
+        numbers = [*probabilities, *votes, *(result["uncertainty"][n] for n in ("vote_variance", "vote_entropy", "margin"))]
+        picture = ""
+        if self.maps and "explanation" in result and result["image"].ndim == 3:
+            picture = f"map_{self._count:05d}.png"
+            difference = class_difference(torch.as_tensor(result["explanation"])[None], torch.tensor([predicted]))[0]
+            image = (np.asarray(torch.as_tensor(result["image"]).float().cpu()) + 1) / 2
+            matplotlib.image.imsave(self.output_dir / picture, overlay(image, difference.cpu().numpy()))
+        return [key, self.classes[predicted], *(f"{float(number):.6f}" for number in numbers), picture]
