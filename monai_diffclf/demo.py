@@ -59,7 +59,7 @@ class _Bundle:
         parser.read_config(str(config))
         parser["bundle_root"] = str(root)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = parser.get_parsed_content("network_def").to(device)
+        network = parser.get_parsed_content("denoiser").to(device)
         network.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
         return cls(root, parser, network.eval(), device)
 

@@ -78,7 +78,7 @@ class NoiseDraws:
             raise ValueError(f"levels: expected numbers in [0, 1), got {low:.4g} to {high:.4g}")
         if not isinstance(self.seed, int) or not -(2**63) <= self.seed < 2**63:
             raise ValueError(
-                f"seed: expected an integer of 64 bits, got {self.seed!r}; results would not be reproducible without one"
+                f"seed: expected an integer of 64 bits, got {self.seed!r}; without one no result can be reproduced"
             )
 
     @classmethod

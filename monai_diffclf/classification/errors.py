@@ -16,8 +16,8 @@ __all__ = ["DenoisingErrors"]
 class DenoisingErrors:
     """Squared errors of the predicted noise: one number for each image b, class k and draw n.
 
-    e[b, k, n] = mean over elements of (epsilon - epsilon_hat(z, level, class k))^2. Stored once, they answer every later question: another number of draws (:meth:`first`), another rule, the
-    uncertainty.
+    e[b, k, n] = mean over elements of (epsilon - epsilon_hat(z, level, class k))^2. Stored once, they answer every
+    later question: another number of draws (:meth:`first`), another rule, the uncertainty.
 
     Args:
         values: squared epsilon error averaged over the image's elements [B, K, N], float32; NaN where not evaluated.

@@ -10,6 +10,7 @@ from .errors_file import StoredErrors, load_errors, save_errors
 from .find_images import find_images
 from .image_files import read_image_file
 from .image_table import load_image_folder, load_image_table
+from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
 from .read_image import ReadImage, ReadImaged, crop_and_resize
 from .sampling import class_balanced_weights
@@ -30,6 +31,8 @@ __all__ = [
     "load_image_folder",
     "load_image_table",
     "load_pneumonia_mnist",
+    "make_phantom",
+    "make_phantoms",
     "read_image_file",
     "save_errors",
 ]

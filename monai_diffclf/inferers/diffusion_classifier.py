@@ -130,7 +130,9 @@ class DiffusionClassifierInferer(Inferer):
             errors, maps = self._evaluate(images, network, range(self.num_draws), error_maps, kwargs)
         else:
             if error_maps:
-                raise ValueError("error_maps: expected False with a stopping rule; call error_maps(), it makes all draws")
+                raise ValueError(
+                    "error_maps: expected False with a stopping rule; call error_maps(), it makes all draws"
+                )
             errors, maps = self._evaluate_until_decided(images, network, self.stopping, kwargs), None
         result = classify_errors(errors, self.rule, weighting=self.weighting, temperature=self.temperature)
         return replace(result, error_maps=maps)
@@ -160,7 +162,7 @@ class DiffusionClassifierInferer(Inferer):
         """Refuse what would give a wrong answer; return plain float32 images."""
         if isinstance(network, torch.nn.Module) and any(module.training for module in network.modules()):
             raise ValueError(
-                "network: expected eval mode, got training mode, in which dropout and label dropout falsify the errors; "
+                "network: expected eval mode, got training mode, in which dropout falsifies the errors; "
                 "call network.eval()"
             )
         if not isinstance(images, torch.Tensor):
@@ -228,7 +230,9 @@ class DiffusionClassifierInferer(Inferer):
         # An error that is not finite would pass for a draw that was not made.
         if not bool(torch.isfinite(values).all()):
             bad = int((~torch.isfinite(values)).flatten(1).any(1).sum())
-            raise ValueError(f"network: expected finite predictions, got NaN or infinity for {bad} of {len(images)} images")
+            raise ValueError(
+                f"network: expected finite predictions, got NaN or infinity for {bad} of {len(images)} images"
+            )
         errors = self._make_errors(values, draws, num_elements)
         return errors, None if maps is None else maps.view(len(images), classes, *shape[1:]) / len(draws)
 
@@ -248,8 +252,8 @@ class DiffusionClassifierInferer(Inferer):
         prediction = network(x=noisy, timesteps=timesteps[pair], **self.conditioning(labels), **kwargs)
         if prediction.shape != noisy.shape:
             raise ValueError(
-                f"network: expected a prediction of the input's shape {list(noisy.shape)}, got {list(prediction.shape)}; "
-                "networks that also predict a variance are not supported"
+                f"network: expected a prediction of the input's shape {list(noisy.shape)}, got "
+                f"{list(prediction.shape)}; networks that also predict a variance are not supported"
             )
         target = self.process.target(images, noise, timesteps)[pair]
         factor = self.process.epsilon_factor(timesteps).to(device=images.device, dtype=torch.float32)[pair]

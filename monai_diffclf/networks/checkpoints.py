@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from monai.networks.nets import DiffusionModelUNet
@@ -38,9 +38,6 @@ def load_generative_checkpoint(
         >>> network = DiffusionModelUNet(**settings, include_fc=False)
         >>> old = {key.replace(".attn.", "."): value for key, value in network.state_dict().items()}
         >>> load_generative_checkpoint(network, old)
-        >>> load_generative_checkpoint(DiffusionModelUNet(**settings), old | {"middle_block.attention.proj_attn.bias": 0})
-        Traceback (most recent call last):
-        ValueError: network: expected include_fc=False, as monai-generative's self-attention has no projection; build ...
     """
     if not isinstance(network, DiffusionModelUNet):
         raise TypeError(
@@ -55,13 +52,12 @@ def load_generative_checkpoint(
     # proj_attn is the one thing that monai-generative saves and never uses.
     left = [name for name in old.keys() - set(names.values()) if ".proj_attn." not in name]
     shapes = [name for name, was in names.items() if was in old and own[name].shape != old[was].shape]
-    for problem, found in (("lacks", missing), ("has no place for", left), ("has other shapes of", shapes)):
+    for problem, found in (("lacks", missing), ("also holds", left), ("has other shapes of", shapes)):
         if found:
-            subject = "state dict" if problem == "lacks" else "network"
             raise ValueError(
-                f"network: expected the settings that the checkpoint was trained with, but the {subject} {problem} "
+                f"network: expected the settings that the checkpoint was trained with, but the checkpoint {problem} "
                 f"{sorted(found)[:3]}, {len(found)} in all; compare channels, num_res_blocks, attention_levels, "
-                "num_head_channels, with_conditioning and num_class_embeds"
+                "with_conditioning and num_class_embeds"
             )
     network.load_state_dict({name: old[was] for name, was in names.items()})
 
@@ -82,5 +78,29 @@ def _old_name(name: str) -> str:
     return name.replace(".attn.", ".")
 
 
-def _check_settings(own: Mapping[str, object] | object, old: Mapping[str, torch.Tensor]) -> None:
-    raise NotImplementedError
+def _check_settings(own: Collection[str], old: Collection[str]) -> None:
+    """Name the setting to change where one explains why the weights do not fit."""
+
+    def holds(names: Collection[str], part: str) -> bool:
+        return any(part in name for name in names)
+
+    if holds(old, ".attn.to_") or holds(old, ".postconv."):
+        raise ValueError(
+            "state_dict_or_path: expected monai-generative's names, got those of MONAI itself; "
+            "call network.load_state_dict(...)"
+        )
+    if holds(own, ".qkv."):
+        raise ValueError(
+            "network: expected use_combined_linear=False, as monai-generative's attention has a layer each for query, "
+            "key and value; build it so"
+        )
+    if holds(old, ".proj_attn.") and holds(own, ".attn.out_proj."):
+        raise ValueError(
+            "network: expected include_fc=False, as monai-generative's self-attention has no projection in use; "
+            "build the network with it"
+        )
+    if holds(old, ".attn1.to_out.") and holds(own, ".attn1.") and not holds(own, ".attn1.out_proj."):
+        raise ValueError(
+            "network: expected include_fc=True, as monai-generative's cross-attention ends with a projection; "
+            "build the network with it"
+        )

@@ -18,8 +18,9 @@ __all__ = ["DiffusionClassifier"]
 class DiffusionClassifier(nn.Module):
     """A denoiser and the inferer that classifies with it, as one `nn.Module`.
 
-    From images [B, C, *spatial] to probabilities [B, K]. So bundles (`network_def`), `verify_net_in_out`, export, occlusion maps and MONAI Deploy see a usual classifier.
-    Training the denoiser is another matter: this module only classifies, in eval mode.
+    From images [B, C, *spatial] to probabilities [B, K]. So bundles (`network_def`), `verify_net_in_out`, export,
+    occlusion maps and MONAI Deploy see a usual classifier. Training the denoiser is another matter: this module only
+    classifies, in eval mode.
 
     Args:
         network: the denoiser. A checkpoint of the denoiser alone loads into this module too, so that one file of
