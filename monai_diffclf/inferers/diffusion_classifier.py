@@ -88,7 +88,7 @@ class DiffusionClassifierInferer(Inferer):
             raise ValueError(f"rule: expected one of {list(RULES)}, got {rule!r}")
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, got {weighting!r}")
-        if not temperature > 0:
+        if not (isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature: expected a positive number, got {temperature!r}")
         if stopping is not None and not isinstance(stopping, StoppingRule):
             raise TypeError(f"stopping: expected None or a StoppingRule, got {type(stopping).__name__}")
