@@ -2,8 +2,8 @@
 
     python benchmarks/inferer_overhead.py [--images 16] [--draws 16] [--batch-size 256] [--repeats 5] [--threads 1]
 
-Both are timed in turn within one run on the network of the pneumonia bundle; printed is one JSON object with the ratio of the
-medians. The bare calls get ready-made noisy images, timesteps and labels: they are what no classifier can do without.
+Both are timed in turn within one run on the network of the pneumonia bundle; printed is one JSON object with the ratio
+of the medians. The bare calls get ready-made noisy images, timesteps and labels: no classifier can do without them.
 """
 
 from __future__ import annotations

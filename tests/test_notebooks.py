@@ -28,5 +28,7 @@ def test_notebook_is_kept_executed(path: Path) -> None:
 def test_notebook_runs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     environment = {**os.environ, "MPLBACKEND": "agg"}
-    client = NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(
+        notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
     client.execute(env=environment)

@@ -1,9 +1,9 @@
 """Find the patient behind every PneumoniaMNIST image.
 
-PneumoniaMNIST publishes no patient numbers, and its training and validation sets share patients. The files of its source
-(Kermany et al., Cell 2018, CC BY 4.0) carry them in their names. This script pairs every 28 px image with the source file
-it most resembles (one to one, within each split and class) and writes one row an image: the first 16 hex digits of the
-SHA-256 of its pixels, and the patient. The table works for any copy of the data set, in any order.
+PneumoniaMNIST publishes no patient numbers, and its training and validation sets share patients. The files of its
+source (Kermany et al., Cell 2018, CC BY 4.0) carry them in their names. This script pairs every 28 px image with the
+source file it most resembles (one to one, within each split and class) and writes one row an image: the first 16 hex
+digits of the SHA-256 of its pixels, and the patient. The table works for any copy of the data set, in any order.
 
     python tools/match_pneumonia_patients.py --npz pneumoniamnist.npz --kermany FOLDER --output patients.csv
 
@@ -23,8 +23,8 @@ from scipy.optimize import linear_sum_assignment
 
 from monai_diffclf.data.pneumonia_mnist import image_key
 
-# The source was squashed to a square; PneumoniaMNIST cropped the centre square first. The original aspect ratio is lost,
-# so several are tried and the best one counts.
+# The source was squashed to a square; PneumoniaMNIST cropped the centre square first. The original aspect ratio is
+# lost, so several are tried and the best one counts.
 ASPECT_RATIOS = np.arange(0.9, 2.05, 0.05)
 
 
@@ -86,7 +86,7 @@ def main() -> None:
             chosen, column = linear_sum_assignment(-score)
             worst = score[chosen, column].min()
             agree = np.mean(score[chosen].argmax(1) == column)
-            print(f"{split} class {label}: {len(files)} files, lowest correlation {worst:.3f}, best match kept {agree:.3f}")
+            print(f"{split} class {label}: {len(files)} files, lowest correlation {worst:.3f}, best kept {agree:.3f}")
             for i, j in zip(chosen, column, strict=True):
                 rows.append((image_key(images[index[j]]), patient_of(files[i]), split, f"{score[i, j]:.3f}"))
     rows.sort(key=lambda row: (row[2], row[0]))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def save_errors(
             f"errors: expected as many labels, keys and patients as images, {len(errors)}; "
             f"got {len(labels)}, {len(keys)}, {len(patients)}"
         )
-    arrays = {
+    arrays: dict[str, Any] = {
         "values": errors.values.float().cpu().numpy(),
         "timesteps": errors.timesteps.cpu().numpy(),
         "log_snr": errors.log_snr.cpu().numpy(),

@@ -18,8 +18,8 @@ __all__ = ["class_difference", "overlay"]
 def class_difference(error_maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """How much better a class denoises each pixel than the best of the other classes [B, *spatial].
 
-    d(u) = min_{j != k} m_j(u) - m_k(u) with m the mean squared epsilon error of a pixel: positive where class k fits better.
-    Summed over pixels it is, for two classes, the difference of the mean errors that the mean rule decides by.
+    d(u) = min_{j != k} m_j(u) - m_k(u) with m the mean squared epsilon error of a pixel: positive where class k fits
+    better. Summed over pixels it is, for two classes, the difference of the mean errors that the mean rule decides by.
 
     Args:
         error_maps: error of each pixel under each class [B, K, *spatial], from `DiffusionClassifierInferer.error_maps`.
@@ -48,8 +48,8 @@ def overlay(
 ) -> npt.NDArray[np.float64]:
     """Paint a difference map over an image: red where the class fits better, blue where another does.
 
-    Single pixels of the map are noisy; it is smoothed, and its opacity follows its size, so that the image shows where there is
-    no evidence. The scale is the image's own largest value: compare places within a picture, not pictures.
+    Single pixels of the map are noisy; it is smoothed, and its opacity follows its size, so that the image shows where
+    there is no evidence. The scale is the map's own largest value: compare places within a picture, not pictures.
 
     Args:
         image: grey or colour image [C, H, W] in [0, 1].

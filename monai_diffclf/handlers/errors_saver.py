@@ -22,11 +22,11 @@ __all__ = ["ErrorsSaver"]
 
 
 class ErrorsSaver:
-    """Ignite handler: store the errors of all images; from them write predictions and metrics of the vote and of the mean.
+    """Ignite handler: store the errors of all images; from them write predictions and metrics of vote and mean.
 
     For a `DiffusionClassifierEvaluator` whose output is decollated. Writes ``errors_SPLIT_seed_S.npz`` (see
-    :func:`monai_diffclf.data.load_errors`), ``SPLIT_diffusion_vote_seed_S.csv``, ``SPLIT_diffusion_mean_seed_S.csv`` and
-    merges the metrics into the results. Intervals resample patients where they are known, else images.
+    :func:`monai_diffclf.data.load_errors`), ``SPLIT_diffusion_vote_seed_S.csv``, ``SPLIT_diffusion_mean_seed_S.csv``
+    and merges the metrics into the results. Intervals resample patients where they are known, else images.
 
     Args:
         output_dir: folder of the tables and errors.

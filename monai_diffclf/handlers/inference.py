@@ -23,8 +23,9 @@ __all__ = ["ClassificationWriter"]
 class ClassificationWriter:
     """Ignite handler for a `DiffusionClassifierEvaluator`: ``predictions.csv`` and one PNG an image.
 
-    Columns: key, predicted, probability_CLASS, vote_CLASS, vote_variance, vote_entropy, margin. Rows are written batch by batch.
-    The PNG shows the image with the explanation of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
+    Columns: key, predicted, probability_CLASS, vote_CLASS, vote_variance, vote_entropy, margin, map. Rows are written
+    batch by batch. The PNG shows the image with the explanation of its predicted class over it, see
+    :func:`monai_diffclf.explain.overlay`.
 
     Args:
         output_dir: folder to write to.
@@ -65,7 +66,11 @@ class ClassificationWriter:
     def _row(self, key: str, result: dict[str, Any]) -> list[str]:
         probabilities, votes = result["pred"], result["votes"]
         predicted = int(torch.as_tensor(probabilities).argmax())
-        numbers = [*probabilities, *votes, *(result["uncertainty"][n] for n in ("vote_variance", "vote_entropy", "margin"))]
+        numbers = [
+            *probabilities,
+            *votes,
+            *(result["uncertainty"][n] for n in ("vote_variance", "vote_entropy", "margin")),
+        ]
         picture = ""
         if self.maps and "explanation" in result and result["image"].ndim == 3:
             picture = f"map_{self._count:05d}.png"

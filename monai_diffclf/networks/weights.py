@@ -28,7 +28,7 @@ def load_weights(network: Network, path: str | os.PathLike[str]) -> Network:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"path: expected a file of weights, but {path} does not exist; train first or name another file")
+        raise ValueError(f"path: expected a file of weights, but {path} does not exist; train first")
     inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
     try:
         inner.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

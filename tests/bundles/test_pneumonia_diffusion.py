@@ -68,7 +68,8 @@ def test_shipped_weights_load_into_network_def_and_denoiser() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "files"), [("train", ["train.json"]), ("train", ["train.json", "evaluate.json"]), ("infer", ["inference.json"])]
+    ("kind", "files"),
+    [("train", ["train.json"]), ("train", ["train.json", "evaluate.json"]), ("infer", ["inference.json"])],
 )
 def test_properties_are_complete(kind: str, files: list[str], image_folder: Path, tmp_path: Path) -> None:
     made = workflow(kind, *files, dataset_dir=str(image_folder), output_dir=str(tmp_path))
@@ -102,10 +103,14 @@ def test_train_evaluate_and_infer_on_image_files(image_folder: Path, small: dict
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12 and all((out / row["map"]).is_file() for row in rows)
-    assert all(float(row["probability_normal"]) + float(row["probability_pneumonia"]) == pytest.approx(1) for row in rows)
+    assert all(
+        float(row["probability_normal"]) + float(row["probability_pneumonia"]) == pytest.approx(1) for row in rows
+    )
 
 
-def test_image_of_another_size_is_refused_with_the_fix(image_folder: Path, small: dict[str, Any], tmp_path: Path) -> None:
+def test_image_of_another_size_is_refused_with_the_fix(
+    image_folder: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
     made = workflow(
         "train", "train.json", dataset_dir=str(image_folder), output_dir=str(tmp_path), image_size=[32, 32], **small
     )
@@ -120,7 +125,11 @@ def test_image_of_another_size_is_refused_with_the_fix(image_folder: Path, small
 
 def test_missing_weights_are_named(image_folder: Path, tmp_path: Path) -> None:
     made = workflow(
-        "infer", "inference.json", dataset_dir=str(image_folder), output_dir=str(tmp_path), checkpoint=str(tmp_path / "no.pt")
+        "infer",
+        "inference.json",
+        dataset_dir=str(image_folder),
+        output_dir=str(tmp_path),
+        checkpoint=str(tmp_path / "no.pt"),
     )
     with pytest.raises(Exception, match="Failed to evaluate|does not exist"):
         run(made)
