@@ -1,4 +1,4 @@
-"""Classes with a known density, and the denoiser that is optimal for them: the truth that classifiers are tested with."""
+"""Classes with a known density, and the denoiser that is optimal for them: the truth to test classifiers with."""
 
 from __future__ import annotations
 

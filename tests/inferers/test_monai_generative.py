@@ -22,5 +22,6 @@ def test_errors_are_those_with_the_old_network(name, include_fc, device):
     load_generative_checkpoint(network, entry["state_dict"])
     inferer = DiffusionClassifierInferer(DDPMScheduler(1000), num_classes=2, num_draws=5, conditioning=name)
     errors = inferer.compute_errors(entry["inputs"]["x"].to(device), network.eval().to(device)).values.cpu()
-    torch.testing.assert_close(errors, entry["errors"], rtol=1e-4, atol=1e-5)
-    assert (errors[:, 0] - errors[:, 1]).abs().min() > 1e-4, "the fixture's classes must differ by more"
+    torch.testing.assert_close(errors, entry["errors"], rtol=2e-5, atol=1e-6)
+    # The classes must differ by more than the tolerance, or the test would say nothing of what decides.
+    assert (errors[:, 0] - errors[:, 1]).abs().mean() > 1e-3

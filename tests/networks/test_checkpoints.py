@@ -1,4 +1,4 @@
-"""Weights of monai-generative in MONAI's network: the same predictions, or a refusal that names the setting to change."""
+"""Weights of monai-generative in MONAI's network: the same predictions, or a refusal that says what to change."""
 
 from __future__ import annotations
 

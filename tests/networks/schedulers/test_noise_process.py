@@ -120,8 +120,9 @@ def test_rate_against_the_derivative(limit):
     # MONAI's table samples the schedule at t = i / (T - 1), while a level of 1 / T is one timestep.
     expected = -cosine_log_snr_slope(timesteps.double() / 999, **limits) * 1000 / 999
     torch.testing.assert_close(process.log_snr_rate(timesteps), expected, rtol=0.01, atol=0)
-    # The rate integrates to the range of the log-SNR.
-    assert process.log_snr_rate(torch.arange(1000)).mean().item() == pytest.approx(2 * limit, rel=0.02)
+    # The rate integrates to the range of the log-SNR; float32 tables hold a log-SNR of 10 to 0.2 %.
+    integral = torch.trapezoid(process.log_snr_rate(torch.arange(1000)), dx=1 / 1000).item()
+    assert integral == pytest.approx(2 * limit, rel=0.005)
 
 
 @pytest.mark.parametrize("discrete", [True, False])
