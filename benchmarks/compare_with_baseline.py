@@ -1,0 +1,91 @@
+"""Diffusion classifier and ResNet-18 side by side, from what their evaluations wrote; needs no network and no images.
+
+    python benchmarks/compare_with_baseline.py
+
+Reads ``docs/results.json`` and the tables of predictions of both pneumonia bundles, writes the gaps in AUC with their
+intervals to ``bundles/pneumonia_xray_diffusion/docs/comparison.json`` and prints the tables of the README. A gap's
+interval draws patients (paired: the same for both models) and averages over the seeds: it covers the choice of
+patients, not that of the seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.results import replace_text
+from monai_diffclf.metrics import paired_difference_interval, roc_auc
+
+BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+OURS, BASELINE = BUNDLES / "pneumonia_xray_diffusion" / "docs", BUNDLES / "pneumonia_xray_resnet18" / "docs"
+MODELS = {
+    "diffusion_mean": (OURS, "evaluation/test_diffusion_mean_seed_{}.csv", "diffusion, mean error"),
+    "diffusion_vote": (OURS, "evaluation/test_diffusion_vote_seed_{}.csv", "diffusion, majority vote"),
+    "resnet18": (BASELINE, "predictions/test_seed_{}.csv", "ResNet-18"),
+}
+COLUMNS = {
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
+
+
+def entry(model: str) -> dict[str, Any]:
+    """The test results of a model over its seeds."""
+    folder = MODELS[model][0]
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text())["test"][model]
+    return found
+
+
+def tables(model: str) -> list[dict[str, Any]]:
+    """The predictions of each seed of a model."""
+    folder, name, _ = MODELS[model]
+    return [read_predictions(folder / name.format(seed)) for seed in sorted(entry(model)["seeds"], key=int)]
+
+
+def gap(model: str) -> dict[str, Any]:
+    """AUC of a model less that of the ResNet-18."""
+    ours, theirs = tables(model), tables("resnet18")
+    first = ours[0]
+    if any((table["keys"] != first["keys"]).any() for table in ours + theirs):
+        raise ValueError("predictions: expected the same images for both models; evaluate both on the same test set")
+    interval = paired_difference_interval(
+        roc_auc,
+        first["labels"],
+        [table["probabilities"][:, 1] for table in ours],
+        [table["probabilities"][:, 1] for table in theirs],
+        groups=first["patients"],
+    )
+    return {**interval._asdict(), "seeds": [len(ours), len(theirs)], "num_images": len(first["labels"])}
+
+
+def cell(metric: dict[str, float]) -> str:
+    """A number with its interval."""
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+
+
+def main() -> None:
+    print("| PneumoniaMNIST test, 624 images | " + " | ".join(COLUMNS.values()) + " |")
+    print("| --- |" + " --- |" * len(COLUMNS))
+    for model, (_, _, label) in MODELS.items():
+        print(f"| {label} | " + " | ".join(cell(entry(model)[name]) for name in COLUMNS) + " |")
+    print()
+    for model, (_, _, label) in MODELS.items():
+        aucs = [seed["auc"]["value"] for _, seed in sorted(entry(model)["seeds"].items())]
+        balanced = [seed["balanced_accuracy"]["value"] for _, seed in sorted(entry(model)["seeds"].items())]
+        print(f"{label}: AUC of each seed {np.round(aucs, 3).tolist()}, balanced {np.round(balanced, 3).tolist()}")
+    gaps = {model: gap(model) for model in ("diffusion_mean", "diffusion_vote")}
+    for model, found in gaps.items():
+        print(f"AUC of {MODELS[model][2]} less ResNet-18: {cell(found)}")
+    text = json.dumps({"auc_minus_resnet18": gaps, "data": entry("resnet18")["data"]}, indent=2) + "\n"
+    replace_text(OURS / "comparison.json", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Preparing batches: noise, levels, label dropout; and three iterations of MONAI's trainer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedTrainer
+from monai.inferers import SimpleInferer
+from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
+
+from monai_diffclf.engines import DenoisingPrepareBatch, check_labels
+from monai_diffclf.losses import DenoisingLoss
+from monai_diffclf.networks.nets import WaveletDiffusionUNet
+from monai_diffclf.networks.schedulers import NoiseProcess
+
+
+def make_batch(size: int = 8, classes: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.rand(size, 1, 4, 4, generator=generator),
+        "label": torch.randint(classes, (size,), generator=generator),
+    }
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [DDPMScheduler(1000, prediction_type=p) for p in ("epsilon", "sample", "v_prediction")]
+    + [RFlowScheduler(1000, use_discrete_timesteps=discrete) for discrete in (True, False)],
+    ids=lambda s: f"{type(s).__name__}-{s.prediction_type}-{getattr(s, 'use_discrete_timesteps', '')}",
+)
+def test_what_comes_out(scheduler, device):
+    batch, process = make_batch(), NoiseProcess(scheduler)
+    noisy, targets, args, kwargs = DenoisingPrepareBatch(scheduler, label_dropout=0.0)(batch, device)
+    assert args == ()
+    assert sorted(targets) == ["target", "timesteps"]
+    assert sorted(kwargs) == ["class_labels", "timesteps"]
+    assert torch.equal(kwargs["timesteps"], targets["timesteps"])
+    assert torch.equal(kwargs["class_labels"].cpu(), batch["label"])
+    assert noisy.device.type == targets["target"].device.type == kwargs["class_labels"].device.type == device
+    # A perfect prediction implies the image that was noised.
+    implied = process.predict_sample(targets["target"].double(), noisy.double(), targets["timesteps"])
+    level = process.log_snr(targets["timesteps"]).cpu()
+    clear = level > -6  # below, float32 holds too little of the image
+    torch.testing.assert_close(implied.cpu().float()[clear], batch["image"][clear], rtol=1e-3, atol=1e-3)
+
+
+def test_levels_are_stratified_within_every_batch():
+    prepare = DenoisingPrepareBatch(DDPMScheduler(1000))
+    orders = set()
+    for _ in range(20):
+        timesteps = prepare(make_batch(10))[1]["timesteps"]
+        part = (timesteps // 100).tolist()
+        assert sorted(part) == list(range(10))
+        orders.add(tuple(part))
+    assert len(orders) > 15, "the images' order must not decide their level"
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_label_dropout_makes_the_null_class(classes):
+    prepare = DenoisingPrepareBatch(DDPMScheduler(1000), num_classes=classes, label_dropout=0.2)
+    batch = make_batch(4000, classes)
+    labels = prepare(batch)[3]["class_labels"]
+    dropped = labels == classes
+    # The standard deviation of the rate is 0.0063.
+    assert dropped.float().mean().item() == pytest.approx(0.2, abs=4 * 0.0063)
+    assert torch.equal(labels[~dropped], batch["label"][~dropped])
+
+
+def test_dropped_labels_reach_the_context():
+    prepare = DenoisingPrepareBatch(DDPMScheduler(1000), 2, conditioning="crossattn", label_dropout=0.5)
+    context = prepare(make_batch(200))[3]["context"]
+    assert context.shape == (200, 1, 3)
+    assert 60 < context[:, 0, 2].sum() < 140
+
+
+def test_seed():
+    def run(seed: int, calls: int = 2) -> list[torch.Tensor]:
+        prepare = DenoisingPrepareBatch(DDPMScheduler(1000), seed=seed)
+        return [prepare(make_batch())[0] for _ in range(calls)]
+
+    assert all(torch.equal(a, b) for a, b in zip(run(0), run(0), strict=True))
+    assert not torch.equal(run(0)[0], run(1)[0])
+    assert not torch.equal(*run(0)), "every batch has noise of its own"
+    torch.manual_seed(5)  # the global state does not matter
+    first = run(0)[0]
+    prepare = DenoisingPrepareBatch(DDPMScheduler(1000), seed=9)
+    prepare(make_batch())
+    assert prepare.set_random_state(0) is prepare
+    assert torch.equal(prepare(make_batch())[0], first)
+
+
+def test_images_and_labels_of_other_kinds():
+    batch = make_batch()
+    first = DenoisingPrepareBatch(DDPMScheduler(1000))(batch)[0]
+    for other in (
+        {"image": MetaTensor(batch["image"]), "label": MetaTensor(batch["label"])},
+        {"image": batch["image"].double(), "label": batch["label"][:, None]},
+        {"image": batch["image"], "label": batch["label"].tolist()},
+        {"image": batch["image"], "label": batch["label"].float()},
+    ):
+        noisy, targets, _, kwargs = DenoisingPrepareBatch(DDPMScheduler(1000))(other)
+        assert torch.equal(noisy, first)
+        assert noisy.dtype == torch.float32
+        assert kwargs["class_labels"].dtype == torch.int64
+        assert {type(tensor) for tensor in (noisy, *targets.values(), *kwargs.values())} == {torch.Tensor}
+
+
+def test_drives_monais_trainer(device):
+    torch.manual_seed(0)
+    network = WaveletDiffusionUNet(
+        2,
+        1,
+        channels=(4, 8),
+        attention_levels=(False, False),
+        num_res_blocks=1,
+        norm_num_groups=4,
+        num_head_channels=4,
+        num_class_embeds=3,
+    ).to(device)
+    scheduler = DDPMScheduler(100, prediction_type="v_prediction")
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    data = [{"image": torch.rand(1, 8, 8), "label": i % 2} for i in range(12)]
+    losses = []
+    trainer = SupervisedTrainer(
+        device=torch.device(device),
+        max_epochs=1,
+        train_data_loader=DataLoader(Dataset(data), batch_size=4),
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), 1e-2),
+        loss_function=DenoisingLoss(scheduler),
+        prepare_batch=DenoisingPrepareBatch(scheduler),
+        inferer=SimpleInferer(),
+        decollate=False,
+    )
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"].item())
+    )
+    trainer.run()
+    assert len(losses) == 3
+    assert all(0 < loss < 100 for loss in losses)
+    changed = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
+    assert any("class_embedding" in key for key in changed)
+    assert len(changed) > 0.9 * len(before)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 2], "label: expected 0 to 1, got 0 to 2"),
+        ([-1, 0], "label: expected 0 to 1, got -1 to 0"),
+        ([0, 1, 1], "label: expected one class index an image, 2 in all, got 3"),
+        ([[1, 0], [0, 1]], "label: expected one class index an image, 2 in all, got 4"),
+        ([0.5, 1], "label: expected class indices, got 0.5"),
+        ([float("nan"), 1], "label: expected class indices, got nan"),
+        ([float("inf"), 1], "label: expected"),
+    ],
+)
+def test_labels_are_checked(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, 2, 2)
+    with pytest.raises(ValueError, match=message):
+        DenoisingPrepareBatch(DDPMScheduler(10))({"image": torch.zeros(2, 1, 4, 4), "label": torch.tensor(labels)})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_are_checked(value):
+    batch = make_batch()
+    batch["image"][3, 0, 1, 2] = value
+    with pytest.raises(ValueError, match="image: expected finite values, got NaN or infinity in a training batch"):
+        DenoisingPrepareBatch(DDPMScheduler(10))(batch)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_label_dropout_is_checked(rate):
+    with pytest.raises(ValueError, match=rf"label_dropout: expected a probability in \[0, 1\), got {rate}"):
+        DenoisingPrepareBatch(DDPMScheduler(10), label_dropout=rate)
