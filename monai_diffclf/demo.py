@@ -21,6 +21,7 @@ from .classification import DenoisingErrors
 from .data import load_datalist
 from .data.phantoms import make_phantoms
 from .inferers import DiffusionClassifierInferer
+from .networks import load_weights
 from .report import ReportData, write_report
 from .report.curves import RULES, metric_table
 
@@ -59,9 +60,8 @@ class _Bundle:
         parser.read_config(str(config))
         parser["bundle_root"] = str(root)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = parser.get_parsed_content("denoiser").to(device)
-        network.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
-        return cls(root, parser, network.eval(), device)
+        network = load_weights(parser.get_parsed_content("denoiser"), weights).to(device)
+        return cls(root, parser, network, device)
 
     @property
     def classes(self) -> list[str]:

@@ -22,7 +22,7 @@ CONFIG = {
         "prediction_type": "v_prediction",
         "clip_sample": False,
     },
-    "network_def": {
+    "denoiser": {
         "_target_": "monai_diffclf.networks.nets.WaveletDiffusionUNet",
         "spatial_dims": 2,
         "in_channels": 1,
@@ -59,7 +59,7 @@ def bundles(tmp_path, monkeypatch) -> Path:
     (root / "configs" / "train.json").write_text(json.dumps(CONFIG))
     parser = ConfigParser(CONFIG)
     torch.manual_seed(0)
-    torch.save(parser.get_parsed_content("network_def").state_dict(), root / "models" / "model.pt")
+    torch.save(parser.get_parsed_content("denoiser").state_dict(), root / "models" / "model.pt")
     monkeypatch.setattr(demo, "BUNDLES", root.parent)
     return root.parent
 
