@@ -2,8 +2,7 @@
 
     python tools/recompute_results.py --bundle bundles/pneumonia_xray_diffusion
 
-Uses the weighting and temperature of the bundle's ``configs/evaluate.json``. Validation first: the decision thresholds
-of the test set are chosen there.
+Uses the weighting and temperature of the bundle's ``configs/evaluate.json`` and its decision: the most probable class.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def main() -> None:
     config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
     config["bundle_root"] = str(bundle)
     folder = Path(config.get_parsed_content("evaluation_dir"))
-    for split, threshold in (("validation", "balanced_accuracy"), ("test", "validation")):
+    for split in ("validation", "test"):
         for path in sorted(folder.glob(f"errors_{split}_seed_*.npz")):
             stored = load_errors(path)
             config["num_draws"] = stored.errors.num_draws
@@ -37,7 +36,7 @@ def main() -> None:
                 split=split,
                 data=config.get_parsed_content("data_name"),
                 seed=int(path.stem.rsplit("_", 1)[1]),
-                threshold=threshold,
+                threshold=0.5,
                 commit_root=bundle,
             )
             saver.save(stored.errors, stored.labels, stored.keys, stored.patients)
