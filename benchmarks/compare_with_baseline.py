@@ -2,10 +2,10 @@
 
     python benchmarks/compare_with_baseline.py
 
-Reads ``docs/results.json`` and the tables of predictions of both pneumonia bundles, writes the gaps in AUC with their
-intervals, and what a decision threshold chosen on validation changes, to ``bundles/pneumonia_xray_diffusion/docs/comparison.json`` and prints the tables of the README. A gap's
-interval draws patients (paired: the same for both models) and averages over the seeds: it covers the choice of
-patients, not that of the seeds.
+Reads ``docs/results.json`` and the tables of predictions of both pneumonia bundles and prints the tables of the README.
+Writes to ``bundles/pneumonia_xray_diffusion/docs/comparison.json`` the gaps in AUC with their intervals, and what a
+decision threshold chosen on validation changes. A gap's interval draws patients (paired: the same for both models) and
+averages over the seeds: it covers the choice of patients, not that of the seeds.
 """
 
 from __future__ import annotations
