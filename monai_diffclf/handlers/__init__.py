@@ -8,6 +8,7 @@ from .display import ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
 from .inference import ClassificationWriter
 from .predictions import EvaluationSaver
+from .results import read_results, write_results
 from .training import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint, save_atomically
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "ProgressBar",
     "ResumableCheckpoint",
     "SampleGrid",
+    "read_results",
     "save_atomically",
+    "write_results",
 ]

@@ -4,7 +4,14 @@
 
 from __future__ import annotations
 
+from .checkpoints import load_generative_checkpoint
 from .conditioning import class_labels, make_conditioning, one_hot_context
 from .weights import load_weights
 
-__all__ = ["class_labels", "load_weights", "make_conditioning", "one_hot_context"]
+__all__ = [
+    "class_labels",
+    "load_generative_checkpoint",
+    "load_weights",
+    "make_conditioning",
+    "one_hot_context",
+]
