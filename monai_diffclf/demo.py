@@ -123,7 +123,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--output", type=Path, default=Path("report.html"), metavar="FILE", help="the report (default: %(default)s)"
     )
     parser.add_argument(
-        "--images", type=int, default=200, metavar="N", help="images to classify, 20 or more (default: %(default)s)"
+        "--images", type=int, default=150, metavar="N", help="images to classify, 20 or more (default: %(default)s)"
     )
     parser.add_argument(
         "--draws", type=int, default=51, metavar="N", help="noise draws per image (default: %(default)s)"
