@@ -108,6 +108,26 @@ def test_train_evaluate_and_infer_on_image_files(image_folder: Path, small: dict
     )
 
 
+def test_class_may_enter_through_cross_attention(image_folder: Path, small: dict[str, Any], tmp_path: Path) -> None:
+    cross = {"with_conditioning": True, "cross_attention_dim": 3, "num_class_embeds": None}
+    overrides = {f"denoiser#{name}": value for name, value in cross.items()}
+    made = workflow(
+        "train",
+        "train.json",
+        dataset_dir=str(image_folder),
+        output_dir=str(tmp_path),
+        conditioning="crossattn",
+        max_epochs=1,
+        val_interval=1,
+        val_draws=2,
+        batch_size=8,
+        **overrides,
+        **small,
+    )
+    run(made)
+    assert (tmp_path / "model.pt").is_file()
+
+
 def test_image_of_another_size_is_refused_with_the_fix(
     image_folder: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
