@@ -31,7 +31,8 @@ def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a temporary file, then put it in the place of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # One fixed name: what a kill leaves behind is overwritten by the next save instead of staying for good.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         write(temporary)
         os.replace(temporary, path)
