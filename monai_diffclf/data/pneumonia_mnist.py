@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
+
+from .atomic_file import replaced
 
 FILE_NAME = "pneumoniamnist.npz"
 URL = "https://zenodo.org/records/10519652/files/pneumoniamnist.npz?download=1"
@@ -159,30 +160,24 @@ def _by_hand(path: Path) -> str:
 
 
 def _download(path: Path, *, progress: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with os.fdopen(handle, "wb") as target, urllib.request.urlopen(URL, timeout=60) as response:
-            total = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm(total=total, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar:
-                while chunk := response.read(1 << 16):
-                    target.write(chunk)
-                    digest.update(chunk)
-                    bar.update(len(chunk))
-        if digest.hexdigest() != MD5:
-            raise RuntimeError(
-                f"PneumoniaMNIST: the download from {URL} has MD5 {digest.hexdigest()}, expected {MD5}; "
-                "it was removed. Try again"
-            )
-        # mkstemp makes files that only their owner may read.
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        # The processes of a distributed run may all find that it is missing.
+        with replaced(path, shared=True) as temporary:
+            with open(temporary, "wb") as target, urllib.request.urlopen(URL, timeout=60) as response:
+                total = int(response.headers.get("Content-Length") or 0) or None
+                with tqdm(total=total, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar:
+                    while chunk := response.read(1 << 16):
+                        target.write(chunk)
+                        digest.update(chunk)
+                        bar.update(len(chunk))
+            if digest.hexdigest() != MD5:
+                raise RuntimeError(
+                    f"PneumoniaMNIST: the download from {URL} has MD5 {digest.hexdigest()}, expected {MD5}; "
+                    "it was removed. Try again"
+                )
     except OSError as error:
         raise RuntimeError(f"PneumoniaMNIST: the download failed ({error}); {_by_hand(path)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _content_digest(images: npt.NDArray[np.uint8], labels: npt.NDArray[Any]) -> str:

@@ -17,10 +17,11 @@ import json
 import math
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..data.atomic_file import replace_text
 
 Metrics = Mapping[str, Mapping[str, float]]
 
@@ -106,7 +107,7 @@ def write_results(
     seeds = dict(sorted(seeds.items(), key=lambda item: int(item[0])))
     results = {"about": _ABOUT, **{name: models for name, models in results.items() if name != "about"}}
     results.setdefault(split, {})[model] = _summarise(seeds, entry, None if summary is None else _checked(summary))
-    replace_text(Path(path), json.dumps(results, indent=2, allow_nan=False) + "\n")
+    replace_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results
 
 
@@ -188,17 +189,3 @@ def _summarise(seeds: Mapping[str, dict[str, Any]], newest: Mapping[str, Any], s
         facts["network_evaluations"] = math.fsum(evaluations) / len(entries) if known else None
         facts["seed"] = [int(number) for number in seeds]
     return {**summary, **facts, "seeds": dict(seeds)}
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file in one step, so that a reader or a crash never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

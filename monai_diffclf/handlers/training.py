@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,15 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from monai.engines.utils import IterationEvents
 
+from ..data.atomic_file import replace_text, replaced
+
 __all__ = ["BestModelSaver", "EpochSeed", "GradientClipping", "ResumableCheckpoint", "save_atomically"]
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
     """`torch.save` that leaves either the old file or the whole new one, even if killed half way."""
-    _replace(Path(path), lambda temporary: torch.save(content, temporary))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a temporary file, then put it in the place of ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # One fixed name: what a kill leaves behind is overwritten by the next save instead of staying for good.
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary:
+        torch.save(content, temporary)
 
 
 class EpochSeed:
@@ -192,7 +183,7 @@ class BestModelSaver:
         if idist.get_rank() == 0:
             save_atomically(self.model.state_dict(), self.path)
             note = json.dumps({"metric": self.metric, "value": value, "epoch": engine.state.epoch}) + "\n"
-            _replace(self.path.with_suffix(".json"), lambda temporary: temporary.write_text(note))
+            replace_text(self.path.with_suffix(".json"), note)
 
     def state_dict(self) -> dict[str, float | None]:
         """The best value so far."""

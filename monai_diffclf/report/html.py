@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from html import escape
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..classification import Classification
+from ..data.atomic_file import replace_text
 from .curves import RULES, classify, metric_table
 from .data import ReportData
 from .figures import draws_figure, levels_figure, rejection_figure, roc_figure, to_svg
@@ -51,17 +51,7 @@ def write_report(path: str | os.PathLike[str], report: ReportData) -> Path:
         '<!DOCTYPE html>'
     """
     target = Path(path)
-    text = _page(report)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".html")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_text(target, _page(report))
     return target
 
 

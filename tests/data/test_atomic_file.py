@@ -1,0 +1,57 @@
+"""Files are replaced as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from monai_diffclf.data.atomic_file import replace_text, replaced
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_file_appears_at_the_end(tmp_path, shared):
+    path = tmp_path / "new" / "file.bin"
+    with replaced(path, shared=shared) as temporary:
+        temporary.write_bytes(b"half")
+        assert not path.exists() and temporary.parent == path.parent
+        temporary.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, shared):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"), replaced(path, shared=shared) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_what_a_kill_left_is_overwritten(tmp_path):
+    path = tmp_path / "file.txt"
+    (tmp_path / ".file.txt.tmp").write_text("left behind by a process that was killed")
+    with replaced(path) as temporary:
+        temporary.write_text("new")
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_two_writers_of_a_shared_file_do_not_meet(tmp_path):
+    path = tmp_path / "file.txt"
+    with replaced(path, shared=True) as first, replaced(path, shared=True) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first", "the last to end counts"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_text_is_utf8_and_others_may_read_it(tmp_path):
+    path = tmp_path / "file.txt"
+    replace_text(path, "Größe\n")
+    assert path.read_bytes() == "Größe\n".encode()
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
