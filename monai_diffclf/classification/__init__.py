@@ -1,25 +1,47 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The maths of classification by denoising: torch only, no I/O, no engine, no network architecture."""
+"""The maths of classification by denoising: no I/O, no engine, no network architecture."""
 
 from __future__ import annotations
 
+from .difference_model import DifferenceModel
 from .draws import NoiseDraws, image_keys
+from .e_process import log_e_betting, log_e_symmetric
 from .errors import DenoisingErrors
+from .fitting import fit_level_sampling, fit_level_weights
+from .level_sampling import LevelSampling
+from .look import Look
+from .replay import replay
 from .result import Classification
-from .rules import classify_errors, count_votes, draw_weights, mean_errors, vote_uncertainty
-from .stopping import CurtailedVote, StoppingRule
+from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_uncertainty
+from .stopping import CurtailedVote, PredictiveCurtailment, SequentialTest, StagedElimination, StoppingRule
+from .vote_model import VoteModel
+from .weights import LevelWeights, draw_weights
 
 __all__ = [
     "Classification",
     "CurtailedVote",
     "DenoisingErrors",
+    "DifferenceModel",
+    "LevelSampling",
+    "LevelWeights",
+    "Look",
     "NoiseDraws",
+    "PredictiveCurtailment",
+    "SequentialTest",
+    "StagedElimination",
     "StoppingRule",
+    "VoteModel",
     "classify_errors",
     "count_votes",
+    "draw_scores",
     "draw_weights",
+    "fit_level_sampling",
+    "fit_level_weights",
     "image_keys",
+    "log_e_betting",
+    "log_e_symmetric",
     "mean_errors",
+    "replay",
     "vote_uncertainty",
 ]

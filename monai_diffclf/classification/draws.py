@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-__all__ = ["NoiseDraws", "image_keys"]
+from .level_sampling import LevelSampling
+
+__all__ = ["NoiseDraws", "image_keys", "random_order"]
 
 NOISE_LEVELS = ("stratified", "uniform")
 
@@ -41,6 +43,11 @@ def _spread_order(count: int) -> torch.Tensor:
     return torch.tensor([i for i in order if i < count])
 
 
+def random_order(count: int, seed: int) -> torch.Tensor:
+    """A random permutation of range(count), the same on every device."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed % 2**63))
+
+
 @dataclass(frozen=True)
 class NoiseDraws:
     """The noise draws of a classifier: one level a draw, shared by all images; noise of its own for every image.
@@ -52,6 +59,9 @@ class NoiseDraws:
     Args:
         levels: position in the noise schedule of each draw [N], float64 in [0, 1); 0 is the least noise.
         seed: seed of the noise.
+        importance: 1 / density of each draw's level [N], float64, where they were not drawn uniformly; else None.
+        mirrors: for each draw the draw whose noise it uses with the other sign, -1 where it has noise of its own [N],
+            int64; None for no such draws.
 
     Raises:
         ValueError: when ``levels`` is not a vector of numbers in [0, 1), or ``seed`` is not an integer of 64 bits.
@@ -69,6 +79,8 @@ class NoiseDraws:
 
     levels: torch.Tensor
     seed: int = 0
+    importance: torch.Tensor | None = None
+    mirrors: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.levels.ndim != 1 or len(self.levels) == 0:
@@ -82,14 +94,14 @@ class NoiseDraws:
             )
 
     @classmethod
-    def make(cls, num_draws: int, noise_levels: str = "stratified", *, seed: int = 0) -> NoiseDraws:
+    def make(cls, num_draws: int, noise_levels: str | LevelSampling = "stratified", *, seed: int = 0) -> NoiseDraws:
         """Place ``num_draws`` noise levels in the schedule.
 
         Args:
             num_draws: number of draws N.
             noise_levels: ``"stratified"`` puts one level, uniformly, into each of N equal parts of the schedule, in an
                 order in which every prefix is well spread; ``"uniform"`` draws all levels independently, as Favero et
-                al. do.
+                al. do. A :class:`LevelSampling` stratifies them under its density and mirrors noise where it says so.
             seed: seed of the levels and of the noise.
 
         Raises:
@@ -98,12 +110,36 @@ class NoiseDraws:
         """
         if not isinstance(num_draws, int) or num_draws < 1:
             raise ValueError(f"num_draws: expected a positive integer, got {num_draws!r}")
-        if noise_levels not in NOISE_LEVELS:
-            raise ValueError(f"noise_levels: expected one of {list(NOISE_LEVELS)}, got {noise_levels!r}")
+        if not isinstance(noise_levels, LevelSampling) and noise_levels not in NOISE_LEVELS:
+            raise ValueError(
+                f"noise_levels: expected one of {list(NOISE_LEVELS)} or a LevelSampling, got {noise_levels!r}"
+            )
         draws = cls(torch.zeros(num_draws, dtype=torch.float64), seed)  # checks the seed before it is used
-        offsets = torch.rand(num_draws, generator=torch.Generator().manual_seed(seed % 2**63), dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        offsets = torch.rand(num_draws, generator=generator, dtype=torch.float64)
+        if isinstance(noise_levels, LevelSampling):
+            return cls._sample(noise_levels, offsets, seed)
         levels = offsets if noise_levels == "uniform" else (_spread_order(num_draws) + offsets) / num_draws
         return replace(draws, levels=levels)
+
+    @classmethod
+    def _sample(cls, sampling: LevelSampling, offsets: torch.Tensor, seed: int) -> NoiseDraws:
+        """Stratified levels under a density; where noise is mirrored, draws 2i and 2i + 1 share one of their levels."""
+        count, draw = len(offsets), torch.arange(len(offsets))
+        first, second = draw - draw % 2, (draw - draw % 2 + 1).clamp(max=count - 1)
+        # Two neighbouring strata come one after the other; an odd last draw has the last stratum for itself.
+        pairs = (
+            torch.cat([_spread_order(count // 2), torch.tensor([count // 2])]) if count > 1 else torch.zeros(1).long()
+        )
+        levels = sampling.quantile((2 * pairs[draw // 2] + draw % 2 + offsets) / count)
+        # Either level of a pair with equal chance, and only if both are to be mirrored: so every level is as likely as
+        # without mirroring.
+        mirrored = sampling.mirrored(levels)
+        shared = mirrored[first] & mirrored[second] & (first != second)
+        chosen = torch.where((offsets[first] * 2**20 % 1 < 0.5), first, second)
+        levels = torch.where(shared, levels[chosen], levels)
+        mirrors = torch.where(shared & (draw % 2 == 1), draw - 1, -1)
+        return cls(levels, seed, importance=1 / sampling.at(levels), mirrors=mirrors if bool(shared.any()) else None)
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -116,6 +152,9 @@ class NoiseDraws:
             draw: index of the draw, 0 to N - 1.
             shape: shape of the image [C, *spatial].
         """
+        mirror = -1 if self.mirrors is None else int(self.mirrors[draw])
+        if mirror >= 0:
+            return -self.noise(key, mirror, shape)
         text = hashlib.blake2b(key + struct.pack("<qq", self.seed, draw), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(text, "little") >> 1)
         return torch.randn(shape, generator=generator)

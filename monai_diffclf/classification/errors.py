@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 __all__ = ["DenoisingErrors"]
+
+PER_DRAW = ("timesteps", "log_snr", "log_snr_rate", "importance")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class DenoisingErrors:
         log_snr: log signal-to-noise ratio of each draw [N], lambda = log(alpha^2 / sigma^2).
         log_snr_rate: -d lambda / dt of each draw [N], t in [0, 1] over the schedule; needed by the ELBO weighting only.
         num_elements: elements of one image (C times its pixels): turns a mean error into nats.
+        importance: 1 / q of each draw [N], where the levels were drawn with density q over the schedule instead of
+            uniformly; weighted with it, votes and means estimate those over uniform levels. None for uniform levels.
 
     Raises:
         ValueError: when the shapes disagree.
@@ -42,11 +47,12 @@ class DenoisingErrors:
     log_snr: torch.Tensor
     log_snr_rate: torch.Tensor | None = None
     num_elements: int = 1
+    importance: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or 0 in self.values.shape[1:]:
             raise ValueError(f"values: expected shape [image, class, draw], got {list(self.values.shape)}")
-        for name in ("timesteps", "log_snr", "log_snr_rate"):
+        for name in PER_DRAW:
             vector = getattr(self, name)
             if vector is not None and tuple(vector.shape) != (self.num_draws,):
                 raise ValueError(f"{name}: expected one number a draw, [{self.num_draws}], got {list(vector.shape)}")
@@ -82,14 +88,12 @@ class DenoisingErrors:
         """
         if not 1 <= num_draws <= self.num_draws:
             raise ValueError(f"num_draws: expected 1 to {self.num_draws}, the draws there are; got {num_draws}")
-        rate = None if self.log_snr_rate is None else self.log_snr_rate[:num_draws]
-        return replace(
-            self,
-            values=self.values[:, :, :num_draws],
-            timesteps=self.timesteps[:num_draws],
-            log_snr=self.log_snr[:num_draws],
-            log_snr_rate=rate,
-        )
+        return self.select(torch.arange(num_draws))
+
+    def select(self, draws: torch.Tensor) -> DenoisingErrors:
+        """The errors of some draws, in the order of ``draws`` [n], int64."""
+        draws = draws.to(self.values.device)
+        return self._with_draws(self.values[:, :, draws], lambda vector: vector[draws])
 
     def __getitem__(self, images: slice | torch.Tensor) -> DenoisingErrors:
         """The errors of some images: a slice, indices or a mask."""
@@ -97,14 +101,13 @@ class DenoisingErrors:
 
     def to(self, device: torch.device | str) -> DenoisingErrors:
         """The same errors on another device."""
-        rate = None if self.log_snr_rate is None else self.log_snr_rate.to(device)
-        return replace(
-            self,
-            values=self.values.to(device),
-            timesteps=self.timesteps.to(device),
-            log_snr=self.log_snr.to(device),
-            log_snr_rate=rate,
-        )
+        return self._with_draws(self.values.to(device), lambda vector: vector.to(device))
+
+    def _with_draws(self, values: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> DenoisingErrors:
+        """Other values, and a change to everything that is known of each draw."""
+        vectors: dict[str, Any] = {name: getattr(self, name) for name in PER_DRAW}
+        changed: dict[str, Any] = {n: None if vector is None else change(vector) for n, vector in vectors.items()}
+        return replace(self, values=values, **changed)
 
     @classmethod
     def concatenate(cls, parts: Sequence[DenoisingErrors]) -> DenoisingErrors:

@@ -26,6 +26,8 @@ class Classification:
             (see :func:`monai_diffclf.uncertainty.vote_uncertainty`).
         network_evaluations: network evaluations spent on each image [B], int64.
         errors: the errors all of it was computed from.
+        decided: whether the guarantee holds for the class of each image [B], bool; False where draws ran out first.
+        guarantee: what the class is guaranteed to be, in words.
         error_maps: mean squared epsilon error of each pixel and class [B, K, *spatial], if asked for.
     """
 
@@ -36,6 +38,8 @@ class Classification:
     uncertainty: dict[str, torch.Tensor]
     network_evaluations: torch.Tensor
     errors: DenoisingErrors
+    decided: torch.Tensor
+    guarantee: str
     error_maps: torch.Tensor | None = None
 
     def __len__(self) -> int:

@@ -10,80 +10,101 @@ import torch
 
 from .errors import DenoisingErrors
 from .result import Classification
+from .weights import Weighting, draw_weights
 
-__all__ = ["classify_errors", "count_votes", "draw_weights", "mean_errors", "vote_uncertainty"]
+__all__ = ["classify_errors", "count_votes", "draw_scores", "mean_errors", "vote_uncertainty"]
 
-RULES = ("vote", "mean")
-WEIGHTINGS = ("uniform", "elbo", "min_snr")
+RULES = ("vote", "mean", "weighted_vote")
 
 
-def draw_weights(errors: DenoisingErrors, weighting: str = "uniform", *, gamma: float = 5.0) -> torch.Tensor:
-    """Weight of each draw's error in the mean [N], float64.
+def draw_scores(errors: DenoisingErrors, rule: str = "vote") -> torch.Tensor:
+    """What each draw gives each class [B, K, N], float64: the class with the largest weighted total wins.
 
-    * ``"uniform"``: 1. All levels of the schedule count alike, as in the released code of Favero et al. (2025).
-    * ``"elbo"``: -d lambda / dt, the weight under which the mean is the negative log-likelihood's bound
-      (Kingma et al. 2021, equation 18). With the exact denoiser it gives the exact posterior.
-    * ``"min_snr"``: min(SNR, gamma) / SNR (Hang et al. 2023, section 3.4).
-
-    Args:
-        errors: the errors; their ``log_snr`` is used, and ``log_snr_rate`` by the ELBO.
-        weighting: one of the above.
-        gamma: limit of the min-SNR weight.
+    For the votes 1 to the class with the smallest error in the draw and 0 to the others (shared among tied classes, so
+    that none is favoured by its index); for the mean -e[b, k, n]. NaN where a class was not evaluated.
 
     Raises:
-        ValueError: when ``weighting`` is unknown or ``log_snr_rate`` is needed and missing.
+        ValueError: when ``rule`` is unknown.
 
     Example:
-        >>> e = DenoisingErrors(torch.rand(1, 2, 3), torch.arange(3), torch.tensor([5.0, 0.0, -5.0]))
-        >>> draw_weights(e, "min_snr").tolist()[1:]
-        [1.0, 1.0]
+        >>> errors = DenoisingErrors(torch.tensor([[[0.1, 0.3], [0.2, 0.3]]]), torch.arange(2), torch.zeros(2))
+        >>> draw_scores(errors).tolist()
+        [[[1.0, 0.5], [0.0, 0.5]]]
     """
-    log_snr = errors.log_snr.double()
-    if weighting == "uniform":
-        return torch.ones_like(log_snr)
-    if weighting == "min_snr":
-        if not gamma > 0:
-            raise ValueError(f"gamma: expected a positive number, got {gamma}")
-        return torch.exp((math.log(gamma) - log_snr).clamp(max=0.0))
-    if weighting == "elbo":
-        if errors.log_snr_rate is None:
-            raise ValueError("weighting 'elbo' needs errors.log_snr_rate; these errors were stored without it")
-        return errors.log_snr_rate.double()
-    raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, got {weighting!r}")
+    check_rule(rule)
+    evaluated = errors.evaluated
+    if rule == "mean":
+        return -errors.values.double()
+    values = torch.where(evaluated, errors.values, torch.inf)
+    winners = ((values == values.min(dim=1, keepdim=True).values) & evaluated).double()
+    return torch.where(evaluated, winners / winners.sum(1, keepdim=True).clamp(min=1), torch.nan)
 
 
-def count_votes(errors: DenoisingErrors) -> torch.Tensor:
+def check_rule(rule: str) -> None:
+    """Refuse an unknown rule.
+
+    Raises:
+        ValueError: when it is none of `RULES`.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule: expected one of {list(RULES)}, got {rule!r}")
+
+
+def vote_weights(errors: DenoisingErrors, rule: str, weighting: Weighting) -> torch.Tensor:
+    """What the vote of each draw counts [N], float64: 1, or as the rule and the importance of the draws say."""
+    if rule == "weighted_vote":
+        weights = draw_weights(errors, weighting)
+        return weights / weights.mean()
+    return draw_weights(errors, "uniform")
+
+
+def count_votes(errors: DenoisingErrors, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Votes of each class [B, K], float64: every draw votes for the class with the smallest error.
 
     Favero et al. (2025), majority vote: vote_n = argmin_k e[b, k, n]. Classes that tie within a draw share its vote, so
     that no class is favoured by its index. Draws without any evaluated class cast no vote.
+
+    Args:
+        errors: errors [B, K, N].
+        weights: what the vote of each draw counts [N]; None for 1.
 
     Example:
         >>> values = torch.tensor([[[0.1, 0.3, 0.2], [0.2, 0.1, 0.2]]])
         >>> count_votes(DenoisingErrors(values, torch.arange(3), torch.zeros(3))).tolist()
         [[1.5, 1.5]]
     """
-    values = torch.where(errors.evaluated, errors.values, torch.inf)
-    best = values.min(dim=1, keepdim=True).values
-    winners = ((values == best) & errors.evaluated).double()
-    return (winners / winners.sum(1, keepdim=True).clamp(min=1)).sum(2)
+    votes = torch.nan_to_num(draw_scores(errors, "vote"), nan=0.0)
+    return votes.sum(2) if weights is None else (votes * weights.to(votes)).sum(2)
 
 
-def mean_errors(errors: DenoisingErrors, weighting: str = "uniform") -> torch.Tensor:
+def mean_errors(errors: DenoisingErrors, weighting: Weighting = "uniform") -> torch.Tensor:
     """Weighted mean over the evaluated draws of each class's errors [B, K], float64; inf for a class never evaluated.
 
-    Favero et al. (2025), equation 3; see :func:`draw_weights` for the weights.
+    Favero et al. (2025), equation 3; see :func:`draw_weights` for the weights. Errors differ more between noise levels
+    than between classes, so a class that was given up after fewer draws is compared with the longest evaluated one on
+    the draws that both have: mean_k = mean_j + mean over the shared draws of w_n (e[k, n] - e[j, n]).
 
     Example:
         >>> values = torch.tensor([[[0.1, 0.3], [0.2, 0.4]]])
         >>> mean_errors(DenoisingErrors(values, torch.arange(2), torch.zeros(2))).round(decimals=4).tolist()
         [[0.2, 0.3]]
+        >>> given_up = torch.tensor([[[0.1, 0.3], [0.2, torch.nan]]])
+        >>> mean_errors(DenoisingErrors(given_up, torch.arange(2), torch.zeros(2))).round(decimals=4).tolist()
+        [[0.2, 0.3]]
     """
-    weight = draw_weights(errors, weighting)
     evaluated = errors.evaluated
-    total = (torch.nan_to_num(errors.values.double(), nan=0.0) * weight).sum(2)
+    values = torch.nan_to_num(errors.values.double(), nan=0.0) * draw_weights(errors, weighting)
     count = evaluated.sum(2)
-    return torch.where(count > 0, total / count.clamp(min=1), torch.inf)
+    mean = torch.where(count > 0, values.sum(2) / count.clamp(min=1), torch.inf)
+    if bool((count == count[:, :1]).all()):
+        return mean
+    longest = count.argmax(1)[:, None, None].expand(-1, 1, errors.num_draws)
+    both = evaluated & evaluated.gather(1, longest)
+    shared = both.sum(2)
+    difference = torch.where(both, values - values.gather(1, longest), 0.0).sum(2) / shared.clamp(min=1)
+    paired = mean.gather(1, longest[:, :, 0]) + difference
+    given_up = (count < count.max(1, keepdim=True).values) & (shared > 0)
+    return torch.where(given_up, paired, mean)
 
 
 def vote_uncertainty(vote_share: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -107,7 +128,7 @@ def vote_uncertainty(vote_share: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def classify_errors(
-    errors: DenoisingErrors, rule: str = "vote", *, weighting: str = "uniform", temperature: float = 1.0
+    errors: DenoisingErrors, rule: str = "vote", *, weighting: Weighting = "uniform", temperature: float = 1.0
 ) -> Classification:
     """Classify images from stored errors.
 
@@ -121,11 +142,14 @@ def classify_errors(
       the smoothed vote share (votes_k + 1 / (2 K) + softmax_k(s) / 2) / (N + 1): one further vote, half of it given to
       all classes alike and half by the mean error, so that no probability is 0 and tied votes are ranked as the
       tie-break does.
+    * ``"weighted_vote"``: as the vote, each draw's vote counting w_n / mean(w).
+
+    A class evaluated on fewer draws than others was given up by a stopping rule and cannot win.
 
     Args:
         errors: errors [B, K, N].
-        rule: ``"vote"`` or ``"mean"``.
-        weighting: weighting of the mean error, see :func:`draw_weights`. The vote does not depend on it, save for ties.
+        rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``.
+        weighting: weights of the draws, see :func:`draw_weights`. The vote does not depend on it, save for ties.
         temperature: divides the scores; larger is less sure.
 
     Raises:
@@ -137,23 +161,27 @@ def classify_errors(
         >>> int(classify_errors(errors, "vote").predicted), int(classify_errors(errors, "mean").predicted)
         (0, 1)
     """
-    if rule not in RULES:
-        raise ValueError(f"rule: expected one of {list(RULES)}, got {rule!r}")
+    check_rule(rule)
     if not (isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature: expected a positive number, got {temperature!r}")
+    count = errors.evaluated.sum(2)
+    racing = count == count.max(1, keepdim=True).values
     mean = mean_errors(errors, weighting)
+    best = torch.where(racing, mean, torch.inf).min(1, keepdim=True).values
+    # Given up for worse: an estimate from fewer draws must not make it the most probable again.
+    mean = torch.where(racing, mean, torch.maximum(mean, best + 1e-6 * best.abs()))
     softmax = torch.softmax(-0.5 * errors.num_elements * mean / temperature, dim=1)
-    votes = count_votes(errors)
+    votes = count_votes(errors, vote_weights(errors, rule, weighting))
     cast = votes.sum(1, keepdim=True)
-    vote_share = (votes / cast.clamp(min=1)).float()
+    vote_share = (votes / cast.where(cast > 0, 1.0)).float()
+    standing = torch.where(racing, votes, -torch.inf)
     # Fractional votes of tied draws are sums of 1/2, 1/3...: equal up to rounding is a tie.
-    tied = votes >= votes.max(1, keepdim=True).values - 1e-9
-    by_vote = torch.where(tied, mean, torch.inf).argmin(1)
-    if rule == "vote":
-        predicted = by_vote
-        probabilities = (votes + 0.5 / errors.num_classes + 0.5 * softmax) / (cast + 1)
+    tied = standing >= standing.max(1, keepdim=True).values - 1e-9
+    if rule == "mean":
+        predicted, probabilities = torch.where(racing, mean, torch.inf).argmin(1), softmax
     else:
-        predicted, probabilities = mean.argmin(1), softmax
+        predicted = torch.where(tied, mean, torch.inf).argmin(1)
+        probabilities = (votes + 0.5 / errors.num_classes + 0.5 * softmax) / (cast + 1)
     return Classification(
         predicted=predicted,
         probabilities=probabilities.float(),
@@ -162,4 +190,6 @@ def classify_errors(
         uncertainty=vote_uncertainty(vote_share),
         network_evaluations=errors.network_evaluations,
         errors=errors,
+        decided=torch.ones_like(predicted, dtype=torch.bool),
+        guarantee="all draws",
     )

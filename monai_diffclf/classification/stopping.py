@@ -1,40 +1,85 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""When enough draws have been spent on an image."""
+"""When enough draws have been spent on an image: pure functions of the errors so far, for vote and mean, K >= 2."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 
-from .errors import DenoisingErrors
-from .rules import count_votes
+from .difference_model import DifferenceModel
+from .draws import random_order
+from .e_process import log_e_betting, log_e_symmetric
+from .look import Look
+from .rules import RULES
+from .vote_model import VoteModel
 
-__all__ = ["CurtailedVote", "StoppingRule"]
+__all__ = ["CurtailedVote", "Look", "PredictiveCurtailment", "SequentialTest", "StagedElimination", "StoppingRule"]
 
 
 @runtime_checkable
 class StoppingRule(Protocol):
-    """A rule that says, from the errors so far, which images need no more draws.
+    """Says after some draws which classes of an image are still in the race; an image with one class left is decided.
 
-    ``block`` is the number of draws between two looks, ``rules`` the rules it is valid for. :meth:`decided` is a pure
-    function of the errors: it can be replayed on stored ones.
+    ``rules`` are the rules of decision it is valid for, ``guarantee`` says in words what a decided class is. A rule is
+    a pure function of the draws so far, so that it can be replayed on stored errors
+    (:func:`monai_diffclf.classification.replay`).
     """
 
-    block: int
     rules: tuple[str, ...]
+    guarantee: str
 
-    def decided(self, errors: DenoisingErrors, num_draws: int) -> torch.Tensor:
-        """Which images are decided [B], bool, given their first draws out of ``num_draws``."""
+    def order(self, num_draws: int) -> torch.Tensor:
+        """The order in which the draws are made, a permutation [N]."""
         ...
+
+    def looks(self, num_draws: int) -> list[int]:
+        """After how many draws the rule looks, ascending; no draws are made after the last look."""
+        ...
+
+    def remaining(self, look: Look) -> torch.Tensor:
+        """Classes still in the race [B, K], bool; at least the leader's."""
+        ...
+
+
+def _looks(num_draws: int, block: int, min_draws: int = 1, max_draws: int | None = None) -> list[int]:
+    """Every ``block`` draws from ``min_draws`` on, and when draws run out."""
+    for name, value in (("min_draws", min_draws), ("max_draws", max_draws)):
+        if value is not None and value > num_draws:
+            raise ValueError(f"{name}: expected at most the {num_draws} draws there are, got {value}")
+    last = num_draws if max_draws is None else max_draws
+    return sorted({*range(max(block, min_draws), last, block), last})
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+    low, high = counts.get("min_draws"), counts.get("max_draws")
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"min_draws: expected at most max_draws, {high}, got {low}")
+
+
+def _check_alpha(alpha: float) -> float:
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
+        raise ValueError(f"alpha: expected a probability between 0 and 1, both excluded, got {alpha!r}")
+    return float(alpha)
+
+
+def _whole_race(remaining: torch.Tensor, look: Look) -> torch.Tensor:
+    """For votes: nobody leaves before the image is decided; a class that cannot win still takes votes from others."""
+    decided = remaining.sum(1, keepdim=True) == 1
+    return remaining if look.rule == "mean" else torch.where(decided, remaining, look.racing)
 
 
 class CurtailedVote:
     """Stop when the leader of the vote can no longer be caught: always the class that all draws would give.
 
     A class that leads by more votes than there are draws left keeps its lead. The prediction of the vote is therefore
-    exactly that of all draws; vote share, uncertainty and probabilities are those of the draws made.
+    exactly that of all draws; vote share, uncertainty and probabilities are those of the draws made. For the mean there
+    is no such rule, as an error has no upper bound.
 
     Args:
         block: draws between two looks.
@@ -43,21 +88,218 @@ class CurtailedVote:
         ValueError: when ``block`` is not a positive integer.
 
     Example:
-        >>> values = torch.stack([torch.zeros(1, 3), torch.ones(1, 3)], 1)
-        >>> errors = DenoisingErrors(values, torch.arange(3), torch.zeros(3))
-        >>> CurtailedVote().decided(errors, 5).tolist(), CurtailedVote().decided(errors, 6).tolist()
-        ([True], [False])
+        >>> values = torch.stack([torch.zeros(1, 5), torch.ones(1, 5)], 1)
+        >>> errors = DenoisingErrors(values, torch.arange(5), torch.zeros(5))
+        >>> [CurtailedVote().remaining(Look.of(errors, made)).tolist() for made in (2, 3)]
+        [[[True, True]], [[True, False]]]
     """
 
-    rules = ("vote",)
+    rules = ("vote", "weighted_vote")
+    guarantee = "the class that all draws would give, always"
 
     def __init__(self, block: int = 1) -> None:
-        if not isinstance(block, int) or block < 1:
-            raise ValueError(f"block: expected a positive integer, got {block!r}")
+        _check_counts(block=block)
         self.block = block
 
-    def decided(self, errors: DenoisingErrors, num_draws: int) -> torch.Tensor:
-        """Which images are decided [B], bool: lead > draws left."""
-        top = count_votes(errors).topk(2, dim=1).values
-        made = errors.evaluated.any(1).sum(1)
-        return (top[:, 0] - top[:, 1]) > (num_draws - made) + 1e-9
+    def __repr__(self) -> str:
+        return f"CurtailedVote(block={self.block})"
+
+    def order(self, num_draws: int) -> torch.Tensor:
+        """As they are."""
+        return torch.arange(num_draws)
+
+    def looks(self, num_draws: int) -> list[int]:
+        """Every ``block`` draws."""
+        return _looks(num_draws, self.block)
+
+    def remaining(self, look: Look) -> torch.Tensor:
+        """A class is out when it trails by more than the weight of the draws left."""
+        totals = look.totals
+        left = look.weights[look.num_made :].sum()
+        return _whole_race(totals.max(1, keepdim=True).values - totals <= left + 1e-9, look)
+
+
+class PredictiveCurtailment:
+    """Stop when the class that all draws would give is the leader with probability above 1 - alpha, under a model.
+
+    A class is eliminated when its probability of ending above the leader is below alpha / (K - 1). The probability is
+    that of a :class:`VoteModel` for votes, of a :class:`DifferenceModel` for the mean and weighted votes, best fitted
+    to the network's validation errors. It is as good as its model; replay it on stored errors to see how often it errs.
+
+    Args:
+        alpha: probability, image by image, that all draws would give another class, in (0, 1).
+        model: the model for this rule of decision; None for a prior that knows no network: ``VoteModel()`` for votes,
+            ``DifferenceModel.prior()`` else.
+        block: draws between two looks.
+        min_draws: draws made in any case.
+        max_draws: draws after which an image is left undecided; None for all.
+
+    Raises:
+        ValueError: when an argument is out of range.
+
+    Example:
+        >>> values = torch.stack([torch.rand(1, 64), 1 + torch.rand(1, 64)], 1)
+        >>> errors = DenoisingErrors(values, torch.arange(64), torch.zeros(64))
+        >>> PredictiveCurtailment(0.01).remaining(Look.of(errors, 16, rule="mean")).tolist()
+        [[True, False]]
+    """
+
+    rules = RULES
+
+    def __init__(
+        self,
+        alpha: float = 0.01,
+        model: VoteModel | DifferenceModel | None = None,
+        *,
+        block: int = 4,
+        min_draws: int = 8,
+        max_draws: int | None = None,
+    ) -> None:
+        _check_counts(block=block, min_draws=min_draws, max_draws=max_draws)
+        self.alpha, self.model = _check_alpha(alpha), model
+        self.block, self.min_draws, self.max_draws = block, min_draws, max_draws
+        self.guarantee = f"the class that all draws would give, with probability above {1 - alpha:g} under the model"
+
+    def __repr__(self) -> str:
+        settings = f"block={self.block}, min_draws={self.min_draws}, max_draws={self.max_draws}"
+        return f"PredictiveCurtailment(alpha={self.alpha}, model={self.model!r}, {settings})"
+
+    def order(self, num_draws: int) -> torch.Tensor:
+        """As they are: stratified levels come in an order in which every prefix is well spread."""
+        return torch.arange(num_draws)
+
+    def looks(self, num_draws: int) -> list[int]:
+        """Every ``block`` draws from ``min_draws`` on."""
+        return _looks(num_draws, self.block, self.min_draws, self.max_draws)
+
+    def remaining(self, look: Look) -> torch.Tensor:
+        """A class is out when its chance to end above the leader is below alpha / (K - 1)."""
+        leader, leads = look.leads()
+        remaining = look.racing
+        rivals = remaining.clone()
+        rivals[torch.arange(len(leader), device=leader.device), leader] = False
+        if look.num_made == look.num_draws:
+            return torch.where(rivals, look.totals >= look.totals.max(1, keepdim=True).values, remaining)
+        prior = VoteModel() if look.rule == "vote" else DifferenceModel.prior()
+        chance = (self.model or prior).chance_to_lose(leads[rivals], look.weights, look.log_snr)
+        remaining[rivals] = chance >= self.alpha / (look.scores.shape[1] - 1)
+        return _whole_race(remaining, look)
+
+
+class SequentialTest:
+    """Stop when a test that may be looked at after every draw is sure of the class that all draws would give.
+
+    Of every image the N draws are a fixed set, made in random order. A class is eliminated when the e-process against
+    "it ends level with the leader or above" reaches (K - 1) / alpha, so that the class that all draws would give is
+    lost with probability at most alpha over the random order, over all looks together, ties included. For the vote this
+    needs no assumption (:func:`log_e_betting`); for the mean, whose differences have no bounds, that they scatter
+    symmetrically about their mean (:func:`log_e_symmetric`).
+
+    Args:
+        alpha: largest probability of a wrong elimination, in (0, 1).
+        block: draws between two looks.
+        max_draws: draws after which an image is left undecided; None for all.
+        seed: seed of the order.
+
+    Raises:
+        ValueError: when an argument is out of range.
+
+    Example:
+        >>> values = torch.stack([torch.zeros(1, 64), torch.ones(1, 64)], 1)
+        >>> errors = DenoisingErrors(values, torch.arange(64), torch.zeros(64))
+        >>> [SequentialTest(0.01).remaining(Look.of(errors, made)).sum().item() for made in (2, 16)]
+        [2, 1]
+    """
+
+    rules = RULES
+
+    def __init__(self, alpha: float = 0.01, *, block: int = 4, max_draws: int | None = None, seed: int = 0) -> None:
+        _check_counts(block=block, max_draws=max_draws)
+        self.alpha, self.block, self.max_draws, self.seed = _check_alpha(alpha), block, max_draws, seed
+        self.guarantee = (
+            f"the class that all draws would give, with probability at least {1 - alpha:g} over their order"
+        )
+
+    def __repr__(self) -> str:
+        return f"SequentialTest(alpha={self.alpha}, block={self.block}, max_draws={self.max_draws}, seed={self.seed})"
+
+    def order(self, num_draws: int) -> torch.Tensor:
+        """Random, as the guarantee needs."""
+        return random_order(num_draws, self.seed)
+
+    def looks(self, num_draws: int) -> list[int]:
+        """Every ``block`` draws."""
+        return _looks(num_draws, self.block, max_draws=self.max_draws)
+
+    def remaining(self, look: Look) -> torch.Tensor:
+        """A class is out when the evidence against it reaches (K - 1) / alpha."""
+        leader, leads = look.leads()
+        remaining = look.racing
+        rivals = remaining.clone()
+        rivals[torch.arange(len(leader), device=leader.device), leader] = False
+        if look.num_made == look.num_draws:
+            return torch.where(rivals, look.totals >= look.totals.max(1, keepdim=True).values, remaining)
+        x = leads[rivals] * look.weights[: look.num_made]
+        if look.rule == "mean":
+            log_e = log_e_symmetric(x, look.num_draws)
+        else:
+            log_e = log_e_betting(x / look.weights.max(), look.num_draws)
+        limit = torch.tensor((look.scores.shape[1] - 1) / self.alpha, dtype=torch.float64, device=x.device).log()
+        remaining[rivals] = log_e < limit
+        return _whole_race(remaining, look)
+
+
+class StagedElimination:
+    """Keep the best classes after each of some fixed numbers of draws: the stages of Li et al. (2023, section 3.2).
+
+    For comparison: how often it differs from all draws is not controlled. Classes are ranked by their votes or mean
+    error so far; in the vote, those kept share the later votes among them, as in the code of Favero et al. (2025).
+
+    Args:
+        draws: numbers of draws after which classes are dropped, ascending.
+        keep: how many classes are kept after each of them, not ascending; the last is 1.
+
+    Raises:
+        ValueError: when the stages do not fit together.
+
+    Example:
+        >>> values = torch.arange(4.0).view(1, 4, 1).expand(1, 4, 20)
+        >>> errors = DenoisingErrors(values, torch.arange(20), torch.zeros(20))
+        >>> rule = StagedElimination(draws=(5, 10), keep=(2, 1))
+        >>> [rule.remaining(Look.of(errors, made, rule="mean")).sum().item() for made in rule.looks(20)]
+        [2, 1]
+    """
+
+    rules = RULES
+    guarantee = "none"
+
+    def __init__(self, draws: Sequence[int] = (25, 250), keep: Sequence[int] = (5, 1)) -> None:
+        stages = [*draws, *keep]
+        if len(draws) != len(keep) or not draws or any(not isinstance(n, int) or n < 1 for n in stages):
+            raise ValueError(
+                f"draws, keep: expected positive integers, as many of each, got {list(draws)}, {list(keep)}"
+            )
+        if list(draws) != sorted(set(draws)) or list(keep) != sorted(keep, reverse=True) or keep[-1] != 1:
+            raise ValueError(
+                f"draws, keep: expected draws to ascend and keep to descend to 1, got {list(draws)}, {list(keep)}"
+            )
+        self.stages: Mapping[int, int] = dict(zip(draws, keep, strict=True))
+
+    def __repr__(self) -> str:
+        return f"StagedElimination(draws={tuple(self.stages)}, keep={tuple(self.stages.values())})"
+
+    def order(self, num_draws: int) -> torch.Tensor:
+        """As they are."""
+        return torch.arange(num_draws)
+
+    def looks(self, num_draws: int) -> list[int]:
+        """At the end of each stage."""
+        if max(self.stages) > num_draws:
+            raise ValueError(f"draws: expected at most the {num_draws} draws there are, got {max(self.stages)}")
+        return list(self.stages)
+
+    def remaining(self, look: Look) -> torch.Tensor:
+        """The best classes so far, as many as this stage keeps."""
+        keep = min(self.stages[look.num_made], look.scores.shape[1])
+        best = look.totals.topk(keep, dim=1).indices
+        return torch.zeros_like(look.racing).scatter_(1, best, True) & look.racing

@@ -14,10 +14,22 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.networks.schedulers import Scheduler
 
-from ..classification import Classification, DenoisingErrors, NoiseDraws, StoppingRule, classify_errors, image_keys
-from ..classification.rules import RULES, WEIGHTINGS
+from ..classification import (
+    Classification,
+    DenoisingErrors,
+    LevelSampling,
+    NoiseDraws,
+    StoppingRule,
+    classify_errors,
+    replay,
+)
+from ..classification.replay import run_draws
+from ..classification.rules import check_rule
+from ..classification.weights import Weighting, check_weighting
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
+from .near_ties import redo_near_ties
+from .network_errors import NetworkErrors
 
 __all__ = ["DiffusionClassifierInferer"]
 
@@ -39,15 +51,21 @@ class DiffusionClassifierInferer(Inferer):
             RFlow.
         num_classes: number of classes K.
         num_draws: noise draws an image, N.
-        rule: ``"vote"`` or ``"mean"``, see :func:`monai_diffclf.classification.classify_errors`.
-        noise_levels: ``"stratified"`` or ``"uniform"``, see :class:`monai_diffclf.classification.NoiseDraws`.
+        rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``, see :func:`monai_diffclf.classification.classify_errors`.
+        noise_levels: ``"stratified"``, ``"uniform"`` or a ``LevelSampling``, see
+            :class:`monai_diffclf.classification.NoiseDraws`.
         conditioning: how a class reaches the network: ``"class_labels"``, ``"crossattn"`` or a callable from labels [B]
             to keyword arguments, see :mod:`monai_diffclf.networks.conditioning`.
-        stopping: None for all draws, or a stopping rule such as :class:`monai_diffclf.classification.CurtailedVote`.
+        stopping: None for all draws, or a stopping rule: :class:`monai_diffclf.classification.CurtailedVote`,
+            ``PredictiveCurtailment``, ``SequentialTest`` or ``StagedElimination``. Every image stops for itself; the
+            evaluations of all that go on are packed into full forward calls.
         batch_size: network evaluations in one forward call: bounds memory, never changes a result.
         seed: seed of the noise levels and of the noise.
-        weighting: weighting of the mean error: ``"uniform"``, ``"elbo"`` or ``"min_snr"``.
+        weighting: weighting of the draws: ``"uniform"``, ``"elbo"``, ``"min_snr"``, ``LevelWeights`` or a tensor [N],
+            see :func:`monai_diffclf.classification.draw_weights`.
         temperature: temperature of the probabilities from the mean error.
+        amp_dtype: ``torch.float16`` or ``torch.bfloat16`` runs the network in automatic mixed precision; errors and
+            sums stay in float32 and float64, and whatever rounding could turn is made again in float32.
 
     Raises:
         TypeError: when the scheduler, the conditioning or the stopping rule is of the wrong kind.
@@ -71,23 +89,23 @@ class DiffusionClassifierInferer(Inferer):
         *,
         num_draws: int = 51,
         rule: str = "vote",
-        noise_levels: str = "stratified",
+        noise_levels: str | LevelSampling = "stratified",
         conditioning: str | Conditioning = "class_labels",
         stopping: StoppingRule | None = None,
         batch_size: int = 256,
         seed: int = 0,
-        weighting: str = "uniform",
+        weighting: Weighting = "uniform",
         temperature: float = 1.0,
+        amp_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
-        if rule not in RULES:
-            raise ValueError(f"rule: expected one of {list(RULES)}, got {rule!r}")
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, got {weighting!r}")
+        check_rule(rule)
+        if amp_dtype not in (None, torch.float16, torch.bfloat16):
+            raise ValueError(f"amp_dtype: expected None, torch.float16 or torch.bfloat16, got {amp_dtype!r}")
         if not (isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature: expected a positive number, got {temperature!r}")
         if stopping is not None and not isinstance(stopping, StoppingRule):
@@ -95,12 +113,15 @@ class DiffusionClassifierInferer(Inferer):
         if stopping is not None and rule not in stopping.rules:
             kind = type(stopping).__name__
             raise ValueError(f"stopping: {kind} is valid for rules {list(stopping.rules)}, not {rule!r}")
+        if stopping is not None and isinstance(num_draws, int) and num_draws > 0:
+            stopping.looks(num_draws)  # refuses a rule that asks for more draws than there are
         self.process = NoiseProcess(scheduler)
         self.draws = NoiseDraws.make(num_draws, noise_levels, seed=seed)
+        check_weighting(weighting, num_draws)
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.scheduler, self.num_classes, self.num_draws = scheduler, num_classes, num_draws
         self.rule, self.weighting, self.temperature = rule, weighting, temperature
-        self.stopping, self.batch_size, self.seed = stopping, batch_size, seed
+        self.stopping, self.batch_size, self.seed, self.amp_dtype = stopping, batch_size, seed, amp_dtype
         self._timesteps = self.process.timesteps(self.draws.levels)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -125,38 +146,99 @@ class DiffusionClassifierInferer(Inferer):
             ValueError: when the network is in training mode, the images or the predictions are not finite, or the
                 shapes are wrong.
         """
-        images = self._check(images, network)
+        source = self._source(images, network, kwargs)
         if self.stopping is None:
-            errors, maps = self._evaluate(images, network, range(self.num_draws), error_maps, kwargs)
+            errors, maps = self._all_draws(source, error_maps)
+            result = self._decide(errors)
+        elif error_maps:
+            raise ValueError("error_maps: expected False with a stopping rule; call error_maps(), it makes all draws")
         else:
-            if error_maps:
-                raise ValueError(
-                    "error_maps: expected False with a stopping rule; call error_maps(), it makes all draws"
-                )
-            errors, maps = self._evaluate_until_decided(images, network, self.stopping, kwargs), None
-        result = classify_errors(errors, self.rule, weighting=self.weighting, temperature=self.temperature)
+            result, maps = self._until_decided(source, self.stopping), None
+        if self.amp_dtype is not None:
+            errors, redone = redo_near_ties(result.errors, source, rule=self.rule, weighting=self.weighting)
+            spent = result.network_evaluations + redone
+            result = replace(
+                self._decide(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
+            )
         return replace(result, error_maps=maps)
 
     def compute_errors(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> DenoisingErrors:
         """All errors of all draws and classes: the exact path, whatever the stopping rule. See :meth:`classify`."""
-        return self._evaluate(self._check(images, network), network, range(self.num_draws), False, kwargs)[0]
+        return self._all_draws(self._source(images, network, kwargs), False)[0]
 
     def error_maps(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> torch.Tensor:
         """Squared epsilon error of each pixel, mean over channels and draws [B, K, *spatial]. See :meth:`classify`.
 
         Where map k is below map j, class k explains the image better there.
         """
-        maps = self._evaluate(self._check(images, network), network, range(self.num_draws), True, kwargs)[1]
+        maps = self._all_draws(self._source(images, network, kwargs), True)[1]
         return maps  # type: ignore[return-value]
 
     def errors_from_values(self, values: torch.Tensor, num_elements: int) -> DenoisingErrors:
         """Stored values [n, K, N] of this inferer's draws, as `DenoisingErrors`.
 
         Args:
-            values: squared errors of all draws, as `compute_errors` gives them.
+            values: squared errors, as `compute_errors` gives them; NaN where not evaluated.
             num_elements: elements of one image.
         """
-        return self._make_errors(values, range(self.num_draws), num_elements)
+        importance = self.draws.importance
+        return DenoisingErrors(
+            values,
+            timesteps=self._timesteps.to(values.device),
+            log_snr=self.process.log_snr(self._timesteps).float().to(values.device),
+            log_snr_rate=self.process.log_snr_rate(self._timesteps).float().to(values.device),
+            num_elements=num_elements,
+            importance=None if importance is None else importance.to(values.device),
+        )
+
+    def classify_stored(self, values: torch.Tensor, num_elements: int) -> Classification:
+        """Classify from stored values [n, K, N] of this inferer's draws, without a network.
+
+        With a stopping rule it is replayed, so that the result is that of :meth:`classify` (but in reduced precision,
+        where near ties were redone).
+
+        Args:
+            values: squared errors of all draws, or those that the stopping rule had made.
+            num_elements: elements of one image.
+        """
+        errors = self.errors_from_values(values, num_elements)
+        if self.stopping is None:
+            return self._decide(errors)
+        return replay(errors, self.stopping, rule=self.rule, weighting=self.weighting, temperature=self.temperature)
+
+    def _decide(self, errors: DenoisingErrors) -> Classification:
+        return classify_errors(errors, self.rule, weighting=self.weighting, temperature=self.temperature)
+
+    def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> NetworkErrors:
+        return NetworkErrors(
+            network=network,
+            images=self._check(images, network),
+            process=self.process,
+            draws=self.draws,
+            conditioning=self.conditioning,
+            num_classes=self.num_classes,
+            batch_size=self.batch_size,
+            kwargs=kwargs,
+            amp_dtype=self.amp_dtype,
+        )
+
+    def _all_draws(self, source: NetworkErrors, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:
+        """Errors of all draws and classes, and if asked for their mean in each pixel."""
+        images = source.images
+        maps = (
+            torch.zeros(len(images), self.num_classes, *images.shape[2:], device=images.device) if with_maps else None
+        )
+        everything = torch.ones(len(images), self.num_classes, dtype=torch.bool)
+        values = source.grid(torch.arange(len(images)), torch.arange(self.num_draws), everything, maps=maps)
+        errors = self.errors_from_values(values, source.num_elements)
+        return errors, None if maps is None else maps / self.num_draws
+
+    def _until_decided(self, source: NetworkErrors, stopping: StoppingRule) -> Classification:
+        """Make draws, each time for the images and classes that the rule has not yet decided."""
+        shape = (len(source.images), self.num_classes, self.num_draws)
+        blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)
+        errors, decided = run_draws(blank, source.grid, stopping, rule=self.rule, weighting=self.weighting)
+        return replace(self._decide(errors), decided=decided, guarantee=stopping.guarantee)
 
     def _check(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
         """Refuse what would give a wrong answer; return plain float32 images."""
@@ -177,102 +259,3 @@ class DiffusionClassifierInferer(Inferer):
             bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"images: expected finite values, got NaN or infinity in image(s) {bad[:10]} of the batch")
         return images
-
-    def _make_errors(self, values: torch.Tensor, draws: range, num_elements: int) -> DenoisingErrors:
-        timesteps = self._timesteps[draws.start : draws.stop]
-        return DenoisingErrors(
-            values,
-            timesteps=timesteps.to(values.device),
-            log_snr=self.process.log_snr(timesteps).float().to(values.device),
-            log_snr_rate=self.process.log_snr_rate(timesteps).float().to(values.device),
-            num_elements=num_elements,
-        )
-
-    @torch.no_grad()
-    def _evaluate(
-        self, images: torch.Tensor, network: Callable[..., Any], draws: range, with_maps: bool, kwargs: dict[str, Any]
-    ) -> tuple[DenoisingErrors, torch.Tensor | None]:
-        """Errors of all classes for some draws, in forward calls of at most ``batch_size`` evaluations.
-
-        Evaluations are numbered image by image, draw by draw, class by class; a chunk is a run of that numbering, so
-        that an image is noised once for all its classes.
-        """
-        shape, device, classes = tuple(images.shape[1:]), images.device, self.num_classes
-        num_elements = math.prod(shape)
-        keys = image_keys(images)
-        pairs, total = len(images) * len(draws), len(images) * len(draws) * classes
-        values = torch.full((pairs * classes,), torch.nan, device=device)
-        maps = torch.zeros(len(images) * classes, *shape[1:], device=device) if with_maps else None
-        for start in range(0, total, self.batch_size):
-            index = torch.arange(start, min(start + self.batch_size, total))
-            pair, label = index // classes, index % classes
-            first, last = int(pair[0]), int(pair[-1])
-            image = torch.arange(first, last + 1) // len(draws)
-            draw = draws.start + torch.arange(first, last + 1) % len(draws)
-            noise = torch.stack(
-                [self.draws.noise(keys[b], n, shape) for b, n in zip(image.tolist(), draw.tolist(), strict=True)]
-            ).to(device)
-            squared = self._squared_errors(
-                images[image.to(device)],
-                noise,
-                self._timesteps[draw],
-                (pair - first).to(device),
-                label.to(device),
-                network,
-                kwargs,
-            )
-            sums = squared.flatten(1).sum(1, dtype=torch.float64)
-            values[start : start + len(index)] = sums.div(num_elements).float()
-            if maps is not None:
-                owner = (image[pair - first] * classes + label).to(device)
-                maps.index_add_(0, owner, squared.mean(1))
-        values = values.view(len(images), len(draws), classes).transpose(1, 2).contiguous()
-        # An error that is not finite would pass for a draw that was not made.
-        if not bool(torch.isfinite(values).all()):
-            bad = int((~torch.isfinite(values)).flatten(1).any(1).sum())
-            raise ValueError(
-                f"network: expected finite predictions, got NaN or infinity for {bad} of {len(images)} images"
-            )
-        errors = self._make_errors(values, draws, num_elements)
-        return errors, None if maps is None else maps.view(len(images), classes, *shape[1:]) / len(draws)
-
-    def _squared_errors(
-        self,
-        images: torch.Tensor,
-        noise: torch.Tensor,
-        timesteps: torch.Tensor,
-        pair: torch.Tensor,
-        labels: torch.Tensor,
-        network: Callable[..., Any],
-        kwargs: dict[str, Any],
-    ) -> torch.Tensor:
-        """Squared epsilon errors [n, C, *spatial] of n evaluations; evaluation i belongs to the pair ``pair[i]``."""
-        timesteps = timesteps.to(images.device)
-        noisy = self.process.add_noise(images, noise, timesteps)[pair]
-        prediction = network(x=noisy, timesteps=timesteps[pair], **self.conditioning(labels), **kwargs)
-        if prediction.shape != noisy.shape:
-            raise ValueError(
-                f"network: expected a prediction of the input's shape {list(noisy.shape)}, got "
-                f"{list(prediction.shape)}; networks that also predict a variance are not supported"
-            )
-        target = self.process.target(images, noise, timesteps)[pair]
-        factor = self.process.epsilon_factor(timesteps).to(device=images.device, dtype=torch.float32)[pair]
-        squared: torch.Tensor = (prediction.float() - target).square() * factor.reshape(-1, *[1] * (images.ndim - 1))
-        return squared
-
-    def _evaluate_until_decided(
-        self, images: torch.Tensor, network: Callable[..., Any], stopping: StoppingRule, kwargs: dict[str, Any]
-    ) -> DenoisingErrors:
-        """Make draws in blocks, each time for the images that the rule has not yet decided."""
-        values = torch.full((len(images), self.num_classes, self.num_draws), torch.nan, device=images.device)
-        open_images = torch.arange(len(images), device=images.device)
-        num_elements = math.prod(images.shape[1:])
-        for start in range(0, self.num_draws, stopping.block):
-            draws = range(start, min(start + stopping.block, self.num_draws))
-            block, _ = self._evaluate(images[open_images], network, draws, False, kwargs)
-            values[open_images, :, draws.start : draws.stop] = block.values
-            so_far = self._make_errors(values, range(self.num_draws), num_elements).first(draws.stop)
-            open_images = open_images[~stopping.decided(so_far[open_images], self.num_draws)]
-            if len(open_images) == 0:
-                break
-        return self._make_errors(values, range(self.num_draws), num_elements)

@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 from scipy import stats
 
 from monai_diffclf.classification import NoiseDraws, image_keys
+from monai_diffclf.classification.draws import random_order
 
 IMAGES = torch.rand(4, 1, 5, 3, generator=torch.Generator().manual_seed(0))
 
@@ -73,6 +74,22 @@ def test_noise_of_a_draw_does_not_depend_on_the_number_of_draws():
             assert torch.equal(few.noise(key, draw, (2, 4)), many.noise(key, draw, (2, 4)))
 
 
+def test_a_mirrored_draw_has_the_noise_of_its_twin_with_the_other_sign():
+    key, draws = image_keys(IMAGES)[0], NoiseDraws(torch.full((3,), 0.5), mirrors=torch.tensor([-1, 0, -1]))
+    first, twin, other = (draws.noise(key, n, (2, 4)) for n in range(3))
+    assert torch.equal(twin, -first)
+    assert not torch.equal(other.abs(), first.abs())
+    assert draws.importance is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 51])
+def test_random_order(count):
+    order = random_order(count, 3)
+    assert order.sort().values.tolist() == list(range(count))
+    assert torch.equal(order, random_order(count, 3))
+    assert count < 51 or not torch.equal(order, random_order(count, -4))
+
+
 def test_noise_is_standard_normal_and_independent():
     draws, keys = NoiseDraws.make(200), image_keys(IMAGES)
     noise = torch.stack([draws.noise(key, n, (1, 5, 3)) for key in keys for n in range(200)])
@@ -89,7 +106,10 @@ def test_noise_is_standard_normal_and_independent():
     [
         ({"num_draws": 0}, "num_draws: expected a positive integer, got 0"),
         ({"num_draws": 2.5}, "num_draws: expected a positive integer, got 2.5"),
-        ({"num_draws": 5, "noise_levels": "random"}, r"noise_levels: expected one of \['stratified', 'uniform'\]"),
+        (
+            {"num_draws": 5, "noise_levels": "random"},
+            r"noise_levels: expected one of \['stratified', 'uniform'\] or a LevelSampling, got 'random'",
+        ),
         ({"num_draws": 5, "seed": None}, "seed: expected an integer of 64 bits, got None"),
         ({"num_draws": 5, "seed": 2**63}, "seed: expected an integer of 64 bits, got 9223372036854775808"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -61,6 +63,16 @@ def test_selection(images):
     assert torch.equal(part.log_snr, errors.log_snr)
 
 
+def test_select_takes_draws_in_any_order():
+    errors = replace(make(), importance=torch.rand(7))
+    draws = torch.tensor([6, 0, 3])
+    part = errors.select(draws)
+    assert torch.equal(part.values, errors.values[:, :, draws])
+    for name in ("timesteps", "log_snr", "log_snr_rate", "importance"):
+        assert torch.equal(getattr(part, name), getattr(errors, name)[draws])
+    assert make(rate=False).select(draws).log_snr_rate is None
+
+
 def test_concatenate_undoes_a_split():
     errors = make()
     joined = DenoisingErrors.concatenate([errors[:2], errors[2:2], errors[2:]])
@@ -91,9 +103,10 @@ def test_values_are_checked(shape):
         DenoisingErrors(torch.zeros(shape), torch.arange(7), torch.zeros(7))
 
 
-@pytest.mark.parametrize("name", ["timesteps", "log_snr", "log_snr_rate"])
+@pytest.mark.parametrize("name", ["timesteps", "log_snr", "log_snr_rate", "importance"])
 def test_vectors_are_checked(name):
     vectors = {"timesteps": torch.arange(7), "log_snr": torch.zeros(7), "log_snr_rate": torch.ones(7)}
+    vectors["importance"] = torch.ones(7)
     vectors[name] = vectors[name][:6]
     with pytest.raises(ValueError, match=rf"{name}: expected one number a draw, \[7\], got \[6\]"):
         DenoisingErrors(torch.zeros(5, 3, 7), **vectors)

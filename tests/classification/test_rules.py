@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,12 +13,13 @@ from monai_diffclf.classification import (
     DenoisingErrors,
     classify_errors,
     count_votes,
+    draw_scores,
     draw_weights,
     mean_errors,
     vote_uncertainty,
 )
 
-RULES = ("vote", "mean")
+RULES = ("vote", "mean", "weighted_vote")
 
 
 def make(values: torch.Tensor, *, num_elements: int = 16) -> DenoisingErrors:
@@ -51,29 +54,37 @@ def test_draws_not_made_cast_no_vote():
     assert count_votes(make(values)).tolist() == [[2.0, 0.0]]
 
 
+def test_weighted_votes():
+    values = torch.tensor([[[1.0, 2.0, 3.0], [2.0, 1.0, 3.0]]])
+    assert count_votes(make(values), torch.tensor([2.0, 5.0, 4.0])).tolist() == [[4.0, 7.0]]
+
+
+@pytest.mark.parametrize("rule", ["vote", "weighted_vote"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_scores_sum_to_the_votes(rule, ties):
+    errors = make(random_values(4, ties=ties))
+    scores = draw_scores(errors, rule)
+    assert scores.dtype == torch.float64
+    torch.testing.assert_close(scores.sum(1), torch.ones(40, 11, dtype=torch.float64))
+    torch.testing.assert_close(scores.sum(2), count_votes(errors))
+
+
+def test_scores_of_the_mean():
+    errors = make(random_values())
+    assert torch.equal(draw_scores(errors, "mean"), -errors.values.double())
+
+
+def test_scores_where_nothing_was_evaluated():
+    values = torch.tensor([[[1.0, torch.nan, 3.0], [2.0, torch.nan, torch.nan], [2.0, torch.nan, 3.0]]])
+    scores = draw_scores(make(values))
+    expected = torch.tensor([[[1.0, torch.nan, 0.5], [0.0, torch.nan, torch.nan], [0.0, torch.nan, 0.5]]])
+    torch.testing.assert_close(scores, expected.double(), equal_nan=True)
+
+
 def test_votes_ignore_any_positive_weight_of_a_draw():
     values = random_values(ties=True)
     weights = torch.rand(11, generator=torch.Generator().manual_seed(1)) * 10 + 0.01
     assert torch.equal(count_votes(make(values)), count_votes(make(values * weights)))
-
-
-def test_weights():
-    errors = make(random_values())
-    snr = errors.log_snr.double().exp()
-    assert torch.equal(draw_weights(errors), torch.ones(11, dtype=torch.float64))
-    torch.testing.assert_close(draw_weights(errors, "elbo"), errors.log_snr_rate.double())
-    torch.testing.assert_close(draw_weights(errors, "min_snr", gamma=2.0), snr.clamp(max=2.0) / snr)
-
-
-def test_weights_refuse():
-    errors = make(random_values())
-    with pytest.raises(ValueError, match=r"weighting: expected one of \['uniform', 'elbo', 'min_snr'\], got 'snr'"):
-        draw_weights(errors, "snr")
-    with pytest.raises(ValueError, match="gamma: expected a positive number, got 0"):
-        draw_weights(errors, "min_snr", gamma=0)
-    bare = DenoisingErrors(errors.values, errors.timesteps, errors.log_snr)
-    with pytest.raises(ValueError, match="weighting 'elbo' needs errors.log_snr_rate"):
-        draw_weights(bare, "elbo")
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "elbo", "min_snr"])
@@ -86,6 +97,96 @@ def test_mean_errors(weighting):
     expected = weighted.nanmean(2)
     expected[4, 1] = torch.inf
     torch.testing.assert_close(mean_errors(errors, weighting), expected)
+
+
+def test_a_class_given_up_is_compared_on_shared_draws():
+    # Class 2 was given up after two draws: 0.3 - 0.1 and 0.5 - 0.2 above class 0, whose mean of all draws is 0.3.
+    values = torch.tensor([[[0.1, 0.2, 0.6], [0.3, 0.1, 0.4], [0.3, 0.5, torch.nan]]])
+    expected = torch.tensor([[0.3, 0.8 / 3, 0.3 + (0.2 + 0.3) / 2]], dtype=torch.float64)
+    torch.testing.assert_close(mean_errors(make(values)), expected, atol=1e-7, rtol=0)
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    weighted = torch.tensor([[2.9 / 3, 2.1 / 3, 2.9 / 3 + (0.2 + 0.6) / 2]], dtype=torch.float64)
+    torch.testing.assert_close(mean_errors(make(values), weights), weighted, atol=1e-6, rtol=0)
+
+
+def test_shared_draws_remove_the_effect_of_the_level():
+    # Errors grow fourfold over the draws; a class given up early has seen the small ones only.
+    generator = torch.Generator().manual_seed(0)
+    level = torch.linspace(1, 4, 40)
+    values = level * (1 + 0.05 * torch.randn(200, 3, 40, generator=generator))
+    values[:, 2] += 0.2
+    expected = mean_errors(make(values))
+    values[:, 2, 10:] = torch.nan
+    paired = mean_errors(make(values))
+    assert torch.equal(paired[:, :2], expected[:, :2])
+    assert (paired[:, 2] - expected[:, 2]).mean().abs() < 0.02
+    assert (values[:, 2].nanmean(1) - expected[:, 2]).mean() < -1, "its plain mean would win every image"
+
+
+def test_importance_multiplies_the_weight_in_mean_and_vote():
+    values = torch.tensor([[[0.1, 0.9, 0.8], [0.2, 0.3, 0.4]]])
+    errors = make(values)
+    weighted = replace(errors, importance=torch.tensor([6.0, 1.0, 2.0]))
+    torch.testing.assert_close(mean_errors(weighted), torch.tensor([[3.1, 2.3]], dtype=torch.float64) / 3)
+    assert classify_errors(errors).predicted.tolist() == [1]
+    result = classify_errors(weighted)
+    assert result.predicted.tolist() == [0]
+    torch.testing.assert_close(result.vote_share, torch.tensor([[6 / 9, 3 / 9]]))
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "elbo", "min_snr"])
+def test_weighted_vote(weighting):
+    errors = make(random_values(3, ties=True))
+    weights = draw_weights(errors, weighting)
+    votes = count_votes(errors, weights / weights.mean())
+    result = classify_errors(errors, "weighted_vote", weighting=weighting)
+    torch.testing.assert_close(result.vote_share, (votes / 11).float())
+    top = votes.topk(2, dim=1).values
+    clear = top[:, 0] - top[:, 1] > 1e-6
+    assert clear.sum() > 20
+    assert torch.equal(result.predicted[clear], votes.argmax(1)[clear])
+
+
+def test_weighted_vote_depends_on_relative_weights_alone():
+    errors = make(random_values())
+    weights = torch.rand(11, generator=torch.Generator().manual_seed(2)) + 0.1
+    plain, weighted = (classify_errors(errors, rule, weighting=weights) for rule in ("vote", "weighted_vote"))
+    assert not torch.equal(plain.predicted, weighted.predicted)
+    same = classify_errors(errors, "weighted_vote", weighting=7 * weights)
+    torch.testing.assert_close(same.vote_share, weighted.vote_share)
+    ones = classify_errors(errors, "weighted_vote", weighting=torch.ones(11))
+    torch.testing.assert_close(ones.probabilities, classify_errors(errors).probabilities)
+
+
+def test_weighted_vote_of_one_draw_alone():
+    # All the weight on draw 4: the class is that draw's.
+    errors = make(random_values())
+    weights = torch.zeros(11)
+    weights[4] = 3.0
+    result = classify_errors(errors, "weighted_vote", weighting=weights)
+    assert torch.equal(result.predicted, errors.values[:, :, 4].argmin(1))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_class_given_up_never_wins(rule):
+    generator = torch.Generator().manual_seed(3)
+    values = torch.rand(300, 4, 12, generator=generator)
+    last = torch.randint(1, 12, (300, 4), generator=generator)
+    last[torch.arange(300), torch.randint(0, 4, (300,), generator=generator)] = 12
+    values[torch.arange(12) >= last[:, :, None]] = torch.nan
+    result = classify_errors(make(values), rule)
+    assert (last[torch.arange(300), result.predicted] == 12).all()
+    assert torch.isfinite(result.probabilities).all()
+    torch.testing.assert_close(result.probabilities.sum(1), torch.ones(300))
+    if rule == "mean":
+        best = result.probabilities.gather(1, result.predicted[:, None])[:, 0]
+        assert torch.equal(best, result.probabilities.max(1).values)
+
+
+def test_all_draws_are_a_decision():
+    result = classify_errors(make(random_values()))
+    assert result.decided.tolist() == [True] * 40
+    assert result.guarantee == "all draws"
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -175,7 +276,7 @@ def test_partly_evaluated_images():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"rule": "majority"}, r"rule: expected one of \['vote', 'mean'\], got 'majority'"),
+        ({"rule": "majority"}, r"rule: expected one of \['vote', 'mean', 'weighted_vote'\], got 'majority'"),
         ({"weighting": "snr"}, "weighting: expected one of"),
         ({"temperature": 0}, "temperature: expected a positive number, got 0"),
         ({"temperature": float("nan")}, "temperature: expected a positive number, got nan"),

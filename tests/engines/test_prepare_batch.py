@@ -12,8 +12,8 @@ from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
 from monai_diffclf.engines import DenoisingPrepareBatch, check_labels
 from monai_diffclf.losses import DenoisingLoss
-from monai_diffclf.networks.nets import WaveletDiffusionUNet
 from monai_diffclf.networks.schedulers import NoiseProcess
+from tests.tiny_unet import tiny_unet
 
 
 def make_batch(size: int = 8, classes: int = 2) -> dict[str, torch.Tensor]:
@@ -108,17 +108,7 @@ def test_images_and_labels_of_other_kinds():
 
 
 def test_drives_monais_trainer(device):
-    torch.manual_seed(0)
-    network = WaveletDiffusionUNet(
-        2,
-        1,
-        channels=(4, 8),
-        attention_levels=(False, False),
-        num_res_blocks=1,
-        norm_num_groups=4,
-        num_head_channels=4,
-        num_class_embeds=3,
-    ).to(device)
+    network = tiny_unet(wavelet=True).to(device)
     scheduler = DDPMScheduler(100, prediction_type="v_prediction")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     data = [{"image": torch.rand(1, 8, 8), "label": i % 2} for i in range(12)]

@@ -6,7 +6,6 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, PNDMScheduler, RFlowScheduler, Scheduler
 
 from monai_diffclf.classification import (
@@ -19,7 +18,9 @@ from monai_diffclf.classification import (
 )
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from tests.closed_form import ExactDenoiser, Mixture, make_classes, make_images
+from tests.tiny_unet import tiny_unet
 
+RULES = ("vote", "mean", "weighted_vote")
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 NARROW = {"schedule": "cosine_log_snr", "log_snr_min": -6.0, "log_snr_max": 6.0}
 
@@ -36,35 +37,11 @@ def images_of(kind: str = "gaussian", each: int = 4, shape: tuple[int, ...] = (1
     return make_images(make_classes(kind, shape), each)
 
 
-def unet(conditioning: str = "class_labels", *, classes: int = 2, channels: int = 1, dims: int = 2):
-    """A tiny U-Net whose weights are random throughout: MONAI's last convolution starts at zero."""
-    torch.manual_seed(0)
-    how = (
-        {"num_class_embeds": classes + 1}
-        if conditioning == "class_labels"
-        else {"with_conditioning": True, "cross_attention_dim": classes + 1}
-    )
-    network = DiffusionModelUNet(
-        dims,
-        channels,
-        channels,
-        channels=(4, 8),
-        attention_levels=(False, False),
-        num_res_blocks=1,
-        norm_num_groups=4,
-        num_head_channels=4,
-        **how,
-    )
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    return network.eval()
-
-
 @pytest.fixture(scope="module")
 def real() -> tuple[DiffusionClassifierInferer, torch.nn.Module, torch.Tensor]:
     """A classifier with a real U-Net, and images."""
     inferer = DiffusionClassifierInferer(ddpm("v_prediction"), num_draws=5)
-    return inferer, unet(), torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return inferer, tiny_unet(), torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 # What the errors are
@@ -127,7 +104,7 @@ def test_classes_channels_and_dimensions(num_classes, shape, device):
 @pytest.mark.parametrize("conditioning", ["class_labels", "crossattn"])
 def test_unets(dims, channels, conditioning, device):
     inferer = DiffusionClassifierInferer(ddpm(), 3, num_draws=2, conditioning=conditioning)
-    network = unet(conditioning, classes=3, channels=channels, dims=dims).to(device)
+    network = tiny_unet(conditioning, classes=3, channels=channels, dims=dims).to(device)
     images = torch.randn(2, channels, *[4] * dims, generator=torch.Generator().manual_seed(0)).to(device)
     values = inferer.compute_errors(images, network).values
     assert values.shape == (2, 3, 2)
@@ -182,7 +159,7 @@ def test_votes_are_the_same_under_any_positive_weighting_of_draws():
         assert torch.equal(classify_errors(errors, weighting=weighting).vote_share, classify_errors(errors).vote_share)
 
 
-@pytest.mark.parametrize("rule", ["vote", "mean"])
+@pytest.mark.parametrize("rule", RULES)
 def test_permuting_classes_permutes_results(rule):
     inferer = DiffusionClassifierInferer(ddpm(), num_classes=3, rule=rule)
     classes, order = make_classes("three"), [2, 0, 1]
@@ -196,20 +173,10 @@ def test_permuting_classes_permutes_results(rule):
 
 
 def test_an_untrained_network_favours_no_class():
-    network = DiffusionModelUNet(
-        2,
-        1,
-        1,
-        channels=(4,),
-        attention_levels=(False,),
-        num_res_blocks=1,
-        norm_num_groups=4,
-        num_head_channels=4,
-        num_class_embeds=4,
-    )
-    for rule in ("vote", "mean"):
+    network = tiny_unet(classes=3, seed=None)
+    for rule in RULES:
         inferer = DiffusionClassifierInferer(ddpm(), num_classes=3, num_draws=4, rule=rule)
-        result = inferer.classify(torch.rand(2, 1, 8, 8), network.eval())
+        result = inferer.classify(torch.rand(2, 1, 8, 8), network)
         torch.testing.assert_close(result.vote_share, torch.full((2, 3), 1 / 3))
         torch.testing.assert_close(result.probabilities, torch.full((2, 3), 1 / 3))
 

@@ -108,13 +108,22 @@ def test_error_maps_with_a_stopping_rule():
         ({"num_classes": 2.0}, "num_classes: expected an integer of at least 2, got 2.0"),
         ({"num_draws": 0}, "num_draws: expected a positive integer, got 0"),
         ({"batch_size": 0}, "batch_size: expected a positive integer, got 0"),
-        ({"rule": "median"}, r"rule: expected one of \['vote', 'mean'\], got 'median'"),
-        ({"noise_levels": "all"}, r"noise_levels: expected one of \['stratified', 'uniform'\], got 'all'"),
+        ({"rule": "median"}, r"rule: expected one of \['vote', 'mean', 'weighted_vote'\], got 'median'"),
+        (
+            {"noise_levels": "all"},
+            r"noise_levels: expected one of \['stratified', 'uniform'\] or a LevelSampling, got 'all'",
+        ),
         ({"conditioning": "film"}, "conditioning: expected 'class_labels', 'crossattn' or a callable, got 'film'"),
-        ({"weighting": "snr"}, r"weighting: expected one of \['uniform', 'elbo', 'min_snr'\], got 'snr'"),
+        (
+            {"weighting": "snr"},
+            r"weighting: expected one of \['uniform', 'elbo', 'min_snr'\], LevelWeights or a tensor, got 'snr'",
+        ),
         ({"temperature": 0}, "temperature: expected a positive number, got 0"),
         ({"temperature": float("inf")}, "temperature: expected a positive number, got inf"),
-        ({"stopping": CurtailedVote(), "rule": "mean"}, r"CurtailedVote is valid for rules \['vote'\], not 'mean'"),
+        (
+            {"stopping": CurtailedVote(), "rule": "mean"},
+            r"CurtailedVote is valid for rules \['vote', 'weighted_vote'\], not 'mean'",
+        ),
         ({"seed": 1.5}, "seed: expected an integer of 64 bits, got 1.5"),
     ],
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.networks.nets import DiffusionModelUNet
 
 from monai_diffclf.networks.conditioning import class_labels, make_conditioning, one_hot_context
+from tests.tiny_unet import tiny_unet
 
 LABELS = torch.tensor([2, 0, 3])
 
@@ -26,20 +26,7 @@ def test_one_hot_context_has_a_place_for_the_null_class():
 
 
 def test_context_works_with_monais_network(device):
-    network = DiffusionModelUNet(
-        2,
-        1,
-        1,
-        channels=(4, 4),
-        attention_levels=(False, True),
-        num_res_blocks=1,
-        norm_num_groups=4,
-        num_head_channels=4,
-        with_conditioning=True,
-        cross_attention_dim=4,
-    ).to(device)
-    for weight in network.parameters():  # MONAI starts some at zero, which would hide the context
-        torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator(device).manual_seed(0))
+    network = tiny_unet("crossattn", classes=3, attention_levels=(False, True)).to(device)
     x = torch.ones(1, 1, 8, 8, device=device).expand(3, 1, 8, 8)
     out = network(x, torch.tensor([5, 5, 5], device=device), **one_hot_context(3)(LABELS.to(device)))
     assert (out[0] - out[1]).abs().max() > 1e-6

@@ -8,30 +8,16 @@ from monai.networks.schedulers import DDPMScheduler
 from monai.visualize import OcclusionSensitivity
 
 from monai_diffclf.inferers import DiffusionClassifierInferer
-from monai_diffclf.networks.nets import DiffusionClassifier, WaveletDiffusionUNet
+from monai_diffclf.networks.nets import DiffusionClassifier
 from tests.closed_form import ExactDenoiser, Mixture
-
-
-def unet(seed: int = 0) -> WaveletDiffusionUNet:
-    torch.manual_seed(seed)
-    network = WaveletDiffusionUNet(
-        2,
-        1,
-        channels=(4, 8),
-        attention_levels=(False, False),
-        num_res_blocks=1,
-        norm_num_groups=4,
-        num_head_channels=4,
-        num_class_embeds=3,
-    )
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    return network
+from tests.tiny_unet import tiny_unet
 
 
 @pytest.fixture
 def classifier() -> DiffusionClassifier:
-    return DiffusionClassifier(unet(), DiffusionClassifierInferer(DDPMScheduler(100), num_draws=3)).eval()
+    return DiffusionClassifier(
+        tiny_unet(wavelet=True), DiffusionClassifierInferer(DDPMScheduler(100), num_draws=3)
+    ).eval()
 
 
 IMAGES = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -53,11 +39,11 @@ def test_state_dict_has_the_network_under_its_name(classifier):
 
 
 def test_loads_its_own_weights_and_those_of_the_denoiser_alone(classifier):
-    other = unet(1)
+    other = tiny_unet(wavelet=True, seed=1)
     assert not torch.equal(other.unet.conv_in.conv.weight, classifier.network.unet.conv_in.conv.weight)
     for state in (other.state_dict(), {f"network.{key}": value for key, value in other.state_dict().items()}):
         keys = list(state)
-        fresh = DiffusionClassifier(unet(), classifier.inferer)
+        fresh = DiffusionClassifier(tiny_unet(wavelet=True), classifier.inferer)
         assert str(fresh.load_state_dict(state)) == "<All keys matched successfully>"
         assert torch.equal(fresh.network.unet.conv_in.conv.weight, other.unet.conv_in.conv.weight)
         assert list(state) == keys, "the given dict is left alone"
@@ -65,12 +51,14 @@ def test_loads_its_own_weights_and_those_of_the_denoiser_alone(classifier):
 
 def test_loads_inside_another_module(classifier):
     outer = torch.nn.ModuleDict(
-        {"model": DiffusionClassifier(unet(), classifier.inferer), "head": torch.nn.Linear(1, 1)}
+        {"model": DiffusionClassifier(tiny_unet(wavelet=True), classifier.inferer), "head": torch.nn.Linear(1, 1)}
     )
-    state = {f"model.{key}": value for key, value in unet(1).state_dict().items()}
+    state = {f"model.{key}": value for key, value in tiny_unet(wavelet=True, seed=1).state_dict().items()}
     state |= {f"head.{key}": value for key, value in outer["head"].state_dict().items()}
     outer.load_state_dict(state)
-    assert torch.equal(outer["model"].network.unet.conv_in.conv.weight, unet(1).unet.conv_in.conv.weight)
+    assert torch.equal(
+        outer["model"].network.unet.conv_in.conv.weight, tiny_unet(wavelet=True, seed=1).unet.conv_in.conv.weight
+    )
 
 
 def test_weights_of_another_network_are_refused(classifier):

@@ -1,0 +1,103 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Decisions that reduced precision could turn are made again in full precision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..classification import DenoisingErrors, classify_errors, draw_scores
+from ..classification.rules import vote_weights
+from ..classification.weights import Weighting, draw_weights
+from .network_errors import NetworkErrors
+
+__all__ = ["redo_near_ties"]
+
+PILOT_DRAWS = 8
+SAFETY = 8.0
+
+
+def redo_near_ties(
+    errors: DenoisingErrors, source: NetworkErrors, *, rule: str, weighting: Weighting
+) -> tuple[DenoisingErrors, torch.Tensor]:
+    """Make again in float32 what rounding could have turned.
+
+    The first draws of each image are repeated in float32. What they differ by says how much rounding changes the
+    difference between two classes: by r at most in a draw, with mean b and standard deviation s. For a vote, draws in
+    which the two best classes are closer than 8 r are made again if there are enough of them to change the class; for
+    the mean, all draws of an image are if another class is closer to the best one, in the sum of N draws, than
+    |b| N + 8 s sqrt(N). Few draws estimate the rounding, so a class may still differ where two
+    classes are closer than the rounding of the network itself.
+
+    Args:
+        errors: errors in reduced precision [B, K, N], NaN where not evaluated.
+        source: network and images they came from.
+        rule: rule of decision.
+        weighting: weights of the draws.
+
+    Returns:
+        the errors, with those in float32 where they were made again, and how many evaluations that took [B], int64.
+    """
+    values = errors.values.clone()
+    redone = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+
+    def again(which: torch.Tensor) -> None:
+        """Make again the errors of some images and draws, bool [B, N], for the classes they were made for."""
+        image, draw = which.nonzero().unbind(1)
+        classes = errors.evaluated[image, :, draw]
+        exact = source.evaluate(image, draw, classes, full_precision=True)
+        values[image, :, draw] = exact
+        redone.index_add_(0, image, classes.sum(1))
+
+    made = errors.evaluated.any(1)
+    pilot = made & (made.cumsum(1) <= PILOT_DRAWS)
+    again(pilot)
+    current = replace(errors, values=values)
+    leader = classify_errors(current, rule, weighting=weighting).predicted
+    rounding = _leads(values - errors.values, leader).masked_fill(~pilot[:, None], torch.nan)
+    if rule == "mean":
+        doubtful = _mean_in_doubt(current, rounding, leader, weighting)[:, None] & made
+    else:
+        doubtful = _votes_in_doubt(current, rounding, leader, vote_weights(errors, rule, weighting))
+    doubtful &= ~pilot
+    if bool(doubtful.any()):
+        again(doubtful)
+    return replace(errors, values=values), redone
+
+
+def _leads(values: torch.Tensor, leader: torch.Tensor) -> torch.Tensor:
+    """Every class minus the leader [B, K, N]."""
+    return values - values[torch.arange(len(values), device=values.device), leader][:, None]
+
+
+def _mean_in_doubt(
+    errors: DenoisingErrors, rounding: torch.Tensor, leader: torch.Tensor, weighting: Weighting
+) -> torch.Tensor:
+    """Images whose smallest mean error rounding could turn [B], bool."""
+    weights = draw_weights(errors, weighting)
+    leads = _leads(errors.values.double(), leader) * weights
+    count = torch.isfinite(leads).sum(2)
+    rounding = rounding.double() * weights
+    bias = rounding.nanmean(2)
+    spread = (rounding - bias[:, :, None]).square().nanmean(2).sqrt()
+    close = leads.nansum(2).abs() <= bias.abs() * count + SAFETY * spread * count.sqrt()
+    # A class given up earlier lost by more than chance, the leader's lead over itself is 0.
+    rival = (count == count.max(1, keepdim=True).values).scatter(1, leader[:, None], False)
+    return (close & rival).any(1)
+
+
+def _votes_in_doubt(
+    errors: DenoisingErrors, rounding: torch.Tensor, leader: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Draws whose vote rounding could turn [B, N], bool, of images that have enough of them to change the class."""
+    best = errors.values.nan_to_num(nan=torch.inf).topk(2, dim=1, largest=False).values
+    near = best[:, 1] - best[:, 0] <= SAFETY * rounding.abs().nan_to_num().amax((1, 2))[:, None]
+    votes = draw_scores(errors, "vote").nan_to_num() * weights
+    lead = votes.sum(2).topk(2, dim=1).values
+    at_stake = 2 * (near * weights).sum(1)
+    lead = lead[:, 0] - lead[:, 1]
+    # Level votes are decided by the mean error, to which all draws contribute.
+    made = errors.evaluated.any(1)
+    return (near & (lead <= at_stake)[:, None]) | (made & (lead <= 1e-9)[:, None])

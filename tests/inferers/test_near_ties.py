@@ -1,0 +1,132 @@
+"""Reduced precision: what rounding could have turned is made again in full precision, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.schedulers import DDPMScheduler
+
+from monai_diffclf.classification import SequentialTest, classify_errors
+from monai_diffclf.inferers import DiffusionClassifierInferer
+
+SCHEDULER = DDPMScheduler(1000, schedule="cosine_log_snr", log_snr_min=-6.0, log_snr_max=6.0)
+DRAWS, PILOT = 21, 8
+
+
+class Close(torch.nn.Module):
+    """Predicts with two matrices, the second of which depends on the class by a little: autocast rounds both."""
+
+    def __init__(self, gap: float, classes: int = 2) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.first, self.second = torch.nn.Linear(16, 32), torch.nn.Linear(32, 16)
+        self.shift = torch.nn.Parameter(gap * torch.randn(classes, 16, generator=generator))
+        for layer in (self.first, self.second):
+            torch.nn.init.normal_(layer.weight, std=0.25, generator=generator)
+            torch.nn.init.zeros_(layer.bias)
+        self.full: list[bool] = []
+        self.eval()
+
+    def forward(self, x, timesteps, class_labels):
+        out = self.second(torch.tanh(self.first(x.flatten(1) + self.shift[class_labels])))
+        self.full += [out.dtype == torch.float32] * len(x)
+        return out.view_as(x)
+
+
+IMAGES = torch.randn(60, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def classify(network, *, amp=None, classes=2, **kwargs):
+    inferer = DiffusionClassifierInferer(SCHEDULER, classes, num_draws=DRAWS, amp_dtype=amp, **kwargs)
+    network.full.clear()
+    return inferer.classify(IMAGES, network)
+
+
+@pytest.mark.parametrize("gap", [0.01, 0.1])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("rule", ["vote", "mean", "weighted_vote"])
+def test_the_class_is_that_of_full_precision(rule, classes, gap):
+    network = Close(gap, classes)
+    settings = {"rule": rule, "classes": classes, "weighting": "min_snr"}
+    exact = classify(network, **settings)
+    assert all(network.full)
+    result = classify(network, amp=torch.bfloat16, **settings)
+    assert torch.equal(result.predicted, exact.predicted)
+    assert sum(network.full) >= 60 * PILOT * classes
+    # Every evaluation is counted, those made twice twice.
+    assert int(result.network_evaluations.sum()) == len(network.full)
+    assert int(result.network_evaluations.sum()) - 60 * DRAWS * classes == sum(network.full)
+    again = result.errors.values == exact.errors.values
+    assert again.all(1).sum(1).min() >= PILOT
+    assert result.errors.values.dtype == torch.float32
+
+
+@pytest.mark.parametrize("rule", ["vote", "mean"])
+@pytest.mark.parametrize("gap", [1e-4, 0.01])
+def test_without_making_again_classes_would_differ(rule, gap):
+    # What rounding does is estimated from a few draws: where classes differ by far less than it, a few are missed.
+    network = Close(gap)
+    inferer = DiffusionClassifierInferer(SCHEDULER, num_draws=DRAWS, amp_dtype=torch.bfloat16)
+    exact = classify(network, rule=rule).predicted
+    rounded = classify_errors(inferer.compute_errors(IMAGES, network), rule).predicted
+    again = classify(network, rule=rule, amp=torch.bfloat16).predicted
+    assert (rounded != exact).sum() > (15 if gap < 0.01 else 0)
+    assert (again != exact).sum() <= (6 if gap < 0.01 else 0)
+
+
+@pytest.mark.parametrize("rule", ["vote", "mean", "weighted_vote"])
+def test_clear_images_are_made_again_in_the_pilot_draws_only(rule):
+    network = Close(0.0)
+    network.shift.data[1] = 8.0
+    result = classify(network, amp=torch.bfloat16, rule=rule)
+    assert result.network_evaluations.tolist() == [2 * (DRAWS + PILOT)] * 60
+    assert sum(network.full) == 60 * 2 * PILOT
+
+
+def test_near_ties_alone_pay():
+    network = Close(0.0)
+    network.shift.data[1, :8] = torch.linspace(0, 2, 8)
+    result = classify(network, amp=torch.bfloat16, rule="mean")
+    exact = classify(network, rule="mean")
+    assert torch.equal(result.predicted, exact.predicted)
+    dear = result.network_evaluations > 2 * (DRAWS + PILOT)
+    margin = (exact.mean_error[:, 0] - exact.mean_error[:, 1]).abs()
+    assert 0 < dear.sum() < 40
+    assert margin[dear].mean() < margin[~dear].mean()
+    assert (result.network_evaluations[dear] == 2 * 2 * DRAWS).all(), "a doubtful mean is made again as a whole"
+
+
+@pytest.mark.parametrize("rule", ["vote", "mean"])
+def test_with_a_stopping_rule(rule):
+    network, stopping = Close(0.3, 3), SequentialTest(0.2)
+    network.shift.data[2] = 9.0
+    exact = classify(network, classes=3, rule=rule, stopping=stopping)
+    result = classify(network, classes=3, rule=rule, stopping=stopping, amp=torch.bfloat16)
+    assert int(result.network_evaluations.sum()) == len(network.full)
+    made = result.errors.evaluated
+    assert (result.network_evaluations - made.sum((1, 2)) <= made.sum((1, 2))).all()
+    assert result.guarantee == stopping.guarantee
+    same = (made == exact.errors.evaluated).all((1, 2))
+    assert same.sum() > 40, "rounding seldom changes when an image stops"
+    assert torch.equal(result.predicted[same], exact.predicted[same])
+    if rule == "mean":
+        assert not made[:, 2].all(), "classes given up stay given up"
+
+
+def test_float16_too():
+    network = Close(1e-3)
+    exact, result = (classify(network, amp=amp, rule="mean") for amp in (None, torch.float16))
+    assert torch.equal(result.predicted, exact.predicted)
+
+
+def test_no_images():
+    inferer = DiffusionClassifierInferer(SCHEDULER, num_draws=DRAWS, amp_dtype=torch.bfloat16)
+    result = inferer.classify(IMAGES[:0], Close(0.1))
+    assert len(result) == 0
+    assert result.network_evaluations.tolist() == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8, "bfloat16"])
+def test_refuses(dtype):
+    with pytest.raises(ValueError, match="amp_dtype: expected None, torch.float16 or torch.bfloat16, got"):
+        DiffusionClassifierInferer(SCHEDULER, amp_dtype=dtype)
