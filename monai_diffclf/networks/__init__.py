@@ -6,12 +6,20 @@ from __future__ import annotations
 
 from .checkpoints import load_generative_checkpoint
 from .conditioning import class_labels, make_conditioning, one_hot_context
-from .weights import load_weights
+from .fast_inference import FastNetwork, fast_inference
+from .tuning import Trial, Tuning, tune_batch
+from .weights import load_weights, network_hash
 
 __all__ = [
+    "FastNetwork",
+    "Trial",
+    "Tuning",
     "class_labels",
+    "fast_inference",
     "load_generative_checkpoint",
     "load_weights",
     "make_conditioning",
+    "network_hash",
     "one_hot_context",
+    "tune_batch",
 ]
