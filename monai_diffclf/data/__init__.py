@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from .audit import SplitAudit, audit_splits
 from .datalist import load_datalist
+from .decision_file import LearnedDecision, load_decision, save_decision
 from .errors_file import StoredErrors, load_errors, save_errors
+from .errors_journal import ErrorsJournal
 from .find_images import find_images
 from .image_files import read_image_file
 from .image_table import load_image_folder, load_image_table
@@ -16,6 +18,8 @@ from .read_image import ReadImage, ReadImaged, crop_and_resize
 from .sampling import class_balanced_weights
 
 __all__ = [
+    "ErrorsJournal",
+    "LearnedDecision",
     "ReadImage",
     "ReadImaged",
     "SplitAudit",
@@ -27,6 +31,7 @@ __all__ = [
     "find_pneumonia_mnist",
     "image_key",
     "load_datalist",
+    "load_decision",
     "load_errors",
     "load_image_folder",
     "load_image_table",
@@ -34,5 +39,6 @@ __all__ = [
     "make_phantom",
     "make_phantoms",
     "read_image_file",
+    "save_decision",
     "save_errors",
 ]

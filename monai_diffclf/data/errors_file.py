@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ import numpy as np
 import torch
 
 from ..classification import DenoisingErrors
+from .atomic_file import replaced
 
-__all__ = ["StoredErrors", "load_errors", "save_errors"]
+__all__ = ["StoredErrors", "list_differences", "load_errors", "save_errors"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,15 @@ class StoredErrors:
         labels: class of each image [n], -1 where unknown.
         keys: name of each image.
         patients: patient of each image, empty where unknown.
+        provenance: the network, draws and settings that made them, see
+            :func:`monai_diffclf.inferers.provenance`; empty where unknown.
     """
 
     errors: DenoisingErrors
     labels: torch.Tensor
     keys: list[str]
     patients: list[str]
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def save_errors(
@@ -42,6 +49,7 @@ def save_errors(
     labels: torch.Tensor,
     keys: Sequence[str],
     patients: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write errors to a compressed .npz file, as a whole or not at all.
 
@@ -51,6 +59,7 @@ def save_errors(
         labels: class of each image [n].
         keys: name of each image [n].
         patients: patient of each image [n].
+        provenance: names and JSON values of what made the errors.
 
     Raises:
         ValueError: when the suffix or a length is wrong.
@@ -73,22 +82,26 @@ def save_errors(
         "keys": np.asarray(list(keys), dtype=np.str_),
         "patients": np.asarray(list(patients), dtype=np.str_),
     }
-    if errors.log_snr_rate is not None:
-        arrays["log_snr_rate"] = errors.log_snr_rate.cpu().numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for name in ("log_snr_rate", "importance"):
+        if (vector := getattr(errors, name)) is not None:
+            arrays[name] = vector.cpu().numpy()
+    if provenance:
+        arrays["provenance"] = np.asarray(json.dumps(provenance, sort_keys=True, allow_nan=False))
+    # Given a name, NumPy would add ".npz" to it.
+    with replaced(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
-def load_errors(path: str | os.PathLike[str]) -> StoredErrors:
+def load_errors(path: str | os.PathLike[str], *, provenance: Mapping[str, Any] | None = None) -> StoredErrors:
     """Read what `save_errors` wrote.
 
+    Args:
+        path: the file.
+        provenance: what must have made the errors, all or some of what :func:`monai_diffclf.inferers.provenance` gives;
+            None accepts any.
+
     Raises:
-        ValueError: when the file does not exist or holds something else.
+        ValueError: when the file does not exist or holds something else, or the errors were made by something else.
 
     Example:
         >>> import tempfile
@@ -99,21 +112,52 @@ def load_errors(path: str | os.PathLike[str]) -> StoredErrors:
         >>> torch.equal(stored.errors.values, errors.values), stored.keys
         (True, ['a', 'b'])
     """
+    stored = _read(path)
+    if provenance is None:
+        return stored
+    if not stored.provenance:
+        raise ValueError(
+            f"provenance: {path} does not say which network made its errors; compute them anew, or load them without "
+            "provenance if you know"
+        )
+    if differences := list_differences(provenance, stored.provenance):
+        raise ValueError(
+            f"provenance: {path} holds other errors: {differences}; compute them anew or name another file"
+        )
+    return stored
+
+
+def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """The fields of ``expected`` that differ in ``found``, with both values; empty where none does.
+
+    Example:
+        >>> list_differences({"seed": 0, "num_draws": 51}, {"seed": 1, "num_draws": 51, "network": "0c37ddc4"})
+        'seed: expected 0, found 1'
+    """
+    return ", ".join(
+        f"{name}: expected {value!r}, found {found.get(name, 'nothing')!r}"
+        for name, value in expected.items()
+        if name not in found or found[name] != value
+    )
+
+
+def _read(path: str | os.PathLike[str]) -> StoredErrors:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        rate = arrays.get("log_snr_rate")
+        optional = {name: torch.from_numpy(arrays[name]) for name in ("log_snr_rate", "importance") if name in arrays}
         return StoredErrors(
             errors=DenoisingErrors(
                 torch.from_numpy(arrays["values"]),
                 timesteps=torch.from_numpy(arrays["timesteps"]),
                 log_snr=torch.from_numpy(arrays["log_snr"]),
-                log_snr_rate=None if rate is None else torch.from_numpy(rate),
                 num_elements=int(arrays["num_elements"]),
+                **optional,
             ),
             labels=torch.from_numpy(arrays["labels"]),
             keys=[str(key) for key in arrays["keys"]],
             patients=[str(patient) for patient in arrays["patients"]],
+            provenance=json.loads(str(arrays["provenance"])) if "provenance" in arrays else {},
         )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path: expected a file written by save_errors, got {path}: {error}") from error

@@ -4,14 +4,22 @@
 
 from __future__ import annotations
 
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 import torch
+from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
-from ..inferers import DiffusionClassifierInferer
+from ..classification import Classification, classify_errors, image_keys
+from ..data.errors_journal import ErrorsJournal
+from ..inferers import DiffusionClassifierInferer, provenance
 
 __all__ = ["DiffusionClassifierEvaluator"]
 
@@ -20,27 +28,73 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
     """MONAI's `SupervisedEvaluator` with votes, uncertainty and explanation in its output.
 
     Output keys: ``image``, ``label``, ``pred`` (probabilities [B, K]) as every MONAI handler expects, and ``votes``
-    (vote shares [B, K]), ``uncertainty`` (dict of [B]), ``errors`` [B, K, N] and, if asked for, ``explanation`` (error
-    maps [B, K, *spatial]: the class with the lower map explains a pixel better). All come from the same network
+    (vote shares [B, K]), ``uncertainty`` (dict of [B]), ``errors`` [B, K, N], ``evaluations`` (how many of the network
+    [B]), ``decided`` (whether the class has the guarantee of the stopping rule [B]) and, if asked for, ``explanation``
+    (error maps [B, K, *spatial]: the class with the lower map explains a pixel better). All come from the same network
     evaluations.
+
+    **Long evaluations** keep a journal: with ``journal_dir`` the errors of every image are recorded as soon as they are
+    computed, and looked up before they are computed. To go on after a crash or a kill, run the same command again: all
+    images pass through metrics and handlers, those in the journal without a network evaluation (output ``recorded``
+    [B]). Images are found by their pixels, so equal ones are computed once. Each image is given to the network by
+    itself, ``batch_size`` evaluations at a time, so that its errors are the same to the last bit whatever was done
+    before and however many processes share the images; only with a stopping rule, which needs few evaluations an image,
+    are the images of a batch evaluated together, and errors the same up to the network's rounding.
 
     Args:
         args: as for `SupervisedEvaluator`.
         explain: whether to add ``explanation``; with a stopping rule there is none, as the maps need all draws.
+        journal_dir: folder of the journal, one for each data set and network, see
+            :class:`monai_diffclf.data.ErrorsJournal`; needs ``explain=False``. `ErrorsSaver` removes it in the end.
         kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer`.
 
     Raises:
         TypeError: when the inferer is another one.
+        ValueError: when a journal and explanations are asked for, or the journal is that of another evaluation.
     """
 
-    def __init__(self, *args: Any, explain: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, explain: bool = True, journal_dir: str | os.PathLike[str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         if not isinstance(self.inferer, DiffusionClassifierInferer):
             raise TypeError(
                 f"inferer: expected a DiffusionClassifierInferer, got {type(self.inferer).__name__}; "
                 "with another inferer use monai.engines.SupervisedEvaluator"
             )
+        if explain and journal_dir is not None:
+            raise ValueError(
+                "explain: expected False with journal_dir, got True; a journal keeps errors, no maps of them"
+            )
         self.explain = explain
+        self.journal_dir = None if journal_dir is None else Path(journal_dir)
+        self.journal: ErrorsJournal | None = None
+
+    def provenance(self) -> dict[str, str | int]:
+        """What the errors depend on, see :func:`monai_diffclf.inferers.provenance`."""
+        made_by = provenance(cast(DiffusionClassifierInferer, self.inferer), self.network)
+        if self.amp and self.state.device.type == "cuda":
+            made_by["precision"] = f"{made_by['precision']} in amp {self.amp_kwargs.get('dtype', torch.float16)}"
+        return made_by
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Evaluate; see `SupervisedEvaluator`."""
+        if self.journal_dir is None:
+            super().run(global_epoch)
+            return
+        inferer = cast(DiffusionClassifierInferer, self.inferer)
+        with ErrorsJournal(
+            self.journal_dir,
+            provenance=self.provenance(),
+            num_classes=inferer.num_classes,
+            num_draws=inferer.num_draws,
+            rank=idist.get_rank(),
+            num_ranks=idist.get_world_size(),
+        ) as self.journal:
+            try:
+                super().run(global_epoch)
+            finally:
+                self.journal = None
 
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
         """One batch; see the class for what is returned."""
@@ -51,16 +105,51 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         )
         kwargs = rest[1] if len(rest) > 1 else {}
         inferer = cast(DiffusionClassifierInferer, self.inferer)
-        engine.state.output = {CommonKeys.IMAGE: inputs, CommonKeys.LABEL: targets}
-        explain = self.explain and inferer.stopping is None
+        output: dict[str, Any] = {CommonKeys.IMAGE: inputs, CommonKeys.LABEL: targets}
+        engine.state.output = output
         with engine.mode(engine.network), torch.autocast("cuda", enabled=engine.amp, **engine.amp_kwargs):
-            result = inferer.classify(inputs, engine.network, error_maps=explain, **kwargs)
-        engine.state.output[CommonKeys.PRED] = result.probabilities
-        engine.state.output["votes"] = result.vote_share
-        engine.state.output["uncertainty"] = result.uncertainty
-        engine.state.output["errors"] = result.errors.values
+            if self.journal is None:
+                explain = self.explain and inferer.stopping is None
+                result = inferer.classify(inputs, engine.network, error_maps=explain, **kwargs)
+            else:
+                if kwargs:
+                    raise ValueError(
+                        f"prepare_batch: expected no further network arguments with journal_dir, got {sorted(kwargs)}; "
+                        "the journal would not notice when they change"
+                    )
+                result, output["recorded"] = self._look_up(inputs, self.journal)
+        output[CommonKeys.PRED] = result.probabilities
+        output["votes"] = result.vote_share
+        output["uncertainty"] = result.uncertainty
+        output["errors"] = result.errors.values
+        output["evaluations"] = result.network_evaluations
+        output["decided"] = result.decided
         if result.error_maps is not None:
-            engine.state.output["explanation"] = result.error_maps
+            output["explanation"] = result.error_maps
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output  # type: ignore[no-any-return]
+
+    def _look_up(self, images: torch.Tensor, journal: ErrorsJournal) -> tuple[Classification, torch.Tensor]:
+        """The result of a batch, and which images were in the journal [B]; the others are computed and recorded."""
+        inferer = cast(DiffusionClassifierInferer, self.inferer)
+        images = images.as_tensor() if isinstance(images, MetaTensor) else images
+        keys = [key.hex() for key in image_keys(images)]
+        recorded = torch.tensor([key in journal for key in keys])
+        # Of equal images, the first.
+        missing = [i for i, key in enumerate(keys) if key not in journal and keys.index(key) == i]
+        for group in [[i] for i in missing] if inferer.stopping is None else [missing] if missing else []:
+            result = inferer.classify(images[group], self.network)
+            journal.append(
+                [keys[i] for i in group],
+                result.errors.values,
+                predicted=result.predicted.tolist(),
+                evaluations=result.network_evaluations.tolist(),
+                decided=result.decided.tolist(),
+            )
+        found = journal.get(keys)
+        errors = inferer.errors_from_values(found.values.to(images.device), math.prod(images.shape[1:]))
+        result = classify_errors(errors, inferer.rule, weighting=inferer.weighting, temperature=inferer.temperature)
+        # Not in the errors: evaluations made twice for precision, and why a stopping rule stopped.
+        evaluations, decided = found.evaluations.to(images.device), found.decided.to(images.device)
+        return replace(result, network_evaluations=evaluations, decided=decided), recorded

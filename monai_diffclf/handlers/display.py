@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import ignite.distributed as idist
@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.networks.schedulers import Scheduler
 from tqdm.auto import tqdm
 
+from ..engines import DiffusionClassifierEvaluator
 from ..inferers import sample_classes
 from ..networks.conditioning import Conditioning
 
@@ -20,7 +21,11 @@ __all__ = ["ProgressBar", "SampleGrid"]
 
 
 class ProgressBar:
-    """One bar for a whole run of an engine, with the time left and the running loss.
+    """One bar for a whole run of an engine, with the time left.
+
+    For a trainer it counts batches and shows the running loss; for a `DiffusionClassifierEvaluator` it counts images
+    and shows images per second and the mean network evaluations an image. Images found in the evaluator's journal count
+    as done, but not for the speed. With several processes the bar is that of the first, with its share of the images.
 
     Args:
         enabled: False shows nothing.
@@ -30,6 +35,7 @@ class ProgressBar:
     def __init__(self, enabled: bool = True, description: str = "") -> None:
         self.enabled, self.description = enabled, description
         self._bar: Any = None
+        self._images = self._evaluations = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer or evaluator."""
@@ -40,17 +46,36 @@ class ProgressBar:
                 engine.add_event_handler(event, self._close)
 
     def _start(self, engine: Engine) -> None:
-        if self._bar is None:
-            length, epochs = engine.state.epoch_length or 0, engine.state.max_epochs or 1
-            done = engine.state.iteration
-            self._bar = tqdm(total=length * epochs, initial=done, desc=self.description, unit="batch", mininterval=1)
+        if self._bar is not None:
+            return
+        length, epochs = engine.state.epoch_length or 0, engine.state.max_epochs or 1
+        options: dict[str, Any] = {"total": length * epochs, "initial": engine.state.iteration, "unit": " batches"}
+        if isinstance(engine, DiffusionClassifierEvaluator):
+            options.update(total=_count_images(engine.state.dataloader), initial=0, unit=" images")
+            self._images = self._evaluations = 0
+        self._bar = tqdm(desc=self.description, mininterval=1, **options)
 
     def _step(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
+        if isinstance(engine, DiffusionClassifierEvaluator) and isinstance(output, list):
+            self._count(output)
+            return
         if isinstance(output, dict) and "loss" in output:
             loss = float(torch.as_tensor(output["loss"]).float().mean())
             self._bar.set_postfix(epoch=engine.state.epoch, loss=f"{loss:.4f}", refresh=False)
         self._bar.update()
+
+    def _count(self, output: list[dict[str, Any]]) -> None:
+        """Move on by the images of a batch."""
+        self._images += len(output)
+        self._evaluations += sum(int(item["evaluations"]) for item in output)
+        found = sum(bool(item.get("recorded", False)) for item in output)
+        # As if they had been done before the bar began.
+        self._bar.initial += found
+        self._bar.n += found
+        self._bar.last_print_n += found
+        self._bar.set_postfix_str(f"{self._evaluations / self._images:.1f} evaluations/image", refresh=False)
+        self._bar.update(len(output) - found)
 
     def _close(self, engine: Engine, error: BaseException | None = None) -> None:
         if self._bar is not None:
@@ -58,6 +83,14 @@ class ProgressBar:
             self._bar = None
         if error is not None:  # ignite hands the exception to the handlers and raises it no further
             raise error
+
+
+def _count_images(loader: Any) -> int | None:
+    """How many images a process gets of a data loader, None where that is not known."""
+    for source in (getattr(loader, "sampler", None), getattr(loader, "dataset", None)):
+        if isinstance(source, Sized):
+            return len(source)
+    return None
 
 
 class SampleGrid:

@@ -5,28 +5,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.utils.dist import evenly_divisible_all_gather, string_list_all_gather
 
 from ..classification import DenoisingErrors, classify_errors
 from ..data.errors_file import save_errors
+from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
+from .dataset_collector import Collected, DatasetCollector
 from .predictions import EvaluationSaver
 
 __all__ = ["ErrorsSaver"]
 
+_CHUNK = 256  # images classified at a time: float64 copies of their errors take a multiple of the memory
 
-class ErrorsSaver:
+
+class ErrorsSaver(DatasetCollector):
     """Ignite handler: store the errors of all images; from them write predictions and metrics of vote and mean.
 
-    For a `DiffusionClassifierEvaluator` whose output is decollated. Writes ``errors_SPLIT_seed_S.npz`` (see
+    For a `DiffusionClassifierEvaluator`. Writes ``errors_SPLIT_seed_S.npz`` (see
     :func:`monai_diffclf.data.load_errors`), ``SPLIT_diffusion_vote_seed_S.csv``, ``SPLIT_diffusion_mean_seed_S.csv``
-    and merges the metrics into the results. Intervals resample patients where they are known, else images.
+    and merges the metrics into the results. Intervals resample patients where they are known, else images. When all of
+    it is written, the evaluator's journal, if it keeps one, has done its work and is removed.
 
     Args:
         output_dir: folder of the tables and errors.
@@ -38,6 +43,7 @@ class ErrorsSaver:
         threshold: see :class:`EvaluationSaver`.
         commit_root: folder whose git commit is recorded.
         num_resamples: bootstrap resamples.
+        keep_journal: whether to leave the evaluator's journal where it is.
     """
 
     def __init__(
@@ -52,7 +58,9 @@ class ErrorsSaver:
         threshold: float | str = 0.5,
         commit_root: str | os.PathLike[str] = ".",
         num_resamples: int = 2000,
+        keep_journal: bool = False,
     ) -> None:
+        super().__init__("errors")
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
         self.savers = {
             rule: EvaluationSaver(
@@ -64,43 +72,35 @@ class ErrorsSaver:
                 seed=seed,
                 threshold=threshold,
                 num_draws=inferer.num_draws,
-                network_evaluations=inferer.num_draws * inferer.num_classes,
                 commit_root=commit_root,
                 num_resamples=num_resamples,
             )
             for rule in ("vote", "mean")
         }
-        self._items: list[dict[str, Any]] = []
+        self.keep_journal = keep_journal
         self._num_elements = 1
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+        super().attach(engine)
+        if not self.keep_journal:
+            engine.add_event_handler(Events.COMPLETED, self._remove_journal)
 
-    def _start(self, engine: Engine) -> None:
-        self._items = []
+    def write(self, engine: Engine, collected: Collected) -> None:
+        """Write the errors, predictions and results of an evaluation."""
+        errors = self.inferer.errors_from_values(torch.from_numpy(collected.values), self._num_elements)
+        made_by = engine.provenance() if isinstance(engine, DiffusionClassifierEvaluator) else None
+        self.save(errors, torch.from_numpy(collected.labels), collected.keys, collected.patients, provenance=made_by)
 
-    def _collect(self, engine: Engine) -> None:
-        batch: Any = engine.state.batch
-        output: Any = engine.state.output
-        for source, result in zip(batch, output, strict=True):
-            self._num_elements = int(result["image"].numel())
-            known = {name: source[name] for name in ("label", "key", "patient") if name in source}
-            self._items.append({"errors": result["errors"], **known})
-
-    def _finish(self, engine: Engine) -> None:
-        values = torch.stack([torch.as_tensor(item["errors"]) for item in self._items])
-        labels = torch.tensor([int(item["label"]) for item in self._items], device=values.device)
-        keys, patients = ([str(item.get(name, "")) for item in self._items] for name in ("key", "patient"))
-        if idist.get_world_size() > 1:
-            values, labels = (evenly_divisible_all_gather(tensor, concat=True) for tensor in (values, labels))
-            keys, patients = string_list_all_gather(keys), string_list_all_gather(patients)
-        if idist.get_rank() == 0:
-            self.save(self.inferer.errors_from_values(values.cpu(), self._num_elements), labels.cpu(), keys, patients)
-
-    def save(self, errors: DenoisingErrors, labels: torch.Tensor, keys: list[str], patients: list[str]) -> None:
+    def save(
+        self,
+        errors: DenoisingErrors,
+        labels: torch.Tensor,
+        keys: list[str],
+        patients: list[str],
+        *,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write everything.
 
         Args:
@@ -108,11 +108,37 @@ class ErrorsSaver:
             labels: class of each image [n].
             keys: name of each image [n].
             patients: patient of each image [n], empty where unknown.
+            provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
         """
         path = self.output_dir / f"errors_{self.split}_seed_{self.seed}.npz"
-        save_errors(path, errors, labels=labels, keys=keys, patients=patients)
+        save_errors(path, errors, labels=labels, keys=keys, patients=patients, provenance=provenance)
+        spent = float(errors.network_evaluations.double().mean())
         for rule, saver in self.savers.items():
-            result = classify_errors(
-                errors, rule, weighting=self.inferer.weighting, temperature=self.inferer.temperature
+            saver.network_evaluations = int(spent) if spent.is_integer() else spent
+            probabilities = torch.cat(
+                [
+                    classify_errors(
+                        errors[start : start + _CHUNK],
+                        rule,
+                        weighting=self.inferer.weighting,
+                        temperature=self.inferer.temperature,
+                    ).probabilities
+                    for start in range(0, len(errors), _CHUNK)
+                ]
             )
-            saver.save(keys, patients, labels.numpy(), result.probabilities.double().numpy())
+            saver.save(keys, patients, labels.numpy(), probabilities.double().numpy())
+
+    def _collect(self, engine: Engine) -> None:
+        super()._collect(engine)
+        output: Any = engine.state.output
+        self._num_elements = int(output[0]["image"].numel())
+
+    def _remove_journal(self, engine: Engine) -> None:
+        """Delete the evaluator's journal, when every process is done and everything is written."""
+        journal = engine.journal if isinstance(engine, DiffusionClassifierEvaluator) else None
+        if journal is None:
+            return
+        journal.close()
+        idist.barrier()
+        if idist.get_rank() == 0:
+            journal.remove()

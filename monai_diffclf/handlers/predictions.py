@@ -9,21 +9,19 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
-import torch
-from ignite.engine import Engine, Events
-from monai.utils.dist import evenly_divisible_all_gather, string_list_all_gather
+from ignite.engine import Engine
 from numpy.typing import NDArray
 
-from monai_diffclf.metrics import choose_threshold, classification_metrics
+from ..data.atomic_file import replace_text
+from ..metrics import choose_threshold, classification_metrics
+from .dataset_collector import Collected, DatasetCollector
+from .results import git_commit, read_results, write_results
 
-from .results import git_commit, read_results, replace_text, write_results
 
-
-class EvaluationSaver:
+class EvaluationSaver(DatasetCollector):
     """Ignite handler: when an evaluation is complete, write each image's prediction, and the metrics of all.
 
     The engine's output holds ``pred`` (probabilities [K]) for each image, its batch ``label`` (class number), ``key``
@@ -64,6 +62,7 @@ class EvaluationSaver:
         commit_root: str | os.PathLike[str] = ".",
         num_resamples: int = 2000,
     ) -> None:
+        super().__init__("pred")
         self.template = os.fspath(predictions_path)
         if "{seed}" not in Path(self.template).name:
             raise ValueError(f"predictions_path: expected a file name with {{seed}} in it, got {self.template!r}.")
@@ -72,36 +71,11 @@ class EvaluationSaver:
         self.threshold = threshold
         self.num_draws, self.network_evaluations = num_draws, network_evaluations
         self.commit_root, self.num_resamples = commit_root, num_resamples
-        self._items: list[Mapping[str, Any]] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator.
-
-        Args:
-            engine: the evaluator.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
-
-    def _start(self, engine: Engine) -> None:
-        self._items = []
-
-    def _collect(self, engine: Engine) -> None:
-        # MONAI's evaluators decollate both, so each is a list with one dictionary an image.
-        pairs = zip(cast(Any, engine.state.batch), cast(Any, engine.state.output), strict=True)
-        wanted = ("label", "key", "patient")
-        self._items += [{"pred": o["pred"], **{name: i[name] for name in wanted if name in i}} for i, o in pairs]
-
-    def _finish(self, engine: Engine) -> None:
-        probabilities = torch.stack([torch.as_tensor(item["pred"]).float() for item in self._items])
-        labels = torch.as_tensor([int(item["label"]) for item in self._items], device=probabilities.device)
-        keys, patients = ([str(item.get(name, "")) for item in self._items] for name in ("key", "patient"))
-        if idist.get_world_size() > 1:
-            probabilities, labels = (evenly_divisible_all_gather(t, concat=True) for t in (probabilities, labels))
-            keys, patients = string_list_all_gather(keys), string_list_all_gather(patients)
-        if idist.get_rank() == 0:
-            self.save(keys, patients, labels.cpu().numpy(), probabilities.double().cpu().numpy())
+    def write(self, engine: Engine, collected: Collected) -> None:
+        """Write the predictions and the results of an evaluation."""
+        probabilities = collected.values.astype(np.float64)
+        self.save(collected.keys, collected.patients, collected.labels, probabilities)
 
     def save(
         self, keys: Sequence[str], patients: Sequence[str], labels: NDArray[Any], probabilities: NDArray[Any]
@@ -207,7 +181,7 @@ def write_predictions(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["key", "patient", "label", *columns])
     writer.writerows([key, patient, int(label), *(f"{p:.9g}" for p in row)] for key, patient, label, row in rows)
-    replace_text(Path(path), text.getvalue())
+    replace_text(path, text.getvalue())
 
 
 def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

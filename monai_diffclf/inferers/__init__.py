@@ -6,5 +6,6 @@ from __future__ import annotations
 
 from .class_sampler import sample_classes
 from .diffusion_classifier import DiffusionClassifierInferer
+from .provenance import provenance
 
-__all__ = ["DiffusionClassifierInferer", "sample_classes"]
+__all__ = ["DiffusionClassifierInferer", "provenance", "sample_classes"]

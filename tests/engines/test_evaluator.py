@@ -78,13 +78,15 @@ def test_output(classifier, device):
     expected = inferer.classify(images.to(device), network, error_maps=True)
     assert len(items) == 12
     for i, item in enumerate(items):
-        assert set(item) == {"image", "label", "pred", "votes", "uncertainty", "errors", "explanation"}
+        more = {"votes", "uncertainty", "errors", "evaluations", "decided", "explanation"}
+        assert set(item) == {"image", "label", "pred", *more}
         assert torch.equal(item["image"].cpu(), images[i])
         assert int(item["label"]) == LABELS[i]
         torch.testing.assert_close(item["pred"], expected.probabilities[i])
         torch.testing.assert_close(item["votes"], expected.vote_share[i])
         torch.testing.assert_close(item["errors"], expected.errors.values[i])
         torch.testing.assert_close(item["explanation"], expected.error_maps[i])
+        assert (int(item["evaluations"]), bool(item["decided"])) == (18, True)
         assert set(item["uncertainty"]) == {"vote_variance", "vote_entropy", "margin"}
         for name, value in item["uncertainty"].items():
             assert float(value) == pytest.approx(float(expected.uncertainty[name][i]))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset
 from monai.networks.schedulers import DDPMScheduler
 
+from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.handlers import ProgressBar, SampleGrid, display
-from monai_diffclf.inferers import sample_classes
+from monai_diffclf.inferers import DiffusionClassifierInferer, sample_classes
 
 
 class Bar:
@@ -18,22 +21,21 @@ class Bar:
 
     made: list[Bar]
 
-    def __init__(self, total, initial, desc, **_) -> None:
-        self.total, self.initial, self.description, self.steps, self.closed, self.shown = (
-            total,
-            initial,
-            desc,
-            0,
-            False,
-            {},
-        )
+    def __init__(self, total, initial, desc, unit, **_) -> None:
+        self.total, self.initial, self.description, self.unit = total, initial, desc, unit
+        self.n = self.last_print_n = initial
+        self.steps, self.closed, self.shown = 0, False, {}
         Bar.made.append(self)
 
     def set_postfix(self, refresh, **shown):
         self.shown = shown
 
-    def update(self):
+    def set_postfix_str(self, shown, refresh):
+        self.shown = shown
+
+    def update(self, n=1):
         self.steps += 1
+        self.n += n
 
     def close(self):
         self.closed = True
@@ -56,6 +58,7 @@ def test_one_bar_for_all_epochs(bars):
     engine.run(range(5), max_epochs=3)
     (bar,) = bars
     assert (bar.total, bar.initial, bar.steps, bar.closed, bar.description) == (15, 0, 15, True, "train")
+    assert bar.unit == " batches"
     assert bar.shown == {"epoch": 3, "loss": "1.5000"}
 
 
@@ -109,6 +112,33 @@ def test_a_terminated_run_closes_the_bar(bars):
     assert (bars[0].steps, bars[0].closed) == (2, True)
 
 
+@pytest.mark.parametrize("sampler", [None, [3, 1, 2]])
+def test_an_evaluation_counts_images(bars, sampler):
+    evaluator_of(4, sampler=sampler).run()
+    (bar,) = bars
+    images = 4 if sampler is None else 3
+    assert (bar.total, bar.n, bar.initial, bar.unit, bar.closed) == (images, images, 0, " images", True)
+    assert bar.shown == "10.0 evaluations/image"
+
+
+def test_images_in_the_journal_count_as_done_but_not_for_the_speed(bars, tmp_path):
+    evaluator_of(3, journal_dir=tmp_path).run()
+    evaluator_of(5, journal_dir=tmp_path).run()
+    first, second = bars
+    assert (first.total, first.n, first.initial) == (3, 3, 0)
+    assert (second.total, second.n, second.initial, second.last_print_n) == (5, 5, 3, 3)
+    assert second.shown == "10.0 evaluations/image"
+
+
+def test_the_real_bar_says_images_per_second_and_time_left(monkeypatch, capsys):
+    from tqdm.auto import tqdm
+
+    monkeypatch.setattr(display, "tqdm", lambda **options: tqdm(**(options | {"mininterval": 0, "smoothing": 0})))
+    evaluator_of(4, description="test").run()
+    last = capsys.readouterr().err.strip().split("\r")[-1]
+    assert re.search(r"^test: 100%.* 4/4 \[\d\d:\d\d<00:00, +[\d.]+ images/s, 10.0 evaluations/image\]", last), last
+
+
 class Constant(torch.nn.Module):
     """Knows that the images of class k are constant, k / 2, plus a little of the noise they start from."""
 
@@ -118,6 +148,19 @@ class Constant(torch.nn.Module):
 
     def forward(self, x, timesteps, context=None, class_labels=None):
         return class_labels.reshape(-1, *[1] * (x.ndim - 1)) / 2 + 0.01 * x + self.weight
+
+
+def evaluator_of(count, *, sampler=None, journal_dir=None, description="") -> DiffusionClassifierEvaluator:
+    items = [{"image": torch.full((1, 4, 4), i / 7), "label": 0} for i in range(count)]
+    return DiffusionClassifierEvaluator(
+        torch.device("cpu"),
+        DataLoader(Dataset(items), batch_size=2, sampler=sampler),
+        Constant(),
+        inferer=DiffusionClassifierInferer(DDPMScheduler(100), num_draws=5),
+        explain=False,
+        journal_dir=journal_dir,
+        val_handlers=[ProgressBar(description=description)],
+    )
 
 
 def grid_of(shape, device="cpu", **kwargs) -> SampleGrid:

@@ -1,0 +1,87 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What a bundle has learned from its validation errors about spending draws."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ..classification import DifferenceModel, LevelSampling, LevelWeights, VoteModel
+from .atomic_file import replace_text
+
+__all__ = ["LearnedDecision", "load_decision", "save_decision"]
+
+
+@dataclass(frozen=True)
+class LearnedDecision:
+    """For one rule of decision: how to stop early, where to make draws, and how to weight them.
+
+    Args:
+        model: model of the draws to come, for :class:`monai_diffclf.classification.PredictiveCurtailment`.
+        level_sampling: ``noise_levels`` under which the same answer needs fewer draws.
+        level_weights: ``weighting`` of another classifier, which tells the classes apart better on validation images.
+        network: hash of the network it was learned from, see :func:`monai_diffclf.networks.network_hash`.
+    """
+
+    model: VoteModel | DifferenceModel
+    level_sampling: LevelSampling
+    level_weights: LevelWeights
+    network: str = ""
+
+
+def save_decision(
+    path: str | os.PathLike[str], decisions: dict[str, LearnedDecision], notes: dict[str, Any] | None = None
+) -> None:
+    """Write what was learned to a JSON file, as a whole or not at all.
+
+    Args:
+        path: the file.
+        decisions: rule of decision to what was learned for it.
+        notes: further values for the reader, e.g. the gain in cross-validation.
+    """
+    content: dict[str, Any] = dict(notes or {})
+    for rule, learned in decisions.items():
+        content[rule] = {
+            "network": learned.network,
+            "model": learned.model.to_dict(),
+            "level_sampling": learned.level_sampling.to_dict(),
+            "level_weights": learned.level_weights.to_dict(),
+        }
+    replace_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def load_decision(path: str | os.PathLike[str], rule: str) -> LearnedDecision:
+    """Read what `save_decision` wrote for one rule.
+
+    Args:
+        path: the file.
+        rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``.
+
+    Raises:
+        ValueError: when the file does not exist, is no such file or lacks the rule.
+
+    Example:
+        >>> import tempfile
+        >>> learned = LearnedDecision(VoteModel(0.5), LevelSampling([2.0, 1.0]), LevelWeights([0.0], [1.0, 3.0]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_decision(folder + "/decision.json", {"vote": learned})
+        ...     load_decision(folder + "/decision.json", "vote").model
+        VoteModel(concentration=0.5)
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)[rule]
+        model: type[VoteModel] | type[DifferenceModel] = VoteModel if rule == "vote" else DifferenceModel
+        return LearnedDecision(
+            model.from_dict(content["model"]),
+            LevelSampling.from_dict(content["level_sampling"]),
+            LevelWeights.from_dict(content["level_weights"]),
+            str(content.get("network", "")),
+        )
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"path: expected a file written by save_decision with {rule!r}, got {path}: {error}"
+        ) from error

@@ -1,0 +1,112 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What handlers share that write something about all images of an evaluation, once it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple, cast
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+from torch.utils.data.distributed import DistributedSampler
+
+__all__ = ["Collected", "DatasetCollector"]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One output of all images, sorted by the images' keys.
+
+    Args:
+        values: the output of each image [n, ...], float32.
+        labels: class of each image [n].
+        keys: name of each image.
+        patients: patient of each image, empty where unknown.
+    """
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    keys: list[str]
+    patients: list[str]
+
+
+class _Item(NamedTuple):
+    """An image; items are sorted by their fields in this order."""
+
+    key: str
+    patient: str
+    label: int
+    digest: bytes
+    value: NDArray[np.float32]
+
+
+class DatasetCollector(ABC):
+    """Ignite handler: keep one output of every image, and when the evaluation is complete hand all to :meth:`write`.
+
+    For an evaluator whose batch and output are decollated (MONAI's default). The batch holds ``label`` (class number),
+    ``key`` (the image's name) and, where known, ``patient``. With several processes the images of all are gathered, and
+    each counts once: those that a `DistributedSampler` repeats, to give every process as many, are left out. What is
+    written depends on neither the number of processes nor the order of the images.
+
+    Args:
+        output: name of the output to keep.
+    """
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self._items: list[_Item] = []
+        self._seen = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    @abstractmethod
+    def write(self, engine: Engine, collected: Collected) -> None:
+        """Write the result; called on the first process only."""
+
+    def _start(self, engine: Engine) -> None:
+        self._items, self._seen = [], 0
+
+    def _collect(self, engine: Engine) -> None:
+        sampler = getattr(engine.state.dataloader, "sampler", None)
+        for source, result in zip(cast(Any, engine.state.batch), cast(Any, engine.state.output), strict=True):
+            if not _is_repeated(self._seen, sampler):
+                # A copy of the numbers alone: a view would keep its batch, and on a GPU its memory.
+                value = torch.as_tensor(result[self.output]).detach().float().cpu().numpy().copy()
+                key, patient = (str(source.get(name, "")) for name in ("key", "patient"))
+                digest = hashlib.blake2b(value.tobytes(), digest_size=8).digest()
+                self._items.append(_Item(key, patient, int(source["label"]), digest, value))
+            self._seen += 1
+
+    def _finish(self, engine: Engine) -> None:
+        items, self._items = self._items, []
+        if idist.get_world_size() > 1:
+            items = list(chain.from_iterable(cast(Any, idist.all_gather(items))))
+        if idist.get_rank() == 0:
+            items.sort(key=lambda item: item[:-1])
+            collected = Collected(
+                np.stack([item.value for item in items]),
+                np.array([item.label for item in items], dtype=np.int64),
+                [item.key for item in items],
+                [item.patient for item in items],
+            )
+            del items
+            self.write(engine, collected)
+
+
+def _is_repeated(position: int, sampler: object) -> bool:
+    """Whether the image at a process's ``position`` only fills up the last round of a distributed sampler."""
+    if not isinstance(sampler, DistributedSampler):
+        return False
+    # Process r of R gets the places r, r + R, r + 2 R... of the data set, whose end is padded with its beginning.
+    return position * sampler.num_replicas + sampler.rank >= len(cast(Any, sampler.dataset))

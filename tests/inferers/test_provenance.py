@@ -1,0 +1,77 @@
+"""Provenance: equal where errors are equal, another wherever they could differ."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from monai.networks.schedulers import DDPMScheduler
+
+from monai_diffclf.classification import CurtailedVote, LevelSampling, PredictiveCurtailment, VoteModel
+from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
+
+
+def network(value: float = 1.0) -> torch.nn.Module:
+    layer = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(layer.weight, value)
+    torch.nn.init.zeros_(layer.bias)
+    return layer
+
+
+def made(scheduler=None, weight: float = 1.0, **kwargs) -> dict:
+    scheduler = DDPMScheduler(100) if scheduler is None else scheduler
+    return provenance(DiffusionClassifierInferer(scheduler, **{"num_draws": 9, **kwargs}), network(weight))
+
+
+def test_equal_settings_are_equal_and_fit_into_json():
+    assert made() == made() == json.loads(json.dumps(made()))
+    assert made(stopping=CurtailedVote()) == made(stopping=CurtailedVote())
+    assert made()["decision"] == "afterwards"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "fields"),
+    [
+        ({"weight": 1.5}, {"network"}),
+        ({"seed": 1}, {"seed", "noise_levels", "log_snr"}),
+        ({"num_draws": 10}, {"num_draws", "noise_levels", "log_snr"}),
+        ({"noise_levels": "uniform"}, {"noise_levels", "log_snr"}),
+        ({"noise_levels": LevelSampling((2.0, 1.0))}, {"noise_levels", "log_snr"}),
+        ({"num_classes": 3}, {"num_classes", "conditioning"}),
+        ({"conditioning": "crossattn"}, {"conditioning"}),
+        ({"scheduler": DDPMScheduler(100, prediction_type="v_prediction")}, {"prediction_type"}),
+        ({"scheduler": DDPMScheduler(100, schedule="cosine")}, {"log_snr"}),
+        ({"amp_dtype": torch.bfloat16}, {"precision", "decision"}),
+        ({"stopping": CurtailedVote()}, {"stopping", "decision"}),
+        ({"rule": "mean", "weighting": "elbo", "temperature": 3.0, "batch_size": 2}, set()),
+    ],
+    ids=str,
+)
+def test_what_errors_depend_on(kwargs, fields):
+    plain, other = made(), made(**kwargs)
+    assert {name for name in plain if plain[name] != other[name]} == fields
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"stopping": CurtailedVote(1)}, {"stopping": CurtailedVote(2)}),
+        (
+            {"stopping": PredictiveCurtailment(0.1, VoteModel(1.0))},
+            {"stopping": PredictiveCurtailment(0.1, VoteModel(2.0))},
+        ),
+        (
+            {"stopping": CurtailedVote(), "rule": "weighted_vote", "weighting": torch.ones(9)},
+            {"stopping": CurtailedVote(), "rule": "weighted_vote", "weighting": torch.arange(9.0)},
+        ),
+        ({"amp_dtype": torch.bfloat16, "rule": "mean"}, {"amp_dtype": torch.bfloat16}),
+    ],
+)
+def test_what_decides_which_draws_are_made(first, second):
+    assert made(**first) != made(**second)
+
+
+def test_mirrored_noise_is_other_noise():
+    plain, mirrored = (made(noise_levels=LevelSampling((1.0,), antithetic=flags)) for flags in ((), (True,)))
+    assert plain != mirrored
