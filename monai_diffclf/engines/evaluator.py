@@ -96,6 +96,15 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             finally:
                 self.journal = None
 
+    def remove_journal(self) -> None:
+        """Delete the journal of the run in progress, when every process is done and the results are written."""
+        if self.journal is None:
+            return
+        self.journal.close()
+        idist.barrier()
+        if idist.get_rank() == 0:
+            self.journal.remove()
+
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
         """One batch; see the class for what is returned."""
         if batchdata is None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -83,8 +82,8 @@ class ErrorsSaver(DatasetCollector):
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""
         super().attach(engine)
-        if not self.keep_journal:
-            engine.add_event_handler(Events.COMPLETED, self._remove_journal)
+        if not self.keep_journal and isinstance(engine, DiffusionClassifierEvaluator):
+            engine.add_event_handler(Events.COMPLETED, engine.remove_journal)
 
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the errors, predictions and results of an evaluation."""
@@ -132,13 +131,3 @@ class ErrorsSaver(DatasetCollector):
         super()._collect(engine)
         output: Any = engine.state.output
         self._num_elements = int(output[0]["image"].numel())
-
-    def _remove_journal(self, engine: Engine) -> None:
-        """Delete the evaluator's journal, when every process is done and everything is written."""
-        journal = engine.journal if isinstance(engine, DiffusionClassifierEvaluator) else None
-        if journal is None:
-            return
-        journal.close()
-        idist.barrier()
-        if idist.get_rank() == 0:
-            journal.remove()

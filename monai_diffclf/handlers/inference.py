@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from ..engines import DiffusionClassifierEvaluator
 from ..explain import class_difference, overlay
 
 __all__ = ["ClassificationWriter"]
@@ -23,9 +24,10 @@ __all__ = ["ClassificationWriter"]
 class ClassificationWriter:
     """Ignite handler for a `DiffusionClassifierEvaluator`: ``predictions.csv`` and one PNG an image.
 
-    Columns: key, predicted, probability_CLASS, vote_CLASS, vote_variance, vote_entropy, margin, map. Rows are written
-    batch by batch. The PNG shows the image with the explanation of its predicted class over it, see
-    :func:`monai_diffclf.explain.overlay`.
+    Columns: key, predicted, probability_CLASS, vote_CLASS, vote_variance, vote_entropy, margin, evaluations (of the
+    network), decided (whether the stopping rule's guarantee holds), map. Rows are written batch by batch; when all are,
+    the evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the
+    explanation of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
 
     Args:
         output_dir: folder to write to.
@@ -46,13 +48,18 @@ class ClassificationWriter:
         """Attach to an evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+        if isinstance(engine, DiffusionClassifierEvaluator):
+            engine.add_event_handler(Events.COMPLETED, engine.remove_journal)
 
     def _start(self, engine: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._count = 0
         names = [f"{what}_{name}" for what in ("probability", "vote") for name in self.classes]
         with open(self.table, "w", newline="") as file:
-            csv.writer(file).writerow(["key", "predicted", *names, "vote_variance", "vote_entropy", "margin", "map"])
+            spent = ["evaluations", "decided"]
+            csv.writer(file).writerow(
+                ["key", "predicted", *names, "vote_variance", "vote_entropy", "margin", *spent, "map"]
+            )
 
     def _write(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
@@ -77,4 +84,5 @@ class ClassificationWriter:
             difference = class_difference(torch.as_tensor(result["explanation"])[None], torch.tensor([predicted]))[0]
             image = (np.asarray(torch.as_tensor(result["image"]).float().cpu()) + 1) / 2
             matplotlib.image.imsave(self.output_dir / picture, overlay(image, difference.cpu().numpy()))
-        return [key, self.classes[predicted], *(f"{float(number):.6f}" for number in numbers), picture]
+        spent = [str(int(result["evaluations"])), str(bool(result["decided"])).lower()]
+        return [key, self.classes[predicted], *(f"{float(number):.6f}" for number in numbers), *spent, picture]

@@ -108,6 +108,22 @@ def test_train_evaluate_and_infer_on_image_files(image_folder: Path, small: dict
     )
 
 
+def test_early_stopping_gives_the_class_of_all_draws(image_folder: Path, tmp_path: Path) -> None:
+    images = next(p for p in sorted(image_folder.rglob("*")) if p.is_file()).parent
+    settings = {"dataset_dir": str(images), "progress": False, "device": torch.device("cpu"), "num_draws": 51}
+    rows = {}
+    for name, files in {"early": ["inference.json", "fast.json"], "all": ["inference.json"]}.items():
+        maps = {} if name == "early" else {"maps": False}
+        run(workflow("infer", *files, output_dir=str(tmp_path / name), **settings, **maps))
+        with open(tmp_path / name / "predictions.csv", newline="") as file:
+            rows[name] = list(csv.DictReader(file))
+    assert rows["early"]
+    assert [row["predicted"] for row in rows["early"]] == [row["predicted"] for row in rows["all"]]
+    assert all(int(row["evaluations"]) == 102 for row in rows["all"])
+    assert all(16 <= int(row["evaluations"]) <= 102 for row in rows["early"])
+    assert not (tmp_path / "early" / "journal").exists()
+
+
 def test_class_may_enter_through_cross_attention(image_folder: Path, small: dict[str, Any], tmp_path: Path) -> None:
     cross = {"with_conditioning": True, "cross_attention_dim": 3, "num_class_embeds": None}
     overrides = {f"denoiser#{name}": value for name, value in cross.items()}
