@@ -3,8 +3,8 @@
     python benchmarks/benchmark_page.py [--results benchmarks/results] [--output docs/benchmark.html] [--png FOLDER]
 
 Reads speed.json (``benchmarks/speed.py``), which must be there, and from the same folder what else there is of
-replay.json, inferer_overhead.json, profile_network.json and peak_memory.json. ``--png`` also writes each plot as a
-picture.
+replay.json, fewer_draws.json, inferer_overhead.json, mixed_precision.json, profile_network.json and peak_memory.json.
+``--png`` also writes each plot as a picture.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_figures as figures
+from benchmark_levels import levels_figure, levels_words, ways_table, weights_table
 from benchmark_tables import classes_table, flat, methods_table, number, parallel_table, short_table, table
 from matplotlib.figure import Figure
 
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FURTHER = {
     "replay": "Stopping rules replayed on all stored test errors (benchmarks/replay.py)",
     "inferer_overhead": "Exact path against bare network calls (benchmarks/inferer_overhead.py)",
+    "mixed_precision": "What reduced precision changes (benchmarks/mixed_precision.py)",
     "profile_network": "Where the network spends its time (benchmarks/profile_network.py)",
     "peak_memory": "Highest memory of the evaluation of a large data set (benchmarks/peak_memory.py)",
 }
@@ -135,6 +137,20 @@ def growth(speed: Row, folder: Path | None) -> str:
     return plots + parallel_table(found) + classes_table(found["classes"])
 
 
+def levels(results: Path, folder: Path | None) -> str:
+    """What noise levels are worth, where it was measured."""
+    path = results / "fewer_draws.json"
+    if not path.is_file():
+        return ""
+    fewer = json.loads(path.read_text())
+    words = levels_words(fewer)
+    shown = plot("AUC by noise level", levels_figure(fewer), words["auc"], folder, full=True)
+    return (
+        f'<section><h2>What noise levels are worth</h2><div class="plots">{shown}</div><p>{words["weights"]}</p>'
+        f"{weights_table(fewer)}<h3>Few draws, test set</h3><p>{words['ways']}</p>{ways_table(fewer)}</section>"
+    )
+
+
 def further(folder: Path) -> str:
     """What the other benchmarks wrote."""
     parts = []
@@ -182,6 +198,7 @@ with all draws. In brackets: exact 95 % intervals.</p>
 <div class="plots">{plot("Times faster", methods, "Grey: published methods.", folder, full=True)}</div></section>
 <section><h2>How much is lost by stopping early</h2>{quality_plots(speed, folder)}</section>
 <section><h2>How the cost grows</h2>{growth(speed, folder)}</section>
+{levels(results, folder)}
 {further(results)}
 <section><h2>What the methods are</h2>
 <p><b>Reference loop</b>: one image after the other; for each draw an independent noise level and new noise, and for

@@ -29,8 +29,10 @@ class ErrorsSaver(DatasetCollector):
 
     For a `DiffusionClassifierEvaluator`. Writes ``errors_SPLIT_seed_S.npz`` (see
     :func:`monai_diffclf.data.load_errors`), ``SPLIT_diffusion_vote_seed_S.csv``, ``SPLIT_diffusion_mean_seed_S.csv``
-    and merges the metrics into the results. Intervals resample patients where they are known, else images. When all of
-    it is written, the evaluator's journal, if it keeps one, has done its work and is removed.
+    and merges the metrics into the results. With a stopping rule there are those of the inferer's own rule only, whose
+    draws were made. Learned weights make other classifiers: ``diffusion_weighted_mean``, ``diffusion_weighted_vote``.
+    Intervals resample patients where they are known, else images. When all of it is written, the evaluator's journal,
+    if it keeps one, has done its work and is removed.
 
     Args:
         output_dir: folder of the tables and errors.
@@ -63,10 +65,10 @@ class ErrorsSaver(DatasetCollector):
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
         self.savers = {
             rule: EvaluationSaver(
-                self.output_dir / f"{split}_diffusion_{rule}_seed_{{seed}}.csv",
+                self.output_dir / f"{split}_{model}_seed_{{seed}}.csv",
                 results_path,
                 split=split,
-                model=f"diffusion_{rule}",
+                model=model,
                 data=data,
                 seed=seed,
                 threshold=threshold,
@@ -74,7 +76,7 @@ class ErrorsSaver(DatasetCollector):
                 commit_root=commit_root,
                 num_resamples=num_resamples,
             )
-            for rule in ("vote", "mean")
+            for rule, model in _models(inferer).items()
         }
         self.keep_journal = keep_journal
         self._num_elements = 1
@@ -131,3 +133,10 @@ class ErrorsSaver(DatasetCollector):
         super()._collect(engine)
         output: Any = engine.state.output
         self._num_elements = int(output[0]["image"].numel())
+
+
+def _models(inferer: DiffusionClassifierInferer) -> dict[str, str]:
+    """The rules that an inferer's errors serve, and the names of the classifiers they make."""
+    rules = ["vote", "mean", inferer.rule] if inferer.stopping is None else [inferer.rule]
+    learned = not isinstance(inferer.weighting, str)
+    return {rule: "diffusion_weighted_mean" if learned and rule == "mean" else f"diffusion_{rule}" for rule in rules}

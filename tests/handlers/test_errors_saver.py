@@ -9,7 +9,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.networks.schedulers import DDPMScheduler
 
-from monai_diffclf.classification import CurtailedVote
+from monai_diffclf.classification import CurtailedVote, LevelWeights, PredictiveCurtailment
 from monai_diffclf.data import load_errors
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.handlers import ErrorsSaver, errors_saver, read_results
@@ -19,8 +19,8 @@ from tests.closed_form import ExactDenoiser, make_classes, make_images
 FILES = ["errors_test_seed_0.npz", "results.json", "test_diffusion_mean_seed_0.csv", "test_diffusion_vote_seed_0.csv"]
 
 
-def evaluate(folder, device="cpu", *, journal=True, keep_journal=False, stopping=None) -> DiffusionClassifierEvaluator:
-    inferer = DiffusionClassifierInferer(DDPMScheduler(1000), num_draws=9, stopping=stopping)
+def evaluate(folder, device="cpu", *, journal=True, keep_journal=False, **settings) -> DiffusionClassifierEvaluator:
+    inferer = DiffusionClassifierInferer(DDPMScheduler(1000), num_draws=9, **settings)
     classes = make_classes("gaussian")
     items = [
         {"image": image, "label": i % 2, "key": f"{i}", "patient": f"P{i // 2}"}
@@ -95,3 +95,23 @@ def test_evaluations_saved_by_a_stopping_rule_are_reported(tmp_path):
     spent = load_errors(tmp_path / "results" / FILES[0]).errors.network_evaluations.double().mean()
     entry = read_results(tmp_path / "results" / "results.json")["test"]["diffusion_vote"]
     assert entry["network_evaluations"] == pytest.approx(float(spent)) and spent < 18
+
+
+@pytest.mark.parametrize(
+    ("settings", "models"),
+    [
+        ({"rule": "mean", "stopping": PredictiveCurtailment(0.1)}, {"diffusion_mean"}),
+        (
+            {"rule": "mean", "weighting": LevelWeights((0.0,), (1.0, 2.0))},
+            {"diffusion_vote", "diffusion_weighted_mean"},
+        ),
+        (
+            {"rule": "weighted_vote", "weighting": LevelWeights((0.0,), (1.0, 2.0))},
+            {"diffusion_vote", "diffusion_weighted_mean", "diffusion_weighted_vote"},
+        ),
+    ],
+    ids=["stopping rule", "weighted mean", "weighted vote"],
+)
+def test_other_classifiers_have_other_names(tmp_path, settings, models):
+    evaluate(tmp_path, **settings)
+    assert set(read_results(tmp_path / "results" / "results.json")["test"]) == models
