@@ -88,6 +88,7 @@ class CurtailedVote:
         ValueError: when ``block`` is not a positive integer.
 
     Example:
+        >>> from monai_diffclf.classification import DenoisingErrors
         >>> values = torch.stack([torch.zeros(1, 5), torch.ones(1, 5)], 1)
         >>> errors = DenoisingErrors(values, torch.arange(5), torch.zeros(5))
         >>> [CurtailedVote().remaining(Look.of(errors, made)).tolist() for made in (2, 3)]
@@ -138,6 +139,7 @@ class PredictiveCurtailment:
         ValueError: when an argument is out of range.
 
     Example:
+        >>> from monai_diffclf.classification import DenoisingErrors
         >>> values = torch.stack([torch.rand(1, 64), 1 + torch.rand(1, 64)], 1)
         >>> errors = DenoisingErrors(values, torch.arange(64), torch.zeros(64))
         >>> PredictiveCurtailment(0.01).remaining(Look.of(errors, 16, rule="mean")).tolist()
@@ -205,6 +207,7 @@ class SequentialTest:
         ValueError: when an argument is out of range.
 
     Example:
+        >>> from monai_diffclf.classification import DenoisingErrors
         >>> values = torch.stack([torch.zeros(1, 64), torch.ones(1, 64)], 1)
         >>> errors = DenoisingErrors(values, torch.arange(64), torch.zeros(64))
         >>> [SequentialTest(0.01).remaining(Look.of(errors, made)).sum().item() for made in (2, 16)]
@@ -263,6 +266,7 @@ class StagedElimination:
         ValueError: when the stages do not fit together.
 
     Example:
+        >>> from monai_diffclf.classification import DenoisingErrors
         >>> values = torch.arange(4.0).view(1, 4, 1).expand(1, 4, 20)
         >>> errors = DenoisingErrors(values, torch.arange(20), torch.zeros(20))
         >>> rule = StagedElimination(draws=(5, 10), keep=(2, 1))

@@ -46,7 +46,7 @@ def test_equal_settings_are_equal_and_fit_into_json():
         ({"stopping": CurtailedVote()}, {"stopping", "decision"}),
         ({"rule": "mean", "weighting": "elbo", "temperature": 3.0, "batch_size": 2}, set()),
     ],
-    ids=str,
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_what_errors_depend_on(kwargs, fields):
     plain, other = made(), made(**kwargs)
