@@ -195,7 +195,7 @@ class SequentialTest:
     "it ends level with the leader or above" reaches (K - 1) / alpha, so that the class that all draws would give is
     lost with probability at most alpha over the random order, over all looks together, ties included. For the vote this
     needs no assumption (:func:`log_e_betting`); for the mean, whose differences have no bounds, that they scatter
-    symmetrically about their mean (:func:`log_e_symmetric`).
+    symmetrically about their mean (:func:`log_e_symmetric`): a strong skew, such as a log-normal one, breaks it.
 
     Args:
         alpha: largest probability of a wrong elimination, in (0, 1).
@@ -220,7 +220,8 @@ class SequentialTest:
         _check_counts(block=block, max_draws=max_draws)
         self.alpha, self.block, self.max_draws, self.seed = _check_alpha(alpha), block, max_draws, seed
         self.guarantee = (
-            f"the class that all draws would give, with probability at least {1 - alpha:g} over their order"
+            f"the class that all draws would give, with probability at least {1 - alpha:g} over their order; for the "
+            "mean if differences scatter symmetrically"
         )
 
     def __repr__(self) -> str:
