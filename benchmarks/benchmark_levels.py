@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmark_figures import RULES, Row, panels
+import matplotlib
+from benchmark_figures import RULES, STYLE, Row, panels
 from benchmark_tables import table
 from matplotlib.figure import Figure
 
@@ -16,6 +17,7 @@ SPLITS = {
 }
 
 
+@matplotlib.rc_context(STYLE)
 def levels_figure(fewer: Row) -> Figure:
     """AUC of single parts of the noise levels, for both rules."""
     figure, axes = panels(2, wide=True)
@@ -29,7 +31,7 @@ def levels_figure(fewer: Row) -> Figure:
             axis.errorbar(middle, values, yerr=[below, above], capsize=2, **look)
         axis.set_title(title)
         axis.set_xlabel("log-SNR of the level (left: little noise)")
-        axis.set_xlim(10, -10)
+        axis.set_xlim(7.5, -7.5)
     axes[0].set_ylabel("AUC of these levels alone")
     axes[0].legend(loc="lower left")
     return figure
