@@ -13,7 +13,7 @@ from .errors import DenoisingErrors
 from .look import Look
 from .result import Classification
 from .rules import classify_errors
-from .stopping import StoppingRule
+from .stopping import StoppingRule, check_valid
 from .weights import Weighting
 
 __all__ = ["replay", "run_draws"]
@@ -42,9 +42,7 @@ def run_draws(
     Returns:
         the errors, NaN where nothing was evaluated, and which images are decided [B], bool.
     """
-    if rule not in stopping.rules:
-        kind = type(stopping).__name__
-        raise ValueError(f"stopping: {kind} is valid for rules {list(stopping.rules)}, not {rule!r}")
+    check_valid(stopping, rule)
     device, (images, classes, num_draws) = errors.values.device, errors.values.shape
     order = stopping.order(num_draws).to(device)
     ordered = replace(errors.select(order), values=errors.values.clone())

@@ -50,6 +50,16 @@ def check_rule(rule: str) -> None:
         raise ValueError(f"rule: expected one of {list(RULES)}, got {rule!r}")
 
 
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature that is not a positive number.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if not (isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature: expected a positive number, got {temperature!r}")
+
+
 def vote_weights(errors: DenoisingErrors, rule: str, weighting: Weighting) -> torch.Tensor:
     """What the vote of each draw counts [N], float64: 1, or as the rule and the importance of the draws say."""
     if rule == "weighted_vote":
@@ -162,8 +172,7 @@ def classify_errors(
         (0, 1)
     """
     check_rule(rule)
-    if not (isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature: expected a positive number, got {temperature!r}")
+    check_temperature(temperature)
     count = errors.evaluated.sum(2)
     racing = count == count.max(1, keepdim=True).values
     mean = mean_errors(errors, weighting)

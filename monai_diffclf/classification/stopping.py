@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -66,6 +67,28 @@ def _check_alpha(alpha: float) -> float:
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
         raise ValueError(f"alpha: expected a probability between 0 and 1, both excluded, got {alpha!r}")
     return float(alpha)
+
+
+def check_valid(stopping: StoppingRule, rule: str) -> None:
+    """Refuse a stopping rule that is not made for a rule of decision.
+
+    Raises:
+        ValueError: when it is not valid for ``rule``.
+    """
+    if rule not in stopping.rules:
+        kind = type(stopping).__name__
+        raise ValueError(f"stopping: {kind} is valid for rules {list(stopping.rules)}, not {rule!r}")
+
+
+def _eliminate(look: Look, is_out: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Classes left [B, K] when ``is_out`` [M] judges every rival by the leader's lead over it [M, n]."""
+    leader, leads = look.leads()
+    remaining = look.racing
+    rivals = remaining.scatter(1, leader[:, None], False)
+    if look.num_made == look.num_draws:
+        return torch.where(rivals, look.totals >= look.totals.max(1, keepdim=True).values, remaining)
+    remaining[rivals] = ~is_out(leads[rivals])
+    return _whole_race(remaining, look)
 
 
 def _whole_race(remaining: torch.Tensor, look: Look) -> torch.Tensor:
@@ -176,16 +199,9 @@ class PredictiveCurtailment:
 
     def remaining(self, look: Look) -> torch.Tensor:
         """A class is out when its chance to end above the leader is below alpha / (K - 1)."""
-        leader, leads = look.leads()
-        remaining = look.racing
-        rivals = remaining.clone()
-        rivals[torch.arange(len(leader), device=leader.device), leader] = False
-        if look.num_made == look.num_draws:
-            return torch.where(rivals, look.totals >= look.totals.max(1, keepdim=True).values, remaining)
-        prior = VoteModel() if look.rule == "vote" else DifferenceModel.prior()
-        chance = (self.model or prior).chance_to_lose(leads[rivals], look.weights, look.log_snr)
-        remaining[rivals] = chance >= self.alpha / (look.scores.shape[1] - 1)
-        return _whole_race(remaining, look)
+        model = self.model or (VoteModel() if look.rule == "vote" else DifferenceModel.prior())
+        limit = self.alpha / (look.scores.shape[1] - 1)
+        return _eliminate(look, lambda leads: model.chance_to_lose(leads, look.weights, look.log_snr) < limit)
 
 
 class SequentialTest:
@@ -237,20 +253,15 @@ class SequentialTest:
 
     def remaining(self, look: Look) -> torch.Tensor:
         """A class is out when the evidence against it reaches (K - 1) / alpha."""
-        leader, leads = look.leads()
-        remaining = look.racing
-        rivals = remaining.clone()
-        rivals[torch.arange(len(leader), device=leader.device), leader] = False
-        if look.num_made == look.num_draws:
-            return torch.where(rivals, look.totals >= look.totals.max(1, keepdim=True).values, remaining)
-        x = leads[rivals] * look.weights[: look.num_made]
-        if look.rule == "mean":
-            log_e = log_e_symmetric(x, look.num_draws)
-        else:
-            log_e = log_e_betting(x / look.weights.max(), look.num_draws)
-        limit = torch.tensor((look.scores.shape[1] - 1) / self.alpha, dtype=torch.float64, device=x.device).log()
-        remaining[rivals] = log_e < limit
-        return _whole_race(remaining, look)
+        limit = math.log((look.scores.shape[1] - 1) / self.alpha)
+
+        def is_out(leads: torch.Tensor) -> torch.Tensor:
+            x = leads * look.weights[: look.num_made]
+            if look.rule == "mean":
+                return log_e_symmetric(x, look.num_draws) >= limit
+            return log_e_betting(x / look.weights.max(), look.num_draws) >= limit
+
+        return _eliminate(look, is_out)
 
 
 class StagedElimination:

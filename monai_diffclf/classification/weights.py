@@ -108,6 +108,7 @@ def draw_weights(errors: DenoisingErrors, weighting: Weighting = "uniform", *, g
         >>> draw_weights(e, "min_snr").tolist()[1:]
         [1.0, 1.0]
     """
+    check_weighting(weighting, errors.num_draws)
     weights = _base_weights(errors, weighting, gamma)
     return weights if errors.importance is None else weights * errors.importance.double()
 
@@ -117,26 +118,16 @@ def _base_weights(errors: DenoisingErrors, weighting: Weighting, gamma: float) -
     if isinstance(weighting, LevelWeights):
         return weighting.at(log_snr)
     if isinstance(weighting, torch.Tensor):
-        return _check_weights(weighting, errors.num_draws).to(log_snr)
+        return weighting.to(log_snr)
     if weighting == "uniform":
         return torch.ones_like(log_snr)
     if weighting == "min_snr":
         if not gamma > 0:
             raise ValueError(f"gamma: expected a positive number, got {gamma}")
         return torch.exp((math.log(gamma) - log_snr).clamp(max=0.0))
-    if weighting == "elbo":
-        if errors.log_snr_rate is None:
-            raise ValueError("weighting 'elbo' needs errors.log_snr_rate; these errors were stored without it")
-        return errors.log_snr_rate.double()
-    raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, LevelWeights or a tensor, got {weighting!r}")
-
-
-def _check_weights(weights: torch.Tensor, num_draws: int) -> torch.Tensor:
-    if tuple(weights.shape) != (num_draws,):
-        raise ValueError(f"weighting: expected one weight a draw, [{num_draws}], got {list(weights.shape)}")
-    if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not float(weights.sum()) > 0:
-        raise ValueError("weighting: expected finite weights of at least 0, not all 0")
-    return weights
+    if errors.log_snr_rate is None:
+        raise ValueError("weighting 'elbo' needs errors.log_snr_rate; these errors were stored without it")
+    return errors.log_snr_rate.double()
 
 
 def check_weighting(weighting: Any, num_draws: int) -> None:
@@ -146,6 +137,9 @@ def check_weighting(weighting: Any, num_draws: int) -> None:
         ValueError: when it is unknown, or has not one weight a draw or a negative one.
     """
     if isinstance(weighting, torch.Tensor):
-        _check_weights(weighting, num_draws)
+        if tuple(weighting.shape) != (num_draws,):
+            raise ValueError(f"weighting: expected one weight a draw, [{num_draws}], got {list(weighting.shape)}")
+        if not bool((torch.isfinite(weighting) & (weighting >= 0)).all()) or not float(weighting.sum()) > 0:
+            raise ValueError("weighting: expected finite weights of at least 0, not all 0")
     elif not isinstance(weighting, LevelWeights) and weighting not in WEIGHTINGS:
         raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, LevelWeights or a tensor, got {weighting!r}")

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,7 +23,8 @@ from ..classification import (
     replay,
 )
 from ..classification.replay import run_draws
-from ..classification.rules import check_rule
+from ..classification.rules import check_rule, check_temperature
+from ..classification.stopping import check_valid
 from ..classification.weights import Weighting, check_weighting
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
@@ -106,17 +106,14 @@ class DiffusionClassifierInferer(Inferer):
         check_rule(rule)
         if amp_dtype not in (None, torch.float16, torch.bfloat16):
             raise ValueError(f"amp_dtype: expected None, torch.float16 or torch.bfloat16, got {amp_dtype!r}")
-        if not (isinstance(temperature, (int, float)) and math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature: expected a positive number, got {temperature!r}")
+        check_temperature(temperature)
         if stopping is not None and not isinstance(stopping, StoppingRule):
             raise TypeError(f"stopping: expected None or a StoppingRule, got {type(stopping).__name__}")
-        if stopping is not None and rule not in stopping.rules:
-            kind = type(stopping).__name__
-            raise ValueError(f"stopping: {kind} is valid for rules {list(stopping.rules)}, not {rule!r}")
-        if stopping is not None and isinstance(num_draws, int) and num_draws > 0:
-            stopping.looks(num_draws)  # refuses a rule that asks for more draws than there are
         self.process = NoiseProcess(scheduler)
         self.draws = NoiseDraws.make(num_draws, noise_levels, seed=seed)
+        if stopping is not None:
+            check_valid(stopping, rule)
+            stopping.looks(num_draws)  # refuses a rule that asks for more draws than there are
         check_weighting(weighting, num_draws)
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.scheduler, self.num_classes, self.num_draws = scheduler, num_classes, num_draws
