@@ -22,19 +22,18 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from tqdm import tqdm
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.classification import (
     Classification,
-    DenoisingErrors,
     PredictiveCurtailment,
     classify_errors,
     draw_scores,
     replay,
 )
 from monai_diffclf.data import LearnedDecision, StoredErrors, load_decision, load_errors, save_errors
-from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
+from monai_diffclf.engines import compute_dataset_errors
+from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.metrics import bootstrap_interval, paired_difference_interval, roc_auc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +144,7 @@ def sampled_errors(bundle: Path, split: str, rule: str, dataset_dir: str | None,
     config = ConfigParser()
     config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
     config.update({"bundle_root": str(bundle), "dataset_dir": dataset_dir, "progress": False})
-    network, device = config.get_parsed_content("evaluate#network"), config.get_parsed_content("device")
+    network = config.get_parsed_content("evaluate#network")
     dataset = config.get_parsed_content("test#dataset" if split == "test" else "validate#dataset")
     inferer = DiffusionClassifierInferer(
         config.get_parsed_content("scheduler"),
@@ -154,20 +153,16 @@ def sampled_errors(bundle: Path, split: str, rule: str, dataset_dir: str | None,
         noise_levels=load_decision(bundle / "configs" / "decision.json", rule).level_sampling,
         conditioning=config.get_parsed_content("conditioning"),
     )
-    parts, items = [], [dataset[i] for i in range(len(dataset))]
-    items.sort(key=lambda item: (str(item["key"]), str(item["patient"]), int(item["label"])))
-    for start in tqdm(range(0, len(items), 8), desc=f"{split}, sampled for the {rule}", unit="batch"):
-        images = torch.stack([torch.as_tensor(item["image"]) for item in items[start : start + 8]]).to(device)
-        parts.append(inferer.compute_errors(images, network).to("cpu"))
+    stored = compute_dataset_errors(dataset, network, inferer=inferer, description=f"{split}, sampled for the {rule}")
     save_errors(
         path,
-        DenoisingErrors.concatenate(parts),
-        labels=torch.tensor([int(item["label"]) for item in items]),
-        keys=[str(item["key"]) for item in items],
-        patients=[str(item["patient"]) for item in items],
-        provenance=provenance(inferer, network),
+        stored.errors,
+        labels=stored.labels,
+        keys=stored.keys,
+        patients=stored.patients,
+        provenance=stored.provenance,
     )
-    return load_errors(path)
+    return stored
 
 
 def in_order_of(stored: StoredErrors, reference: StoredErrors) -> StoredErrors:

@@ -19,7 +19,6 @@ import torch
 from monai.bundle import ConfigParser
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from tqdm import tqdm
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.classification import (
@@ -32,6 +31,7 @@ from monai_diffclf.classification import (
     fit_level_weights,
 )
 from monai_diffclf.data import LearnedDecision, StoredErrors, load_errors, save_decision, save_errors
+from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
 from monai_diffclf.networks import network_hash
 
@@ -71,7 +71,7 @@ def measure(bundle: Path, dataset_dir: str, num_parts: int, num_draws: int) -> t
     config = ConfigParser()
     config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
     config.update({"bundle_root": str(bundle), "dataset_dir": dataset_dir, "progress": False})
-    network, device = config.get_parsed_content("evaluate#network"), config.get_parsed_content("device")
+    network = config.get_parsed_content("evaluate#network")
     dataset = config.get_parsed_content("validate#dataset")
     inferer = DiffusionClassifierInferer(
         config.get_parsed_content("scheduler"),
@@ -83,14 +83,16 @@ def measure(bundle: Path, dataset_dir: str, num_parts: int, num_draws: int) -> t
     path, made_by = bundle / "docs" / "evaluation" / "errors_validation_mirrored.npz", provenance(inferer, network)
     if path.is_file() and load_errors(path).provenance == made_by:
         return load_errors(path).errors, network_hash(network)
-    parts = []
-    for start in tqdm(range(0, len(dataset), 8), desc="mirrored noise", unit="batch"):
-        images = [torch.as_tensor(dataset[i]["image"]) for i in range(start, min(start + 8, len(dataset)))]
-        parts.append(inferer.compute_errors(torch.stack(images).to(device), network).to("cpu"))
-    errors, items = DenoisingErrors.concatenate(parts), [dataset[i] for i in range(len(dataset))]
-    names = {f"{name}s": [str(item[name]) for item in items] for name in ("key", "patient")}
-    save_errors(path, errors, labels=torch.tensor([int(i["label"]) for i in items]), provenance=made_by, **names)
-    return errors, network_hash(network)
+    stored = compute_dataset_errors(dataset, network, inferer=inferer, description="mirrored noise")
+    save_errors(
+        path,
+        stored.errors,
+        labels=stored.labels,
+        keys=stored.keys,
+        patients=stored.patients,
+        provenance=stored.provenance,
+    )
+    return stored.errors, network_hash(network)
 
 
 def learn(stored: StoredErrors, rule: str, mirrored: DenoisingErrors, network: str, num_parts: int) -> LearnedDecision:

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
+from .dataset_errors import compute_dataset_errors
 from .evaluator import DiffusionClassifierEvaluator
 from .prepare_batch import DenoisingPrepareBatch, check_labels
 
-__all__ = ["DenoisingPrepareBatch", "DiffusionClassifierEvaluator", "check_labels"]
+__all__ = ["DenoisingPrepareBatch", "DiffusionClassifierEvaluator", "check_labels", "compute_dataset_errors"]

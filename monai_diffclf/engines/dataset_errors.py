@@ -1,0 +1,61 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The errors of a whole data set from a few lines of a script; for long evaluations there is the evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from ..classification import DenoisingErrors
+from ..data.errors_file import StoredErrors
+from ..inferers import DiffusionClassifierInferer, provenance
+
+__all__ = ["compute_dataset_errors"]
+
+
+def compute_dataset_errors(
+    dataset: Dataset[Any],
+    network: torch.nn.Module,
+    *,
+    inferer: DiffusionClassifierInferer,
+    description: str | None = None,
+    batch_size: int = 8,
+) -> StoredErrors:
+    """All errors of all images of a data set, sorted by their keys.
+
+    Args:
+        dataset: items with ``image`` [C, *spatial], ``label``, ``key`` and ``patient``.
+        network: the denoiser in eval mode; images are moved to its device.
+        inferer: which draws to make.
+        description: text before a progress bar, None for no bar.
+        batch_size: images at a time.
+
+    Example:
+        >>> from monai.networks.schedulers import DDPMScheduler
+        >>> class Denoiser(torch.nn.Linear):
+        ...     def forward(self, x, timesteps, class_labels):
+        ...         return super().forward(x)
+        >>> items = [{"image": torch.rand(1, 4, 4), "label": i, "key": k, "patient": ""} for i, k in enumerate("ba")]
+        >>> inferer = DiffusionClassifierInferer(DDPMScheduler(10), num_draws=3)
+        >>> stored = compute_dataset_errors(items, Denoiser(4, 4).eval(), inferer=inferer)
+        >>> stored.keys, stored.labels.tolist(), stored.errors.values.shape
+        (['a', 'b'], [1, 0], torch.Size([2, 2, 3]))
+    """
+    device = next(network.parameters()).device
+    items = [dataset[i] for i in range(len(dataset))]  # type: ignore[arg-type]
+    items.sort(key=lambda item: (str(item["key"]), str(item["patient"]), int(item["label"])))
+    parts = []
+    for start in tqdm(range(0, len(items), batch_size), desc=description, unit="batch", disable=description is None):
+        images = torch.stack([torch.as_tensor(item["image"]) for item in items[start : start + batch_size]])
+        parts.append(inferer.compute_errors(images.to(device), network).to("cpu"))
+    return StoredErrors(
+        DenoisingErrors.concatenate(parts),
+        labels=torch.tensor([int(item["label"]) for item in items]),
+        keys=[str(item["key"]) for item in items],
+        patients=[str(item["patient"]) for item in items],
+        provenance=dict(provenance(inferer, network)),
+    )
