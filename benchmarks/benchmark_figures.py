@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from monai_diffclf.report.figures import CLASS_COLOURS, FAINT, INK, MUTED
+from monai_diffclf.report import figures
+from monai_diffclf.report.figures import CLASS_COLOURS, INK, MUTED
 
 # Told apart by colour, line and marker.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -29,34 +30,13 @@ PROBLEMS = {
     "equal": "All classes equally far apart",
     "easy_pairs": "Pairs, one draw tells more",
 }
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
-}
+STYLE: dict[Any, Any] = {**figures.STYLE, "legend.fontsize": 8, "lines.linewidth": 1.5, "lines.markersize": 4.5}
 Row = dict[str, Any]
 
 
 def panels(columns: int = 1, *, rows: int = 1, wide: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure of panels side by side with one scale."""
-    figure = Figure(figsize=(10.6 if wide else 5.2, 2.8 * rows + 0.5), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(FAINT)
-        axis.tick_params(length=0, labelcolor=MUTED, pad=5)
-        axis.grid(color=FAINT, linewidth=0.6)
-        axis.set_axisbelow(True)
-    return figure, axes
+    return figures.panels(columns, rows=rows, size=(10.6 if wide else 5.2, 2.8 * rows + 0.5))
 
 
 def log_axis(axis: Axes, which: str, ticks: Sequence[float]) -> None:

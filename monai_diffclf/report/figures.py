@@ -27,7 +27,7 @@ INK, MUTED, FAINT = "#1b1f23", "#6b7178", "#d7dadd"
 _PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", FAINT: "var(--line)"} | {
     colour: f"var(--class-{index})" for index, colour in enumerate(CLASS_COLOURS)
 }
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
@@ -47,9 +47,10 @@ _LINES: dict[str, dict[str, Any]] = {
 }
 
 
-def _figure(columns: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(5.2, 3.3), layout="constrained")
-    axes = list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+def panels(columns: int = 1, *, rows: int = 1, size: tuple[float, float] = (5.2, 3.3)) -> tuple[Figure, list[Axes]]:
+    """A figure of plain panels with one vertical scale; ``size`` in inches."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(FAINT)
@@ -65,10 +66,10 @@ def _percent(axis: Axes, *, x: bool, y: bool) -> None:
             side.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def roc_figure(data: ReportData) -> Figure:
     """ROC curves: both rules for two classes, else one curve a class."""
-    figure, (axis,) = _figure()
+    figure, (axis,) = panels()
     styles = list(_LINES.values())
     if data.errors.num_classes > 2:
         styles = [{"color": CLASS_COLOURS[k % len(CLASS_COLOURS)]} for k in range(data.errors.num_classes)]
@@ -85,11 +86,11 @@ def roc_figure(data: ReportData) -> Figure:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def draws_figure(data: ReportData) -> Figure:
     """AUC and balanced accuracy against the number of draws, of both rules."""
     counts, quality = quality_by_draws(data)
-    figure, axes = _figure(2)
+    figure, axes = panels(2)
     titles = {"auc": "AUC", "balanced_accuracy": "Balanced accuracy"}
     for axis, (metric, title) in zip(axes, titles.items(), strict=True):
         for rule, name in RULES.items():
@@ -104,11 +105,11 @@ def draws_figure(data: ReportData) -> Figure:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def levels_figure(data: ReportData) -> Figure:
     """AUC of each single draw against its noise level."""
     log_snr, areas = auc_by_level(data)
-    figure, (axis,) = _figure()
+    figure, (axis,) = panels()
     axis.axhline(0.5, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
     axis.plot(log_snr, areas, "o", color=MUTED, markersize=3.5, alpha=0.55, markeredgewidth=0, label="one draw")
     smooth = gaussian_filter1d(areas, max(1.0, len(areas) / 25), mode="nearest")
@@ -121,11 +122,11 @@ def levels_figure(data: ReportData) -> Figure:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def rejection_figure(data: ReportData) -> Figure:
     """Accuracy of the rest against the share of uncertain images set aside."""
     share, accuracy = rejection_curve(data)
-    figure, (axis,) = _figure()
+    figure, (axis,) = panels()
     axis.axhline(accuracy[0], color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="set aside at random")
     axis.plot(share, accuracy, color=INK, linewidth=1.6, marker="o", markersize=3.5, label="most divided votes first")
     axis.set_xlabel("images set aside for a person to read")
@@ -140,7 +141,7 @@ def rejection_figure(data: ReportData) -> Figure:
 def to_svg(figure: Figure, title: str) -> str:
     """The figure as an SVG element for the page; the title keeps its identifiers apart from other figures'."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
