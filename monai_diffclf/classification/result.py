@@ -22,8 +22,9 @@ class Classification:
         probabilities: class probabilities [B, K], rows sum to 1.
         vote_share: share of the draws won by each class [B, K], rows sum to 1.
         mean_error: weighted mean error of each class [B, K], float64.
-        uncertainty: named uncertainties [B]: ``vote_variance``, ``vote_entropy``, ``margin``
-            (see :func:`monai_diffclf.uncertainty.vote_uncertainty`).
+        uncertainty: named uncertainties [B]: ``vote_variance``, ``vote_entropy``, ``margin``, the interval
+            ``vote_share_low`` to ``vote_share_high``, and ``entropy_monte_carlo`` and ``entropy_remaining``: what more
+            draws would settle and what they would not (see :func:`monai_diffclf.uncertainty.vote_uncertainty`).
         network_evaluations: network evaluations spent on each image [B], int64.
         errors: the errors all of it was computed from.
         decided: whether the guarantee holds for the class of each image [B], bool; False where draws ran out first.

@@ -10,6 +10,7 @@ import torch
 
 from .errors import DenoisingErrors
 from .result import Classification
+from .vote_statistics import effective_draws, vote_uncertainty
 from .weights import Weighting, draw_weights
 
 __all__ = ["classify_errors", "count_votes", "draw_scores", "mean_errors", "vote_uncertainty"]
@@ -117,26 +118,6 @@ def mean_errors(errors: DenoisingErrors, weighting: Weighting = "uniform") -> to
     return torch.where(given_up, paired, mean)
 
 
-def vote_uncertainty(vote_share: torch.Tensor) -> dict[str, torch.Tensor]:
-    """How the votes split, as three numbers an image.
-
-    * ``vote_variance``: p (1 - p) of the winner's share p, in [0, 1/4] for two classes (Favero et al. 2025).
-    * ``vote_entropy``: -sum_k p_k log p_k, in nats, in [0, log K].
-    * ``margin``: share of the winner less that of the runner-up, in [0, 1]; large means sure.
-
-    Args:
-        vote_share: share of the draws won by each class [B, K].
-
-    Example:
-        >>> u = vote_uncertainty(torch.tensor([[0.75, 0.25]]))
-        >>> {name: round(float(value), 4) for name, value in u.items()}
-        {'vote_variance': 0.1875, 'vote_entropy': 0.5623, 'margin': 0.5}
-    """
-    top = vote_share.topk(2, dim=1).values
-    entropy = -torch.xlogy(vote_share, vote_share).sum(1)
-    return {"vote_variance": top[:, 0] * (1 - top[:, 0]), "vote_entropy": entropy, "margin": top[:, 0] - top[:, 1]}
-
-
 def classify_errors(
     errors: DenoisingErrors, rule: str = "vote", *, weighting: Weighting = "uniform", temperature: float = 1.0
 ) -> Classification:
@@ -180,7 +161,8 @@ def classify_errors(
     # Given up for worse: an estimate from fewer draws must not make it the most probable again.
     mean = torch.where(racing, mean, torch.maximum(mean, best + 1e-6 * best.abs()))
     softmax = torch.softmax(-0.5 * errors.num_elements * mean / temperature, dim=1)
-    votes = count_votes(errors, vote_weights(errors, rule, weighting))
+    counted = vote_weights(errors, rule, weighting)
+    votes = count_votes(errors, counted)
     cast = votes.sum(1, keepdim=True)
     vote_share = (votes / cast.where(cast > 0, 1.0)).float()
     standing = torch.where(racing, votes, -torch.inf)
@@ -196,7 +178,7 @@ def classify_errors(
         probabilities=probabilities.float(),
         vote_share=vote_share,
         mean_error=mean,
-        uncertainty=vote_uncertainty(vote_share),
+        uncertainty=vote_uncertainty(vote_share, effective_draws(errors, counted)),
         network_evaluations=errors.network_evaluations,
         errors=errors,
         decided=torch.ones_like(predicted, dtype=torch.bool),

@@ -96,7 +96,15 @@ def test_classes_channels_and_dimensions(num_classes, shape, device):
     assert result.error_maps.shape == (num_classes, num_classes, *shape[1:])
     assert result.network_evaluations.tolist() == [5 * num_classes] * num_classes
     torch.testing.assert_close(result.error_maps.flatten(2).mean(2), result.errors.values.mean(2), rtol=1e-4, atol=1e-6)
-    assert set(result.uncertainty) == {"vote_variance", "vote_entropy", "margin"}
+    assert set(result.uncertainty) == {
+        "vote_variance",
+        "vote_entropy",
+        "margin",
+        "vote_share_low",
+        "vote_share_high",
+        "entropy_monte_carlo",
+        "entropy_remaining",
+    }
 
 
 @pytest.mark.parametrize("dims", [2, 3])
