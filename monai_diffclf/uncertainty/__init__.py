@@ -1,9 +1,27 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Uncertainty from the votes of a diffusion classifier."""
+"""How sure a diffusion classifier is: votes, calibrated probabilities, prediction sets, typicality and shift."""
 
 from __future__ import annotations
 
-from ..classification.rules import vote_uncertainty
+from ..classification import vote_uncertainty
+from .calibration import Calibration, fit_calibration
+from .conformal import ConformalSets, fit_conformal
+from .probabilities import adjust_prior
+from .shift import ShiftTest, shift_test, warn_if_shifted
+from .typicality import Typicality, fit_typicality, likelihood_score
 
-__all__ = ["vote_uncertainty"]
+__all__ = [
+    "Calibration",
+    "ConformalSets",
+    "ShiftTest",
+    "Typicality",
+    "adjust_prior",
+    "fit_calibration",
+    "fit_conformal",
+    "fit_typicality",
+    "likelihood_score",
+    "shift_test",
+    "vote_uncertainty",
+    "warn_if_shifted",
+]

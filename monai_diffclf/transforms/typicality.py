@@ -1,0 +1,137 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""MONAI post-transform: how untypical an image is of the validation images, from its denoising errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends, convert_to_tensor
+
+from ..data.uncertainty_file import load_uncertainty
+from ..uncertainty.typicality import Typicality
+
+__all__ = ["TypicalityScore", "TypicalityScoreD", "TypicalityScoreDict", "TypicalityScored"]
+
+
+class TypicalityScore(Transform):
+    """Out-of-distribution score and p-value of one image, from its errors [K, N].
+
+    Args:
+        typicality: what :func:`monai_diffclf.uncertainty.fit_typicality` gave, or the path of a file of
+            :func:`monai_diffclf.data.save_uncertainty`.
+        rule: the inferer's rule, to read a file; not needed otherwise.
+        provenance: what makes the errors, see :func:`monai_diffclf.data.load_uncertainty`.
+
+    Raises:
+        TypeError: when ``typicality`` is neither.
+        ValueError: when the file holds none, or was fitted for another model.
+
+    Example:
+        >>> from monai_diffclf.classification import DenoisingErrors
+        >>> from monai_diffclf.uncertainty import fit_typicality
+        >>> values = torch.rand(40, 2, 9, generator=torch.Generator().manual_seed(0)) + 1
+        >>> fitted = fit_typicality(DenoisingErrors(values, torch.arange(9), torch.linspace(4, -4, 9)), num_bands=3)
+        >>> score, p_value = TypicalityScore(fitted)(4 * values[0])
+        >>> bool(score > 100), round(float(p_value), 4)
+        (True, 0.0244)
+    """
+
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - MONAI's own way to declare it
+
+    def __init__(
+        self,
+        typicality: Typicality | str | os.PathLike[str],
+        *,
+        rule: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.typicality = read_typicality(typicality, rule, provenance)
+
+    def __call__(self, errors: NdarrayOrTensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score and p-value [], float32, on the device of the errors [K, N].
+
+        Raises:
+            ValueError: when draws were not evaluated, or there are others than those of the fit.
+        """
+        tensor: torch.Tensor = convert_to_tensor(errors)
+        if tensor.ndim != 2:
+            raise ValueError(
+                f"errors: expected those of one image [K, N], got shape {list(tensor.shape)}; for a batch call "
+                "Typicality.score"
+            )
+        score = self.typicality.score((tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor)[None])
+        return score[0].float(), self.typicality.p_value(score)[0].float()
+
+
+class TypicalityScored(MapTransform):
+    """Dictionary form of `TypicalityScore`; adds ``ood_score`` and ``ood_p_value`` and leaves the errors.
+
+    For an evaluator without a stopping rule, whose output holds the errors of all draws.
+
+    Args:
+        keys: key of the errors [K, N]: ``"errors"``.
+        typicality: see `TypicalityScore`, as ``rule`` and ``provenance``.
+        score_key: key of the score: the larger, the less typical.
+        p_value_key: key of the p-value: small for an image unlike those of validation.
+        allow_missing_keys: do not raise when the key is missing.
+
+    Example:
+        >>> from monai_diffclf.classification import DenoisingErrors
+        >>> from monai_diffclf.uncertainty import fit_typicality
+        >>> values = torch.rand(40, 2, 9, generator=torch.Generator().manual_seed(0)) + 1
+        >>> fitted = fit_typicality(DenoisingErrors(values, torch.arange(9), torch.linspace(4, -4, 9)), num_bands=3)
+        >>> sorted(TypicalityScored("errors", fitted)({"errors": values[0]}))
+        ['errors', 'ood_p_value', 'ood_score']
+    """
+
+    backend = TypicalityScore.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        typicality: Typicality | str | os.PathLike[str],
+        *,
+        rule: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        score_key: str = "ood_score",
+        p_value_key: str = "ood_p_value",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if len(self.keys) != 1:
+            raise ValueError(f"keys: expected one key, that of the errors, got {list(self.keys)}")
+        self.score_key, self.p_value_key = score_key, p_value_key
+        self.score = TypicalityScore(typicality, rule=rule, provenance=provenance)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add score and p-value of the errors under the key."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[self.score_key], out[self.p_value_key] = self.score(out[key])
+        return out
+
+
+def read_typicality(given: Any, rule: str | None, provenance: Mapping[str, Any] | None = None) -> Typicality:
+    """The object itself, or that of its rule in an uncertainty file."""
+    if isinstance(given, Typicality):
+        return given
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(
+            f"typicality: expected Typicality or the path of a file of save_uncertainty, got {type(given).__name__}"
+        )
+    if rule is None:
+        raise ValueError(f"rule: expected the inferer's rule, 'vote' or 'mean', to read {given} for; got None")
+    typicality = load_uncertainty(given, rule, provenance=provenance).typicality
+    if typicality is None:
+        raise ValueError(f"typicality: expected a file that holds one, got {given} without; fit it and save it again")
+    return typicality
+
+
+TypicalityScoreD = TypicalityScoreDict = TypicalityScored

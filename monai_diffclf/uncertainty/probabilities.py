@@ -1,0 +1,115 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Class probabilities as numbers: checks, odds of one class against the rest, and other class shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+__all__ = ["adjust_prior"]
+
+Prior = Sequence[float] | torch.Tensor
+
+
+def adjust_prior(probabilities: torch.Tensor, prior: Prior, new_prior: Prior) -> torch.Tensor:
+    """Class probabilities where classes are as frequent as ``new_prior`` says, by Bayes' rule.
+
+    p'(k | x) is proportional to p(k | x) prior'(k) / prior(k) (Saerens, Latinne and Decaestecker 2002, equation 2.4):
+    only how frequent the classes are has changed, not how their images look.
+
+    Args:
+        probabilities: class probabilities [B, K].
+        prior: share of each class that they hold for [K], all above 0.
+        new_prior: share of each class where they are used [K], all above 0.
+
+    Raises:
+        ValueError: when the probabilities are none, or a prior is not K positive shares with the sum 1.
+
+    Example:
+        >>> adjust_prior(torch.tensor([[0.5, 0.5], [0.1, 0.9]]), [0.5, 0.5], [0.9, 0.1])
+        tensor([[0.9000, 0.1000],
+                [0.5000, 0.5000]])
+    """
+    values = check_probabilities(probabilities)
+    classes = values.shape[1]
+    ratio = check_prior(new_prior, classes, "new_prior") / check_prior(prior, classes, "prior")
+    weighted = values * ratio
+    return like(weighted / weighted.sum(1, keepdims=True), probabilities)
+
+
+def like(values: np.ndarray, tensor: torch.Tensor) -> torch.Tensor:
+    """An array as a tensor of another one's type and device."""
+    return torch.as_tensor(values, dtype=tensor.dtype, device=tensor.device)
+
+
+def log_odds_parts(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log p and log (1 - p) of each class [B, K]; the latter from the other classes, which is exact also close to 1."""
+    tiny = float(np.finfo(np.float32).tiny)
+    return np.log(np.maximum(probabilities, tiny)), np.log(np.maximum(sum_of_others(probabilities), tiny))
+
+
+def sum_of_others(probabilities: np.ndarray) -> np.ndarray:
+    """Probability of all classes but one [B, K]: 1 - p without the rounding of p close to 1."""
+    classes = range(probabilities.shape[1])
+    return np.stack([np.delete(probabilities, k, axis=1).sum(1) for k in classes], axis=1)
+
+
+def check_probabilities(probabilities: torch.Tensor, num_classes: int | None = None) -> np.ndarray:
+    """Class probabilities [B, K] as float64.
+
+    Raises:
+        TypeError: when they are no tensor.
+        ValueError: when they are none, or of another number of classes.
+    """
+    if not isinstance(probabilities, torch.Tensor):
+        raise TypeError(f"probabilities: expected a Tensor [B, K], got {type(probabilities).__name__}")
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        raise ValueError(f"probabilities: expected shape [B, K] with K >= 2, got {list(probabilities.shape)}")
+    if num_classes is not None and probabilities.shape[1] != num_classes:
+        raise ValueError(
+            f"probabilities: expected {num_classes} classes, as in the fit, got {probabilities.shape[1]}; "
+            "is this the file of another model?"
+        )
+    values: np.ndarray = probabilities.detach().cpu().double().numpy()
+    # Written so that NaN fails too. Half precision leaves sums that are off by a few thousandths.
+    if not ((values >= 0).all() and (values <= 1).all() and (np.abs(values.sum(1) - 1) < 0.01).all()):
+        raise ValueError(
+            "probabilities: expected numbers in [0, 1] with rows that sum to 1, as the inferer gives them; got others "
+            "(logits? apply softmax first)"
+        )
+    return values
+
+
+def check_labels(labels: torch.Tensor, num_images: int, num_classes: int) -> np.ndarray:
+    """Labels [n] as int64.
+
+    Raises:
+        ValueError: when they are not one class index an image.
+    """
+    values: np.ndarray = torch.as_tensor(labels).detach().cpu().numpy()
+    if values.shape != (num_images,):
+        raise ValueError(f"labels: expected one class an image, shape [{num_images}], got {list(values.shape)}")
+    wrong = (values < 0) | (values >= num_classes) | (values != np.floor(values))
+    if wrong.any():
+        raise ValueError(
+            f"labels: expected class indices 0 to {num_classes - 1}, got {values[wrong][0]} in {int(wrong.sum())} "
+            f"image(s), the first at {int(wrong.argmax())}; leave images without a label out"
+        )
+    return values.astype(np.int64)
+
+
+def check_prior(prior: Prior, num_classes: int, name: str = "prior") -> np.ndarray:
+    """Class shares [K] as float64.
+
+    Raises:
+        ValueError: when they are not K positive numbers that sum to 1.
+    """
+    shares = np.asarray(torch.as_tensor(prior).detach().cpu().double().numpy())
+    if shares.shape != (num_classes,) or not (shares > 0).all() or not abs(shares.sum() - 1) < 1e-3:
+        raise ValueError(
+            f"{name}: expected {num_classes} positive class shares that sum to 1, got {shares.round(4).tolist()}"
+        )
+    return np.asarray(shares / shares.sum())

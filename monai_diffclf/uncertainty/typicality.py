@@ -1,0 +1,264 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""How typical an image is of those the model was validated on, from its errors under the best class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.covariance import LedoitWolf
+from sklearn.model_selection import GroupKFold
+
+from ..classification import DenoisingErrors
+from ..classification.rules import mean_errors
+from ..classification.weights import band_edges
+
+__all__ = ["Typicality", "fit_typicality", "likelihood_score"]
+
+MIN_IMAGES = 20
+_NUM_FOLDS = 10
+_SMALLEST_ERROR = 1e-12  # of an exact denoiser; its logarithm must be finite
+
+_ARRAYS = ("log_snr", "edges", "features", "predicted", "groups", "scores", "mean", "precision")
+
+
+@dataclass(frozen=True, eq=False)
+class Typicality:
+    """What errors of in-distribution images look like; made by :func:`fit_typicality`.
+
+    The features of an image are its log errors under its best class (the smallest mean error), averaged in J bands of
+    the log-SNR. The score is their squared Mahalanobis distance from the validation images, so that errors that are too
+    small count as those that are too large (Nalisnick et al. 2019, typicality; the distance as in Lee et al. 2018).
+
+    Args:
+        log_snr: log-SNR of each draw of the fit [N].
+        edges: log-SNR at which one band ends and the next begins [J - 1].
+        features: features of the validation images [n, J].
+        predicted: best class of the validation images [n].
+        groups: number of the patient of each validation image [n].
+        scores: scores of the validation images, each under a fit without its fold [n].
+        mean: mean of the features [J].
+        precision: inverse of their covariance, shrunk as by Ledoit and Wolf (2004) [J, J].
+        provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
+    """
+
+    log_snr: NDArray[np.float64]
+    edges: NDArray[np.float64]
+    features: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_images(self) -> int:
+        """Number of validation images n."""
+        return len(self.scores)
+
+    def describe(self, errors: DenoisingErrors | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features [B, J], float64, and best class [B] of images.
+
+        Args:
+            errors: errors of the levels of the fit; as a tensor [B, K, N] they are taken to be of these levels.
+
+        Raises:
+            ValueError: when the levels are others, or not all draws were evaluated.
+        """
+        self._check(errors)
+        return _describe(_values(errors), self.log_snr, self.edges)
+
+    def score(self, errors: DenoisingErrors | torch.Tensor) -> torch.Tensor:
+        """Squared Mahalanobis distance of each image from the validation images [B], float64; large is untypical.
+
+        For errors as :meth:`describe` takes them; raises as it does. Typical images score about J on average.
+        """
+        difference = self.describe(errors)[0]
+        difference = difference - torch.as_tensor(self.mean, device=difference.device)
+        return ((difference @ torch.as_tensor(self.precision, device=difference.device)) * difference).sum(1)
+
+    def p_value(self, errors: DenoisingErrors | torch.Tensor) -> torch.Tensor:
+        """Share of images as untypical as each image, were it of the distribution of the validation images [B].
+
+        (1 + number of validation images that score as high) / (n + 1), their scores cross-fitted. Among
+        in-distribution images it is at most p in a share p of them, up to the cross-fitting.
+
+        Args:
+            errors: errors as :meth:`describe` takes them, or scores [B] that :meth:`score` gave.
+        """
+        is_scores = isinstance(errors, torch.Tensor) and errors.ndim == 1
+        scores = cast(torch.Tensor, errors).double() if is_scores else self.score(errors)
+        ordered = torch.as_tensor(np.sort(self.scores), device=scores.device)
+        as_high = self.num_images - torch.searchsorted(ordered, scores.contiguous())
+        return (1 + as_high).double() / (self.num_images + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain numbers, for a JSON file; features and scores to seven digits."""
+        values = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        for name in ("features", "scores"):
+            values[name] = np.vectorize(lambda x: float(f"{x:.7g}"))(getattr(self, name)).tolist()
+        return {**values, "provenance": dict(self.provenance)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Typicality:
+        """From what `to_dict` gave.
+
+        Raises:
+            ValueError: when something is missing or does not fit the rest.
+        """
+        if missing := set(_ARRAYS) - values.keys():
+            raise ValueError(f"values: expected what Typicality.to_dict gives, {sorted(missing)} missing")
+        integers = ("predicted", "groups")
+        arrays = {name: np.asarray(values[name], dtype=np.int64 if name in integers else float) for name in _ARRAYS}
+        n, bands = len(arrays["scores"]), len(arrays["edges"]) + 1
+        shapes = {
+            "features": (n, bands),
+            "predicted": (n,),
+            "groups": (n,),
+            "mean": (bands,),
+            "precision": (bands, bands),
+        }
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape:
+                raise ValueError(f"{name}: expected the shape {list(shape)}, got {list(arrays[name].shape)}")
+        return cls(**arrays, provenance=dict(values.get("provenance", {})))
+
+    def _check(self, errors: DenoisingErrors | torch.Tensor) -> None:
+        values, draws = _values(errors), len(self.log_snr)
+        if values.ndim != 3 or values.shape[2] != draws:
+            raise ValueError(
+                f"errors: expected the shape [image, class, {draws}], the {draws} draws of the fit, got "
+                f"{list(values.shape)}; fit anew for another number of draws"
+            )
+        if isinstance(errors, DenoisingErrors):
+            gap = float(np.abs(errors.log_snr.double().cpu().numpy() - self.log_snr).max())
+            if gap > 1e-3:
+                raise ValueError(
+                    f"errors: expected the noise levels of the fit, got log-SNRs that differ by up to {gap:.3g}; "
+                    "fit anew for other levels"
+                )
+        _check_evaluated(values)
+
+
+def fit_typicality(
+    errors: DenoisingErrors,
+    *,
+    num_bands: int = 8,
+    groups: ArrayLike | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Typicality:
+    """Learn from validation images what errors of in-distribution images look like.
+
+    Args:
+        errors: errors of at least 20 images that the network was not trained on, all draws evaluated.
+        num_bands: bands of the log-SNR, J; each holds about equally many draws.
+        groups: patient of each image [n]: images of one patient are left out together when their scores are
+            cross-fitted. None, or an empty name, for an image that is alone.
+        provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
+
+    Raises:
+        ValueError: when there are fewer than 20 images or patients, draws were not evaluated or an error is infinite.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> values = torch.rand(60, 2, 9) + torch.rand(60, 1, 1)
+        >>> errors = DenoisingErrors(values, torch.arange(9), torch.linspace(4, -4, 9))
+        >>> typicality = fit_typicality(errors[:50], num_bands=3)
+        >>> foreign = DenoisingErrors(10 * values, torch.arange(9), torch.linspace(4, -4, 9))
+        >>> bool(typicality.p_value(foreign[50:]).max() < 0.05 < typicality.p_value(errors[50:]).mean())
+        True
+    """
+    if not isinstance(num_bands, int) or num_bands < 1:
+        raise ValueError(f"num_bands: expected a positive integer, got {num_bands!r}")
+    if len(errors) < MIN_IMAGES:
+        raise ValueError(f"errors: expected at least {MIN_IMAGES} images to fit on, got {len(errors)}")
+    _check_evaluated(errors.values)
+    codes = group_codes(groups, len(errors))
+    if len(np.unique(codes)) < MIN_IMAGES:
+        raise ValueError(f"groups: expected at least {MIN_IMAGES} patients to fit on, got {len(np.unique(codes))}")
+    edges = band_edges(errors.log_snr, num_bands).astype(np.float64)
+    log_snr = errors.log_snr.double().cpu().numpy()
+    features, predicted = (x.cpu().numpy() for x in _describe(errors.values, log_snr, edges))
+    scores = np.empty(len(features))
+    for rest, fold in GroupKFold(_NUM_FOLDS).split(features, groups=codes):
+        scores[fold] = LedoitWolf().fit(features[rest]).mahalanobis(features[fold])
+    fitted = LedoitWolf().fit(features)
+    return Typicality(
+        log_snr=log_snr,
+        edges=edges,
+        features=features,
+        predicted=predicted,
+        groups=codes,
+        scores=scores,
+        mean=fitted.location_,
+        precision=fitted.precision_,
+        provenance=dict(provenance or {}),
+    )
+
+
+def likelihood_score(errors: DenoisingErrors) -> torch.Tensor:
+    """Bound on -log p(x | best class) in nats per element, up to a constant of the schedule [B], float64.
+
+    Kingma et al. (2021), equation 18: half of the mean error under the ELBO's weights, of the class for which it is
+    smallest. Smooth or empty foreign images often have the better likelihood (Nalisnick et al. 2019), which is why
+    :class:`Typicality` counts errors that are too small as well; this one is for comparison.
+
+    Raises:
+        ValueError: when the errors were stored without ``log_snr_rate``.
+
+    Example:
+        >>> errors = DenoisingErrors(torch.tensor([[[0.2, 0.4], [0.3, 0.5]]]), torch.arange(2), torch.zeros(2),
+        ...                          log_snr_rate=torch.tensor([2.0, 4.0]))
+        >>> [round(score, 4) for score in likelihood_score(errors).tolist()]
+        [0.5]
+    """
+    return 0.5 * mean_errors(errors, "elbo").min(1).values
+
+
+def group_codes(groups: ArrayLike | Sequence[str] | None, num_images: int) -> NDArray[np.int64]:
+    """A number for the patient of each image [n]; images without a name are each alone.
+
+    Raises:
+        ValueError: when there is not one group an image.
+    """
+    if groups is None:
+        return np.arange(num_images)
+    names = np.asarray(groups)
+    if names.shape != (num_images,):
+        raise ValueError(f"groups: expected one patient an image, [{num_images}], got {list(names.shape)}")
+    names = names.astype(str)
+    alone = np.flatnonzero(names == "")
+    codes = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    codes[alone] = codes.max() + 1 + np.arange(len(alone))
+    return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.int64)
+
+
+def _values(errors: DenoisingErrors | torch.Tensor) -> torch.Tensor:
+    return errors.values if isinstance(errors, DenoisingErrors) else errors
+
+
+def _check_evaluated(values: torch.Tensor) -> None:
+    missing = int(torch.isnan(values).any(1).any(1).sum())
+    if missing:
+        raise ValueError(
+            f"errors: expected all draws of all classes, but {missing} of {len(values)} images lack some; compute "
+            "them without a stopping rule, or with compute_errors()"
+        )
+    if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+        raise ValueError("errors: expected finite squared errors, got others; check the images and the network")
+
+
+def _describe(values: torch.Tensor, log_snr: NDArray[Any], edges: NDArray[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean log error of the best class in each band [B, J], and that class [B]."""
+    values = values.detach().double()
+    best = values.mean(2).argmin(1)
+    logs = values[torch.arange(len(values), device=values.device), best].clamp(min=_SMALLEST_ERROR).log()
+    band = np.searchsorted(edges, log_snr, side="left")
+    share = (band[:, None] == np.arange(len(edges) + 1)).astype(np.float64)
+    return logs @ torch.as_tensor(share / share.sum(0), device=values.device), best

@@ -1,0 +1,189 @@
+"""The map of the predicted class, and files of it that MONAI's SaveImaged writes."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.networks.schedulers import DDPMScheduler
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Resized, SaveImaged, ScaleIntensityd
+from PIL import Image
+
+from monai_diffclf.data import ReadImaged
+from monai_diffclf.engines import DiffusionClassifierEvaluator
+from monai_diffclf.explain import decision_map, overlay
+from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.transforms import ErrorMap, ErrorMapD, ErrorMapd, ErrorMapDict
+
+MAPS = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+
+
+class Denoiser(torch.nn.Module):
+    """Takes the images of class k for constant, k / 2."""
+
+    def forward(self, x, timesteps, context=None, class_labels=None):
+        return class_labels.reshape(-1, *[1] * (x.ndim - 1)) / 2 + 0.01 * x
+
+
+def evaluate(items, preprocessing, postprocessing, device) -> list[dict]:
+    outputs: list[dict] = []
+    evaluator = DiffusionClassifierEvaluator(
+        torch.device(device),
+        DataLoader(Dataset(items, preprocessing), batch_size=2),
+        Denoiser().eval(),
+        inferer=DiffusionClassifierInferer(DDPMScheduler(100, prediction_type="sample"), num_draws=5),
+        postprocessing=Compose(postprocessing),
+    )
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.extend(engine.state.output))
+    evaluator.run()
+    return outputs
+
+
+@pytest.mark.parametrize("prediction", [torch.tensor([0.1, 0.2, 0.7]), torch.tensor(2), torch.tensor([2])])
+def test_signed(prediction, device):
+    result = ErrorMap()(MAPS.to(device), prediction.to(device))
+    assert result.device.type == device
+    torch.testing.assert_close(result.as_tensor().cpu(), decision_map(MAPS[None], torch.tensor([2])))
+
+
+def test_unit_is_a_half_where_no_class_is_favoured():
+    signed, unit = (ErrorMap(kind)(MAPS, torch.tensor(0)) for kind in ("signed", "unit"))
+    assert unit.min() >= 0
+    assert unit.max() <= 1
+    torch.testing.assert_close((unit - 0.5) * 2 * signed.abs().max(), signed)
+    assert (ErrorMap("unit")(torch.ones(2, 4, 5), torch.tensor(0)) == 0.5).all()
+
+
+def test_overlay():
+    image = torch.rand(1, 4, 5) * 2 - 1
+    result = ErrorMap("overlay")(MAPS, torch.tensor(1), image)
+    expected = overlay((image.numpy() + 1) / 2, decision_map(MAPS[None], torch.tensor([1]))[0].numpy(), size=1)
+    assert result.shape == (3, 4, 5)
+    np.testing.assert_allclose(result.permute(1, 2, 0).numpy(), expected, atol=1e-6)
+
+
+def test_the_map_has_the_images_metadata_and_its_own_trace():
+    image = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([2.0, 3, 4, 1])), meta={"a": "b"})
+    image.applied_operations = [{"class": "Spacing"}]
+    item = {"explanation": MAPS, "pred": torch.tensor([1.0, 0, 0]), "image": image}
+    result = ErrorMapd()(item)["error_map"]
+    assert torch.equal(result.affine, image.affine)
+    assert (result.meta["a"], result.applied_operations) == ("b", [{"class": "Spacing"}])
+    result.applied_operations.pop()
+    assert len(image.applied_operations) == 1
+    assert set(item) == {"explanation", "pred", "image"}, "the item given is left as it was"
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match=r"kind: expected one of \['signed', 'unit', 'overlay'\], got 'rgb'"):
+        ErrorMap("rgb")
+    with pytest.raises(ValueError, match=r"prediction: expected 3 probabilities.*got shape \[2\]"):
+        ErrorMap()(MAPS, torch.rand(2))
+    with pytest.raises(ValueError, match="kind: an overlay needs the 2D image, got no image; use 'signed'"):
+        ErrorMap("overlay")(MAPS, torch.tensor(0))
+    with pytest.raises(ValueError, match="kind: an overlay needs the 2D image, got a map of 3 dimensions"):
+        ErrorMap("overlay")(MAPS[..., None], torch.tensor(0), torch.zeros(1, 4, 5, 1))
+    with pytest.raises(ValueError, match="explanation: expected error maps in the output, got none; they need all"):
+        ErrorMapd()({"pred": torch.rand(2)})
+    assert set(ErrorMapd(allow_missing_keys=True)({"pred": torch.rand(2)})) == {"pred"}
+    assert ErrorMapD is ErrorMapDict is ErrorMapd
+
+
+def test_nifti_in_the_grid_of_the_file(tmp_path, device):
+    affine = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -5], [0, 0, 3, 7], [0, 0, 0, 1.0]])
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        nibabel.save(nibabel.Nifti1Image(rng.uniform(size=(8, 6, 4)).astype(np.float32), affine), tmp_path / f"{i}.nii")
+    before = [
+        LoadImaged("image"),
+        EnsureChannelFirstd("image"),
+        ScaleIntensityd("image", minv=-1, maxv=1),
+        Resized("image", (4, 6, 4)),
+    ]
+    save = SaveImaged(
+        "error_map", output_dir=str(tmp_path / "maps"), output_postfix="map", separate_folder=False, resample=True
+    )
+    items = [{"image": tmp_path / f"{i}.nii"} for i in range(3)]
+    outputs = evaluate(items, Compose(before), [ErrorMapd(), save], device)
+    assert sorted(file.name for file in (tmp_path / "maps").iterdir()) == [f"{i}_map.nii.gz" for i in range(3)]
+    for i, output in enumerate(outputs):
+        file = nibabel.load(tmp_path / "maps" / f"{i}_map.nii.gz")
+        assert file.shape == (8, 6, 4)
+        np.testing.assert_allclose(file.affine, affine)
+        difference = output["error_map"].cpu()[0]
+        assert difference.shape == (4, 6, 4)
+        assert difference.min() < 0 < difference.max()
+        # From half the resolution along the first axis: the same on average, up to the edges.
+        assert np.corrcoef(file.get_fdata().reshape(4, 2, 6, 4).mean(1).ravel(), difference.ravel())[0, 1] > 0.9
+
+
+def test_nifti_in_the_grid_of_the_network_is_exact(tmp_path, device):
+    items = [{"image": np.random.default_rng(i).uniform(size=(12, 9)), "key": f"film{i}"} for i in range(3)]
+    before = Compose([ReadImaged("image", [8, 6], resize=True), ScaleIntensityd("image", minv=-1, maxv=1)])
+    save = SaveImaged("error_map", output_dir=str(tmp_path), output_postfix="map", resample=True, separate_folder=False)
+    for i, output in enumerate(evaluate(items, before, [ErrorMapd(), save], device)):
+        stored = nibabel.load(tmp_path / f"film{i}_map.nii.gz").get_fdata()
+        np.testing.assert_allclose(stored, output["error_map"].cpu()[0].numpy(), rtol=1e-6)
+        predicted = output["pred"].argmax()
+        gap = output["errors"].double().mean(1)
+        assert stored.mean() == pytest.approx(float(gap[1 - predicted] - gap[predicted]), abs=1e-6)
+
+
+def test_png_of_monais_reader(tmp_path, device):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 12), dtype=np.uint8)
+    pixels[:8] //= 3
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    before = [
+        LoadImaged("image"),
+        EnsureChannelFirstd("image"),
+        ScaleIntensityd("image", minv=-1, maxv=1),
+        Resized("image", (6, 8)),
+    ]
+    save = SaveImaged(
+        "error_map",
+        output_dir=str(tmp_path),
+        output_ext=".png",
+        output_postfix="map",
+        output_dtype="uint8",
+        scale=255,
+        resample=True,
+        separate_folder=False,
+    )
+    items = [{"image": str(tmp_path / "film.png")}]
+    (output,) = evaluate(items, Compose(before), [ErrorMapd(kind="unit"), save], device)
+    stored = np.asarray(Image.open(tmp_path / "film_map.png"))
+    assert stored.shape == (16, 12)
+    # MONAI's reader turns the picture, its writer turns it back.
+    shown = stored.astype(float).reshape(8, 2, 6, 2).mean((1, 3)).T
+    assert np.corrcoef(shown.ravel(), output["error_map"].cpu()[0].ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("kind", ["unit", "overlay"])
+def test_png_is_upright(tmp_path, device, kind):
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 6), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"film{i}.png")
+    save = SaveImaged(
+        "picture",
+        output_dir=str(tmp_path / "maps"),
+        output_ext=".png",
+        output_postfix="map",
+        output_dtype="uint8",
+        scale=255,
+        resample=True,
+        separate_folder=False,
+    )
+    save.set_options(write_kwargs={"reverse_indexing": False})
+    before = Compose([ReadImaged("image", [8, 6]), ScaleIntensityd("image", minv=-1, maxv=1)])
+    items = [{"image": str(tmp_path / f"film{i}.png")} for i in range(2)]
+    post = [ErrorMapd(output_key="picture", kind=kind), save]
+    for i, output in enumerate(evaluate(items, before, post, device)):
+        stored = np.asarray(Image.open(tmp_path / "maps" / f"film{i}_map.png"))
+        expected = 255 * output["picture"].cpu().numpy()
+        assert stored.shape == ((8, 6) if kind == "unit" else (8, 6, 3))
+        shown = stored[None] if kind == "unit" else np.moveaxis(stored, -1, 0)
+        assert np.abs(shown - expected).max() <= 1
+        assert stored.std() > 1

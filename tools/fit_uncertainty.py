@@ -1,0 +1,104 @@
+"""Learn from a bundle's validation errors how sure it may be: calibration, prediction sets, typicality.
+
+    python tools/fit_uncertainty.py bundles/pneumonia_xray_diffusion
+
+Writes ``configs/uncertainty.json`` of the bundle, for the rules mean and vote, from the validation errors that its
+evaluation left in ``docs/evaluation`` and the settings of its ``evaluate.json``. The method of calibration is the one
+with the smallest cross-fitted negative log-likelihood: every patient is judged by fits without them. Prints these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold
+
+import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from monai_diffclf.classification import classify_errors
+from monai_diffclf.data import FittedUncertainty, StoredErrors, load_errors, save_uncertainty
+from monai_diffclf.networks import network_hash
+from monai_diffclf.uncertainty import fit_calibration, fit_conformal
+from monai_diffclf.uncertainty.typicality import fit_typicality, group_codes
+
+RULES = ("mean", "vote")
+METHODS = ("temperature", "beta", "isotonic")
+
+
+def cross_fitted_loss(
+    probabilities: torch.Tensor, labels: torch.Tensor, groups: np.ndarray, method: str, repeats: int = 5
+) -> float:
+    """Mean negative log-likelihood, in nats, of images calibrated by fits without their patients."""
+    losses = []
+    for seed in range(repeats):
+        calibrated = torch.empty_like(probabilities)
+        for fit, held in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(groups, labels, groups):
+            calibration = fit_calibration(probabilities[fit], labels[fit], method=method)
+            calibrated[held] = calibration(probabilities[held])
+        losses.append(log_loss(labels.numpy(), calibrated.numpy(), labels=range(probabilities.shape[1])))
+    return float(np.mean(losses))
+
+
+def read_settings(bundle: Path) -> tuple[dict[str, Any], str]:
+    """Weighting and temperature of the bundle's inferer, and the hash of its network."""
+    config = ConfigParser()
+    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
+    config.update({"bundle_root": str(bundle), "progress": False})
+    settings = {name: config.get_parsed_content(name) for name in ("weighting", "temperature")}
+    return settings, network_hash(config.get_parsed_content("evaluate#network"))
+
+
+def check_network(stored: StoredErrors, network: str, path: Path) -> None:
+    """Refuse errors of another network than the bundle's."""
+    found = stored.provenance.get("network")
+    if found is None:
+        warnings.warn(f"{path} does not say which network made its errors; taken to be the bundle's", stacklevel=2)
+    elif found != network:
+        raise ValueError(
+            f"{path}: expected errors of the bundle's network {network}, got those of {found}; evaluate the bundle anew"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training whose weights the bundle ships")
+    parser.add_argument("--confidence", type=float, default=0.9, help="of the prediction sets")
+    parser.add_argument("--method", choices=METHODS, help="of the calibration; default: the best in cross-fitting")
+    args = parser.parse_args()
+    path = args.bundle / "docs" / "evaluation" / f"errors_validation_seed_{args.seed}.npz"
+    stored = load_errors(path)
+    settings, network = read_settings(args.bundle)
+    check_network(stored, network, path)
+    groups = group_codes(stored.patients, len(stored.keys))
+    # From plain values only: a file cannot hold weights, and a reader could not compare them.
+    made_by = {**stored.provenance, "network": network, "num_draws": stored.errors.num_draws}
+    made_by |= {"weighting": str(settings["weighting"]), "temperature": settings["temperature"]}
+    typicality = fit_typicality(stored.errors, groups=stored.patients)
+    fitted, losses = {}, {}
+    for rule in RULES:
+        pred = classify_errors(stored.errors, rule, **settings).probabilities
+        losses[rule] = {method: cross_fitted_loss(pred, stored.labels, groups, method) for method in METHODS}
+        losses[rule]["none"] = float(log_loss(stored.labels.numpy(), pred.numpy(), labels=range(pred.shape[1])))
+        method = args.method or min(METHODS, key=lambda name: losses[rule][name])
+        fitted[rule] = FittedUncertainty(
+            rule,
+            fit_calibration(pred, stored.labels, method=method),
+            fit_conformal(pred, stored.labels, confidence=args.confidence),
+            typicality,
+            made_by,
+        )
+    notes = {"images": len(stored.keys), "cross_fitted_loss": losses}
+    save_uncertainty(args.bundle / "configs" / "uncertainty.json", fitted, notes=notes)
+    print(json.dumps(notes | {"methods": {rule: fit.calibration.method for rule, fit in fitted.items()}}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
