@@ -80,7 +80,7 @@ class DatasetCollector(ABC):
     def _collect(self, engine: Engine) -> None:
         sampler = getattr(engine.state.dataloader, "sampler", None)
         for source, result in zip(cast(Any, engine.state.batch), cast(Any, engine.state.output), strict=True):
-            if not _is_repeated(self._seen, sampler):
+            if not is_repeated(self._seen, sampler):
                 # A copy of the numbers alone: a view would keep its batch, and on a GPU its memory.
                 value = torch.as_tensor(result[self.output]).detach().float().cpu().numpy().copy()
                 key, patient = (str(source.get(name, "")) for name in ("key", "patient"))
@@ -104,7 +104,7 @@ class DatasetCollector(ABC):
             self.write(engine, collected)
 
 
-def _is_repeated(position: int, sampler: object) -> bool:
+def is_repeated(position: int, sampler: object) -> bool:
     """Whether the image at a process's ``position`` only fills up the last round of a distributed sampler."""
     if not isinstance(sampler, DistributedSampler):
         return False
