@@ -4,24 +4,34 @@
 
 from __future__ import annotations
 
+from .case_report import CaseReport
 from .display import ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
+from .explanation_images import ExplanationImages
 from .inference import ClassificationWriter
 from .predictions import EvaluationSaver
 from .results import read_results, write_results
+from .subgroups import SubgroupReport, write_subgroups
 from .training import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint, save_atomically
+from .uncertainty_metrics import ShiftWarning, uncertainty_metrics
 
 __all__ = [
     "BestModelSaver",
+    "CaseReport",
     "ClassificationWriter",
     "EpochSeed",
     "ErrorsSaver",
     "EvaluationSaver",
+    "ExplanationImages",
     "GradientClipping",
     "ProgressBar",
     "ResumableCheckpoint",
     "SampleGrid",
+    "ShiftWarning",
+    "SubgroupReport",
     "read_results",
     "save_atomically",
+    "uncertainty_metrics",
     "write_results",
+    "write_subgroups",
 ]

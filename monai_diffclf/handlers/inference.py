@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,33 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..engines import DiffusionClassifierEvaluator
-from ..explain import class_difference, overlay
+from ..explain import decision_map, overlay
 
 __all__ = ["ClassificationWriter"]
+
+UNCERTAINTIES = (
+    "vote_variance",
+    "vote_entropy",
+    "margin",
+    "vote_share_low",
+    "vote_share_high",
+    "entropy_monte_carlo",
+    "entropy_remaining",
+)
+# What post-transforms may have added; written where the first image has it.
+OPTIONAL = ("prediction_set", "ood_score", "ood_p_value")
 
 
 class ClassificationWriter:
     """Ignite handler for a `DiffusionClassifierEvaluator`: ``predictions.csv`` and one PNG an image.
 
-    Columns: key, predicted, probability_CLASS, vote_CLASS, vote_variance, vote_entropy, margin, evaluations (of the
-    network), decided (whether the stopping rule's guarantee holds), map. Rows are written batch by batch; when all are,
-    the evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the
-    explanation of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
+    Columns: key, predicted, probability_CLASS, vote_CLASS, the uncertainties (vote_variance, vote_entropy, margin,
+    vote_share_low, vote_share_high, entropy_monte_carlo, entropy_remaining, see
+    :func:`monai_diffclf.uncertainty.vote_uncertainty`), where post-transforms give them prediction_set (the names of
+    its classes, separated by ``;``), ood_score and ood_p_value, then evaluations (of the network), decided (whether the
+    stopping rule's guarantee holds), map. Rows are written batch by batch; when all are, the evaluator's journal, if it
+    keeps one, has done its work and is removed. The PNG shows the image with the explanation of its predicted class
+    over it, see :func:`monai_diffclf.explain.overlay`.
 
     Args:
         output_dir: folder to write to.
@@ -38,6 +53,7 @@ class ClassificationWriter:
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
         self.output_dir, self.classes, self.maps = Path(output_dir), list(classes), maps
         self._count = 0
+        self._optional: list[str] = []
 
     @property
     def table(self) -> Path:
@@ -54,16 +70,21 @@ class ClassificationWriter:
     def _start(self, engine: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._count = 0
+        self._write_header([])
+
+    def _write_header(self, optional: Iterable[str]) -> None:
+        """Begin the table anew."""
+        self._optional = list(optional)
         names = [f"{what}_{name}" for what in ("probability", "vote") for name in self.classes]
+        columns = ["key", "predicted", *names, *UNCERTAINTIES, *self._optional, "evaluations", "decided", "map"]
         with open(self.table, "w", newline="") as file:
-            spent = ["evaluations", "decided"]
-            csv.writer(file).writerow(
-                ["key", "predicted", *names, "vote_variance", "vote_entropy", "margin", *spent, "map"]
-            )
+            csv.writer(file).writerow(columns)
 
     def _write(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
+        if self._count == 0:
+            self._write_header(name for name in OPTIONAL if name in output[0])
         with open(self.table, "a", newline="") as file:
             writer = csv.writer(file)
             for source, result in zip(batch, output, strict=True):
@@ -73,16 +94,18 @@ class ClassificationWriter:
     def _row(self, key: str, result: dict[str, Any]) -> list[str]:
         probabilities, votes = result["pred"], result["votes"]
         predicted = int(torch.as_tensor(probabilities).argmax())
-        numbers = [
-            *probabilities,
-            *votes,
-            *(result["uncertainty"][n] for n in ("vote_variance", "vote_entropy", "margin")),
-        ]
+        numbers = [*probabilities, *votes, *(result["uncertainty"][name] for name in UNCERTAINTIES)]
         picture = ""
         if self.maps and "explanation" in result and result["image"].ndim == 3:
             picture = f"map_{self._count:05d}.png"
-            difference = class_difference(torch.as_tensor(result["explanation"])[None], torch.tensor([predicted]))[0]
+            difference = decision_map(torch.as_tensor(result["explanation"])[None], torch.tensor([predicted]))[0]
             image = (np.asarray(torch.as_tensor(result["image"]).float().cpu()) + 1) / 2
             matplotlib.image.imsave(self.output_dir / picture, overlay(image, difference.cpu().numpy()))
+        further = [self._optional_cell(name, result[name]) for name in self._optional]
         spent = [str(int(result["evaluations"])), str(bool(result["decided"])).lower()]
-        return [key, self.classes[predicted], *(f"{float(number):.6f}" for number in numbers), *spent, picture]
+        return [key, self.classes[predicted], *(f"{float(n):.6f}" for n in numbers), *further, *spent, picture]
+
+    def _optional_cell(self, name: str, value: Any) -> str:
+        if name == "prediction_set":
+            return ";".join(self.classes[k] for k in torch.as_tensor(value).flatten().nonzero().flatten().tolist())
+        return f"{float(value):.6g}"

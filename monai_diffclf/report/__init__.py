@@ -1,10 +1,12 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""A self-contained HTML report on a diffusion classifier."""
+"""Self-contained HTML reports: on a diffusion classifier as a whole, and case by case."""
 
 from __future__ import annotations
 
+from .case import Case, CounterfactualPair
+from .cases import write_case_report
 from .data import ReportData
 from .html import write_report
 
-__all__ = ["ReportData", "write_report"]
+__all__ = ["Case", "CounterfactualPair", "ReportData", "write_case_report", "write_report"]

@@ -1,0 +1,210 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Ignite handler that writes a report with a page for every image of an evaluation."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from ..classification import DenoisingErrors
+from ..inferers import DiffusionClassifierInferer
+from ..report.case import Case, unsureness
+from ..report.case_record import CaseRecord, encode_case
+from ..report.cases import write_case_records
+from .dataset_collector import is_repeated
+from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, make_item
+
+__all__ = ["CaseReport"]
+
+
+class _Kept(NamedTuple):
+    """An image that may be shown; the least unsure of all kept is the first to go."""
+
+    unsureness: float
+    earliness: int  # minus its place in the data set: no two images share it, so that cases are never compared
+    case: Case
+    item: ExplainedItem
+
+
+class CaseReport:
+    """Write an HTML report with a page a case when an evaluation is complete.
+
+    For a `DiffusionClassifierEvaluator` whose batch and output are decollated (MONAI's default). Of the batch it takes
+    ``key`` (the image's name) and ``label`` (class number) where known; of the output the evaluator's own keys, and
+    what post-transforms add: ``pred_uncalibrated``, ``prediction_set``, ``ood_score``, ``ood_p_value``. Of volumes a
+    slice is shown: the one in which the error map is strongest. With several processes the images of all are gathered,
+    each once. See :func:`monai_diffclf.report.write_case_report`.
+
+    Args:
+        path: the HTML file.
+        classes: names of the classes.
+        counterfactuals: paints the images shown as the class that came second, such as
+            `explain.CounterfactualGenerator`: called as ``counterfactuals(images, network, source=, target=,
+            inferer=)``. None for a report without.
+        max_cases: how many images to show: the least sure ones, where there are more.
+        title: heading of the report.
+        description: what was done, in a sentence or two.
+        notes: further facts for the reader, name to value.
+        order_by: the uncertainty that says which images are the least sure: one of the evaluator's, or
+            ``"probability"``.
+
+    Raises:
+        ValueError: when ``max_cases`` is not positive; during the evaluation, when classes or outputs do not fit.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        classes: Sequence[str],
+        *,
+        counterfactuals: MakeCounterfactuals | None = None,
+        max_cases: int = 500,
+        title: str = "Case by case",
+        description: str = "",
+        notes: Mapping[str, str] | None = None,
+        order_by: str = "vote_entropy",
+    ) -> None:
+        if max_cases < 1:
+            raise ValueError(f"max_cases: expected a positive number, got {max_cases}")
+        self.path, self.classes, self.counterfactuals = Path(path), list(classes), counterfactuals
+        self.max_cases, self.title, self.description = max_cases, title, description
+        self.notes, self.order_by = dict(notes or {}), order_by
+        self._kept: list[_Kept] = []
+        self._seen = self._count = 0  # with and without the repeated ones
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self._kept, self._seen, self._count = [], 0, 0
+
+    def _collect(self, engine: Engine) -> None:
+        sampler = getattr(engine.state.dataloader, "sampler", None)
+        for source, result in zip(cast(Any, engine.state.batch), cast(Any, engine.state.output), strict=True):
+            if not is_repeated(self._seen, sampler):
+                self._keep(engine, source, result)
+                self._count += 1
+            self._seen += 1
+
+    def _keep(self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any]) -> None:
+        """Keep the image, unless `max_cases` others are less sure."""
+        place = self._seen * idist.get_world_size() + idist.get_rank()
+        item = make_item(result)
+        case = _case(engine, str(source.get("key", f"image {place}")), source.get("label"), result, item)
+        if case.num_classes != len(self.classes):
+            raise ValueError(
+                f"classes: expected {case.num_classes} names, one for each probability of pred, got {len(self.classes)}"
+            )
+        # Of equally sure images the first ones stay.
+        kept = _Kept(unsureness(case, self.order_by), -place, case, item)
+        if len(self._kept) < self.max_cases:
+            heapq.heappush(self._kept, kept)
+        else:
+            heapq.heappushpop(self._kept, kept)
+
+    def _finish(self, engine: Engine) -> None:
+        kept, self._kept = self._kept, []
+        chosen, total = _least_sure([entry[:2] for entry in kept], self._count, self.max_cases)
+        kept = sorted((entry for entry in kept if entry[:2] in chosen), key=lambda entry: -entry.earliness)
+        cases = [entry.case for entry in kept]
+        if self.counterfactuals is not None and cases:
+            items = add_counterfactuals([entry.item for entry in kept], engine, self.counterfactuals)
+            cases = [replace(case, counterfactual=item.pair) for case, item in zip(cases, items, strict=True)]
+        records = [(-entry.earliness, encode_case(case)) for entry, case in zip(kept, cases, strict=True)]
+        if idist.get_world_size() > 1:
+            records = list(chain.from_iterable(cast(Any, idist.all_gather(records))))
+        if idist.get_rank() == 0 and records:
+            self._write([record for _, record in sorted(records, key=lambda pair: pair[0])], total)
+
+    def _write(self, records: list[CaseRecord], total: int) -> None:
+        notes = dict(self.notes)
+        if len(records) < total:
+            notes["Shown"] = f"the {len(records):,} least sure of {total:,} images"
+        write_case_records(
+            self.path,
+            _with_different_keys(records),
+            title=self.title,
+            classes=self.classes,
+            description=self.description,
+            notes=notes,
+            order_by=self.order_by,
+        )
+
+
+def _least_sure(own: list[tuple[Any, ...]], seen: int, max_cases: int) -> tuple[set[tuple[Any, ...]], int]:
+    """Which images of all processes are shown, and how many there are in all."""
+    everyone = [(own, seen)]
+    if idist.get_world_size() > 1:
+        everyone = list(chain.from_iterable(cast(Any, idist.all_gather(everyone))))
+    ranked = sorted((entry for entries, _ in everyone for entry in entries), reverse=True)
+    return set(ranked[:max_cases]), sum(count for _, count in everyone)
+
+
+def _with_different_keys(records: list[CaseRecord]) -> list[CaseRecord]:
+    """Number the images that share a name: a long evaluation must not fail for it in the end."""
+    counts, seen = Counter(record.key for record in records), Counter[str]()
+    named = []
+    for record in records:
+        seen[record.key] += 1
+        key = record.key if counts[record.key] == 1 else f"{record.key} ({seen[record.key]})"
+        named.append(replace(record, key=key, row={**record.row, "key": key}))
+    return named
+
+
+def _case(engine: Engine, key: str, label: Any, result: dict[str, Any], item: ExplainedItem) -> Case:
+    depth = item.image.shape[-1]
+    return Case(
+        key=key,
+        image=item.plane(item.image),
+        probabilities=item.probabilities.double().numpy(),
+        uncalibrated=_array(result.get("pred_uncalibrated")),
+        vote_share=_array(result.get("votes")),
+        uncertainty={name: float(value) for name, value in result.get("uncertainty", {}).items()},
+        errors=_errors(engine, result),
+        label=None if label is None else int(label),
+        error_map=None if item.error_map is None else item.plane(item.error_map),
+        rival=item.rival,
+        prediction_set=_classes(result.get("prediction_set")),
+        ood_score=_number(result.get("ood_score")),
+        ood_p_value=_number(result.get("ood_p_value")),
+        evaluations=None if "evaluations" not in result else int(result["evaluations"]),
+        decided=None if "decided" not in result else bool(result["decided"]),
+        note="" if item.index is None else f"slice {item.index + 1} of {depth}",
+    )
+
+
+def _errors(engine: Engine, result: dict[str, Any]) -> DenoisingErrors | None:
+    """The errors with their noise levels, which the inferer knows."""
+    inferer = getattr(engine, "inferer", None)
+    if "errors" not in result or not isinstance(inferer, DiffusionClassifierInferer):
+        return None
+    values = np.array(torch.as_tensor(result["errors"]).detach().float().cpu())
+    return inferer.errors_from_values(torch.from_numpy(values)[None], int(result["image"].numel()))
+
+
+def _array(value: Any) -> Any:
+    return None if value is None else np.array(torch.as_tensor(value).detach().double().cpu())
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _classes(value: Any) -> list[int] | None:
+    """The classes of a set [K], bool."""
+    return None if value is None else torch.as_tensor(value).flatten().nonzero().flatten().tolist()

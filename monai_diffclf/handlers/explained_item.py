@@ -1,0 +1,150 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What handlers that show explanations take from an evaluator: one image, its map, and its counterfactuals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.networks.utils import eval_mode
+from numpy.typing import NDArray
+
+from ..engines import DiffusionClassifierEvaluator
+from ..explain import decision_map
+from ..inferers import DiffusionClassifierInferer
+from ..report.case import CounterfactualPair
+from ..report.case_pictures import shown_slice
+
+__all__ = ["ExplainedItem", "MakeCounterfactuals", "add_counterfactuals", "check_explains", "make_item"]
+
+# Called as f(images, network, source=, target=, inferer=); returns something like `explain.Counterfactuals`.
+MakeCounterfactuals = Callable[..., Any]
+
+_CHUNK = 32  # images given to the generator at a time
+_DRIFTED = (
+    "The factual has drifted from the image: what the counterfactual changes is in part the painting, not the class."
+)
+
+
+@dataclass(frozen=True)
+class ExplainedItem:
+    """One image of an evaluation, on the CPU.
+
+    Args:
+        image: the image or volume [C, *spatial].
+        probabilities: class probabilities [K].
+        predicted: the class called.
+        rival: the class that the map compares with; without a map, the most probable other class.
+        error_map: see :func:`monai_diffclf.explain.decision_map` [*spatial], None without error maps.
+        index: slice along the last axis that stands for a volume, None for a plane.
+        pair: its counterfactual, where there is one.
+    """
+
+    image: torch.Tensor
+    probabilities: torch.Tensor
+    predicted: int
+    rival: int
+    error_map: torch.Tensor | None
+    index: int | None
+    pair: CounterfactualPair | None = None
+
+    def plane(self, values: torch.Tensor) -> NDArray[Any]:
+        """The slice that is shown, as an array."""
+        shown = values if self.index is None else values[..., self.index]
+        return np.asarray(shown.detach().float().cpu())
+
+
+def make_item(result: dict[str, Any]) -> ExplainedItem:
+    """Take one item of a decollated output.
+
+    Raises:
+        ValueError: when ``pred`` are no probabilities [K].
+    """
+    # Copies: a view would keep its batch, and on a GPU its memory.
+    image = torch.as_tensor(np.array(torch.as_tensor(result["image"]).detach().float().cpu()))
+    scores = torch.as_tensor(np.array(torch.as_tensor(result["pred"]).detach().float().cpu()))
+    if scores.ndim != 1 or len(scores) < 2:
+        raise ValueError(
+            f"pred: expected class probabilities [K], got shape {list(scores.shape)}; where metrics need classes, copy "
+            "pred first (CopyItemsd) and make classes of the copy"
+        )
+    predicted = int(scores.argmax())
+    others = scores.clone()
+    others[predicted] = -torch.inf
+    rival, error_map = int(others.argmax()), None
+    if "explanation" in result:
+        maps = torch.as_tensor(result["explanation"]).detach().float().cpu()
+        means = maps.flatten(1).mean(1, dtype=torch.float64)
+        means[predicted] = torch.inf
+        rival = int(means.argmin())
+        error_map = decision_map(maps[None], torch.tensor([predicted]), rival=torch.tensor([rival]))[0]
+    spatial = tuple(image.shape[1:])
+    index = shown_slice(spatial, None if error_map is None else error_map.numpy())
+    return ExplainedItem(image, scores, predicted, rival, error_map, index)
+
+
+def add_counterfactuals(
+    items: Sequence[ExplainedItem], engine: Engine, make_counterfactuals: MakeCounterfactuals
+) -> list[ExplainedItem]:
+    """Paint every image as its own class and as its rival, with the evaluator's network.
+
+    The generator is told ``source``, the class called, and ``target``, the rival, and gets the evaluator's inferer, so
+    that it can say whether the class flipped.
+    """
+    evaluator = cast(Any, engine)
+    device, network = evaluator.state.device, evaluator.network
+    inferer = evaluator.inferer if isinstance(evaluator.inferer, DiffusionClassifierInferer) else None
+    done: list[ExplainedItem] = []
+    for start in range(0, len(items), _CHUNK):
+        chunk = items[start : start + _CHUNK]
+        with eval_mode(network):
+            made = make_counterfactuals(
+                torch.stack([item.image for item in chunk]).to(device),
+                network,
+                source=torch.tensor([item.predicted for item in chunk], device=device),
+                target=torch.tensor([item.rival for item in chunk], device=device),
+                inferer=inferer,
+            )
+        done += [replace(item, pair=_pair(made, i, item)) for i, item in enumerate(chunk)]
+    return done
+
+
+def _pair(made: Any, index: int, item: ExplainedItem) -> CounterfactualPair:
+    """One image's counterfactual; what the result does not say stays unknown."""
+
+    def known(name: str) -> Any:
+        values = getattr(made, name, None)
+        return None if values is None else torch.as_tensor(values)[index].item()
+
+    drifted = known("drifted")
+    return CounterfactualPair(
+        factual=item.plane(made.factual[index]),
+        counterfactual=item.plane(made.counterfactual[index]),
+        target=int(made.target[index]),
+        flipped=known("flipped"),
+        flipped_baseline=known("flipped_baseline"),
+        drift=known("drift"),
+        warning=_DRIFTED if drifted else "",
+    )
+
+
+def check_explains(engine: Engine) -> None:
+    """Refuse an evaluator that makes no error maps.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    if not isinstance(engine, DiffusionClassifierEvaluator):
+        return
+    stopping = cast(DiffusionClassifierInferer, engine.inferer).stopping
+    if not engine.explain or stopping is not None:
+        given = "explain=False" if not engine.explain else f"the stopping rule {type(stopping).__name__}"
+        raise ValueError(
+            f"engine: expected an evaluator with explain=True and an inferer without stopping rule, got {given}; "
+            "error maps need all draws"
+        )

@@ -1,0 +1,191 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What a report shows of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..classification import DenoisingErrors
+
+__all__ = ["UNCERTAINTIES", "Case", "CounterfactualPair", "UncertaintyName", "unsureness"]
+
+
+@dataclass(frozen=True)
+class UncertaintyName:
+    """How a report calls a number that says how sure a classification is.
+
+    Args:
+        title: its name in words.
+        words: what it says.
+        surer: whether a larger number means a surer classification.
+    """
+
+    title: str
+    words: str = ""
+    surer: bool = False
+
+
+UNCERTAINTIES = {
+    "vote_entropy": UncertaintyName(
+        "Vote entropy", "0 when all draws agree, the logarithm of the number of classes when they split evenly"
+    ),
+    "vote_variance": UncertaintyName("Vote variance", "p (1 - p) of the winner's share p of the votes"),
+    "margin": UncertaintyName("Margin", "the winner's share of the votes less that of the runner-up", surer=True),
+    "vote_share_low": UncertaintyName("Vote share, low", "lower end of its 95 % interval", surer=True),
+    "vote_share_high": UncertaintyName("Vote share, high", "upper end of its 95 % interval", surer=True),
+    "entropy_monte_carlo": UncertaintyName("Entropy of few draws", "what more draws would settle"),
+    "entropy_remaining": UncertaintyName("Entropy that remains", "what more draws would not settle"),
+    "probability": UncertaintyName("1 - probability", "how far the called class's probability is from 1"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterfactualPair:
+    """An image painted again as its own class and as another; both from the same noise.
+
+    Args:
+        factual: the image painted as its own class [C, H, W] in [-1, 1].
+        counterfactual: the image painted as the class `target` [C, H, W] in [-1, 1].
+        target: class it was painted as.
+        flipped: whether our own classifier calls the counterfactual `target`, None where not tried.
+        flipped_baseline: the same of another classifier.
+        drift: how far the factual is from the image, mean absolute difference; None where not measured.
+        warning: what to mind, in words.
+    """
+
+    factual: NDArray[Any]
+    counterfactual: NDArray[Any]
+    target: int
+    flipped: bool | None = None
+    flipped_baseline: bool | None = None
+    drift: float | None = None
+    warning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image, its class, how sure that is and why.
+
+    Args:
+        key: name of the image, another one for every case of a report.
+        image: the image [C, H, W] in [-1, 1], C = 1 (grey) or 3 (colour); of a volume, one slice.
+        probabilities: class probabilities [K]; the class with the largest one is the class called.
+        uncalibrated: the probabilities before they were calibrated [K], if they were.
+        vote_share: share of the draws won by each class [K].
+        uncertainty: named numbers, see `UNCERTAINTIES`; others are shown under their own name, a large one meaning
+            unsure.
+        errors: the errors of this image alone [1, K, N], for the votes by noise level.
+        label: true class, None where not known.
+        error_map: where the called class explains the image better (positive) than its rival (negative) [H, W], see
+            :func:`monai_diffclf.explain.decision_map`. The report shows it smoothed.
+        rival: the class that the map compares with; with two classes it is the other one.
+        counterfactual: the image as it would look in another class.
+        prediction_set: classes of the conformal prediction set.
+        ood_score: how unlike the model's own images it is; larger is less alike.
+        ood_p_value: share of such images that are less alike still.
+        evaluations: network evaluations spent.
+        decided: whether the class has the guarantee of the stopping rule.
+        note: what else to say, e.g. which slice of a volume this is.
+
+    Raises:
+        ValueError: when shapes do not fit, a number is not finite or a class is out of range.
+
+    Example:
+        >>> case = Case(key="film 1", image=np.zeros((1, 8, 8)), probabilities=np.array([0.2, 0.8]), label=1)
+        >>> case.predicted, case.correct
+        (1, True)
+    """
+
+    key: str
+    image: NDArray[Any]
+    probabilities: NDArray[Any]
+    uncalibrated: NDArray[Any] | None = None
+    vote_share: NDArray[Any] | None = None
+    uncertainty: Mapping[str, float] = field(default_factory=dict)
+    errors: DenoisingErrors | None = None
+    label: int | None = None
+    error_map: NDArray[Any] | None = None
+    rival: int | None = None
+    counterfactual: CounterfactualPair | None = None
+    prediction_set: Sequence[int] | None = None
+    ood_score: float | None = None
+    ood_p_value: float | None = None
+    evaluations: int | None = None
+    decided: bool | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.image)
+        if len(shape) != 3 or shape[0] not in (1, 3) or 0 in shape:
+            raise ValueError(f"image: expected shape [1 or 3, H, W] in case {self.key!r}, got {list(shape)}")
+        if np.ndim(self.probabilities) != 1 or len(self.probabilities) < 2:
+            raise ValueError(
+                f"probabilities: expected one number a class [K] in case {self.key!r}, "
+                f"got shape {list(np.shape(self.probabilities))}"
+            )
+        self._check_shapes(shape)
+        for name in ("image", "probabilities", "uncalibrated", "vote_share", "error_map"):
+            value = getattr(self, name)
+            if value is not None and not np.isfinite(value).all():
+                raise ValueError(f"{name}: expected finite numbers in case {self.key!r}, got NaN or infinity")
+        target = None if self.counterfactual is None else self.counterfactual.target
+        classes = {"label": self.label, "rival": self.rival, "target": target}
+        given_classes = {name: [] if index is None else [index] for name, index in classes.items()}
+        for name, given in (given_classes | {"prediction_set": list(self.prediction_set or [])}).items():
+            if any(not 0 <= index < self.num_classes for index in given):
+                raise ValueError(f"{name}: expected 0 to {self.num_classes - 1} in case {self.key!r}, got {given}")
+
+    def _check_shapes(self, shape: tuple[int, ...]) -> None:
+        """Refuse arrays that do not fit the image or the number of classes."""
+        expected: dict[str, tuple[int, ...]] = {
+            "uncalibrated": (self.num_classes,),
+            "vote_share": (self.num_classes,),
+            "error_map": shape[1:],
+        }
+        arrays = {name: getattr(self, name) for name in expected}
+        if self.errors is not None:
+            expected["errors"], arrays["errors"] = (1, self.num_classes, self.errors.num_draws), self.errors.values
+        if self.counterfactual is not None:
+            expected |= {"factual": shape, "counterfactual": shape}
+            arrays |= {name: getattr(self.counterfactual, name) for name in ("factual", "counterfactual")}
+        for name, value in arrays.items():
+            if value is not None and tuple(np.shape(value)) != expected[name]:
+                raise ValueError(
+                    f"{name}: expected shape {list(expected[name])} in case {self.key!r}, got {list(np.shape(value))}"
+                )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.probabilities)
+
+    @property
+    def predicted(self) -> int:
+        """The class called: the most probable one."""
+        return int(np.argmax(self.probabilities))
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the class called is the true one, None where that is not known."""
+        return None if self.label is None else self.predicted == self.label
+
+
+def unsureness(case: Case, name: str) -> float:
+    """One uncertainty as a number that is larger the less sure the case is; 1 - probability where it has none.
+
+    Example:
+        >>> case = Case(key="a", image=np.zeros((1, 8, 8)), probabilities=np.array([0.25, 0.75]),
+        ...             uncertainty={"margin": 0.4})
+        >>> unsureness(case, "margin"), unsureness(case, "probability")
+        (-0.4, 0.25)
+    """
+    if name not in case.uncertainty:
+        return 1 - float(np.max(case.probabilities))
+    sign = -1 if name in UNCERTAINTIES and UNCERTAINTIES[name].surer else 1
+    return sign * float(case.uncertainty[name])

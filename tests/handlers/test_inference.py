@@ -1,0 +1,101 @@
+"""The table and the pictures that inference writes."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monai_diffclf.explain import decision_map, overlay
+from monai_diffclf.handlers import ClassificationWriter
+
+BASE = ["key", "predicted", "probability_no", "probability_yes", "vote_no", "vote_yes"]
+UNCERTAINTIES = [
+    "vote_variance",
+    "vote_entropy",
+    "margin",
+    "vote_share_low",
+    "vote_share_high",
+    "entropy_monte_carlo",
+    "entropy_remaining",
+]
+END = ["evaluations", "decided", "map"]
+
+
+def read(folder) -> list[dict[str, str]]:
+    with open(folder / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def add(**values):
+    """A post-transform that adds the same to every image."""
+    return lambda item: {**item, **values}
+
+
+def test_columns_and_numbers(evaluate, images, tmp_path):
+    _, outputs = evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])])
+    rows = read(tmp_path)
+    assert list(rows[0]) == [*BASE, *UNCERTAINTIES, *END]
+    assert [row["key"] for row in rows] == [f"film {i}" for i in range(5)]
+    for row, output in zip(rows, outputs, strict=True):
+        assert row["predicted"] == ["no", "yes"][int(output["pred"].argmax())]
+        assert float(row["probability_yes"]) == pytest.approx(float(output["pred"][1]), abs=1e-6)
+        assert float(row["vote_no"]) == pytest.approx(float(output["votes"][0]), abs=1e-6)
+        for name in UNCERTAINTIES:
+            assert float(row[name]) == pytest.approx(float(output["uncertainty"][name]), abs=1e-6)
+        assert (row["evaluations"], row["decided"]) == ("18", "true")
+    assert len({row["predicted"] for row in rows}) == 2
+
+
+def test_what_post_transforms_add(evaluate, images, tmp_path):
+    added = {"prediction_set": torch.tensor([True, True]), "ood_score": torch.tensor(12.5), "ood_p_value": 0.03125}
+    evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])], postprocessing=add(**added))
+    rows = read(tmp_path)
+    assert list(rows[0]) == [*BASE, *UNCERTAINTIES, "prediction_set", "ood_score", "ood_p_value", *END]
+    for row in rows:
+        assert (row["prediction_set"], row["ood_score"], row["ood_p_value"]) == ("no;yes", "12.5", "0.03125")
+
+
+@pytest.mark.parametrize(("members", "expected"), [([False, True], "yes"), ([False, False], "")])
+def test_sets_of_one_class_and_none(evaluate, images, tmp_path, members, expected):
+    writer = ClassificationWriter(tmp_path, ["no", "yes"])
+    evaluate(images[:1], [writer], postprocessing=add(prediction_set=torch.tensor(members)))
+    (row,) = read(tmp_path)
+    assert row["prediction_set"] == expected
+    assert "ood_score" not in row
+
+
+def test_every_run_starts_the_table_anew(evaluate, images, tmp_path):
+    writer = ClassificationWriter(tmp_path, ["no", "yes"], maps=False)
+    evaluate(images, [writer], postprocessing=add(ood_score=1.0))
+    evaluate(images[:2], [writer])
+    rows = read(tmp_path)
+    assert len(rows) == 2
+    assert "ood_score" not in rows[0]
+    assert [row["map"] for row in rows] == ["", ""]
+
+
+def test_pictures(evaluate, images, tmp_path):
+    _, outputs = evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])])
+    rows = read(tmp_path)
+    assert [row["map"] for row in rows] == [f"map_{i:05d}.png" for i in range(5)]
+    output = outputs[4]
+    difference = decision_map(output["explanation"][None].cpu(), output["pred"].argmax()[None].cpu())[0].numpy()
+    expected = overlay((images[4].numpy() + 1) / 2, difference)
+    shown = np.asarray(Image.open(tmp_path / "map_00004.png").convert("RGB")) / 255
+    np.testing.assert_allclose(shown, expected, atol=1 / 255)
+
+
+def test_volumes_and_unexplained_images_have_no_picture(evaluate, images, tmp_path):
+    evaluate(images[..., None].expand(-1, -1, -1, -1, 4), [ClassificationWriter(tmp_path / "3d", ["no", "yes"])])
+    evaluate(images, [ClassificationWriter(tmp_path / "off", ["no", "yes"])], explain=False)
+    for folder in ("3d", "off"):
+        assert [row["map"] for row in read(tmp_path / folder)] == [""] * 5
+
+
+def test_images_without_names_are_numbered(evaluate, images, tmp_path):
+    evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"], maps=False)], keys=False, labels=False)
+    assert [row["key"] for row in read(tmp_path)] == [str(i) for i in range(5)]
