@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the project's environment .venv, or brings it up to date, with the exact versions of constraints.txt.
 #
-#     scripts/make_env.sh [EXTRAS]      EXTRAS as for pip, comma-separated: test,dev,notebooks (default: none)
+#     scripts/make_env.sh [EXTRAS]      EXTRAS as for pip, comma-separated: test,dev,notebooks,monailabel (default: none)
 #
 # Needs Python 3.10 to 3.13 and a package registry, on the first run and after pyproject.toml or constraints.txt changed.
 # An environment that is up to date is left alone: no network, well under a second.
@@ -40,6 +40,12 @@ echo "make_env: installing monai_diffclf${extras:+[$extras]} (the first time thi
 if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     -c constraints.txt -e ".${extras:+[$extras]}"; then
     echo "make_env: the installation failed, see above. Is the package registry reachable, is there disk space (2 GB; with a CUDA build of torch 8 GB)?" >&2
+    exit 1
+fi
+# MONAI Label's own requirements do not install beside pydicom 3; the extra `monailabel` lists those that the app needs.
+if [[ ",$extras," == *,monailabel,* ]] && ! .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --no-deps -c constraints.txt monailabel; then
+    echo "make_env: MONAI Label could not be installed, see above." >&2
     exit 1
 fi
 printf '%s\n' "$fingerprint" >"$stamp"

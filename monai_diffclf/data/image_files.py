@@ -23,7 +23,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 # A NIfTI axis that runs towards the patient's right, front or head runs against the screen's columns and rows.
-_AGAINST_THE_SCREEN = ("R", "A", "S")
+AGAINST_THE_SCREEN = ("R", "A", "S")
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
@@ -34,7 +34,7 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
     if path.name.lower().endswith(PICTURE_SUFFIXES + DICOM_SUFFIXES + NIFTI_SUFFIXES):
         return True
     # A DICOMDIR is the index of a DICOM disc, without pixels.
-    return path.name.upper() != "DICOMDIR" and _has_dicom_mark(path)
+    return path.name.upper() != "DICOMDIR" and has_dicom_mark(path)
 
 
 def read_image_file(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
@@ -69,7 +69,7 @@ def read_image_file(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     try:
         if name.endswith(NIFTI_SUFFIXES):
             image = _read_nifti(path)
-        elif name.endswith(DICOM_SUFFIXES) or _has_dicom_mark(path):
+        elif name.endswith(DICOM_SUFFIXES) or has_dicom_mark(path):
             image = _read_dicom(path)
         else:
             image = _read_picture(path)
@@ -114,7 +114,8 @@ def merge_equal_channels(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     return image
 
 
-def _has_dicom_mark(path: Path) -> bool:
+def has_dicom_mark(path: Path) -> bool:
+    """Whether a file has the mark of DICOM behind its preamble, whatever its name."""
     with open(path, "rb") as file:
         return bytes(file.read(132)[128:]) == b"DICM"
 
@@ -197,8 +198,8 @@ def _read_nifti(path: Path) -> npt.NDArray[np.float32]:
         array = array.reshape(array.shape[:3])[..., None]
     else:
         raise ValueError(f"expected a NIfTI array [X, Y], [X, Y, 1] or [X, Y, Z], got {list(array.shape)}")
-    for axis, code in enumerate(_orientation(file)):
-        if code in _AGAINST_THE_SCREEN:
+    for axis, code in enumerate(nifti_orientation(file)):
+        if code in AGAINST_THE_SCREEN:
             array = np.flip(array, axis)
     array = np.swapaxes(array, 0, 1)
     if array.ndim == 4 and array.shape[2] == 1:
@@ -211,7 +212,7 @@ def _read_nifti(path: Path) -> npt.NDArray[np.float32]:
     return np.asarray((array - low) / (high - low) if high != low else array - low, dtype=np.float32)
 
 
-def _orientation(file: Any) -> tuple[str, ...]:
+def nifti_orientation(file: Any) -> tuple[str, ...]:
     """Where array axes 0 and 1 point, or nothing when the file does not say."""
     header, affine = file.header, file.affine
     unknown = header["sform_code"] == 0 and header["qform_code"] == 0

@@ -158,6 +158,17 @@ class ReadImaged(MapTransform):
         return item
 
 
+def crop_size(shape: Sequence[int], spatial_size: Sequence[int]) -> list[int]:
+    """The largest size within ``shape`` that has the aspect ratio of ``spatial_size``.
+
+    Example:
+        >>> crop_size([100, 60], [28, 28])
+        [60, 60]
+    """
+    factor = min(have / want for have, want in zip(shape, spatial_size, strict=True))
+    return [min(have, max(1, round(want * factor))) for have, want in zip(shape, spatial_size, strict=True)]
+
+
 def crop_and_resize(image: torch.Tensor, spatial_size: Sequence[int]) -> torch.Tensor:
     """Crop an image's centre to the aspect ratio of a size, then resize it to that size (bilinear, antialiased).
 
@@ -176,9 +187,7 @@ def crop_and_resize(image: torch.Tensor, spatial_size: Sequence[int]) -> torch.T
         >>> crop_and_resize(torch.ones(1, 100, 60), [28, 28]).shape
         torch.Size([1, 28, 28])
     """
-    shape = tuple(image.shape[1:])
-    factor = min(have / want for have, want in zip(shape, spatial_size, strict=True))
-    crop = [min(have, max(1, round(want * factor))) for have, want in zip(shape, spatial_size, strict=True)]
+    crop = crop_size(image.shape[1:], spatial_size)
     cropped = torch.as_tensor(CenterSpatialCrop(crop)(image))
     if len(crop) == 2:
         resized = torch.nn.functional.interpolate(

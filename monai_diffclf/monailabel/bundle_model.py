@@ -1,0 +1,272 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""A bundle of this package as a classifier of single images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from ..data import ReadImaged
+from ..explain import class_difference
+from ..inferers import DiffusionClassifierInferer, provenance
+from .image_grid import undo_crop_and_resize
+
+__all__ = ["BundleModel", "Outcome", "find_default_bundle"]
+
+DEFAULT_BUNDLE = "pneumonia_xray_diffusion"
+
+
+def find_default_bundle() -> Path:
+    """The pneumonia bundle: beside the package, as in the project's repository, or below the working folder.
+
+    Raises:
+        ValueError: when it is in neither place.
+    """
+    places = [Path(__file__).resolve().parents[2] / "bundles", Path.cwd() / "bundles"]
+    for place in places:
+        if (place / DEFAULT_BUNDLE / "configs" / "inference.json").is_file():
+            return place / DEFAULT_BUNDLE
+    raise ValueError(
+        f"bundle: found no {DEFAULT_BUNDLE} in {[str(place) for place in places]}; name one with --conf bundle FOLDER"
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of one image.
+
+    Args:
+        item: output of the bundle's post-processing; the keys are those of `DiffusionClassifierEvaluator`'s output,
+            ``pred`` [K] among them.
+        before: ``pred`` before the post-processing.
+        map: how much better the predicted class explains each pixel than the best other, in the image's own size [H, W]
+            or [H, W, D], upright; 0 where the bundle cropped the image.
+        inferer: what classified it.
+        device: where.
+        warnings: what of the post-processing could not be done with the settings asked for, and why.
+    """
+
+    item: dict[str, Any]
+    before: torch.Tensor
+    map: torch.Tensor
+    inferer: DiffusionClassifierInferer
+    device: str
+    warnings: tuple[str, ...]
+
+    @property
+    def predicted(self) -> int:
+        """The most probable class after the post-processing."""
+        return int(self.item["pred"].argmax())
+
+
+class BundleModel:
+    """A diffusion classifier from a bundle's ``configs/inference.json``.
+
+    Read from it: ``classes``, ``preprocessing`` (its first transform must be `ReadImaged`, the others must be
+    invertible where they move pixels), ``inferer``, ``network``, ``device``, and ``postprocessing`` if there (a Compose
+    of dictionary transforms of the evaluator's output, such as `CalibrateProbabilitiesd`). A stopping rule is left out:
+    the map needs all draws.
+
+    Args:
+        folder: the bundle.
+
+    Raises:
+        ValueError: when there is no such bundle, or its postprocessing was fitted for another model.
+        RuntimeError: when its weights are absent or do not fit.
+        TypeError: when it does not classify with a `DiffusionClassifierInferer`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder).expanduser().resolve()
+        self.config = self.folder / "configs" / "inference.json"
+        if not self.config.is_file():
+            raise ValueError(f"bundle: expected a bundle's folder, but there is no file {self.config}")
+        parser = self._parser({})
+        for key in ("classes", "preprocessing", "inferer", "network"):
+            if key not in parser:
+                raise ValueError(f"bundle: expected the key {key!r} in {self.config}, got {sorted(parser.get())}")
+        self.classes = [str(name) for name in parser.get_parsed_content("classes")]
+        device = torch.device(parser.get_parsed_content("device") if "device" in parser else "cpu")
+        self.device = "cuda:0" if str(device) == "cuda" else str(device)
+        self._networks: dict[str, torch.nn.Module] = {}
+        self._parsers: dict[tuple[Any, ...], ConfigParser] = {}
+        self._lock = RLock()
+        inferer = self.inferer()
+        _, refused = self._postprocessing(self._parsed())
+        if refused:
+            raise ValueError(f"bundle: the postprocessing in {self.config} cannot be used: {'; '.join(refused)}")
+        self.spatial_dims = len(self._reader(self._parsed()).read.spatial_size)
+        self.num_draws, self.rule, self.seed = inferer.num_draws, inferer.rule, inferer.seed
+
+    @property
+    def description(self) -> str:
+        """The bundle's own description."""
+        metadata = self.folder / "configs" / "metadata.json"
+        text = json.loads(metadata.read_text()).get("description") if metadata.is_file() else None
+        return str(text or self.folder.name)
+
+    def inferer(self, **settings: Any) -> DiffusionClassifierInferer:
+        """The bundle's inferer with other settings: num_draws, rule, seed, device; None leaves the bundle's own."""
+        inferer = self._parsed(**settings).get_parsed_content("inferer")
+        if not isinstance(inferer, DiffusionClassifierInferer):
+            raise TypeError(
+                f"bundle: expected a DiffusionClassifierInferer as inferer in {self.config}, got "
+                f"{type(inferer).__name__}; this app serves diffusion classifiers only"
+            )
+        return inferer
+
+    def network(self, device: str) -> torch.nn.Module:
+        """The bundle's network on a device."""
+        with self._lock:
+            if device not in self._networks:
+                network = self._parser({"device": device}).get_parsed_content("network")
+                self._networks[device] = network.to(device).eval()
+            return self._networks[device]
+
+    def made_by(self) -> str:
+        """Sixteen hexadecimal digits that change with anything that the bundle's answers depend on."""
+        made: dict[str, Any] = dict(provenance(self.inferer(), self.network(self.device)))
+        for file in sorted((self.folder / "configs").glob("*.json")):
+            made[file.name] = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+        return hashlib.blake2b(json.dumps(made, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def read(self, path: str | os.PathLike[str]) -> MetaTensor:
+        """An image file as the network takes it [C, *spatial].
+
+        Raises:
+            ValueError: when it cannot be read, or is not of the kind that the bundle expects.
+        """
+        item: dict[str, Any] = {"image": os.fspath(path)}
+        for transform in self._preprocessing(self._parsed()):
+            item = transform(item)
+        image = item["image"]
+        if not isinstance(image, MetaTensor):
+            raise TypeError(
+                f"bundle: expected preprocessing in {self.config} to keep a MetaTensor, which knows its origin"
+            )
+        return image
+
+    def classify(self, image: MetaTensor, **settings: Any) -> Outcome:
+        """Classify an image from `read`.
+
+        Args:
+            image: the image [C, *spatial].
+            settings: num_draws, rule, seed, device; None leaves the bundle's own.
+        """
+        device = settings.get("device") or self.device
+        with self._lock:
+            inferer, network = self.inferer(**settings), self.network(device)
+            transforms, refused = self._postprocessing(self._parsed(**settings))
+        with torch.no_grad():
+            result = inferer.classify(image.as_tensor()[None].to(device), network, error_maps=True)
+        item: dict[str, Any] = {
+            "image": image.as_tensor(),
+            "pred": result.probabilities[0].cpu(),
+            "votes": result.vote_share[0].cpu(),
+            "uncertainty": {name: value[0].cpu() for name, value in result.uncertainty.items()},
+            "errors": result.errors.values[0].cpu(),
+            "evaluations": result.network_evaluations[0].cpu(),
+            "decided": result.decided[0].cpu(),
+        }
+        before = item["pred"].clone()
+        item, warnings = _apply(transforms, item)
+        warnings = (*refused, *warnings)
+        maps = result.error_maps
+        if maps is None:
+            raise RuntimeError("the inferer made no error maps")
+        difference = class_difference(maps.cpu(), item["pred"].argmax().reshape(1))[0]
+        return Outcome(item, before, self._to_image_size(difference, image), inferer, device, warnings)
+
+    def _to_image_size(self, values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+        """Undo padding and the like with MONAI's own inverses, then the reader's crop and resize."""
+        if image.applied_operations:
+            moved = MetaTensor(values[None], applied_operations=list(image.applied_operations))
+            rest = Compose(self._preprocessing(self._parsed())[1:])
+            values = rest.inverse({"image": moved})["image"].as_tensor()[0]
+        expected = self._reader(self._parsed()).read.spatial_size
+        if tuple(values.shape) != expected:
+            raise RuntimeError(
+                f"preprocessing cannot be inverted: the map returns as {list(values.shape)}, not {list(expected)}; "
+                f"make what moves pixels in {self.config} invertible"
+            )
+        return undo_crop_and_resize(values, image.meta["spatial_shape"].tolist())
+
+    def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
+        """The bundle's configuration with settings in the place of its own."""
+        parser = ConfigParser()
+        parser.read_config(str(self.config))
+        parser["bundle_root"] = str(self.folder)
+        if settings.get("device"):
+            parser["device"] = f"$torch.device({settings['device']!r})"
+        inferer = parser.get("inferer")
+        if isinstance(inferer, dict):
+            inferer.pop("stopping", None)
+            for name in ("num_draws", "rule", "seed"):
+                if settings.get(name) is not None:
+                    inferer[name] = settings[name]
+                    if name in parser:  # the post-processing may refer to it
+                        parser[name] = settings[name]
+        return parser
+
+    def _parsed(self, **settings: Any) -> ConfigParser:
+        """As `_parser`; the last ones are kept, so that what they built is built once."""
+        key = tuple(settings.get(name) for name in ("device", "num_draws", "rule", "seed"))
+        with self._lock:
+            if key not in self._parsers:
+                if len(self._parsers) >= 16:
+                    del self._parsers[next(name for name in self._parsers if any(name))]
+                parser = self._parser(settings)
+                parser["network"] = self.network(settings.get("device") or self.device)  # not one for each parser
+                self._parsers[key] = parser
+            return self._parsers[key]
+
+    def _reader(self, parser: ConfigParser) -> ReadImaged:
+        reader = self._preprocessing(parser)[0]
+        if not isinstance(reader, ReadImaged):
+            raise TypeError(
+                f"bundle: expected ReadImaged as the first transform of preprocessing in {self.config}, got "
+                f"{type(reader).__name__}"
+            )
+        return reader
+
+    @staticmethod
+    def _preprocessing(parser: ConfigParser) -> Sequence[Any]:
+        return list(parser.get_parsed_content("preprocessing").transforms)
+
+    @staticmethod
+    def _postprocessing(parser: ConfigParser) -> tuple[list[Any], list[str]]:
+        """The post-transforms, and why others cannot be made: what is stored was fitted for other settings, say."""
+        made, refused = [], []
+        configs = parser.get("postprocessing::transforms", [])
+        for index, config in enumerate(configs):
+            try:
+                transform = parser.get_parsed_content(f"postprocessing::transforms::{index}")
+            except (RuntimeError, ValueError) as error:
+                # MONAI wraps what the transform says.
+                refused.append(f"{config['_target_'].rpartition('.')[2]}: {error.__cause__ or error}")
+            else:
+                made += [] if transform is None else [transform]  # None where the configuration disables it
+        return made, refused
+
+
+def _apply(transforms: Sequence[Any], item: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Apply post-transforms; one that refuses is left out with a warning."""
+    warnings = []
+    for transform in transforms:
+        try:
+            item = dict(transform(dict(item)))
+        except ValueError as error:
+            warnings.append(f"{type(transform).__name__}: {error}")
+    return item, tuple(warnings)

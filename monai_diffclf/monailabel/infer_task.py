@@ -1,0 +1,165 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The inference task: an image file in, what a diffusion classifier knows of it out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import HTTPException
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from .bundle_model import BundleModel, Outcome
+from .image_grid import read_grid
+from .infer_request import RESULT_EXTENSIONS, InferRequest, find_devices, parse_request
+from .map_file import PNG_ZERO, overlay_png, write_map
+
+__all__ = ["DiffusionClassifierTask", "describe_outcome"]
+
+logger = logging.getLogger(__name__)
+
+
+class DiffusionClassifierTask(InferTask):
+    """Classify one image with a bundle.
+
+    A request that cannot be served is answered with status 422 and a JSON reply ``{"detail": ...}`` that says what was
+    expected (404 for an image that the datastore does not have).
+
+    Args:
+        model: the bundle.
+    """
+
+    def __init__(self, model: BundleModel) -> None:
+        rules = [model.rule, *(rule for rule in ("vote", "mean") if rule != model.rule)]
+        config = {
+            "device": list(dict.fromkeys([model.device, *find_devices()])),
+            "num_draws": model.num_draws,
+            "rule": rules,
+            "seed": model.seed,
+            "result_extension": list(RESULT_EXTENSIONS),
+            "overlay": False,
+        }
+        labels = {name: index for index, name in enumerate(model.classes)}
+        super().__init__(InferType.CLASSIFICATION, labels, model.spatial_dims, model.description, config)
+        self.model = model
+
+    def is_valid(self) -> bool:
+        """Whether the task can be offered: the bundle was loaded when the app started."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Classify the image at the path ``request["image"]``.
+
+        Returns:
+            The file of the map, and the reply; see docs/monailabel.md for its keys.
+
+        Raises:
+            HTTPException: when the request or the image is not as expected.
+        """
+        start = time.perf_counter()
+        path = str(request.get("image") or "")
+        if not path:
+            raise HTTPException(404, "image: expected the id of an image in the datastore, or an uploaded file")
+        try:
+            wanted = parse_request(request)
+            if wanted.result_extension == ".png" and self.dimension != 2:
+                raise ValueError("result_extension: expected .nii.gz or .nii for a volume, got .png")
+            image = self.model.read(path)
+            grid = read_grid(path)
+        except (ValueError, TypeError) as error:
+            logger.info("refused: %s", error)
+            raise HTTPException(422, str(error).replace(path, os.path.basename(path))) from error
+        read = time.perf_counter()
+        outcome = self.model.classify(
+            image, num_draws=wanted.num_draws, rule=wanted.rule, seed=wanted.seed, device=wanted.device
+        )
+        inferred = time.perf_counter()
+        reply = describe_outcome(outcome, self.model.classes)
+        reply["map"] |= {"affine": grid.affine.tolist(), "extension": wanted.result_extension}
+        if wanted.result_extension == ".png":
+            reply["map"]["zero"] = PNG_ZERO
+        self._add_overlay(reply, path, outcome, wanted, image.shape[1:])
+        file = write_map(outcome.map, grid, wanted.result_extension)
+        end = time.perf_counter()
+        latencies = {"pre": read - start, "infer": inferred - read, "write": end - inferred, "total": end - start}
+        reply["label_names"] = self.labels
+        reply["latencies"] = {name: round(seconds, 3) for name, seconds in latencies.items()}
+        reply["ignored"] = list(wanted.ignored)
+        return str(file), reply
+
+    def score(self, path: str | Path) -> dict[str, Any]:
+        """What is stored of an image to rank it by: label, probabilities, vote share, uncertainty.
+
+        Raises:
+            ValueError: when the image cannot be read.
+        """
+        reply = describe_outcome(self.model.classify(self.model.read(path)), self.model.classes)
+        return {key: reply[key] for key in ("label", "probabilities", "vote_share", "uncertainty")}
+
+    @staticmethod
+    def _add_overlay(
+        reply: dict[str, Any], path: str, outcome: Outcome, wanted: InferRequest, network_size: tuple[int, ...]
+    ) -> None:
+        if not wanted.overlay:
+            return
+        if outcome.map.ndim != 2:
+            reply["warnings"].append("overlay: there is none of a volume")
+            return
+        pixel = min(have / network for have, network in zip(outcome.map.shape, network_size, strict=True))
+        reply["overlay"] = overlay_png(path, outcome.map, smooth=pixel)
+
+
+def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
+    """An outcome in plain numbers and class names, ready for JSON.
+
+    ``prediction`` has the form in which MONAI Label's own classifiers answer. ``uncertainty`` gains
+    ``probability_entropy``, -sum_k p_k log p_k of the final probabilities, in nats.
+    """
+    item, inferer = outcome.item, outcome.inferer
+    probabilities = _by_class(item["pred"], classes)
+    uncertainty = {name: _number(value) for name, value in item["uncertainty"].items()}
+    uncertainty["probability_entropy"] = sum(-p * math.log(p) for p in probabilities.values() if p > 0)
+    calibrated = not torch.equal(torch.as_tensor(item["pred"]).float().cpu(), outcome.before.float())
+    reply: dict[str, Any] = {
+        "label": classes[outcome.predicted],
+        "prediction": [{"idx": i, "label": name, "score": probabilities[name]} for i, name in enumerate(classes)],
+        "probabilities": probabilities,
+        "calibrated": calibrated,
+        "vote_share": _by_class(item["votes"], classes),
+        "uncertainty": uncertainty,
+    }
+    if calibrated:
+        reply["probabilities_before_calibration"] = _by_class(outcome.before, classes)
+    if "prediction_set" in item:
+        reply["prediction_set"] = [name for name, inside in zip(classes, item["prediction_set"], strict=True) if inside]
+    reply |= {name: _number(item[name]) for name in ("ood_score", "ood_p_value") if name in item}
+    return reply | {
+        "network_evaluations": int(item["evaluations"]),
+        "num_draws": inferer.num_draws,
+        "rule": inferer.rule,
+        "seed": inferer.seed,
+        "device": outcome.device,
+        "map": {
+            "class": classes[outcome.predicted],
+            "max_abs": float(outcome.map.abs().max()),
+            "size": list(outcome.map.shape),
+        },
+        "warnings": list(outcome.warnings),
+    }
+
+
+def _by_class(values: torch.Tensor, classes: list[str]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(classes, values, strict=True)}
+
+
+def _number(value: Any) -> float | None:
+    """A float; None for what JSON cannot hold."""
+    number = float(value)
+    return number if math.isfinite(number) else None
