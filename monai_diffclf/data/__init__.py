@@ -12,13 +12,16 @@ from .errors_journal import ErrorsJournal
 from .find_images import find_images
 from .image_files import read_image_file
 from .image_table import load_image_folder, load_image_table
+from .isic2017 import load_isic2017
 from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
 from .read_image import ReadImage, ReadImaged, crop_and_resize
 from .sampling import class_balanced_weights
+from .uncertainty_file import FittedUncertainty, load_uncertainty, save_uncertainty
 
 __all__ = [
     "ErrorsJournal",
+    "FittedUncertainty",
     "LearnedDecision",
     "ReadImage",
     "ReadImaged",
@@ -35,10 +38,13 @@ __all__ = [
     "load_errors",
     "load_image_folder",
     "load_image_table",
+    "load_isic2017",
     "load_pneumonia_mnist",
+    "load_uncertainty",
     "make_phantom",
     "make_phantoms",
     "read_image_file",
     "save_decision",
     "save_errors",
+    "save_uncertainty",
 ]

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import isic2017
 from .image_table import load_image_folder, load_image_table
 from .pneumonia_mnist import CLASSES, FILE_NAME, load_pneumonia_mnist
 
+_TABLE = "labels.csv"
 _KINDS = (
-    f"a folder with {FILE_NAME}, that file itself, a CSV table with the columns image, label and split, "
-    "or a folder with one subfolder for each class"
+    f"a folder with {FILE_NAME}, that file itself, a CSV table with the columns image, label and split, a folder with "
+    f"such a table called {_TABLE}, the folder of ISIC 2017, or a folder with one subfolder for each class"
 )
 
 
@@ -35,7 +37,8 @@ def load_datalist(
     """One split of a data set, from whichever of these `source` is.
 
     - an ``.npz`` file, or a folder with ``pneumoniamnist.npz``: `load_pneumonia_mnist`;
-    - a ``.csv`` file: `load_image_table`;
+    - the folder of ISIC 2017 as it is distributed: `load_isic2017`;
+    - a ``.csv`` file, or a folder with ``labels.csv``: `load_image_table`;
     - a folder with class folders (in split folders or not): `load_image_folder`.
 
     Args:
@@ -67,11 +70,13 @@ def load_datalist(
         state = "is an empty folder" if path.is_dir() else "does not exist"
         raise ValueError(f"source: {path} {state}; expected {_KINDS}")
     if fetch or path.suffix == ".npz" or (path / FILE_NAME).is_file():
-        if [str(name).lower() for name in classes] != list(CLASSES):
-            raise ValueError(
-                f"classes: expected {list(CLASSES)} for PneumoniaMNIST, in this order, got {list(classes)}"
-            )
+        _check_fixed(classes, CLASSES, "PneumoniaMNIST")
         return load_pneumonia_mnist(path, split, patients=patients, held_out=held_out, download=fetch)
+    if path.is_dir() and isic2017.is_isic2017(path):
+        _check_fixed(classes, isic2017.CLASSES, "ISIC 2017")
+        return isic2017.load_isic2017(path, split)
+    if (path / _TABLE).is_file():
+        path = path / _TABLE
     if path.is_dir():
         if root is not None:
             raise ValueError(f"root: only a CSV table has one, but source {path} is a folder; leave root out")
@@ -88,3 +93,9 @@ def load_datalist(
         patient_column=patient_column,
         root=root,
     )
+
+
+def _check_fixed(classes: Sequence[str], expected: Sequence[str], name: str) -> None:
+    """Refuse other classes, or another order, than those of a data set that brings its own."""
+    if [str(given).lower() for given in classes] != list(expected):
+        raise ValueError(f"classes: expected {list(expected)} for {name}, in this order, got {list(classes)}")
