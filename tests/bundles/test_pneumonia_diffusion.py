@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
-from monai_diffclf.data import load_errors
+from monai_diffclf.data import load_errors, load_uncertainty
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "pneumonia_xray_diffusion"
@@ -35,6 +35,15 @@ def run(made: ConfigWorkflow) -> None:
     made.initialize()
     made.run()
     made.finalize()
+
+
+def causes(error: BaseException | None) -> list[str]:
+    """Messages of an error and of what caused it."""
+    messages = []
+    while error is not None:
+        messages.append(str(error))
+        error = error.__cause__
+    return messages
 
 
 def test_metadata_is_valid() -> None:
@@ -99,13 +108,51 @@ def test_train_evaluate_and_infer_on_image_files(image_folder: Path, small: dict
     del shared["output_dir"]
     out = tmp_path / "inference"
     shared["dataset_dir"] = str(image_folder / "test")
-    run(workflow("infer", "inference.json", checkpoint=weights, num_draws=3, output_dir=str(out), **shared))
+    plain = {"num_draws": 3, "calibrated": False, "output_dir": str(out)}
+    run(workflow("infer", "inference.json", checkpoint=weights, **plain, **shared))
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12 and all((out / row["map"]).is_file() for row in rows)
     assert all(
         float(row["probability_normal"]) + float(row["probability_pneumonia"]) == pytest.approx(1) for row in rows
     )
+
+
+def test_inference_calibrates_makes_sets_and_scores_typicality(image_folder: Path, tmp_path: Path) -> None:
+    images = next(p for p in sorted(image_folder.rglob("*")) if p.is_file()).parent
+    settings = {"dataset_dir": str(images), "progress": False, "maps": False, "device": torch.device("cpu")}
+    rows: dict[str, list[dict[str, str]]] = {}
+    for name, calibrated in {"raw": False, "calibrated": True}.items():
+        made = workflow("infer", "inference.json", calibrated=calibrated, output_dir=str(tmp_path / name), **settings)
+        if calibrated:
+            with pytest.warns(UserWarning, match="fit them anew on labelled images of this site"):
+                run(made)
+        else:
+            run(made)
+        with open(tmp_path / name / "predictions.csv", newline="") as file:
+            rows[name] = list(csv.DictReader(file))
+    calibration = load_uncertainty(CONFIGS / "uncertainty.json", "mean").calibration
+    names = ("probability_normal", "probability_pneumonia")
+    for raw, row in zip(rows["raw"], rows["calibrated"], strict=True):
+        expected = calibration(torch.tensor([[float(raw[name]) for name in names]], dtype=torch.float64))[0]
+        assert [float(row[name]) for name in names] == pytest.approx(expected.tolist(), abs=1e-4)
+        assert row["prediction_set"] and "prediction_set" not in raw
+        # Noise of one brightness is nothing like an X-ray.
+        assert float(row["ood_p_value"]) < 0.01
+
+
+def test_calibration_of_other_draws_is_refused(image_folder: Path, tmp_path: Path) -> None:
+    made = workflow(
+        "infer",
+        "inference.json",
+        dataset_dir=str(image_folder / "test" / "normal"),
+        output_dir=str(tmp_path),
+        num_draws=3,
+        progress=False,
+    )
+    with pytest.raises(RuntimeError) as failure:
+        run(made)
+    assert any("num_draws: expected 3, found 51" in message for message in causes(failure.value))
 
 
 def test_early_stopping_gives_the_class_of_all_draws(image_folder: Path, tmp_path: Path) -> None:
@@ -152,11 +199,7 @@ def test_image_of_another_size_is_refused_with_the_fix(
     )
     with pytest.raises(RuntimeError) as failure:
         run(made)
-    messages, error = [], failure.value
-    while error is not None:
-        messages.append(str(error))
-        error = error.__cause__
-    assert any("resize=True" in message and "[28, 28]" in message for message in messages)
+    assert any("resize=True" in message and "[28, 28]" in message for message in causes(failure.value))
 
 
 def test_missing_weights_are_named(image_folder: Path, tmp_path: Path) -> None:
