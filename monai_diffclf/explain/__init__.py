@@ -4,6 +4,51 @@
 
 from __future__ import annotations
 
-from .error_maps import class_difference, overlay
+from .counterfactual import CounterfactualGenerator
+from .counterfactual_quality import (
+    counterfactual_quality,
+    energy_inside,
+    flip_rate,
+    frechet_distance,
+    l1_distance,
+    sparsity,
+    structural_similarity,
+)
+from .counterfactual_result import Counterfactuals
+from .error_maps import class_difference, decision_map, overlay, smooth_map, upsample_map
+from .map_quality import (
+    FaithfulnessAUC,
+    deletion_insertion,
+    map_average_precision,
+    map_iou,
+    map_rank_correlation,
+    pointing_game,
+    randomise_weights,
+)
+from .masks import dilate_mask, mask_from_map
 
-__all__ = ["class_difference", "overlay"]
+__all__ = [
+    "CounterfactualGenerator",
+    "Counterfactuals",
+    "FaithfulnessAUC",
+    "class_difference",
+    "counterfactual_quality",
+    "decision_map",
+    "deletion_insertion",
+    "dilate_mask",
+    "energy_inside",
+    "flip_rate",
+    "frechet_distance",
+    "l1_distance",
+    "map_average_precision",
+    "map_iou",
+    "map_rank_correlation",
+    "mask_from_map",
+    "overlay",
+    "pointing_game",
+    "randomise_weights",
+    "smooth_map",
+    "sparsity",
+    "structural_similarity",
+    "upsample_map",
+]

@@ -1,25 +1,31 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Where in an image one class explains it better than the others."""
+"""Where in an image one class explains it better than the others.
+
+Maps of errors are additive: their sum over pixels is what the mean rule decides by, so that a map says how much each
+pixel contributed. Smoothing and up-sampling keep that sum.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib import colormaps
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, zoom
 
-__all__ = ["class_difference", "overlay"]
+__all__ = ["class_difference", "decision_map", "overlay", "smooth_map", "upsample_map"]
 
 
 def class_difference(error_maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """How much better a class denoises each pixel than the best of the other classes [B, *spatial].
 
     d(u) = min_{j != k} m_j(u) - m_k(u) with m the mean squared epsilon error of a pixel: positive where class k fits
-    better. Summed over pixels it is, for two classes, the difference of the mean errors that the mean rule decides by.
+    better. With two classes it is :func:`decision_map`; with more, the best of the others is another one from pixel to
+    pixel, so that the sum says nothing.
 
     Args:
         error_maps: error of each pixel under each class [B, K, *spatial], from `DiffusionClassifierInferer.error_maps`.
@@ -33,18 +39,134 @@ def class_difference(error_maps: torch.Tensor, classes: torch.Tensor) -> torch.T
         >>> class_difference(maps, torch.tensor([0])).tolist()
         [[[2.0, -1.0]]]
     """
-    if error_maps.ndim < 3 or error_maps.shape[1] < 2:
-        raise ValueError(f"error_maps: expected [B, K, *spatial] with K of at least 2, got {list(error_maps.shape)}")
-    if classes.shape != error_maps.shape[:1]:
-        raise ValueError(f"classes: expected one class an image, [{len(error_maps)}], got {list(classes.shape)}")
-    index = classes.to(error_maps.device).long().reshape(-1, *[1] * (error_maps.ndim - 1))
+    _check_maps(error_maps)
+    index = _index("classes", classes, error_maps)
     own = error_maps.take_along_dim(index, dim=1).squeeze(1)
     others = error_maps.scatter(1, index.expand(-1, 1, *error_maps.shape[2:]), torch.inf)
     return others.min(dim=1).values - own
 
 
+def decision_map(
+    error_maps: torch.Tensor, predicted: torch.Tensor, *, rival: torch.Tensor | None = None
+) -> torch.Tensor:
+    """How much each pixel contributed to the decision for one class over one other [B, *spatial].
+
+    d(u) = m_j(u) - m_k(u) for the class k and its rival j: positive where k fits better. Exactly additive: the mean
+    over pixels is ``mean_error[j] - mean_error[k]`` of the `Classification`, by which the mean rule decides.
+
+    The maps are those of the inferer's weighting. ``weighting="min_snr"`` counts levels of little noise less, at which
+    all of the image is slightly easier under one class or the other: it finds the lesions of phantoms best.
+
+    Args:
+        error_maps: error of each pixel under each class [B, K, *spatial], from `DiffusionClassifierInferer.error_maps`.
+        predicted: the class k to explain for each image [B].
+        rival: the class j to compare it with [B]; None for the one with the smallest mean error among the others.
+
+    Raises:
+        ValueError: when the shapes do not fit, a class does not exist, or a class is its own rival.
+
+    Example:
+        >>> maps = torch.tensor([[[[1.0, 2.0]], [[3.0, 1.0]], [[0.0, 9.0]]]])
+        >>> decision_map(maps, torch.tensor([0])).tolist()
+        [[[2.0, -1.0]]]
+        >>> decision_map(maps, torch.tensor([0]), rival=torch.tensor([2])).tolist()
+        [[[-1.0, 7.0]]]
+    """
+    _check_maps(error_maps)
+    own = _index("predicted", predicted, error_maps)
+    if rival is None:
+        mean = error_maps.flatten(2).mean(2, dtype=torch.float64)
+        rival = mean.scatter(1, own.flatten()[:, None], torch.inf).argmin(1)
+    other = _index("rival", rival, error_maps)
+    if bool((own == other).any()):
+        raise ValueError("rival: expected another class than predicted for every image")
+    return (error_maps.take_along_dim(other, dim=1) - error_maps.take_along_dim(own, dim=1)).squeeze(1)
+
+
+def smooth_map(maps: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
+    """Gaussian smoothing that keeps the sum of each map [B, *spatial].
+
+    The errors of single pixels are mostly noise; what is left after smoothing is where the classes differ. Reflected
+    edges keep what would leave the image.
+
+    Args:
+        maps: maps [B, *spatial], 2D or 3D.
+        sigma: standard deviation in pixels; None for a sixteenth of the shortest side, which finds the lesions of
+            phantoms best.
+
+    Raises:
+        ValueError: when the shape does not fit or ``sigma`` is not positive.
+
+    Example:
+        >>> spot = torch.zeros(1, 32, 32)
+        >>> spot[0, 3, 30] = 1.0
+        >>> smoothed = smooth_map(spot)
+        >>> round(float(smoothed.sum()), 5), bool(smoothed.max() < 0.1)
+        (1.0, True)
+    """
+    if maps.ndim not in (3, 4):
+        raise ValueError(f"maps: expected [B, H, W] or [B, H, W, D], got {list(maps.shape)}")
+    sigma = min(maps.shape[1:]) / 16 if sigma is None else sigma
+    if not sigma > 0:
+        raise ValueError(f"sigma: expected a positive number of pixels, got {sigma}")
+    rows = [gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect") for size in maps.shape[1:]]
+    return _along_axes(maps, [torch.from_numpy(row) for row in rows])
+
+
+def upsample_map(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Enlarge maps to the image's size, keeping their sum: for networks that work in a latent space [B, *size].
+
+    Linear interpolation, scaled so that what each pixel of the map holds is shared out among those of the image.
+
+    Args:
+        maps: maps [B, *spatial], 2D or 3D.
+        size: the image's spatial size, at least that of the map along each axis.
+
+    Raises:
+        ValueError: when the number of axes does not fit, or a size is smaller than the map's.
+
+    Example:
+        >>> enlarged = upsample_map(torch.tensor([[[1.0, -3.0], [2.0, 4.0]]]), (7, 8))
+        >>> enlarged.shape, round(float(enlarged.sum()), 5)
+        (torch.Size([1, 7, 8]), 4.0)
+    """
+    spatial = tuple(maps.shape[1:])
+    if maps.ndim not in (3, 4) or len(size) != len(spatial):
+        raise ValueError(f"size: expected one for each spatial axis of maps {list(maps.shape)}, got {list(size)}")
+    if any(new < old for new, old in zip(size, spatial, strict=True)):
+        raise ValueError(f"size: expected at least the size of the maps, {list(spatial)}, got {list(size)}")
+    shares = []
+    for old, new in zip(spatial, size, strict=True):
+        unit = torch.eye(old, dtype=torch.float64)[None]
+        row = torch.nn.functional.interpolate(unit, size=new, mode="linear", align_corners=False)[0].T
+        shares.append(row / row.sum(0))
+    return _along_axes(maps, shares)
+
+
+def _along_axes(maps: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Apply one matrix [new, old] along each spatial axis of maps [B, *spatial]; float64 inside."""
+    out = maps.double()
+    for axis, matrix in enumerate(matrices, start=1):
+        out = torch.tensordot(out, matrix.to(out), dims=([axis], [1])).movedim(-1, axis)
+    return out.to(maps.dtype)
+
+
+def _check_maps(error_maps: torch.Tensor) -> None:
+    if error_maps.ndim < 3 or error_maps.shape[1] < 2:
+        raise ValueError(f"error_maps: expected [B, K, *spatial] with K of at least 2, got {list(error_maps.shape)}")
+
+
+def _index(name: str, classes: torch.Tensor, error_maps: torch.Tensor) -> torch.Tensor:
+    """Classes [B] as an index along the maps' class axis."""
+    if classes.shape != error_maps.shape[:1]:
+        raise ValueError(f"{name}: expected one class an image, [{len(error_maps)}], got {list(classes.shape)}")
+    if bool(((classes < 0) | (classes >= error_maps.shape[1])).any()):
+        raise ValueError(f"{name}: expected classes 0 to {error_maps.shape[1] - 1}, got {classes.unique().tolist()}")
+    return classes.to(error_maps.device).long().reshape(-1, *[1] * (error_maps.ndim - 1))
+
+
 def overlay(
-    image: npt.NDArray[Any], difference: npt.NDArray[Any], *, smooth: float = 1.0, size: int = 224
+    image: npt.NDArray[Any], difference: npt.NDArray[Any], *, smooth: float | None = None, size: int = 224
 ) -> npt.NDArray[np.float64]:
     """Paint a difference map over an image: red where the class fits better, blue where another does.
 
@@ -53,8 +175,8 @@ def overlay(
 
     Args:
         image: grey or colour image [C, H, W] in [0, 1].
-        difference: map [H, W] from `class_difference`.
-        smooth: standard deviation of the smoothing in pixels.
+        difference: map [H, W] from `class_difference` or `decision_map`.
+        smooth: standard deviation of the smoothing in pixels, 0 for none; None as in :func:`smooth_map`.
         size: the picture's longer side is at least this many pixels.
 
     Returns:
@@ -69,6 +191,7 @@ def overlay(
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or image.shape[1:] != difference.shape:
         raise ValueError(f"image: expected [1 or 3, H, W] with the map's size {difference.shape}, got {image.shape}")
+    smooth = min(difference.shape) / 16 if smooth is None else smooth
     factor = max(1, -(-size // max(difference.shape)))
     rgb = np.clip(np.repeat(image, 3 // image.shape[0], axis=0), 0, 1)
     rgb = np.clip(zoom(rgb, (1, factor, factor), order=1), 0, 1).transpose(1, 2, 0)

@@ -25,7 +25,7 @@ from ..classification import (
 from ..classification.replay import run_draws
 from ..classification.rules import check_rule, check_temperature
 from ..classification.stopping import check_valid
-from ..classification.weights import Weighting, check_weighting
+from ..classification.weights import Weighting, check_weighting, draw_weights
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
 from .near_ties import redo_near_ties
@@ -136,7 +136,7 @@ class DiffusionClassifierInferer(Inferer):
             images: images [B, C, *spatial], 2D or 3D, finite, scaled as the network was trained.
             network: the denoiser in eval mode, called as network(x=..., timesteps=..., class_labels=... or
                 context=...).
-            error_maps: also return the error of each pixel, at no further network evaluation.
+            error_maps: also return the error of each pixel, see :meth:`error_maps`, at no further network evaluation.
             kwargs: further arguments for the network.
 
         Raises:
@@ -157,7 +157,8 @@ class DiffusionClassifierInferer(Inferer):
             result = replace(
                 self._decide(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
             )
-        return replace(result, error_maps=maps)
+            maps = None if maps is None else _scale_to_mean(maps, result.mean_error)
+        return replace(result, error_maps=None if maps is None else maps.float())
 
     def compute_errors(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> DenoisingErrors:
         """All errors of all draws and classes: the exact path, whatever the stopping rule. See :meth:`classify`."""
@@ -166,10 +167,13 @@ class DiffusionClassifierInferer(Inferer):
     def error_maps(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> torch.Tensor:
         """Squared epsilon error of each pixel, mean over channels and draws [B, K, *spatial]. See :meth:`classify`.
 
-        Where map k is below map j, class k explains the image better there.
+        m[b, k, u] = mean_n(w_n mean_c (epsilon_n - epsilon_hat_n(z_n, k))^2 at u), with the weights w_n that
+        ``weighting`` gives the draws of the decision (for votes 1 by default). The maps are additive: their mean over
+        pixels is ``Classification.mean_error`` up to float32 rounding. Where map k is below map j, class k explains
+        the image better there. All draws are made, whatever the stopping rule.
         """
         maps = self._all_draws(self._source(images, network, kwargs), True)[1]
-        return maps  # type: ignore[return-value]
+        return maps.float()  # type: ignore[union-attr]
 
     def errors_from_values(self, values: torch.Tensor, num_elements: int) -> DenoisingErrors:
         """Stored values [n, K, N] of this inferer's draws, as `DenoisingErrors`.
@@ -220,13 +224,18 @@ class DiffusionClassifierInferer(Inferer):
         )
 
     def _all_draws(self, source: NetworkErrors, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:
-        """Errors of all draws and classes, and if asked for their mean in each pixel."""
+        """Errors of all draws and classes, and if asked for their weighted mean in each pixel, float64."""
         images = source.images
-        maps = (
-            torch.zeros(len(images), self.num_classes, *images.shape[2:], device=images.device) if with_maps else None
-        )
-        everything = torch.ones(len(images), self.num_classes, dtype=torch.bool)
-        values = source.grid(torch.arange(len(images)), torch.arange(self.num_draws), everything, maps=maps)
+        shape = (len(images), self.num_classes, *images.shape[2:])
+        maps, weights = None, None
+        if with_maps:
+            # Classes differ by a thousandth of their errors: sums in float32 would lose digits of the difference.
+            maps = torch.zeros(shape, dtype=torch.float64, device=images.device)
+            blank = images.new_zeros(0, self.num_classes, self.num_draws)
+            weights = draw_weights(self.errors_from_values(blank, source.num_elements), self.weighting)
+        everything = torch.ones(shape[:2], dtype=torch.bool)
+        draws = torch.arange(self.num_draws)
+        values = source.grid(torch.arange(len(images)), draws, everything, maps=maps, map_weights=weights)
         errors = self.errors_from_values(values, source.num_elements)
         return errors, None if maps is None else maps / self.num_draws
 
@@ -256,3 +265,10 @@ class DiffusionClassifierInferer(Inferer):
             bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"images: expected finite values, got NaN or infinity in image(s) {bad[:10]} of the batch")
         return images
+
+
+def _scale_to_mean(maps: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Maps [B, K, *spatial] whose means over pixels are those of the errors that were made again in float32 [B, K]."""
+    now = maps.flatten(2).mean(2)
+    scale = torch.where(now > 0, mean / now.where(now > 0, 1.0), 1.0)
+    return maps * scale.reshape(*scale.shape, *[1] * (maps.ndim - 2))

@@ -65,6 +65,7 @@ class NetworkErrors:
         classes: torch.Tensor,
         *,
         maps: torch.Tensor | None = None,
+        map_weights: torch.Tensor | None = None,
         full_precision: bool = False,
     ) -> torch.Tensor:
         """Errors of some pairs of image and draw, in calls of ``batch_size`` evaluations; only the last may be smaller.
@@ -75,7 +76,8 @@ class NetworkErrors:
             image: index of each pair's image [P].
             draw: index of each pair's draw [P].
             classes: which classes to evaluate for each pair [P, K], bool.
-            maps: tensor [B, K, *spatial] to which the error of each pixel, mean over channels, is added.
+            maps: float64 tensor [B, K, *spatial] to which the error of each pixel, mean over channels, is added.
+            map_weights: what the errors of each draw count in the maps [N], float64; None for 1.
             full_precision: ignore ``amp_dtype``.
 
         Returns:
@@ -97,7 +99,11 @@ class NetworkErrors:
             values[pair, label] = sums.div(squared[0].numel()).float()
             if maps is not None:
                 owner = image[chunk[:, 0]].to(values.device) * self.num_classes + label
-                maps.view(-1, *maps.shape[2:]).index_add_(0, owner, squared.mean(1))
+                pixels = squared.mean(1, dtype=torch.float64)
+                if map_weights is not None:
+                    weights = map_weights.to(pixels.device)[draw[chunk[:, 0]].to(pixels.device)]
+                    pixels *= weights.reshape(-1, *[1] * (pixels.ndim - 1))
+                maps.view(-1, *maps.shape[2:]).index_add_(0, owner, pixels)
         # An error that is not finite would pass for a draw that was not made.
         bad = ~torch.isfinite(values) & classes.to(values.device)
         if bool(bad.any()):
