@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.bundle import verify_metadata, verify_net_in_out
 
 from monai_diffclf.data import load_errors, load_uncertainty
+from tests.bundles.workflows import bundle_workflow, causes, run
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "pneumonia_xray_diffusion"
 CONFIGS = BUNDLE / "configs"
 
 
-def workflow(kind: str, *files: str, **overrides: Any) -> ConfigWorkflow:
-    """A workflow of the bundle's configuration files."""
-    return ConfigWorkflow(
-        workflow_type=kind,
-        config_file=[str(CONFIGS / file) for file in files],
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=str(CONFIGS / "logging.conf"),
-        bundle_root=str(BUNDLE),
-        **overrides,
-    )
-
-
-def run(made: ConfigWorkflow) -> None:
-    """Initialise, run and finalise."""
-    made.initialize()
-    made.run()
-    made.finalize()
-
-
-def causes(error: BaseException | None) -> list[str]:
-    """Messages of an error and of what caused it."""
-    messages = []
-    while error is not None:
-        messages.append(str(error))
-        error = error.__cause__
-    return messages
+workflow = partial(bundle_workflow, BUNDLE)
 
 
 def test_metadata_is_valid() -> None:

@@ -131,3 +131,23 @@ def test_real_images_are_split_by_patient(dataset):
     train, validation = (parser.get_parsed_content(f"{part}#datalist") for part in ("train", "validate"))
     assert len(train) + len(validation) == 4708
     assert not {item["patient"] for item in train} & {item["patient"] for item in validation}
+
+
+def test_dropout_stands_before_the_last_layer_only():
+    config = ConfigParser()
+    config.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "dropout.json")])
+    network = config.get_parsed_content("network_def").eval()
+    images = torch.rand(2, 1, 28, 28)
+    assert network(images).shape == (2, 2)
+    first = network(images)
+    network[1].train()
+    assert not torch.equal(network(images), first)
+    network[1].eval()
+    assert torch.equal(network(images), first)
+    assert not any(isinstance(module, torch.nn.Dropout) for module in network[0].modules())
+
+
+def test_skin_lesion_baseline_takes_colour_and_gives_three_classes():
+    config = ConfigParser()
+    config.read_config(str(BUNDLE.parent / "skin_lesion_resnet18" / "configs" / "train.json"))
+    assert config.get_parsed_content("network_def").eval()(torch.rand(2, 3, 64, 64)).shape == (2, 3)
