@@ -3,8 +3,9 @@
     python benchmarks/out_of_distribution.py compute --dataset_dir PNEUMONIAMNIST --dermoscopy DIR --ultrasound DIR
     python benchmarks/out_of_distribution.py report
 
-``compute`` writes the errors of each kind to ``docs/evaluation/errors_ood_KIND.npz`` of the pneumonia bundle (kinds
-that are there already are left alone); DIR holds a table ``labels.csv`` with the column ``file``; colour becomes grey.
+``compute`` writes the errors and coarse error maps of each kind, and of test X-rays as they are, to
+``docs/evaluation/errors_ood_KIND.npz`` of the pneumonia bundle (kinds that are there already are left alone); DIR
+holds a table ``labels.csv`` with the column ``file``; colour becomes grey.
 ``report`` needs neither network nor images: it fits the typicality to the validation errors and writes the area under
 the ROC curve, in which images of the test set are to score lower than those of each kind, to
 ``benchmarks/results/out_of_distribution.json``.
@@ -26,7 +27,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
-from monai_diffclf.data import load_datalist, load_errors, save_errors
+from monai_diffclf.data import StoredErrors, load_datalist, load_errors, save_errors
 from monai_diffclf.data.atomic_file import replace_text
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
@@ -36,9 +37,11 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "pneumonia_xray_diffusion"
 EVALUATION = BUNDLE / "docs" / "evaluation"
 RESULTS = Path(__file__).parent / "results" / "out_of_distribution.json"
+GRID = 4
 Array = np.ndarray[Any, Any]
 
 CORRUPTIONS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
+    "none": lambda image, _: image,
     "noise": lambda image, rng: np.clip(image + 0.1 * rng.standard_normal(image.shape), 0, 1),
     "blur": lambda image, _: gaussian_filter(image, 1.0),
     "inversion": lambda image, _: 1 - image,
@@ -87,7 +90,7 @@ def compute(args: argparse.Namespace) -> None:
     sources = {kind: Path(getattr(args, kind)) for kind in FOREIGN}
     for kind in (*FOREIGN, *CORRUPTIONS):
         path = EVALUATION / f"errors_ood_{kind}.npz"
-        if path.is_file():
+        if path.is_file() and load_errors(path).maps is not None:
             continue
         if kind in FOREIGN:
             items = foreign(sources[kind], kind, args.images)
@@ -98,43 +101,58 @@ def compute(args: argparse.Namespace) -> None:
             network,
             inferer=inferer,
             description=kind,
+            grid=GRID,
         )
-        save_errors(path, stored.errors, labels=stored.labels, keys=stored.keys, provenance=stored.provenance)
+        save_errors(
+            path,
+            stored.errors,
+            labels=stored.labels,
+            keys=stored.keys,
+            provenance=stored.provenance,
+            maps=stored.maps,
+        )
 
 
 def separation(inside: torch.Tensor, outside: torch.Tensor) -> dict[str, float]:
     """Area under the ROC curve of two groups of scores, with its interval."""
     labels = np.r_[np.zeros(len(inside)), np.ones(len(outside))].astype(int)
-    scores = torch.cat([inside, outside]).numpy()
+    scores = torch.cat([inside, outside]).double().numpy()
     return bootstrap_interval(roc_auc, labels, scores, strata=labels)._asdict()
 
 
 def report() -> None:
     validation = load_errors(EVALUATION / "errors_validation_seed_0.npz")
-    test = load_errors(EVALUATION / "errors_test_seed_0.npz")
-    fitted: Typicality = fit_typicality(validation.errors, groups=validation.patients)
-    scores: dict[str, Callable[[Any], torch.Tensor]] = {"typicality": fitted.score, "likelihood": likelihood_score}
+    plain = fit_typicality(validation.errors, groups=validation.patients)
+    fitted = fit_typicality(validation.errors, error_maps=validation.maps, grid=GRID, groups=validation.patients)
+    scores: dict[str, Callable[[StoredErrors], torch.Tensor]] = {
+        "typicality": lambda stored: fitted.score(stored.errors, stored.maps),
+        "typicality_without_maps": lambda stored: plain.score(stored.errors),
+        "likelihood": lambda stored: likelihood_score(stored.errors),
+    }
+    inside = load_errors(EVALUATION / "errors_ood_none.npz")
     content: dict[str, Any] = {
         "data": "PneumoniaMNIST, 28 px, seed 0, 51 draws",
-        "num_test": len(test.keys),
+        "num_test": len(inside.keys),
+        "share_of_test_with_p_below_0.01": flagged(fitted, inside),
         "kinds": {},
     }
     for kind in (*FOREIGN, *CORRUPTIONS):
+        if kind == "none":
+            continue
         other = load_errors(EVALUATION / f"errors_ood_{kind}.npz")
-        entry: dict[str, Any] = {"num_images": len(other.keys)}
+        entry: dict[str, Any] = {"num_images": len(other.keys), "share_with_p_below_0.01": flagged(fitted, other)}
         for name, score in scores.items():
-            entry[name] = separation(score(test.errors).double(), score(other.errors).double())
-        flagged = (fitted.p_value(other.errors) < 0.01).double().mean()
-        entry["share_with_p_below_0.01"] = float(flagged)
+            entry[name] = separation(score(inside), score(other))
         content["kinds"][kind] = entry
-        print(
-            kind,
-            len(other.keys),
-            *(f"{n} {entry[n]['value']:.3f} ({entry[n]['low']:.3f} to {entry[n]['high']:.3f})" for n in scores),
-            f"p < 0.01: {float(flagged):.2f}",
-        )
-    content["test_share_with_p_below_0.01"] = float((fitted.p_value(test.errors) < 0.01).double().mean())
+        found = (f"{n} {entry[n]['value']:.3f} ({entry[n]['low']:.3f} to {entry[n]['high']:.3f})" for n in scores)
+        print(kind, len(other.keys), *found, f"p < 0.01: {entry['share_with_p_below_0.01']:.2f}")
+    print(f"test images with p < 0.01: {content['share_of_test_with_p_below_0.01']:.3f}")
     replace_text(RESULTS, json.dumps(content, indent=1) + "\n")
+
+
+def flagged(fitted: Typicality, stored: StoredErrors) -> float:
+    """Share of the images that would be called untypical at p < 0.01."""
+    return float((fitted.p_value(stored.errors, stored.maps) < 0.01).double().mean())
 
 
 def main() -> None:
@@ -142,7 +160,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     computing = commands.add_parser("compute")
     computing.add_argument("--dataset_dir", required=True)
-    computing.add_argument("--images", type=int, default=150)
+    computing.add_argument("--images", type=int, default=150, help="of each kind")
     for kind in FOREIGN:
         computing.add_argument(f"--{kind}", required=True)
     commands.add_parser("report")

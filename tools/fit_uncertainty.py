@@ -1,10 +1,12 @@
 """Learn from a bundle's validation errors how sure it may be: calibration, prediction sets, typicality.
 
-    python tools/fit_uncertainty.py bundles/pneumonia_xray_diffusion
+    python tools/fit_uncertainty.py bundles/pneumonia_xray_diffusion [--dataset_dir DATA]
 
 Writes ``configs/uncertainty.json`` of the bundle, for the rules mean and vote, from the validation errors that its
 evaluation left in ``docs/evaluation`` and the settings of its ``evaluate.json``. The method of calibration is the one
 with the smallest cross-fitted negative log-likelihood: every patient is judged by fits without them. Prints these.
+With DATA, the bundle's data set, typicality also knows where errors usually lie: coarse error maps of the validation
+images are made once and kept with the errors.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.classification import classify_errors
-from monai_diffclf.data import FittedUncertainty, StoredErrors, load_errors, save_uncertainty
+from monai_diffclf.data import FittedUncertainty, StoredErrors, load_errors, save_errors, save_uncertainty
+from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.networks import network_hash
 from monai_diffclf.uncertainty import fit_calibration, fit_conformal
 from monai_diffclf.uncertainty.typicality import fit_typicality, group_codes
 
 RULES = ("mean", "vote")
+GRID = 4  # cells a side of the error maps that typicality looks at
 METHODS = ("temperature", "beta", "isotonic")
 
 
@@ -66,9 +70,32 @@ def check_network(stored: StoredErrors, network: str, path: Path) -> None:
         )
 
 
+def with_maps(stored: StoredErrors, path: Path, bundle: Path, dataset_dir: str) -> StoredErrors:
+    """The stored errors with coarse error maps of their images, made by the bundle's network and kept in the file."""
+    config = ConfigParser()
+    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
+    config.update({"bundle_root": str(bundle), "dataset_dir": dataset_dir, "progress": False})
+    network, inferer = (config.get_parsed_content(f"evaluate#{name}") for name in ("network", "inferer"))
+    dataset = config.get_parsed_content("validate#dataset")
+    made = compute_dataset_errors(dataset, network, inferer=inferer, description="maps", grid=GRID)
+    if made.keys != stored.keys:
+        raise ValueError(f"dataset_dir: expected the validation images of {path}, got others in {dataset_dir}")
+    save_errors(
+        path,
+        stored.errors,
+        labels=stored.labels,
+        keys=stored.keys,
+        patients=stored.patients,
+        provenance=stored.provenance or made.provenance,
+        maps=made.maps,
+    )
+    return load_errors(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--dataset_dir", help="the data set, to make error maps of the validation images")
     parser.add_argument("--seed", type=int, default=0, help="seed of the training whose weights the bundle ships")
     parser.add_argument("--confidence", type=float, default=0.9, help="of the prediction sets")
     parser.add_argument("--method", choices=METHODS, help="of the calibration; default: the best in cross-fitting")
@@ -77,11 +104,13 @@ def main() -> None:
     stored = load_errors(path)
     settings, network = read_settings(args.bundle)
     check_network(stored, network, path)
+    if args.dataset_dir and stored.maps is None:
+        stored = with_maps(stored, path, args.bundle, args.dataset_dir)
     groups = group_codes(stored.patients, len(stored.keys))
     # From plain values only: a file cannot hold weights, and a reader could not compare them.
     made_by = {**stored.provenance, "network": network, "num_draws": stored.errors.num_draws}
     made_by |= {"weighting": str(settings["weighting"]), "temperature": settings["temperature"]}
-    typicality = fit_typicality(stored.errors, groups=stored.patients)
+    typicality = fit_typicality(stored.errors, error_maps=stored.maps, grid=GRID, groups=stored.patients)
     fitted, losses = {}, {}
     for rule in RULES:
         pred = classify_errors(stored.errors, rule, **settings).probabilities

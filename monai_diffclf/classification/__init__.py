@@ -16,9 +16,11 @@ from .result import Classification
 from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_uncertainty
 from .stopping import CurtailedVote, PredictiveCurtailment, SequentialTest, StagedElimination, StoppingRule
 from .vote_model import VoteModel
+from .vote_statistics import SURE_WHEN_LARGE
 from .weights import LevelWeights, draw_weights
 
 __all__ = [
+    "SURE_WHEN_LARGE",
     "Classification",
     "CurtailedVote",
     "DenoisingErrors",

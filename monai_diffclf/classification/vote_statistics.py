@@ -8,7 +8,10 @@ import torch
 
 from .errors import DenoisingErrors
 
-__all__ = ["effective_draws", "vote_uncertainty"]
+__all__ = ["SURE_WHEN_LARGE", "effective_draws", "vote_uncertainty"]
+
+SURE_WHEN_LARGE = frozenset(("margin", "vote_share_low", "vote_share_high"))
+"""Which numbers of :func:`vote_uncertainty` are large where an image is sure; the others are large where it is not."""
 
 _Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 

@@ -33,6 +33,7 @@ class StoredErrors:
         patients: patient of each image, empty where unknown.
         provenance: the network, draws and settings that made them, see
             :func:`monai_diffclf.inferers.provenance`; empty where unknown.
+        maps: error maps on a coarse grid [n, K, *grid], see :func:`monai_diffclf.uncertainty.pool_maps`; None without.
     """
 
     errors: DenoisingErrors
@@ -40,6 +41,7 @@ class StoredErrors:
     keys: list[str]
     patients: list[str]
     provenance: dict[str, Any] = field(default_factory=dict)
+    maps: torch.Tensor | None = None
 
 
 def save_errors(
@@ -50,6 +52,7 @@ def save_errors(
     keys: Sequence[str],
     patients: Sequence[str] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    maps: torch.Tensor | None = None,
 ) -> None:
     """Write errors to a compressed .npz file, as a whole or not at all.
 
@@ -60,6 +63,7 @@ def save_errors(
         keys: name of each image [n].
         patients: patient of each image [n].
         provenance: names and JSON values of what made the errors.
+        maps: error maps on a coarse grid [n, K, *grid].
 
     Raises:
         ValueError: when the suffix or a length is wrong.
@@ -82,6 +86,10 @@ def save_errors(
         "keys": np.asarray(list(keys), dtype=np.str_),
         "patients": np.asarray(list(patients), dtype=np.str_),
     }
+    if maps is not None:
+        if len(maps) != len(errors):
+            raise ValueError(f"maps: expected those of {len(errors)} images, got {len(maps)}")
+        arrays["maps"] = maps.float().cpu().numpy()
     for name in ("log_snr_rate", "importance"):
         if (vector := getattr(errors, name)) is not None:
             arrays[name] = vector.cpu().numpy()
@@ -158,6 +166,7 @@ def _read(path: str | os.PathLike[str]) -> StoredErrors:
             keys=[str(key) for key in arrays["keys"]],
             patients=[str(patient) for patient in arrays["patients"]],
             provenance=json.loads(str(arrays["provenance"])) if "provenance" in arrays else {},
+            maps=torch.from_numpy(arrays["maps"]) if "maps" in arrays else None,
         )
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path: expected a file written by save_errors, got {path}: {error}") from error

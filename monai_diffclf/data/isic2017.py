@@ -51,13 +51,16 @@ def load_isic2017(root: str | os.PathLike[str], split: str) -> list[dict[str, An
             raise ValueError(f"root: expected {path.name} in {root}, it is missing; ISIC 2017 is at {ADDRESS}")
     files = {file.stem: file for file in sorted(folder.iterdir()) if is_image_file(file)}
     people = _read_people(folder)
-    items = []
+    items, seen = [], set()
     with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if not set(_COLUMNS) <= set(reader.fieldnames or []):
             raise ValueError(f"{table}: expected the columns {list(_COLUMNS)}, got {list(reader.fieldnames or [])}")
         for row in reader:
             where, key = f"{table}, line {reader.line_num}", row["image_id"].strip()
+            if key in seen:
+                raise ValueError(f"{where}: expected one row an image, got a second one of {key}")
+            seen.add(key)
             if key not in files:
                 raise ValueError(f"{where}: expected the image {key} in {folder}, it is not there")
             label = _label(row, where)
@@ -84,7 +87,7 @@ def _table(split: str) -> str:
 def _label(row: dict[str, str], where: str) -> int:
     try:
         flags = [float(row[name]) for name in _COLUMNS[1:]]
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # a short row has None
         raise ValueError(f"{where}: expected 0.0 or 1.0 for melanoma and seborrheic_keratosis: {error}") from error
     if set(flags) - {0.0, 1.0} or sum(flags) > 1:
         raise ValueError(f"{where}: expected at most one of melanoma and seborrheic_keratosis to be 1.0, got {flags}")
@@ -98,7 +101,7 @@ def _read_people(folder: Path) -> dict[str, dict[str, str]]:
         return {}
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    unknown = ("", "unknown")
+    unknown = ("", "unknown", None)
     return {
         row.get("image_id", ""): {name: "" if value in unknown else value for name, value in row.items() if name}
         for row in rows

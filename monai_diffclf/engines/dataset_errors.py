@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import Dataset
@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from ..classification import DenoisingErrors
 from ..data.errors_file import StoredErrors
 from ..inferers import DiffusionClassifierInferer, provenance
+from ..uncertainty.typicality import pool_maps
 
 __all__ = ["compute_dataset_errors"]
 
@@ -24,6 +25,7 @@ def compute_dataset_errors(
     inferer: DiffusionClassifierInferer,
     description: str | None = None,
     batch_size: int = 8,
+    grid: int | None = None,
 ) -> StoredErrors:
     """All errors of all images of a data set, sorted by their keys.
 
@@ -33,6 +35,7 @@ def compute_dataset_errors(
         inferer: which draws to make.
         description: text before a progress bar, None for no bar.
         batch_size: images at a time.
+        grid: also keep the error maps, averaged over a grid of this many cells a side; None for no maps.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -48,14 +51,20 @@ def compute_dataset_errors(
     device = next(network.parameters()).device
     items = [dataset[i] for i in range(len(dataset))]  # type: ignore[arg-type]
     items.sort(key=lambda item: (str(item["key"]), str(item["patient"]), int(item["label"])))
-    parts = []
+    parts, maps = [], []
     for start in tqdm(range(0, len(items), batch_size), desc=description, unit="batch", disable=description is None):
         images = torch.stack([torch.as_tensor(item["image"]) for item in items[start : start + batch_size]])
-        parts.append(inferer.compute_errors(images.to(device), network).to("cpu"))
+        if grid is None:
+            parts.append(inferer.compute_errors(images.to(device), network).to("cpu"))
+            continue
+        result = inferer.classify(images.to(device), network, error_maps=True)
+        parts.append(result.errors.to("cpu"))
+        maps.append(pool_maps(cast(torch.Tensor, result.error_maps), grid).cpu())
     return StoredErrors(
         DenoisingErrors.concatenate(parts),
         labels=torch.tensor([int(item["label"]) for item in items]),
         keys=[str(item["key"]) for item in items],
         patients=[str(item["patient"]) for item in items],
         provenance=dict(provenance(inferer, network)),
+        maps=torch.cat(maps) if maps else None,
     )

@@ -18,6 +18,9 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
 from numpy.typing import NDArray
 
+from ..classification import SURE_WHEN_LARGE
+from ..engines import DiffusionClassifierEvaluator
+from ..inferers import DiffusionClassifierInferer
 from ..metrics.cumulative import (
     BrierScore,
     NegativeLogLikelihood,
@@ -31,8 +34,6 @@ from ..uncertainty.typicality import Typicality
 from .dataset_collector import is_repeated
 
 __all__ = ["ShiftWarning", "uncertainty_metrics"]
-
-_SURE_WHEN_LARGE = ("margin",)
 
 
 def uncertainty_metrics(
@@ -88,7 +89,7 @@ def uncertainty_metrics(
 
 def _ranked_by(name: str, pred: str, label: str) -> Callable[[Any], tuple[list[float], list[bool]]]:
     """Function from an engine's output to uncertainties and whether the class given was right."""
-    sign = -1.0 if name in _SURE_WHEN_LARGE else 1.0
+    sign = -1.0 if name in SURE_WHEN_LARGE else 1.0
 
     def transform(output: Any) -> tuple[list[float], list[bool]]:
         items = cast("list[Mapping[str, Any]]", output)
@@ -127,6 +128,9 @@ class ShiftWarning:
         provenance: what makes the errors, see :func:`monai_diffclf.data.load_uncertainty`.
         alpha: level of the test.
         output: output key of the errors [K, N].
+
+    Raises:
+        ValueError: when the evaluation starts, if its inferer has a stopping rule or other draws than the fit.
     """
 
     def __init__(
@@ -153,6 +157,17 @@ class ShiftWarning:
 
     def _start(self, engine: Engine) -> None:
         self._items, self._seen, self.result = [], 0, None
+        if isinstance(engine, DiffusionClassifierEvaluator):
+            self._check(cast(DiffusionClassifierInferer, engine.inferer))
+
+    def _check(self, inferer: DiffusionClassifierInferer) -> None:
+        """Refuse draws that cannot be compared before any is made; errors alone do not tell their noise levels."""
+        if inferer.stopping is not None:
+            raise ValueError(
+                f"inferer: expected one without a stopping rule, got {type(inferer.stopping).__name__}; the test of a "
+                "shift needs all draws"
+            )
+        self.typicality.describe(inferer.errors_from_values(torch.zeros(0, inferer.num_classes, inferer.num_draws), 1))
 
     def _collect(self, engine: Engine) -> None:
         sampler = getattr(engine.state.dataloader, "sampler", None)

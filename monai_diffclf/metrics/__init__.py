@@ -25,9 +25,10 @@ from .cumulative import (
 from .prediction_sets import class_set_coverage, set_coverage, set_size
 from .selective import RiskCoverageCurve, accuracy_at_coverage, aurc, excess_aurc, risk_coverage_curve
 from .statistics import average_precision, class_recall, roc_auc
-from .subgroups import age_bands, subgroup_metrics
+from .subgroups import SUBGROUP_METRICS, age_bands, subgroup_metrics
 
 __all__ = [
+    "SUBGROUP_METRICS",
     "BrierDecomposition",
     "BrierScore",
     "Interval",

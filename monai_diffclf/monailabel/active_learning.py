@@ -14,13 +14,13 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from ..classification import SURE_WHEN_LARGE
 from .infer_task import DiffusionClassifierTask
 
 __all__ = ["SCORE", "MostUncertain", "UncertaintyScoring"]
 
 SCORE = "diffusion_classifier"  # key of an image's info in the datastore
 DEFAULT_MEASURE = "probability_entropy"
-_LOW_IS_UNCERTAIN = frozenset(("margin", "vote_share_low", "vote_share_high"))
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class MostUncertain(Strategy):
         known = next(iter(measured.values()), {measure: None})
         if measure not in known:
             raise HTTPException(422, f"measure: expected one of {sorted(known)}, got {measure!r}")
-        sign = -1 if measure in _LOW_IS_UNCERTAIN else 1
+        sign = -1 if measure in SURE_WHEN_LARGE else 1
         waiting = [name for name in names if scores[name] is None]
         readable = [name for name in names if name in measured or name in waiting]
         chosen = max(measured, key=lambda name: sign * measured[name][measure]) if measured else (readable or names)[0]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..classification import DenoisingErrors
+from ..classification import SURE_WHEN_LARGE, DenoisingErrors
 
 __all__ = ["UNCERTAINTIES", "Case", "CounterfactualPair", "UncertaintyName", "unsureness"]
 
@@ -23,12 +23,10 @@ class UncertaintyName:
     Args:
         title: its name in words.
         words: what it says.
-        surer: whether a larger number means a surer classification.
     """
 
     title: str
     words: str = ""
-    surer: bool = False
 
 
 UNCERTAINTIES = {
@@ -36,9 +34,9 @@ UNCERTAINTIES = {
         "Vote entropy", "0 when all draws agree, the logarithm of the number of classes when they split evenly"
     ),
     "vote_variance": UncertaintyName("Vote variance", "p (1 - p) of the winner's share p of the votes"),
-    "margin": UncertaintyName("Margin", "the winner's share of the votes less that of the runner-up", surer=True),
-    "vote_share_low": UncertaintyName("Vote share, low", "lower end of its 95 % interval", surer=True),
-    "vote_share_high": UncertaintyName("Vote share, high", "upper end of its 95 % interval", surer=True),
+    "margin": UncertaintyName("Margin", "the winner's share of the votes less that of the runner-up"),
+    "vote_share_low": UncertaintyName("Vote share, low", "lower end of its 95 % interval"),
+    "vote_share_high": UncertaintyName("Vote share, high", "upper end of its 95 % interval"),
     "entropy_monte_carlo": UncertaintyName("Entropy of few draws", "what more draws would settle"),
     "entropy_remaining": UncertaintyName("Entropy that remains", "what more draws would not settle"),
     "probability": UncertaintyName("1 - probability", "how far the called class's probability is from 1"),
@@ -187,5 +185,5 @@ def unsureness(case: Case, name: str) -> float:
     """
     if name not in case.uncertainty:
         return 1 - float(np.max(case.probabilities))
-    sign = -1 if name in UNCERTAINTIES and UNCERTAINTIES[name].surer else 1
+    sign = -1 if name in SURE_WHEN_LARGE else 1
     return sign * float(case.uncertainty[name])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..classification import SURE_WHEN_LARGE
 from ..data.atomic_file import replace_text
 from .case import UNCERTAINTIES, Case, UncertaintyName
 from .case_record import BRIGHTER, DARKER, CaseRecord, encode_case, to_json
@@ -114,7 +115,7 @@ def _page(
         "title": title,
         "classes": classes,
         "uncertainties": [_named(name) for name in names],
-        "orderBy": order_by if order_by in names else names[0],
+        "orderBy": order_by if order_by in names else "probability",
         "mapLimit": _common_limit(records),
         "colours": {"brighter": BRIGHTER, "darker": DARKER},
         "cases": [record.row for record in records],
@@ -168,7 +169,7 @@ def _asset(name: str) -> str:
 
 def _named(name: str) -> dict[str, Any]:
     known = UNCERTAINTIES.get(name, UncertaintyName(name.replace("_", " ").capitalize()))
-    return {"name": name, "title": known.title, "words": known.words, "surer": known.surer}
+    return {"name": name, "title": known.title, "words": known.words, "surer": name in SURE_WHEN_LARGE}
 
 
 def _common_limit(records: list[CaseRecord]) -> float | None:

@@ -54,8 +54,10 @@ class TypicalityScore(Transform):
     ) -> None:
         self.typicality = read_typicality(typicality, rule, provenance)
 
-    def __call__(self, errors: NdarrayOrTensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Score and p-value [], float32, on the device of the errors [K, N].
+    def __call__(
+        self, errors: NdarrayOrTensor, error_maps: NdarrayOrTensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score and p-value [], float32, on the device of the errors [K, N]; with its maps [K, *spatial] if needed.
 
         Raises:
             ValueError: when draws were not evaluated, or there are others than those of the fit.
@@ -66,7 +68,8 @@ class TypicalityScore(Transform):
                 f"errors: expected those of one image [K, N], got shape {list(tensor.shape)}; for a batch call "
                 "Typicality.score"
             )
-        score = self.typicality.score((tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor)[None])
+        maps = None if error_maps is None else _plain(error_maps)[None]
+        score = self.typicality.score(_plain(tensor)[None], maps)
         return score[0].float(), self.typicality.p_value(score)[0].float()
 
 
@@ -78,6 +81,7 @@ class TypicalityScored(MapTransform):
     Args:
         keys: key of the errors [K, N]: ``"errors"``.
         typicality: see `TypicalityScore`, as ``rule`` and ``provenance``.
+        maps_key: key of the error maps [K, *spatial], read if the typicality was fitted with maps.
         score_key: key of the score: the larger, the less typical.
         p_value_key: key of the p-value: small for an image unlike those of validation.
         allow_missing_keys: do not raise when the key is missing.
@@ -100,6 +104,7 @@ class TypicalityScored(MapTransform):
         *,
         rule: str | None = None,
         provenance: Mapping[str, Any] | None = None,
+        maps_key: str = "explanation",
         score_key: str = "ood_score",
         p_value_key: str = "ood_p_value",
         allow_missing_keys: bool = False,
@@ -107,15 +112,20 @@ class TypicalityScored(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
             raise ValueError(f"keys: expected one key, that of the errors, got {list(self.keys)}")
-        self.score_key, self.p_value_key = score_key, p_value_key
+        self.maps_key, self.score_key, self.p_value_key = maps_key, score_key, p_value_key
         self.score = TypicalityScore(typicality, rule=rule, provenance=provenance)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add score and p-value of the errors under the key."""
         out = dict(data)
         for key in self.key_iterator(out):
-            out[self.score_key], out[self.p_value_key] = self.score(out[key])
+            out[self.score_key], out[self.p_value_key] = self.score(out[key], out.get(self.maps_key))
         return out
+
+
+def _plain(values: NdarrayOrTensor) -> torch.Tensor:
+    tensor: torch.Tensor = convert_to_tensor(values)
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 def read_typicality(given: Any, rule: str | None, provenance: Mapping[str, Any] | None = None) -> Typicality:

@@ -9,7 +9,7 @@ from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
 from .probabilities import adjust_prior
 from .shift import ShiftTest, shift_test, warn_if_shifted
-from .typicality import Typicality, fit_typicality, likelihood_score
+from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
 
 __all__ = [
     "Calibration",
@@ -21,6 +21,7 @@ __all__ = [
     "fit_conformal",
     "fit_typicality",
     "likelihood_score",
+    "pool_maps",
     "shift_test",
     "vote_uncertainty",
     "warn_if_shifted",

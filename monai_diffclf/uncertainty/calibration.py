@@ -153,13 +153,15 @@ def fit_calibration(
     classes are separated perfectly, and no probability becomes exactly 0 or 1.
 
     Temperature has one parameter, beta 3 for each class, isotonic regression as many as the images support: prefer it
-    above some 1000 images only. Beta has a bias, so it also learns the class shares of the fit; temperature has none.
+    above some 1000 images only. Beta and isotonic regression also learn the class shares of the fit. Temperature does
+    not: its probabilities hold for equal shares, as those of the inferer do, so give the real shares when it is used.
 
     Args:
         probabilities: class probabilities [n, K] as the inferer gives them (output ``pred``), by either rule.
         labels: class of each image [n].
         method: ``"temperature"``, ``"beta"`` or ``"isotonic"``, see :class:`Calibration`.
-        prior: class shares to fit for [K], by weighting the images; None for the shares of the labels.
+        prior: class shares to fit for [K], by weighting the images; None for the shares of the labels. The fit's own
+            `Calibration.prior`, but for temperature.
         provenance: what made the probabilities, see :func:`monai_diffclf.inferers.provenance`.
 
     Raises:
@@ -187,7 +189,9 @@ def fit_calibration(
     targets = (1 + np.eye(classes)[truth] * sizes) / (sizes[truth] + classes)[:, None]
     own, rest = log_odds_parts(values)
     parameters = _FITS[method](own, rest, targets, (wanted / shares)[truth])
-    return Calibration(method, parameters, tuple(wanted.tolist()), count, dict(provenance or {}))
+    # One temperature cannot favour a class: p(k | x) stays proportional to p(x | k), the posterior for equal shares.
+    held = np.full(classes, 1 / classes) if method == "temperature" else wanted
+    return Calibration(method, parameters, tuple(held.tolist()), count, dict(provenance or {}))
 
 
 def _fit_temperature(own: np.ndarray, rest: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, Any]:

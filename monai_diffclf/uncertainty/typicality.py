@@ -18,13 +18,13 @@ from ..classification import DenoisingErrors
 from ..classification.rules import mean_errors
 from ..classification.weights import band_edges
 
-__all__ = ["Typicality", "fit_typicality", "likelihood_score"]
+__all__ = ["Typicality", "fit_typicality", "likelihood_score", "pool_maps"]
 
 MIN_IMAGES = 20
 _NUM_FOLDS = 10
 _SMALLEST_ERROR = 1e-12  # of an exact denoiser; its logarithm must be finite
 
-_ARRAYS = ("log_snr", "edges", "features", "predicted", "groups", "scores", "mean", "precision")
+_ARRAYS = ("log_snr", "edges", "features", "map_features", "predicted", "groups", "scores", "mean", "precision")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,29 +32,35 @@ class Typicality:
     """What errors of in-distribution images look like; made by :func:`fit_typicality`.
 
     The features of an image are its log errors under its best class (the smallest mean error), averaged in J bands of
-    the log-SNR. The score is their squared Mahalanobis distance from the validation images, so that errors that are too
-    small count as those that are too large (Nalisnick et al. 2019, typicality; the distance as in Lee et al. 2018).
+    the log-SNR, and, if fitted with error maps, the log of that class's map in G cells of a grid: images of another
+    kind may be as hard to denoise as those of validation, but seldom in the same places. The score is their squared
+    Mahalanobis distance from the validation images, so that errors that are too small count as those that are too large
+    (Nalisnick et al. 2019, typicality; the distance as in Lee et al. 2018).
 
     Args:
         log_snr: log-SNR of each draw of the fit [N].
         edges: log-SNR at which one band ends and the next begins [J - 1].
-        features: features of the validation images [n, J].
+        features: log errors of the validation images [n, J].
+        map_features: logs of their maps [n, G]; G is 0 if fitted without maps.
         predicted: best class of the validation images [n].
         groups: number of the patient of each validation image [n].
         scores: scores of the validation images, each under a fit without its fold [n].
-        mean: mean of the features [J].
-        precision: inverse of their covariance, shrunk as by Ledoit and Wolf (2004) [J, J].
+        mean: mean of all features [J + G].
+        precision: inverse of their covariance, shrunk as by Ledoit and Wolf (2004) [J + G, J + G].
+        grid: cells a side of the grid, 0 if fitted without maps.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
     """
 
     log_snr: NDArray[np.float64]
     edges: NDArray[np.float64]
     features: NDArray[np.float64]
+    map_features: NDArray[np.float64]
     predicted: NDArray[np.int64]
     groups: NDArray[np.int64]
     scores: NDArray[np.float64]
     mean: NDArray[np.float64]
     precision: NDArray[np.float64]
+    grid: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,7 +69,7 @@ class Typicality:
         return len(self.scores)
 
     def describe(self, errors: DenoisingErrors | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [B, J], float64, and best class [B] of images.
+        """Log errors in bands [B, J], float64, and best class [B] of images.
 
         Args:
             errors: errors of the levels of the fit; as a tensor [B, K, N] they are taken to be of these levels.
@@ -74,16 +80,30 @@ class Typicality:
         self._check(errors)
         return _describe(_values(errors), self.log_snr, self.edges)
 
-    def score(self, errors: DenoisingErrors | torch.Tensor) -> torch.Tensor:
+    def score(self, errors: DenoisingErrors | torch.Tensor, error_maps: torch.Tensor | None = None) -> torch.Tensor:
         """Squared Mahalanobis distance of each image from the validation images [B], float64; large is untypical.
 
-        For errors as :meth:`describe` takes them; raises as it does. Typical images score about J on average.
-        """
-        difference = self.describe(errors)[0]
-        difference = difference - torch.as_tensor(self.mean, device=difference.device)
-        return ((difference @ torch.as_tensor(self.precision, device=difference.device)) * difference).sum(1)
+        Typical images score about J + G on average.
 
-    def p_value(self, errors: DenoisingErrors | torch.Tensor) -> torch.Tensor:
+        Args:
+            errors: errors as :meth:`describe` takes them; raises as it does.
+            error_maps: error of each pixel and class [B, K, *spatial], if fitted with maps; not used otherwise.
+
+        Raises:
+            ValueError: when maps are needed and missing, or do not fit the errors.
+        """
+        features, best = self.describe(errors)
+        if self.grid:
+            if error_maps is None:
+                raise ValueError(
+                    "error_maps: expected the error maps of the images, as the typicality was fitted with maps, got "
+                    "None; classify with error_maps=True (in an evaluator: explain=True)"
+                )
+            features = torch.cat([features, _describe_maps(error_maps, best, self.grid)], dim=1)
+        difference = features - torch.as_tensor(self.mean, device=features.device)
+        return ((difference @ torch.as_tensor(self.precision, device=features.device)) * difference).sum(1)
+
+    def p_value(self, errors: DenoisingErrors | torch.Tensor, error_maps: torch.Tensor | None = None) -> torch.Tensor:
         """Share of images as untypical as each image, were it of the distribution of the validation images [B].
 
         (1 + number of validation images that score as high) / (n + 1), their scores cross-fitted. Among
@@ -91,9 +111,10 @@ class Typicality:
 
         Args:
             errors: errors as :meth:`describe` takes them, or scores [B] that :meth:`score` gave.
+            error_maps: as for :meth:`score`; not used with scores.
         """
         is_scores = isinstance(errors, torch.Tensor) and errors.ndim == 1
-        scores = cast(torch.Tensor, errors).double() if is_scores else self.score(errors)
+        scores = cast(torch.Tensor, errors).double() if is_scores else self.score(errors, error_maps)
         ordered = torch.as_tensor(np.sort(self.scores), device=scores.device)
         as_high = self.num_images - torch.searchsorted(ordered, scores.contiguous())
         return (1 + as_high).double() / (self.num_images + 1)
@@ -101,9 +122,10 @@ class Typicality:
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers, for a JSON file; features and scores to seven digits."""
         values = {name: getattr(self, name).tolist() for name in _ARRAYS}
-        for name in ("features", "scores"):
-            values[name] = np.vectorize(lambda x: float(f"{x:.7g}"))(getattr(self, name)).tolist()
-        return {**values, "provenance": dict(self.provenance)}
+        for name in ("features", "map_features", "scores"):
+            if getattr(self, name).size:
+                values[name] = np.vectorize(lambda x: float(f"{x:.7g}"))(getattr(self, name)).tolist()
+        return {**values, "grid": self.grid, "provenance": dict(self.provenance)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Typicality:
@@ -117,17 +139,19 @@ class Typicality:
         integers = ("predicted", "groups")
         arrays = {name: np.asarray(values[name], dtype=np.int64 if name in integers else float) for name in _ARRAYS}
         n, bands = len(arrays["scores"]), len(arrays["edges"]) + 1
+        arrays["map_features"] = arrays["map_features"].reshape(n, -1)
+        size = bands + arrays["map_features"].shape[1]
         shapes = {
             "features": (n, bands),
             "predicted": (n,),
             "groups": (n,),
-            "mean": (bands,),
-            "precision": (bands, bands),
+            "mean": (size,),
+            "precision": (size, size),
         }
         for name, shape in shapes.items():
             if arrays[name].shape != shape:
                 raise ValueError(f"{name}: expected the shape {list(shape)}, got {list(arrays[name].shape)}")
-        return cls(**arrays, provenance=dict(values.get("provenance", {})))
+        return cls(**arrays, grid=int(values.get("grid", 0)), provenance=dict(values.get("provenance", {})))
 
     def _check(self, errors: DenoisingErrors | torch.Tensor) -> None:
         values, draws = _values(errors), len(self.log_snr)
@@ -150,6 +174,8 @@ def fit_typicality(
     errors: DenoisingErrors,
     *,
     num_bands: int = 8,
+    error_maps: torch.Tensor | None = None,
+    grid: int = 4,
     groups: ArrayLike | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Typicality:
@@ -158,6 +184,9 @@ def fit_typicality(
     Args:
         errors: errors of at least 20 images that the network was not trained on, all draws evaluated.
         num_bands: bands of the log-SNR, J; each holds about equally many draws.
+        error_maps: error of each pixel and class of these images [n, K, *spatial], or what :func:`pool_maps` made of
+            them; None describes images by their errors alone.
+        grid: cells a side of the grid that maps are averaged over.
         groups: patient of each image [n]: images of one patient are left out together when their scores are
             cross-fitted. None, or an empty name, for an image that is alone.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
@@ -185,21 +214,52 @@ def fit_typicality(
     edges = band_edges(errors.log_snr, num_bands).astype(np.float64)
     log_snr = errors.log_snr.double().cpu().numpy()
     features, predicted = (x.cpu().numpy() for x in _describe(errors.values, log_snr, edges))
+    map_features = np.empty((len(features), 0))
+    if error_maps is not None:
+        map_features = _describe_maps(error_maps, torch.from_numpy(predicted), grid).cpu().numpy()
+    everything = np.hstack([features, map_features])
     scores = np.empty(len(features))
     for rest, fold in GroupKFold(_NUM_FOLDS).split(features, groups=codes):
-        scores[fold] = LedoitWolf().fit(features[rest]).mahalanobis(features[fold])
-    fitted = LedoitWolf().fit(features)
+        scores[fold] = LedoitWolf().fit(everything[rest]).mahalanobis(everything[fold])
+    fitted = LedoitWolf().fit(everything)
     return Typicality(
         log_snr=log_snr,
         edges=edges,
         features=features,
+        map_features=map_features,
         predicted=predicted,
         groups=codes,
         scores=scores,
         mean=fitted.location_,
         precision=fitted.precision_,
+        grid=0 if error_maps is None else grid,
         provenance=dict(provenance or {}),
     )
+
+
+def pool_maps(error_maps: torch.Tensor, grid: int) -> torch.Tensor:
+    """Error maps averaged over the cells of a grid [B, K, grid, grid] ([B, K, grid, grid, grid] for volumes), float64.
+
+    Args:
+        error_maps: error of each pixel and class [B, K, *spatial], at least ``grid`` pixels a side.
+        grid: cells a side.
+
+    Raises:
+        ValueError: when the maps have another number of dimensions or are smaller than the grid.
+
+    Example:
+        >>> pool_maps(torch.arange(16.0).view(1, 1, 4, 4), 2).tolist()
+        [[[[2.5, 4.5], [10.5, 12.5]]]]
+    """
+    if not isinstance(grid, int) or grid < 1:
+        raise ValueError(f"grid: expected a positive integer, got {grid!r}")
+    if error_maps.ndim not in (4, 5) or min(error_maps.shape[2:]) < grid:
+        raise ValueError(
+            f"error_maps: expected [B, K, *spatial] of at least {grid} pixels a side (grid), got "
+            f"{list(error_maps.shape)}"
+        )
+    pool = torch.nn.functional.adaptive_avg_pool2d if error_maps.ndim == 4 else torch.nn.functional.adaptive_avg_pool3d
+    return pool(error_maps.double(), grid)
 
 
 def likelihood_score(errors: DenoisingErrors) -> torch.Tensor:
@@ -262,3 +322,12 @@ def _describe(values: torch.Tensor, log_snr: NDArray[Any], edges: NDArray[Any]) 
     band = np.searchsorted(edges, log_snr, side="left")
     share = (band[:, None] == np.arange(len(edges) + 1)).astype(np.float64)
     return logs @ torch.as_tensor(share / share.sum(0), device=values.device), best
+
+
+def _describe_maps(error_maps: torch.Tensor, best: torch.Tensor, grid: int) -> torch.Tensor:
+    """Log of the best class's map in each cell of the grid [B, G]."""
+    pooled = pool_maps(error_maps, grid).flatten(2)
+    if len(pooled) != len(best):
+        raise ValueError(f"error_maps: expected those of the same {len(best)} images, got {len(pooled)}")
+    index = torch.arange(len(best), device=pooled.device)
+    return pooled[index, best.to(pooled.device)].clamp(min=_SMALLEST_ERROR).log()

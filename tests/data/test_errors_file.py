@@ -38,6 +38,16 @@ def test_round_trip(errors, tmp_path):
     assert os.listdir(tmp_path / "new") == ["errors.npz"]
 
 
+def test_maps_are_kept(errors, tmp_path):
+    maps = torch.rand(4, 2, 2, 2, generator=torch.Generator().manual_seed(1))
+    save(tmp_path / "errors.npz", errors, maps=maps)
+    assert torch.equal(load_errors(tmp_path / "errors.npz").maps, maps)
+    save(tmp_path / "errors.npz", errors)
+    assert load_errors(tmp_path / "errors.npz").maps is None
+    with pytest.raises(ValueError, match="maps: expected those of 4 images, got 3"):
+        save(tmp_path / "errors.npz", errors, maps=maps[:3])
+
+
 def test_equal_errors_give_equal_files(errors, tmp_path):
     save(tmp_path / "a.npz", errors, provenance=MADE_BY)
     save(tmp_path / "b.npz", errors, provenance=dict(reversed(MADE_BY.items())))

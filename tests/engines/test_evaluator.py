@@ -24,8 +24,9 @@ from monai.transforms import AsDiscreted, Compose, CopyItemsd
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from monai_diffclf.classification import CurtailedVote
-from monai_diffclf.engines import DiffusionClassifierEvaluator
+from monai_diffclf.engines import DiffusionClassifierEvaluator, compute_dataset_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.uncertainty import pool_maps
 from tests.closed_form import ExactDenoiser, make_classes, make_images
 
 LABELS = [0] * 6 + [1] * 6
@@ -183,3 +184,22 @@ def test_refuses_another_inferer(classifier):
     _, network, images = classifier
     with pytest.raises(TypeError, match="inferer: expected a DiffusionClassifierInferer, got SimpleInferer; with anot"):
         DiffusionClassifierEvaluator(torch.device("cpu"), loader(images), network, inferer=SimpleInferer())
+
+
+def test_dataset_errors_keep_coarse_maps_where_asked_for(device):
+    scheduler = DDPMScheduler(20, schedule="cosine", prediction_type="sample")
+    inferer = DiffusionClassifierInferer(scheduler, num_draws=3)
+
+    class Denoiser(torch.nn.Linear):
+        def forward(self, x, timesteps, class_labels):
+            return super().forward(x) + class_labels.view(-1, 1, 1, 1)
+
+    torch.manual_seed(0)
+    network = Denoiser(8, 8).to(device).eval()
+    items = [{"image": torch.rand(1, 8, 8), "label": 0, "key": str(i), "patient": ""} for i in range(3)]
+    stored = compute_dataset_errors(items, network, inferer=inferer, grid=2, batch_size=2)
+    images = torch.stack([item["image"] for item in items]).to(device)
+    assert stored.maps.shape == (3, 2, 2, 2)
+    torch.testing.assert_close(stored.maps, pool_maps(inferer.error_maps(images, network), 2).cpu())
+    torch.testing.assert_close(stored.maps.flatten(2).mean(2), stored.errors.values.double().mean(2))
+    assert compute_dataset_errors(items, network, inferer=inferer).maps is None

@@ -13,6 +13,7 @@ from monai.data import DataLoader, Dataset, DistributedSampler
 from monai.engines import SupervisedEvaluator
 from monai.networks.schedulers import DDPMScheduler
 
+from monai_diffclf.classification import CurtailedVote
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.handlers import ShiftWarning, SubgroupReport, uncertainty_metrics, write_subgroups
 from monai_diffclf.inferers import DiffusionClassifierInferer
@@ -23,9 +24,9 @@ from tests.closed_form import ExactDenoiser, make_classes, make_images
 DRAWS = 5
 
 
-def evaluate(images, labels, device="cpu", handlers=(), metrics=None, **more) -> tuple:
+def evaluate(images, labels, device="cpu", handlers=(), metrics=None, draws=None, **more) -> tuple:
     """Run the exact classifier of two Gaussian classes; the evaluator, and what it put out for each image."""
-    inferer = DiffusionClassifierInferer(DDPMScheduler(1000), num_draws=DRAWS)
+    inferer = DiffusionClassifierInferer(DDPMScheduler(1000), **{"num_draws": DRAWS, **(draws or {})})
     items = [
         {"image": x, "label": int(y), "key": f"{i:02d}"} for i, (x, y) in enumerate(zip(images, labels, strict=True))
     ]
@@ -71,10 +72,13 @@ def test_margin_is_large_where_sure_and_unknown_rankings_are_refused():
         {"pred": torch.tensor([0.9, 0.1]), "label": 0, "uncertainty": {"margin": 0.8}},
         {"pred": torch.tensor([0.6, 0.4]), "label": torch.tensor([0.0, 1.0]), "uncertainty": {"margin": 0.1}},
     ]
-    handler = uncertainty_metrics(ranking="margin")["excess_aurc"]
-    handler.update(handler._output_transform(items))
-    assert handler.compute() == pytest.approx(0)
-    with pytest.raises(ValueError, match=r"ranking: expected one of the evaluator's uncertainties, \['margin'\], got"):
+    for item in items:
+        item["uncertainty"]["vote_share_low"] = item["uncertainty"]["margin"] - 0.05
+    for ranking in ("margin", "vote_share_low"):
+        handler = uncertainty_metrics(ranking=ranking)["excess_aurc"]
+        handler.update(handler._output_transform(items))
+        assert handler.compute() == pytest.approx(0)
+    with pytest.raises(ValueError, match=r"ranking: expected one of the evaluator's uncertainties, \['margin', '.*got"):
         uncertainty_metrics(ranking="spread")["aurc"]._output_transform(items)
 
 
@@ -146,6 +150,22 @@ def test_stopped_draws_are_refused(fitted):
     item = {"image": torch.full((1, 2, DRAWS), torch.nan), "label": torch.zeros(1)}
     with pytest.raises(ValueError, match="expected all draws of all classes.*without a stopping rule"):
         run_plain([item], ShiftWarning(fitted, output="pred"))
+
+
+@pytest.mark.parametrize(
+    ("draws", "message"),
+    [
+        (
+            {"noise_levels": "uniform"},
+            "errors: expected the noise levels of the fit, got log-SNRs that differ by up to",
+        ),
+        ({"num_draws": 7}, "expected the shape .*, the 5 draws of the fit"),
+        ({"stopping": CurtailedVote()}, "inferer: expected one without a stopping rule, got CurtailedVote"),
+    ],
+)
+def test_other_draws_are_refused_before_any_is_made(fitted, images, draws, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(images, [0] * 30, handlers=[ShiftWarning(fitted)], draws=draws)
 
 
 def write_table(path, rows) -> None:

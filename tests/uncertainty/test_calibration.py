@@ -38,6 +38,11 @@ def beta_loss(parameters: np.ndarray, q: np.ndarray, target: np.ndarray) -> floa
     return -float((target * log_expit(z) + (1 - target) * log_expit(-z)).sum())
 
 
+def two_classes(log_odds: torch.Tensor) -> torch.Tensor:
+    """Probabilities [B, 2] from the log odds of class 1."""
+    return torch.stack([torch.sigmoid(-log_odds), torch.sigmoid(log_odds)], 1)
+
+
 def overlap(truth: torch.Tensor, got: torch.Tensor) -> float:
     return float((truth - got).abs().mean())
 
@@ -145,8 +150,7 @@ def test_prior_is_bayes_rule():
     x = torch.linspace(-3, 3, 50).double()
 
     def posterior(share: float) -> torch.Tensor:
-        one = torch.sigmoid(2 * x + math.log(share / (1 - share)))
-        return torch.stack([1 - one, one], 1)
+        return two_classes(2 * x + math.log(share / (1 - share)))
 
     torch.testing.assert_close(adjust_prior(posterior(0.3), [0.7, 0.3], [0.1, 0.9]), posterior(0.9))
     same = Calibration("temperature", {"temperature": 1.0}, (0.7, 0.3), 100)
@@ -154,11 +158,28 @@ def test_prior_is_bayes_rule():
     torch.testing.assert_close(same(posterior(0.3)), posterior(0.3))
 
 
-def test_prior_of_the_fit_is_that_of_the_labels():
+@pytest.mark.parametrize("method", METHODS)
+def test_prior_of_the_fit_is_that_of_the_labels_unless_the_fit_cannot_learn_it(method):
     given, labels, _ = make(100)
-    calibration = fit_calibration(given, labels)
-    assert calibration.prior == pytest.approx((np.bincount(labels) / 100).tolist())
+    calibration = fit_calibration(given, labels, method=method)
+    shares = [1 / 3] * 3 if method == "temperature" else (np.bincount(labels) / 100).tolist()
+    assert calibration.prior == pytest.approx(shares)
     assert calibration.num_images == 100
+
+
+@pytest.mark.parametrize("share", [0.5, 0.73, 0.9])
+@pytest.mark.parametrize("method", METHODS)
+def test_posterior_for_any_class_shares_whatever_those_of_the_fit(method, share):
+    # Two Gaussian classes at -1 and 1, one more frequent; the classifier gives p(x | k), overconfident by a factor 3.
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(20_000, generator=generator) < share).long()
+    x = torch.randn(20_000, generator=generator).double() + 2 * labels - 1
+    calibration = fit_calibration(two_classes(6 * x), labels, method=method)
+    at = torch.linspace(-1.5, 1.5, 7).double()
+    for wanted in (0.5, 0.2):
+        exact = torch.sigmoid(2 * at + math.log(wanted / (1 - wanted)))
+        got = calibration(two_classes(6 * at), [1 - wanted, wanted])[:, 1]
+        torch.testing.assert_close(got, exact, atol=0.05, rtol=0)
 
 
 def test_prior_of_the_fit_can_be_asked_for():

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from sklearn.covariance import LedoitWolf
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.uncertainty import Typicality, fit_typicality, likelihood_score
+from monai_diffclf.uncertainty import Typicality, fit_typicality, likelihood_score, pool_maps
 
 DRAWS = 12
 
@@ -144,3 +144,41 @@ def test_refused(fitted):
         Typicality.from_dict({k: v for k, v in fitted.to_dict().items() if k != "mean"})
     with pytest.raises(ValueError, match=r"mean: expected the shape \[4\], got \[1\]"):
         Typicality.from_dict({**fitted.to_dict(), "mean": [0.0]})
+
+
+def images_with_maps(count: int, place: int, seed: int) -> tuple[DenoisingErrors, torch.Tensor]:
+    """Errors of images whose larger errors lie in one corner of their maps [n, 2, 8, 8]; the errors tell nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(count, 2, 9, generator=generator) + 1
+    maps = torch.rand(count, 2, 8, 8, generator=generator) + 1
+    corner = [slice(0, 4), slice(4, 8)]
+    maps[:, :, corner[place // 2], corner[place % 2]] += 1
+    return DenoisingErrors(values, torch.arange(9), torch.linspace(4, -4, 9)), maps
+
+
+def test_maps_show_images_whose_errors_lie_elsewhere():
+    errors, maps = images_with_maps(80, 0, 0)
+    fitted = fit_typicality(errors, error_maps=maps, grid=2, num_bands=3)
+    same, other = images_with_maps(40, 0, 1), images_with_maps(40, 3, 2)
+    assert float(fitted.p_value(*other).max()) < 0.02
+    assert 0.3 < float(fitted.p_value(*same).mean()) < 0.7
+    blind = fit_typicality(errors, num_bands=3)
+    assert float(blind.p_value(other[0]).mean()) > 0.3
+    # What pool_maps made is as good as the maps, and a file keeps it all.
+    torch.testing.assert_close(fitted.score(other[0], pool_maps(other[1], 2)), fitted.score(*other))
+    again = Typicality.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    torch.testing.assert_close(again.score(*other), fitted.score(*other))
+    assert again.grid == 2 and again.map_features.shape == (80, 4)
+
+
+def test_maps_of_volumes_and_faults():
+    errors, maps = images_with_maps(40, 0, 0)
+    volumes = maps[:, :, :, :, None].expand(-1, -1, -1, -1, 8)
+    assert fit_typicality(errors, error_maps=volumes, grid=2, num_bands=3).map_features.shape == (40, 8)
+    fitted = fit_typicality(errors, error_maps=maps, grid=2, num_bands=3)
+    with pytest.raises(ValueError, match="error_maps: expected the error maps of the images.*explain=True"):
+        fitted.score(errors)
+    with pytest.raises(ValueError, match="those of the same 40 images, got 39"):
+        fitted.score(errors, maps[1:])
+    with pytest.raises(ValueError, match="at least 9 pixels a side"):
+        fit_typicality(errors, error_maps=maps, grid=9)
