@@ -78,9 +78,11 @@ def group_names(patients: Any) -> Array:
     return names if (names != "").all() else np.arange(len(names)).astype(str)
 
 
-def of_errors(stored: list[StoredErrors], rule: str, temperature: float) -> Predictions:
+def of_errors(stored: list[StoredErrors], rule: str, weighting: str, temperature: float) -> Predictions:
     """What a rule makes of stored errors."""
-    results: list[Classification] = [classify_errors(s.errors, rule, temperature=temperature) for s in stored]
+    results: list[Classification] = [
+        classify_errors(s.errors, rule, weighting=weighting, temperature=temperature) for s in stored
+    ]
     return Predictions(
         stored[0].labels.numpy(),
         group_names(stored[0].patients),
@@ -256,6 +258,7 @@ def main() -> None:
     parser.add_argument("--baseline", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--temperature", type=float, default=0.27, help="of the bundle's evaluate.json")
+    parser.add_argument("--weighting", default="uniform", help="of the bundle's evaluate.json")
     parser.add_argument("--confidence", type=float, default=0.9)
     parser.add_argument("--splits", type=int, default=100)
     args = parser.parse_args()
@@ -266,7 +269,7 @@ def main() -> None:
     }
     models: dict[str, dict[str, Predictions]] = {}
     for rule in RULES:
-        models[f"diffusion_{rule}"] = {s: of_errors(stored[s], rule, args.temperature) for s in stored}
+        models[f"diffusion_{rule}"] = {s: of_errors(stored[s], rule, args.weighting, args.temperature) for s in stored}
     models["resnet18"] = {s: of_tables([tables / f"{s}_seed_{seed}.csv" for seed in args.seeds]) for s in stored}
     dropout = [tables / f"{split}_mc_dropout_seed_0.csv" for split in stored]
     if all(path.is_file() for path in dropout):

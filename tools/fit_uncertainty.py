@@ -78,8 +78,10 @@ def with_maps(stored: StoredErrors, path: Path, bundle: Path, dataset_dir: str) 
     network, inferer = (config.get_parsed_content(f"evaluate#{name}") for name in ("network", "inferer"))
     dataset = config.get_parsed_content("validate#dataset")
     made = compute_dataset_errors(dataset, network, inferer=inferer, description="maps", grid=GRID)
-    if made.keys != stored.keys:
+    if sorted(made.keys) != sorted(stored.keys):
         raise ValueError(f"dataset_dir: expected the validation images of {path}, got others in {dataset_dir}")
+    # A key names the pixels or the file: images that share it share their map.
+    place = {key: index for index, key in enumerate(made.keys)}
     save_errors(
         path,
         stored.errors,
@@ -87,7 +89,7 @@ def with_maps(stored: StoredErrors, path: Path, bundle: Path, dataset_dir: str) 
         keys=stored.keys,
         patients=stored.patients,
         provenance=stored.provenance or made.provenance,
-        maps=made.maps,
+        maps=None if made.maps is None else made.maps[[place[key] for key in stored.keys]],
     )
     return load_errors(path)
 

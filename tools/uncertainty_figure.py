@@ -55,7 +55,8 @@ def load_models(seeds: list[int]) -> Models:
     splits = ("validation", "test")
     stored = {s: [load_errors(EVALUATION / f"errors_{s}_seed_{seed}.npz") for seed in seeds] for s in splits}
     models = {
-        f"diffusion_{rule}": {s: of_errors(stored[s], rule, TEMPERATURE) for s in splits} for rule in ("vote", "mean")
+        f"diffusion_{rule}": {s: of_errors(stored[s], rule, "uniform", TEMPERATURE) for s in splits}
+        for rule in ("vote", "mean")
     }
     models["resnet18"] = {s: of_tables([BASELINE / f"{s}_seed_{seed}.csv" for seed in seeds]) for s in splits}
     if (dropout := BASELINE / "test_mc_dropout_seed_0.csv").is_file():

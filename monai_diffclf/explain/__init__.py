@@ -15,7 +15,7 @@ from .counterfactual_quality import (
     structural_similarity,
 )
 from .counterfactual_result import Counterfactuals
-from .error_maps import class_difference, decision_map, overlay, smooth_map, upsample_map
+from .error_maps import class_difference, decision_map, overlay, rival_class, smooth_map, upsample_map
 from .map_quality import (
     FaithfulnessAUC,
     deletion_insertion,
@@ -47,6 +47,7 @@ __all__ = [
     "overlay",
     "pointing_game",
     "randomise_weights",
+    "rival_class",
     "smooth_map",
     "sparsity",
     "structural_similarity",

@@ -58,8 +58,8 @@ class CounterfactualGenerator:
         conditioning: see :mod:`monai_diffclf.networks.conditioning`.
         batch_size: network evaluations in one forward call.
         clip: range of the images; None for none.
-        label_dropout: share of the labels dropped in training, if known: with 0, guidance away from the null class is
-            refused.
+        label_dropout: share of the labels dropped in training, needed for guidance away from the null class, which is
+            refused with 0. Weights do not tell whether a network ever saw that class.
         max_drift: drift of a factual, in the images' units, above which it counts as drifted.
         progress: show a progress bar.
 
@@ -111,10 +111,13 @@ class CounterfactualGenerator:
             clip=clip,
             max_drift=max_drift,
         )
-        if self.settings.uses_null and label_dropout == 0:
+        if label_dropout is not None and not 0 <= label_dropout < 1:
+            raise ValueError(f"label_dropout: expected a share in [0, 1), or None, got {label_dropout!r}")
+        if self.settings.uses_null and not label_dropout:
             raise ValueError(
                 "guidance: expected 0 away from the null class of a model trained without label dropout, which never "
-                f"saw that class; got {guidance}. Set guide_away='source', or train with label dropout"
+                f"saw that class; got {guidance} with label_dropout={label_dropout}. Give that of the training, "
+                "set guide_away='source', or train with label dropout"
             )
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")

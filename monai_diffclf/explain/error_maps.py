@@ -17,7 +17,7 @@ import torch
 from matplotlib import colormaps
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, zoom
 
-__all__ = ["class_difference", "decision_map", "overlay", "smooth_map", "upsample_map"]
+__all__ = ["class_difference", "decision_map", "overlay", "rival_class", "smooth_map", "upsample_map"]
 
 
 def class_difference(error_maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ def decision_map(
     Args:
         error_maps: error of each pixel under each class [B, K, *spatial], from `DiffusionClassifierInferer.error_maps`.
         predicted: the class k to explain for each image [B].
-        rival: the class j to compare it with [B]; None for the one with the smallest mean error among the others.
+        rival: the class j to compare it with [B]; None for that of :func:`rival_class`.
 
     Raises:
         ValueError: when the shapes do not fit, a class does not exist, or a class is its own rival.
@@ -74,13 +74,31 @@ def decision_map(
     """
     _check_maps(error_maps)
     own = _index("predicted", predicted, error_maps)
-    if rival is None:
-        mean = error_maps.flatten(2).mean(2, dtype=torch.float64)
-        rival = mean.scatter(1, own.flatten()[:, None], torch.inf).argmin(1)
-    other = _index("rival", rival, error_maps)
+    other = _index("rival", rival_class(error_maps, predicted) if rival is None else rival, error_maps)
     if bool((own == other).any()):
         raise ValueError("rival: expected another class than predicted for every image")
     return (error_maps.take_along_dim(other, dim=1) - error_maps.take_along_dim(own, dim=1)).squeeze(1)
+
+
+def rival_class(error_maps: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """The class with the smallest mean error among the others than the predicted one [B], on the maps' device.
+
+    Args:
+        error_maps: error of each pixel under each class [B, K, *spatial], from `DiffusionClassifierInferer.error_maps`.
+        predicted: the predicted class of each image [B].
+
+    Raises:
+        ValueError: when the shapes do not fit or a class does not exist.
+
+    Example:
+        >>> maps = torch.tensor([[[[1.0, 2.0]], [[3.0, 1.0]], [[0.0, 9.0]]]])
+        >>> rival_class(maps, torch.tensor([0])).tolist(), rival_class(maps, torch.tensor([1])).tolist()
+        ([1], [0])
+    """
+    _check_maps(error_maps)
+    own = _index("predicted", predicted, error_maps).flatten()[:, None]
+    mean = error_maps.flatten(2).mean(2, dtype=torch.float64)
+    return mean.scatter(1, own, torch.inf).argmin(1)
 
 
 def smooth_map(maps: torch.Tensor, sigma: float | None = None) -> torch.Tensor:

@@ -61,7 +61,8 @@ class CaseReport:
             ``"probability"``.
 
     Raises:
-        ValueError: when ``max_cases`` is not positive; during the evaluation, when classes or outputs do not fit.
+        ValueError: when ``max_cases`` is not positive; during the evaluation, when classes, outputs or ``order_by``
+            do not fit.
     """
 
     def __init__(
@@ -109,6 +110,10 @@ class CaseReport:
         if case.num_classes != len(self.classes):
             raise ValueError(
                 f"classes: expected {case.num_classes} names, one for each probability of pred, got {len(self.classes)}"
+            )
+        if case.uncertainty and self.order_by not in (*case.uncertainty, "probability"):
+            raise ValueError(
+                f"order_by: expected one of {sorted(case.uncertainty)} or 'probability', got {self.order_by!r}"
             )
         # Of equally sure images the first ones stay.
         kept = _Kept(unsureness(case, self.order_by), -place, case, item)

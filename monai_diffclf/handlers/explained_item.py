@@ -15,7 +15,7 @@ from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
 from ..engines import DiffusionClassifierEvaluator
-from ..explain import decision_map
+from ..explain import decision_map, rival_class
 from ..inferers import DiffusionClassifierInferer
 from ..report.case import CounterfactualPair
 from ..report.case_pictures import shown_slice
@@ -79,10 +79,8 @@ def make_item(result: dict[str, Any]) -> ExplainedItem:
     rival, error_map = int(others.argmax()), None
     if "explanation" in result:
         maps = torch.as_tensor(result["explanation"]).detach().float().cpu()
-        means = maps.flatten(1).mean(1, dtype=torch.float64)
-        means[predicted] = torch.inf
-        rival = int(means.argmin())
-        error_map = decision_map(maps[None], torch.tensor([predicted]), rival=torch.tensor([rival]))[0]
+        rival = int(rival_class(maps[None], torch.tensor([predicted])))
+        error_map = decision_map(maps[None], torch.tensor([predicted]))[0]
     spatial = tuple(image.shape[1:])
     index = shown_slice(spatial, None if error_map is None else error_map.numpy())
     return ExplainedItem(image, scores, predicted, rival, error_map, index)

@@ -19,7 +19,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from ..data import ReadImaged
-from ..explain import class_difference
+from ..explain import decision_map, rival_class
 from ..inferers import DiffusionClassifierInferer, provenance
 from .image_grid import undo_crop_and_resize
 
@@ -51,8 +51,9 @@ class Outcome:
         item: output of the bundle's post-processing; the keys are those of `DiffusionClassifierEvaluator`'s output,
             ``pred`` [K] among them.
         before: ``pred`` before the post-processing.
-        map: how much better the predicted class explains each pixel than the best other, in the image's own size [H, W]
-            or [H, W, D], upright; 0 where the bundle cropped the image.
+        map: how much better the predicted class explains each pixel than its rival, in the image's own size [H, W] or
+            [H, W, D], upright; 0 where the bundle cropped the image.
+        rival: the other class with the smallest mean error.
         inferer: what classified it.
         device: where.
         warnings: what of the post-processing could not be done with the settings asked for, and why.
@@ -61,6 +62,7 @@ class Outcome:
     item: dict[str, Any]
     before: torch.Tensor
     map: torch.Tensor
+    rival: int
     inferer: DiffusionClassifierInferer
     device: str
     warnings: tuple[str, ...]
@@ -171,6 +173,9 @@ class BundleModel:
             transforms, refused = self._postprocessing(self._parsed(**settings))
         with torch.no_grad():
             result = inferer.classify(image.as_tensor()[None].to(device), network, error_maps=True)
+        if result.error_maps is None:
+            raise RuntimeError("the inferer made no error maps")
+        maps = result.error_maps.cpu()
         item: dict[str, Any] = {
             "image": image.as_tensor(),
             "pred": result.probabilities[0].cpu(),
@@ -179,15 +184,14 @@ class BundleModel:
             "errors": result.errors.values[0].cpu(),
             "evaluations": result.network_evaluations[0].cpu(),
             "decided": result.decided[0].cpu(),
+            "explanation": maps[0],
         }
         before = item["pred"].clone()
         item, warnings = _apply(transforms, item)
         warnings = (*refused, *warnings)
-        maps = result.error_maps
-        if maps is None:
-            raise RuntimeError("the inferer made no error maps")
-        difference = class_difference(maps.cpu(), item["pred"].argmax().reshape(1))[0]
-        return Outcome(item, before, self._to_image_size(difference, image), inferer, device, warnings)
+        predicted = item["pred"].argmax().reshape(1)
+        map_ = self._to_image_size(decision_map(maps, predicted)[0], image)
+        return Outcome(item, before, map_, int(rival_class(maps, predicted)), inferer, device, warnings)
 
     def _to_image_size(self, values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
         """Undo padding and the like with MONAI's own inverses, then the reader's crop and resize."""

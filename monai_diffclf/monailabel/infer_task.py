@@ -148,6 +148,7 @@ def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
         "device": outcome.device,
         "map": {
             "class": classes[outcome.predicted],
+            "rival": classes[outcome.rival],
             "max_abs": float(outcome.map.abs().max()),
             "size": list(outcome.map.shape),
         },

@@ -97,7 +97,7 @@ def test_train_evaluate_and_infer_on_image_files(image_folder: Path, small: dict
 
 def test_inference_calibrates_makes_sets_and_scores_typicality(image_folder: Path, tmp_path: Path) -> None:
     images = next(p for p in sorted(image_folder.rglob("*")) if p.is_file()).parent
-    settings = {"dataset_dir": str(images), "progress": False, "maps": False, "device": torch.device("cpu")}
+    settings = {"dataset_dir": str(images), "progress": False, "device": torch.device("cpu")}
     rows: dict[str, list[dict[str, str]]] = {}
     for name, calibrated in {"raw": False, "calibrated": True}.items():
         made = workflow("infer", "inference.json", calibrated=calibrated, output_dir=str(tmp_path / name), **settings)

@@ -81,7 +81,7 @@ def test_guidance_away_from_the_null_class_shifts_both(method):
     laws, x = gaussians(3), images(gaussians()[0])
     shifted = [laws[0], laws[1], *(Mixture(2.5 * law.means - 1.5 * laws[2].means, law.stds) for law in laws[:2])]
     settings = {"method": method, "num_steps": 8, **FREE}
-    guided = CounterfactualGenerator(scheduler(), guidance=1.5, guide_away="null", **settings)(
+    guided = CounterfactualGenerator(scheduler(), guidance=1.5, guide_away="null", label_dropout=0.1, **settings)(
         x, exact(laws), source=zeros(3)
     )
 
@@ -199,9 +199,10 @@ def test_evaluations_are_as_documented():
     cost = {("invert", "source"): 5, ("sample", "source"): 3, ("invert", "null"): 6, ("sample", "null"): 4}
     for (method, away), each in cost.items():
         network = exact(gaussians(3))
-        CounterfactualGenerator(scheduler(), method=method, guide_away=away, num_steps=steps, **FREE)(
-            x, network, source=zeros(2)
+        generator = CounterfactualGenerator(
+            scheduler(), method=method, guide_away=away, num_steps=steps, label_dropout=0.1, **FREE
         )
+        generator(x, network, source=zeros(2))
         assert sum(network.calls) == 2 * steps * each
 
 
@@ -277,6 +278,11 @@ def test_batches_are_joined():
             {"guide_away": "null", "label_dropout": 0.0},
             "guidance: expected 0 away from the null class of a model trained without label dropout",
         ),
+        (
+            {"guide_away": "null"},
+            "which never saw that class; got 2.0 with label_dropout=None. Give that of the training",
+        ),
+        ({"label_dropout": 1.0}, r"label_dropout: expected a share in \[0, 1\), or None, got 1.0"),
     ],
 )
 def test_refuses_settings(settings, message):
@@ -287,7 +293,7 @@ def test_refuses_settings(settings, message):
 def test_guidance_needs_a_null_class():
     x, source = torch.zeros(1, 1, 8, 8), zeros(1)
     without = tiny_unet(num_class_embeds=2)
-    generator = CounterfactualGenerator(scheduler(), guide_away="null", num_steps=2, **FREE)
+    generator = CounterfactualGenerator(scheduler(), guide_away="null", label_dropout=0.1, num_steps=2, **FREE)
     with pytest.raises(ValueError, match="network: expected a class embedding of 3 rows, .* guidance needs, got 2"):
         generator(x, without, source=source)
     generator(x, tiny_unet(), source=source)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from monai_diffclf.explain import class_difference, decision_map, overlay, smooth_map, upsample_map
+from monai_diffclf.explain import class_difference, decision_map, overlay, rival_class, smooth_map, upsample_map
 
 
 def maps_of(*shape: int) -> torch.Tensor:
@@ -30,13 +30,14 @@ def test_rival_is_the_runner_up(size):
     best = decision_map(maps, order[:, 0])
     torch.testing.assert_close(best.flatten(1).mean(1), mean.sort(1).values[:, 1] - mean.sort(1).values[:, 0])
     assert torch.equal(best, decision_map(maps, order[:, 0], rival=order[:, 1]))
+    assert torch.equal(rival_class(maps, order[:, 0]), order[:, 1])
     # Explaining a class that lost: the rival is the best of the others.
     lost = decision_map(maps, order[:, 3])
     assert torch.equal(lost, decision_map(maps, order[:, 3], rival=order[:, 0]))
     assert bool((lost.flatten(1).mean(1) < 0).all())
 
 
-@pytest.mark.parametrize("function", [class_difference, decision_map])
+@pytest.mark.parametrize("function", [class_difference, decision_map, rival_class])
 @pytest.mark.parametrize(
     ("maps", "classes", "message"),
     [

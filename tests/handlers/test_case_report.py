@@ -100,6 +100,11 @@ def test_the_least_sure_are_shown(evaluate, images, tmp_path):
     assert "the 2 least sure of 5 images" in path.read_text(encoding="utf-8")
 
 
+def test_unknown_order_is_refused(evaluate, images, tmp_path):
+    with pytest.raises(ValueError, match=r"order_by: expected one of \['entropy_.* or 'probability', got 'entropy'"):
+        evaluate(images, [CaseReport(tmp_path / "cases.html", ["no", "yes"], order_by="entropy")])
+
+
 def test_images_of_one_name_are_numbered(evaluate, images, tmp_path):
     path = tmp_path / "cases.html"
     handler = CaseReport(path, ["no", "yes"])

@@ -54,6 +54,7 @@ def test_all_numbers_of_an_image(client: Any, images: dict[str, Path]) -> None:
     assert list(probabilities) == list(votes) == CLASSES
     assert sum(probabilities.values()) == pytest.approx(1) and sum(votes.values()) == pytest.approx(1)
     assert reply["label"] == max(probabilities, key=probabilities.get) == reply["map"]["class"]
+    assert reply["map"]["rival"] == min(probabilities, key=probabilities.get), "of two classes, the other one"
     assert [entry["label"] for entry in reply["prediction"]] == CLASSES
     p = np.array(list(probabilities.values()))
     uncertainty = reply["uncertainty"]

@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from monai_diffclf.explain import class_difference
+from monai_diffclf.explain import decision_map
 from monai_diffclf.monailabel.bundle_model import BundleModel, find_default_bundle
 
 
@@ -59,7 +59,8 @@ def test_answers_as_the_bundle_itself_does(model: BundleModel, images: dict[str,
     assert torch.equal(outcome.item["votes"], result.vote_share[0])
     assert outcome.item["evaluations"] == 3 * 2 and outcome.warnings == ()
     # The network's 32 pixels are 28 and padding; of the 61 rows, 47 were taken.
-    expected = class_difference(result.error_maps, result.predicted)[0, 2:30, 2:30]
+    expected = decision_map(result.error_maps, result.predicted)[0, 2:30, 2:30]
+    assert outcome.rival == 1 - outcome.predicted
     assert outcome.map.shape == (61, 47) and not outcome.map[:7].any()
     assert float(outcome.map[7:54].mean()) == pytest.approx(float(expected.mean()), rel=0.02)
 
