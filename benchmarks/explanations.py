@@ -9,6 +9,9 @@ Counterfactuals make the lesion go. Error maps are also timed against classifica
 bootstrap intervals over images. Where a method has settings, those with the best average precision on phantoms of the
 validation seed are taken. Writes ``benchmarks/results/explanations.json`` and ``docs/images/explanations.png``.
 
+The ResNet-18 is trained on the bundle's phantoms by ``benchmarks/phantom_resnet18.json`` over the configuration of
+the bundle ``pneumonia_xray_resnet18``; its log is ``benchmarks/results/phantom_resnet18.log``.
+
 The costly figures are of fewer images, in proportion to --images: --images 20 takes about a minute on one CPU core.
 """
 
