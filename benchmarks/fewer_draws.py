@@ -31,7 +31,7 @@ from monai_diffclf.classification import (
     draw_scores,
     replay,
 )
-from monai_diffclf.data import LearnedDecision, StoredErrors, load_decision, load_errors, save_errors
+from monai_diffclf.data import LearnedDecision, StoredErrors, load_decision, load_errors
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.metrics import bootstrap_interval, paired_difference_interval, roc_auc
@@ -154,14 +154,7 @@ def sampled_errors(bundle: Path, split: str, rule: str, dataset_dir: str | None,
         conditioning=config.get_parsed_content("conditioning"),
     )
     stored = compute_dataset_errors(dataset, network, inferer=inferer, description=f"{split}, sampled for the {rule}")
-    save_errors(
-        path,
-        stored.errors,
-        labels=stored.labels,
-        keys=stored.keys,
-        patients=stored.patients,
-        provenance=stored.provenance,
-    )
+    stored.save(path)
     return stored
 
 

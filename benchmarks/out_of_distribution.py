@@ -27,7 +27,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
-from monai_diffclf.data import StoredErrors, load_datalist, load_errors, save_errors
+from monai_diffclf.data import StoredErrors, load_datalist, load_errors
 from monai_diffclf.data.atomic_file import replace_text
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
@@ -103,14 +103,7 @@ def compute(args: argparse.Namespace) -> None:
             description=kind,
             grid=GRID,
         )
-        save_errors(
-            path,
-            stored.errors,
-            labels=stored.labels,
-            keys=stored.keys,
-            provenance=stored.provenance,
-            maps=stored.maps,
-        )
+        stored.save(path)
 
 
 def separation(inside: torch.Tensor, outside: torch.Tensor) -> dict[str, float]:

@@ -118,6 +118,15 @@ def calibrated(fit: Array, labels: Array, apply: Array, method: str | None) -> A
     return np.asarray(calibration(torch.from_numpy(apply)))
 
 
+def calibrated_by_halves(predictions: Predictions, seed: int, method: str | None) -> tuple[Array, Array]:
+    """Probabilities of all images, each random half calibrated by the other, and the images of the second half."""
+    p = predictions.probabilities[seed % len(predictions.probabilities)]
+    after, both = np.empty_like(p), halves(predictions.labels, predictions.groups, seed)
+    for one, other in (both, both[::-1]):
+        after[other] = calibrated(p[one], predictions.labels[one], p[other], method)
+    return after, both[1]
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """Mean and the range that holds 95 % of the values."""
     low, high = np.quantile(values, [0.025, 0.975])
@@ -145,13 +154,9 @@ def calibration_table(validation: Predictions, test: Predictions, splits: int) -
             }
         found: dict[str, list[float]] = {f"{name}_{how}": [] for name in SCORES for how in ("half", "pooled")}
         for seed in range(splits):
-            probabilities = test.probabilities[seed % len(test.probabilities)]
-            after = np.empty_like(probabilities)
-            both = halves(test.labels, test.groups, seed)
-            for one, other in (both, both[::-1]):
-                after[other] = calibrated(probabilities[one], test.labels[one], probabilities[other], method)
+            after, half = calibrated_by_halves(test, seed, method)
             for name, score in SCORES.items():
-                found[f"{name}_half"].append(float(score(test.labels[both[1]], after[both[1]])))
+                found[f"{name}_half"].append(float(score(test.labels[half], after[half])))
                 found[f"{name}_pooled"].append(float(score(test.labels, after)))
         row.update({f"{name}_of_test": spread(values) for name, values in found.items()})
         table[method or "none"] = row

@@ -30,7 +30,7 @@ from monai_diffclf.classification import (
     fit_level_sampling,
     fit_level_weights,
 )
-from monai_diffclf.data import LearnedDecision, StoredErrors, load_errors, save_decision, save_errors
+from monai_diffclf.data import LearnedDecision, StoredErrors, load_errors, save_decision
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
 from monai_diffclf.networks import network_hash
@@ -84,14 +84,7 @@ def measure(bundle: Path, dataset_dir: str, num_parts: int, num_draws: int) -> t
     if path.is_file() and load_errors(path).provenance == made_by:
         return load_errors(path).errors, network_hash(network)
     stored = compute_dataset_errors(dataset, network, inferer=inferer, description="mirrored noise")
-    save_errors(
-        path,
-        stored.errors,
-        labels=stored.labels,
-        keys=stored.keys,
-        patients=stored.patients,
-        provenance=stored.provenance,
-    )
+    stored.save(path)
     return stored.errors, network_hash(network)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.classification import classify_errors
-from monai_diffclf.data import FittedUncertainty, StoredErrors, load_errors, save_errors, save_uncertainty
+from monai_diffclf.data import FittedUncertainty, StoredErrors, load_errors, save_uncertainty
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.networks import network_hash
 from monai_diffclf.uncertainty import fit_calibration, fit_conformal
@@ -50,13 +51,12 @@ def cross_fitted_loss(
     return float(np.mean(losses))
 
 
-def read_settings(bundle: Path) -> tuple[dict[str, Any], str]:
-    """Weighting and temperature of the bundle's inferer, and the hash of its network."""
+def read_config(bundle: Path, **settings: Any) -> ConfigParser:
+    """The configuration of the bundle's evaluation."""
     config = ConfigParser()
     config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
-    config.update({"bundle_root": str(bundle), "progress": False})
-    settings = {name: config.get_parsed_content(name) for name in ("weighting", "temperature")}
-    return settings, network_hash(config.get_parsed_content("evaluate#network"))
+    config.update({"bundle_root": str(bundle), "progress": False, **settings})
+    return config
 
 
 def check_network(stored: StoredErrors, network: str, path: Path) -> None:
@@ -70,28 +70,21 @@ def check_network(stored: StoredErrors, network: str, path: Path) -> None:
         )
 
 
-def with_maps(stored: StoredErrors, path: Path, bundle: Path, dataset_dir: str) -> StoredErrors:
+def with_maps(stored: StoredErrors, path: Path, config: ConfigParser) -> StoredErrors:
     """The stored errors with coarse error maps of their images, made by the bundle's network and kept in the file."""
-    config = ConfigParser()
-    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
-    config.update({"bundle_root": str(bundle), "dataset_dir": dataset_dir, "progress": False})
     network, inferer = (config.get_parsed_content(f"evaluate#{name}") for name in ("network", "inferer"))
     dataset = config.get_parsed_content("validate#dataset")
     made = compute_dataset_errors(dataset, network, inferer=inferer, description="maps", grid=GRID)
     if sorted(made.keys) != sorted(stored.keys):
-        raise ValueError(f"dataset_dir: expected the validation images of {path}, got others in {dataset_dir}")
+        raise ValueError(
+            f"dataset_dir: expected the validation images of {path}, got others in {config['dataset_dir']}"
+        )
     # A key names the pixels or the file: images that share it share their map.
     place = {key: index for index, key in enumerate(made.keys)}
-    save_errors(
-        path,
-        stored.errors,
-        labels=stored.labels,
-        keys=stored.keys,
-        patients=stored.patients,
-        provenance=stored.provenance or made.provenance,
-        maps=None if made.maps is None else made.maps[[place[key] for key in stored.keys]],
-    )
-    return load_errors(path)
+    maps = None if made.maps is None else made.maps[[place[key] for key in stored.keys]]
+    complete = replace(stored, provenance=stored.provenance or made.provenance, maps=maps)
+    complete.save(path)
+    return complete
 
 
 def main() -> None:
@@ -104,10 +97,12 @@ def main() -> None:
     args = parser.parse_args()
     path = args.bundle / "docs" / "evaluation" / f"errors_validation_seed_{args.seed}.npz"
     stored = load_errors(path)
-    settings, network = read_settings(args.bundle)
+    config = read_config(args.bundle, **({"dataset_dir": args.dataset_dir} if args.dataset_dir else {}))
+    settings = {name: config.get_parsed_content(name) for name in ("weighting", "temperature")}
+    network = network_hash(config.get_parsed_content("evaluate#network"))
     check_network(stored, network, path)
     if args.dataset_dir and stored.maps is None:
-        stored = with_maps(stored, path, args.bundle, args.dataset_dir)
+        stored = with_maps(stored, path, config)
     groups = group_codes(stored.patients, len(stored.keys))
     # From plain values only: a file cannot hold weights, and a reader could not compare them.
     made_by = {**stored.provenance, "network": network, "num_draws": stored.errors.num_draws}

@@ -36,7 +36,7 @@ BUNDLES = ROOT / "bundles"
 EVALUATION = BUNDLES / "pneumonia_xray_diffusion" / "docs" / "evaluation"
 BASELINE = BUNDLES / "pneumonia_xray_resnet18" / "docs" / "predictions"
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from uncertainty import Predictions, calibrated, halves, of_errors, of_tables  # noqa: E402
+from uncertainty import Predictions, calibrated, calibrated_by_halves, of_errors, of_tables  # noqa: E402
 
 BLUE, ORANGE, GREEN, PURPLE, INK, MUTED = "#0072b2", "#d55e00", "#007a5a", "#a0508a", "#1b1f23", "#6b7178"
 RULE, CONFIDENCE, TEMPERATURE, NUM_BINS = "diffusion_vote", 0.9, 0.27, 8
@@ -66,14 +66,7 @@ def load_models(seeds: list[int]) -> Models:
 
 def calibrate_on_halves(test: Predictions, splits: int, method: str) -> tuple[Array, Array]:
     """Labels and probabilities of all test images, each half calibrated by the other, for many random halves."""
-    made = []
-    for seed in range(splits):
-        p = test.probabilities[seed % len(test.probabilities)]
-        after = np.empty_like(p)
-        both = halves(test.labels, test.groups, seed)
-        for one, other in (both, both[::-1]):
-            after[other] = calibrated(p[one], test.labels[one], p[other], method)
-        made.append(after[:, 1])
+    made = [calibrated_by_halves(test, seed, method)[0][:, 1] for seed in range(splits)]
     return np.tile(test.labels, splits), np.concatenate(made)
 
 

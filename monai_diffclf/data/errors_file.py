@@ -43,6 +43,18 @@ class StoredErrors:
     provenance: dict[str, Any] = field(default_factory=dict)
     maps: torch.Tensor | None = None
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it with :func:`save_errors`, for :func:`load_errors` to read."""
+        save_errors(
+            path,
+            self.errors,
+            labels=self.labels,
+            keys=self.keys,
+            patients=self.patients,
+            provenance=self.provenance,
+            maps=self.maps,
+        )
+
 
 def save_errors(
     path: str | os.PathLike[str],

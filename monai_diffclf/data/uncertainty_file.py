@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.conformal import ConformalSets
@@ -17,6 +17,8 @@ from .atomic_file import replace_text
 from .errors_file import list_differences
 
 __all__ = ["FittedUncertainty", "load_uncertainty", "save_uncertainty"]
+
+Part = TypeVar("Part", Calibration, ConformalSets, Typicality)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,36 @@ def load_uncertainty(
     if differences := list_differences(provenance, fitted.provenance):
         raise ValueError(f"provenance: {path} was fitted for another model: {differences}; fit anew for this one")
     return fitted
+
+
+def load_part(
+    name: str, given: Any, kind: type[Part], rule: str | None, provenance: Mapping[str, Any] | None = None
+) -> Part:
+    """A fitted object itself, or the one of its name in an uncertainty file.
+
+    Args:
+        name: field of `FittedUncertainty`: "calibration", "conformal" or "typicality".
+        given: the object, or the path of a file.
+        kind: its type.
+        rule: the inferer's rule, to read a file; not needed otherwise.
+        provenance: as for :func:`load_uncertainty`.
+
+    Raises:
+        TypeError: when it is neither.
+        ValueError: when there is no rule to read a file for, or the file lacks it or is one of another model.
+    """
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(
+            f"{name}: expected {kind.__name__} or the path of a file of save_uncertainty, got {type(given).__name__}"
+        )
+    if rule is None:
+        raise ValueError(f"rule: expected the inferer's rule, 'vote' or 'mean', to read {given} for; got None")
+    part: Part | None = getattr(load_uncertainty(given, rule, provenance=provenance), name)
+    if part is None:
+        raise ValueError(f"{name}: expected a file that holds one, got {given} without; fit it and save it again")
+    return part
 
 
 def _read(path: str | os.PathLike[str], rule: str) -> FittedUncertainty:

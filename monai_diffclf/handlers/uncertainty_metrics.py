@@ -19,6 +19,7 @@ from monai.metrics import CumulativeIterationMetric
 from numpy.typing import NDArray
 
 from ..classification import SURE_WHEN_LARGE
+from ..data.uncertainty_file import load_part
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
 from ..metrics.cumulative import (
@@ -28,7 +29,6 @@ from ..metrics.cumulative import (
     PredictionSets,
     RiskCoverage,
 )
-from ..transforms.typicality import read_typicality
 from ..uncertainty.shift import SHIFT_ADVICE, ShiftTest, shift_test
 from ..uncertainty.typicality import Typicality
 from .dataset_collector import is_repeated
@@ -142,7 +142,7 @@ class ShiftWarning:
         alpha: float = 0.01,
         output: str = "errors",
     ) -> None:
-        self.typicality = read_typicality(typicality, rule, provenance)
+        self.typicality = load_part("typicality", typicality, Typicality, rule, provenance)
         self.alpha, self.output = alpha, output
         self.result: ShiftTest | None = None
         """The test of the last evaluation, None before."""

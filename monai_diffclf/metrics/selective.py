@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma
 
-from .statistics import FloatArray, _shaped, _weight_rows
+from .statistics import FloatArray, _shaped, _sum_by_value, _weight_rows
 
 __all__ = ["RiskCoverageCurve", "accuracy_at_coverage", "aurc", "excess_aurc", "risk_coverage_curve"]
 
@@ -137,11 +137,7 @@ def _counts_by_uncertainty(
     rows = _weight_rows(weights, len(values))
     if (rows.sum(1) <= 0).any():
         raise ValueError("weights: expected at least one image in every resample, got none.")
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    rows, right = rows[:, order], right[order]
-    return np.add.reduceat(rows * right, starts, axis=1), np.add.reduceat(rows * ~right, starts, axis=1)
+    return _sum_by_value(values, right, rows)
 
 
 def _checked(correct: ArrayLike, uncertainty: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:

@@ -37,18 +37,22 @@ def _binary(labels: ArrayLike, values: ArrayLike, name: str) -> tuple[NDArray[np
     return positive.astype(bool), array
 
 
+def _sum_by_value(values: NDArray[Any], marked: NDArray[np.bool_], rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weight of the marked and of the other images at each distinct value, smallest first, both [R, T]."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    rows, marked = rows[:, order], marked[order]
+    return np.add.reduceat(rows * marked, starts, axis=1), np.add.reduceat(rows * ~marked, starts, axis=1)
+
+
 def _counts_by_score(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[FloatArray, FloatArray]:
     """Weight of the positives and of the negatives at each distinct score, highest score first, both [R, T]."""
     positive, values = _binary(labels, scores, "scores")
     if not np.isfinite(values).all():
         raise ValueError(f"scores: expected finite numbers, got {int((~np.isfinite(values)).sum())} that are not.")
     rows = _weight_rows(weights, len(values))
-    order = np.argsort(-values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    rows, positive = rows[:, order], positive[order]
-    true = np.add.reduceat(rows * positive, starts, axis=1)
-    false = np.add.reduceat(rows * ~positive, starts, axis=1)
+    true, false = _sum_by_value(-values, positive, rows)
     for name, counts in (("positive", true), ("negative", false)):
         if (counts.sum(1) <= 0).any():
             raise ValueError(

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from ..data.uncertainty_file import load_uncertainty
+from ..data.uncertainty_file import load_part
 from ..uncertainty.typicality import Typicality
 
 __all__ = ["TypicalityScore", "TypicalityScoreD", "TypicalityScoreDict", "TypicalityScored"]
@@ -52,7 +52,7 @@ class TypicalityScore(Transform):
         rule: str | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.typicality = read_typicality(typicality, rule, provenance)
+        self.typicality = load_part("typicality", typicality, Typicality, rule, provenance)
 
     def __call__(
         self, errors: NdarrayOrTensor, error_maps: NdarrayOrTensor | None = None
@@ -126,22 +126,6 @@ class TypicalityScored(MapTransform):
 def _plain(values: NdarrayOrTensor) -> torch.Tensor:
     tensor: torch.Tensor = convert_to_tensor(values)
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
-
-
-def read_typicality(given: Any, rule: str | None, provenance: Mapping[str, Any] | None = None) -> Typicality:
-    """The object itself, or that of its rule in an uncertainty file."""
-    if isinstance(given, Typicality):
-        return given
-    if not isinstance(given, (str, os.PathLike)):
-        raise TypeError(
-            f"typicality: expected Typicality or the path of a file of save_uncertainty, got {type(given).__name__}"
-        )
-    if rule is None:
-        raise ValueError(f"rule: expected the inferer's rule, 'vote' or 'mean', to read {given} for; got None")
-    typicality = load_uncertainty(given, rule, provenance=provenance).typicality
-    if typicality is None:
-        raise ValueError(f"typicality: expected a file that holds one, got {given} without; fit it and save it again")
-    return typicality
 
 
 TypicalityScoreD = TypicalityScoreDict = TypicalityScored

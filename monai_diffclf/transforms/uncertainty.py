@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
-from ..data.uncertainty_file import load_uncertainty
+from ..data.uncertainty_file import load_part
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.conformal import ConformalSets
 from ..uncertainty.probabilities import Prior
@@ -62,7 +62,7 @@ class CalibrateProbabilities(Transform):
         prior: Prior | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.calibration: Calibration = _load("calibration", calibration, Calibration, rule, provenance)
+        self.calibration = load_part("calibration", calibration, Calibration, rule, provenance)
         self.prior = prior
 
     def __call__(self, probabilities: NdarrayOrTensor) -> NdarrayOrTensor:
@@ -103,7 +103,7 @@ class ConformalSet(Transform):
         allow_empty: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.conformal: ConformalSets = _load("conformal", conformal, ConformalSets, rule, provenance)
+        self.conformal = load_part("conformal", conformal, ConformalSets, rule, provenance)
         self.confidence, self.allow_empty = confidence, allow_empty
 
     def __call__(self, probabilities: NdarrayOrTensor) -> torch.Tensor:
@@ -208,19 +208,6 @@ class ConformalSetd(MapTransform):
         for key, output_key in self.key_iterator(out, self.output_keys):
             out[output_key] = self.predict(out.get(f"{key}{_UNCALIBRATED}", out[key]))
         return out
-
-
-def _load(name: str, given: Any, kind: type, rule: str | None, provenance: Mapping[str, Any] | None) -> Any:
-    """The object itself, or the part of its name in an uncertainty file."""
-    if isinstance(given, kind):
-        return given
-    if not isinstance(given, (str, os.PathLike)):
-        raise TypeError(
-            f"{name}: expected {kind.__name__} or the path of a file of save_uncertainty, got {type(given).__name__}"
-        )
-    if rule is None:
-        raise ValueError(f"rule: expected the inferer's rule, 'vote' or 'mean', to read {given} for; got None")
-    return getattr(load_uncertainty(given, rule, provenance=provenance), name)
 
 
 def _batch_of_one(probabilities: NdarrayOrTensor) -> torch.Tensor:
