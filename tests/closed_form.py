@@ -77,6 +77,8 @@ class ExactDenoiser(torch.nn.Module):
         sample = (z - sigma * epsilon) / alpha
         if self.process.prediction_type == "epsilon":
             out = epsilon
+        elif self.process.prediction_type == "score":
+            out = -epsilon / sigma
         elif self.process.prediction_type == "sample":
             out = sample
         else:

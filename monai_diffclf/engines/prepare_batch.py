@@ -50,7 +50,7 @@ class DenoisingPrepareBatch(PrepareBatch):
     index K.
 
     Args:
-        scheduler: the scheduler to train with.
+        scheduler: the scheduler to train with, or an `SDEProcess`.
         num_classes: number of classes K.
         conditioning: how a class reaches the network, see :mod:`monai_diffclf.networks.conditioning`.
         label_dropout: probability of the null class, in [0, 1).
@@ -70,7 +70,7 @@ class DenoisingPrepareBatch(PrepareBatch):
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        scheduler: Scheduler | NoiseProcess,
         num_classes: int = 2,
         *,
         conditioning: str | Conditioning = "class_labels",
@@ -79,7 +79,7 @@ class DenoisingPrepareBatch(PrepareBatch):
     ) -> None:
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout: expected a probability in [0, 1), got {label_dropout!r}")
-        self.process = NoiseProcess(scheduler)
+        self.process = NoiseProcess.of(scheduler)
         self.num_classes = num_classes
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.label_dropout = label_dropout

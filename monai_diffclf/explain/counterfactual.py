@@ -99,7 +99,7 @@ class CounterfactualGenerator:
         progress: bool = False,
     ) -> None:
         self.settings = EditSettings(
-            NoiseProcess(scheduler),
+            NoiseProcess.of(scheduler),
             num_classes=num_classes,
             method=method,
             start=start,

@@ -66,7 +66,7 @@ def sample_classes(
     """
     if not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(f"num_steps: expected a positive integer, got {num_steps!r}")
-    process, condition = NoiseProcess(scheduler), make_conditioning(conditioning, num_classes)
+    process, condition = NoiseProcess.of(scheduler), make_conditioning(conditioning, num_classes)
     levels = torch.linspace(1 - 0.5 / num_steps, 0.5 / num_steps, num_steps, dtype=torch.float64)
     timesteps = process.timesteps(levels).to(device)
     generator = torch.Generator().manual_seed(seed)

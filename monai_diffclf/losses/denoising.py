@@ -29,7 +29,7 @@ class DenoisingLoss(nn.Module):
     * ``"prediction"``: 1, the plain error of whatever is predicted.
 
     Args:
-        scheduler: the scheduler the network is trained with.
+        scheduler: the scheduler the network is trained with, or an `SDEProcess`.
         weighting: one of the above.
         gamma: limit of min-SNR.
 
@@ -44,13 +44,13 @@ class DenoisingLoss(nn.Module):
         1.0
     """
 
-    def __init__(self, scheduler: Scheduler, *, weighting: str = "min_snr", gamma: float = 5.0) -> None:
+    def __init__(self, scheduler: Scheduler | NoiseProcess, *, weighting: str = "min_snr", gamma: float = 5.0) -> None:
         super().__init__()
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, got {weighting!r}")
         if not gamma > 0:
             raise ValueError(f"gamma: expected a positive number, got {gamma!r}")
-        self.process = NoiseProcess(scheduler)
+        self.process = NoiseProcess.of(scheduler)
         self.weighting = weighting
         self.gamma = gamma
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 from .checkpoints import load_generative_checkpoint
 from .conditioning import class_labels, make_conditioning, one_hot_context
 from .fast_inference import FastNetwork, fast_inference
+from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
 from .weights import load_weights, network_hash
 
 __all__ = [
     "FastNetwork",
+    "RetimedNetwork",
     "Trial",
     "Tuning",
     "class_labels",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 
-__all__ = ["Conditioning", "class_labels", "make_conditioning", "one_hot_context"]
+__all__ = ["Conditioning", "class_labels", "class_table", "make_conditioning", "one_hot_context"]
 
 Conditioning = Callable[[torch.Tensor], dict[str, Any]]
 
@@ -67,3 +67,22 @@ def make_conditioning(conditioning: str | Conditioning, num_classes: int) -> Con
     if conditioning == "crossattn":
         return one_hot_context(num_classes)
     raise ValueError(f"conditioning: expected 'class_labels', 'crossattn' or a callable, got {conditioning!r}")
+
+
+def class_table(conditioning: Conditioning, num_classes: int, device: torch.device | str) -> dict[str, torch.Tensor]:
+    """The network's arguments for each class, one row a class: made once, not at every evaluation.
+
+    Args:
+        conditioning: from labels [n] to keyword arguments of the network.
+        num_classes: number of classes K.
+        device: where the labels are.
+
+    Raises:
+        ValueError: when an argument does not have one row a class.
+    """
+    conditions = conditioning(torch.arange(num_classes, device=device))
+    for name, table in conditions.items():
+        if not isinstance(table, torch.Tensor) or table.shape[:1] != (num_classes,):
+            got = list(table.shape) if isinstance(table, torch.Tensor) else type(table).__name__
+            raise ValueError(f"conditioning: expected {name} with one row a label, [{num_classes}, ...], got {got}")
+    return conditions

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .diffusion_classifier import DiffusionClassifier
+from .score_unet import ScoreUNet
 from .wavelet_unet import WaveletDiffusionUNet
 
-__all__ = ["DiffusionClassifier", "WaveletDiffusionUNet"]
+__all__ = ["DiffusionClassifier", "ScoreUNet", "WaveletDiffusionUNet"]

@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Noise schedules and processes; importing it registers ``cosine_log_snr`` and ``shifted_cosine`` with MONAI."""
+"""Noise schedules, SDEs and processes; importing it registers ``cosine_log_snr``, ``shifted_cosine`` and ``vp_sde``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ from .noise_schedules import (
     shifted_cosine_log_snr_slope,
 )
 from .parameterization import PREDICTION_TYPES, alpha_sigma, convert_prediction
+from .scheduler_sde import SchedulerSDE
+from .sde import SDE, VESDE, VPSDE, SubVPSDE
+from .sde_process import SDEProcess
 
 __all__ = [
     "PREDICTION_TYPES",
+    "SDE",
+    "VESDE",
+    "VPSDE",
     "NoiseProcess",
+    "SDEProcess",
+    "SchedulerSDE",
+    "SubVPSDE",
     "alpha_sigma",
     "convert_prediction",
     "cosine_log_snr",

@@ -7,13 +7,13 @@ from __future__ import annotations
 import torch
 from monai.networks.schedulers import RFlowScheduler, Scheduler
 
-from .parameterization import PREDICTION_TYPES
+from .parameterization import PREDICTION_TYPES, alpha_sigma
 
 __all__ = ["NoiseProcess"]
 
 
-def _column(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A vector [B] shaped to multiply a batch [B, C, *spatial]."""
+def column(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A vector [B], or one number for all, shaped to multiply a batch [B, C, *spatial]."""
     return vector.to(device=like.device, dtype=like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
@@ -26,6 +26,8 @@ class NoiseProcess:
 
     Built on the scheduler's tables rather than its ``add_noise``, which converts those tables to the dtype of its input
     for good: one half-precision call would degrade all later ones.
+
+    A network that is called with the time of an SDE has :class:`SDEProcess` in place of it.
 
     Args:
         scheduler: a MONAI scheduler with ``prediction_type`` epsilon, sample or v_prediction.
@@ -63,6 +65,11 @@ class NoiseProcess:
             rate = -torch.gradient(self._log_snr_table)[0] if len(alpha2) > 1 else torch.ones(1, dtype=torch.float64)
             self._rate_table = rate * self.num_train_timesteps
 
+    @classmethod
+    def of(cls, scheduler: Scheduler | NoiseProcess) -> NoiseProcess:
+        """The process of a scheduler; a process is taken as it is."""
+        return scheduler if isinstance(scheduler, NoiseProcess) else cls(scheduler)
+
     def timesteps(self, levels: torch.Tensor) -> torch.Tensor:
         """Timesteps of levels in [0, 1) [N]: int64, or float32 for a continuous rectified flow."""
         scaled = levels.double() * self.num_train_timesteps
@@ -72,6 +79,22 @@ class NoiseProcess:
         if self.discrete:
             return scaled.long().clamp(1, max(1, self.num_train_timesteps - 1))
         return scaled.clamp(1e-3 * self.num_train_timesteps, (1 - 1e-3) * self.num_train_timesteps).float()
+
+    def at_log_snr(self, log_snr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Timesteps (float32, between two of them a fraction), alpha and sigma (float64) of some log-SNR [N].
+
+        A log-SNR beyond the schedule gives the schedule's end.
+        """
+        steps, levels = self.num_train_timesteps, log_snr.double()
+        if self.rectified_flow:
+            s = torch.sigmoid(-0.5 * levels)
+            return (s * steps).float(), 1 - s, s
+        table = self._log_snr_table.to(levels.device).flip(0)  # ascending, as searchsorted needs it
+        levels = levels.clamp(table[0], table[-1])
+        above = torch.searchsorted(table, levels.contiguous()).clamp(1, steps - 1)
+        low, high = table[above - 1], table[above]
+        share = (levels - low) / (high - low).clamp(min=1e-12)
+        return ((steps - above - share).float(), *alpha_sigma(levels))
 
     def log_snr(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Log signal-to-noise ratio log(alpha^2 / sigma^2) [N], float64."""
@@ -98,7 +121,7 @@ class NoiseProcess:
     def add_noise(self, images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """z = alpha x + sigma epsilon [B, C, *spatial], for timesteps [B]."""
         alpha, sigma = self.alpha_sigma(timesteps)
-        return _column(alpha, images) * images + _column(sigma, images) * noise
+        return column(alpha, images) * images + column(sigma, images) * noise
 
     def target(self, images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """What the network should predict [B, C, *spatial]."""
@@ -109,7 +132,7 @@ class NoiseProcess:
         if self.rectified_flow:
             return images - noise
         alpha, sigma = self.alpha_sigma(timesteps)
-        return _column(alpha, images) * noise - _column(sigma, images) * images
+        return column(alpha, images) * noise - column(sigma, images) * images
 
     def epsilon_factor(self, timesteps: torch.Tensor) -> torch.Tensor:
         """c with (epsilon - epsilon_hat)^2 = c (target - prediction)^2 [N], float64.
@@ -125,7 +148,7 @@ class NoiseProcess:
 
     def predict_sample(self, prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """The image that a prediction implies, x_hat [B, C, *spatial]."""
-        alpha, sigma = (_column(factor, noisy) for factor in self.alpha_sigma(timesteps))
+        alpha, sigma = (column(factor, noisy) for factor in self.alpha_sigma(timesteps))
         if self.prediction_type == "epsilon":
             return (noisy - sigma * prediction) / alpha
         if self.prediction_type == "sample":
@@ -133,3 +156,25 @@ class NoiseProcess:
         if self.rectified_flow:
             return noisy + sigma * prediction
         return alpha * noisy - sigma * prediction
+
+    def to_epsilon(
+        self, prediction: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
+    ) -> torch.Tensor:
+        """The noise that a prediction for noisy images implies [B, C, *spatial]; alpha and sigma [B], or of all."""
+        alpha, sigma = column(alpha, noisy), column(sigma, noisy)
+        if self.prediction_type == "epsilon":
+            return prediction
+        if self.prediction_type == "sample":
+            return (noisy - alpha * prediction) / sigma
+        return noisy - alpha * prediction if self.rectified_flow else sigma * noisy + alpha * prediction
+
+    def from_epsilon(
+        self, epsilon: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
+    ) -> torch.Tensor:
+        """What would be predicted for noisy images with this noise, the inverse of :meth:`to_epsilon`."""
+        alpha, sigma = column(alpha, noisy), column(sigma, noisy)
+        if self.prediction_type == "epsilon":
+            return epsilon
+        if self.prediction_type == "sample":
+            return (noisy - sigma * epsilon) / alpha
+        return (noisy - epsilon) / alpha if self.rectified_flow else (epsilon - sigma * noisy) / alpha

@@ -160,7 +160,7 @@ def _cosine_schedule(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Tables (betas, alphas, alphas_cumprod) of ``cosine_log_snr``."""
     t = _time_grid(num_train_timesteps)
-    return _tables(cosine_log_snr(t, log_snr_min=log_snr_min, log_snr_max=log_snr_max))
+    return schedule_tables(cosine_log_snr(t, log_snr_min=log_snr_min, log_snr_max=log_snr_max))
 
 
 @NoiseSchedules.add_def("shifted_cosine", "Cosine schedule shifted for the image's resolution (simple diffusion)")
@@ -181,7 +181,7 @@ def _shifted_cosine_schedule(
         log_snr_max=log_snr_max,
         as_released=as_released,
     )
-    return _tables(log_snr)
+    return schedule_tables(log_snr)
 
 
 def _time(t: torch.Tensor | float) -> tuple[torch.Tensor, torch.dtype]:
@@ -221,7 +221,7 @@ def _time_grid(num_train_timesteps: int) -> torch.Tensor:
     return torch.linspace(0, 1, num_train_timesteps, dtype=torch.float64)
 
 
-def _tables(log_snr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def schedule_tables(log_snr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """MONAI's tables (betas, alphas, alphas_cumprod), float32, from lambda in float64.
 
     alphas_cumprod = sigmoid(lambda) = alpha^2. Near 1 it is a multiple of 6e-8 in float32, so at lambda = 15 a log-SNR
