@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from .bound import VariationalBound, variational_bound
+from .dequantization import UniformDequantization
 from .difference_model import DifferenceModel
 from .draws import NoiseDraws, image_keys
 from .e_process import log_e_betting, log_e_symmetric
 from .errors import DenoisingErrors
 from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
+from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior
 from .look import Look
 from .replay import replay
 from .result import Classification
@@ -33,11 +36,16 @@ __all__ = [
     "SequentialTest",
     "StagedElimination",
     "StoppingRule",
+    "UniformDequantization",
+    "VariationalBound",
     "VoteModel",
+    "bits_per_dimension",
     "classify_errors",
+    "classify_likelihood",
     "count_votes",
     "draw_scores",
     "draw_weights",
+    "empirical_prior",
     "fit_level_sampling",
     "fit_level_weights",
     "image_keys",
@@ -45,5 +53,6 @@ __all__ = [
     "log_e_symmetric",
     "mean_errors",
     "replay",
+    "variational_bound",
     "vote_uncertainty",
 ]

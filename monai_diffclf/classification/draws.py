@@ -12,7 +12,7 @@ import torch
 
 from .level_sampling import LevelSampling
 
-__all__ = ["NoiseDraws", "image_keys", "random_order"]
+__all__ = ["NoiseDraws", "image_generator", "image_keys", "random_order"]
 
 NOISE_LEVELS = ("stratified", "uniform")
 
@@ -34,6 +34,12 @@ def image_keys(images: torch.Tensor) -> list[bytes]:
     # Adding zero turns -0.0 into 0.0: equal images must have equal bytes.
     pixels = (images.detach().to(device="cpu", dtype=torch.float32) + 0.0).contiguous().numpy()
     return [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels]
+
+
+def image_generator(key: bytes, seed: int, index: int, *, purpose: bytes = b"") -> torch.Generator:
+    """Random numbers of one image: they depend on its key, the seed, an index and what they are for only."""
+    text = hashlib.blake2b(key + struct.pack("<qq", seed, index) + purpose, digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(text, "little") >> 1)
 
 
 def _spread_order(count: int) -> torch.Tensor:
@@ -155,6 +161,4 @@ class NoiseDraws:
         mirror = -1 if self.mirrors is None else int(self.mirrors[draw])
         if mirror >= 0:
             return -self.noise(key, mirror, shape)
-        text = hashlib.blake2b(key + struct.pack("<qq", self.seed, draw), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(text, "little") >> 1)
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=image_generator(key, self.seed, draw))

@@ -6,6 +6,13 @@ from __future__ import annotations
 
 from .class_sampler import sample_classes
 from .diffusion_classifier import DiffusionClassifierInferer
-from .provenance import provenance
+from .provenance import Classifier, provenance
+from .score_classifier import ScoreClassifierInferer
 
-__all__ = ["DiffusionClassifierInferer", "provenance", "sample_classes"]
+__all__ = [
+    "Classifier",
+    "DiffusionClassifierInferer",
+    "ScoreClassifierInferer",
+    "provenance",
+    "sample_classes",
+]

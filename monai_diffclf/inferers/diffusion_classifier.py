@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.networks.schedulers import Scheduler
 
@@ -28,6 +27,7 @@ from ..classification.stopping import check_valid
 from ..classification.weights import Weighting, check_weighting, draw_weights
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
+from .checks import check_images, check_settings
 from .near_ties import redo_near_ties
 from .network_errors import NetworkErrors
 
@@ -48,7 +48,7 @@ class DiffusionClassifierInferer(Inferer):
 
     Args:
         scheduler: the scheduler the network was trained with: DDPM, DDIM or PNDM (epsilon, sample, v_prediction), or
-            RFlow.
+            RFlow; an :class:`monai_diffclf.networks.schedulers.SDEProcess` for a network called with an SDE's time.
         num_classes: number of classes K.
         num_draws: noise draws an image, N.
         rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``, see :func:`monai_diffclf.classification.classify_errors`.
@@ -84,7 +84,7 @@ class DiffusionClassifierInferer(Inferer):
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        scheduler: Scheduler | NoiseProcess,
         num_classes: int = 2,
         *,
         num_draws: int = 51,
@@ -99,17 +99,14 @@ class DiffusionClassifierInferer(Inferer):
         amp_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        check_settings(num_classes=num_classes, batch_size=batch_size)
         check_rule(rule)
         if amp_dtype not in (None, torch.float16, torch.bfloat16):
             raise ValueError(f"amp_dtype: expected None, torch.float16 or torch.bfloat16, got {amp_dtype!r}")
         check_temperature(temperature)
         if stopping is not None and not isinstance(stopping, StoppingRule):
             raise TypeError(f"stopping: expected None or a StoppingRule, got {type(stopping).__name__}")
-        self.process = NoiseProcess(scheduler)
+        self.process = NoiseProcess.of(scheduler)
         self.draws = NoiseDraws.make(num_draws, noise_levels, seed=seed)
         if stopping is not None:
             check_valid(stopping, rule)
@@ -146,16 +143,18 @@ class DiffusionClassifierInferer(Inferer):
         source = self._source(images, network, kwargs)
         if self.stopping is None:
             errors, maps = self._all_draws(source, error_maps)
-            result = self._decide(errors)
+            result = self._from_errors(errors)
         elif error_maps:
             raise ValueError("error_maps: expected False with a stopping rule; call error_maps(), it makes all draws")
         else:
             result, maps = self._until_decided(source, self.stopping), None
         if self.amp_dtype is not None:
-            errors, redone = redo_near_ties(result.errors, source, rule=self.rule, weighting=self.weighting)
+            errors, redone = redo_near_ties(
+                cast(DenoisingErrors, result.errors), source, rule=self.rule, weighting=self.weighting
+            )
             spent = result.network_evaluations + redone
             result = replace(
-                self._decide(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
+                self._from_errors(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
             )
             maps = None if maps is None else _scale_to_mean(maps, result.mean_error)
         return replace(result, error_maps=None if maps is None else maps.float())
@@ -204,16 +203,25 @@ class DiffusionClassifierInferer(Inferer):
         """
         errors = self.errors_from_values(values, num_elements)
         if self.stopping is None:
-            return self._decide(errors)
+            return self._from_errors(errors)
         return replay(errors, self.stopping, rule=self.rule, weighting=self.weighting, temperature=self.temperature)
 
-    def _decide(self, errors: DenoisingErrors) -> Classification:
+    @property
+    def num_estimates(self) -> int:
+        """Errors of each image and class, N."""
+        return self.num_draws
+
+    def decide(self, values: torch.Tensor, num_elements: int) -> Classification:
+        """Classify from values [n, K, N] as they are, NaN where not evaluated, without replaying a stopping rule."""
+        return self._from_errors(self.errors_from_values(values, num_elements))
+
+    def _from_errors(self, errors: DenoisingErrors) -> Classification:
         return classify_errors(errors, self.rule, weighting=self.weighting, temperature=self.temperature)
 
     def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> NetworkErrors:
         return NetworkErrors(
             network=network,
-            images=self._check(images, network),
+            images=check_images(images, network).float(),
             process=self.process,
             draws=self.draws,
             conditioning=self.conditioning,
@@ -244,27 +252,7 @@ class DiffusionClassifierInferer(Inferer):
         shape = (len(source.images), self.num_classes, self.num_draws)
         blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)
         errors, decided = run_draws(blank, source.grid, stopping, rule=self.rule, weighting=self.weighting)
-        return replace(self._decide(errors), decided=decided, guarantee=stopping.guarantee)
-
-    def _check(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
-        """Refuse what would give a wrong answer; return plain float32 images."""
-        if isinstance(network, torch.nn.Module) and any(module.training for module in network.modules()):
-            raise ValueError(
-                "network: expected eval mode, got training mode, in which dropout falsifies the errors; "
-                "call network.eval()"
-            )
-        if not isinstance(images, torch.Tensor):
-            raise TypeError(f"images: expected a Tensor [B, C, *spatial], got {type(images).__name__}")
-        if images.ndim not in (4, 5) or 0 in images.shape[1:]:
-            raise ValueError(f"images: expected shape [B, C, H, W] or [B, C, H, W, D], got {list(images.shape)}")
-        images = images.as_tensor() if isinstance(images, MetaTensor) else images
-        if not images.is_floating_point():
-            raise TypeError(f"images: expected floating point values scaled as in training, got {images.dtype}")
-        images = images.detach().float()
-        if not bool(torch.isfinite(images).all()):
-            bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
-            raise ValueError(f"images: expected finite values, got NaN or infinity in image(s) {bad[:10]} of the batch")
-        return images
+        return replace(self._from_errors(errors), decided=decided, guarantee=stopping.guarantee)
 
 
 def _scale_to_mean(maps: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

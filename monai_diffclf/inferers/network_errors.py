@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..classification import NoiseDraws, image_keys
-from ..networks.conditioning import Conditioning
+from ..networks.conditioning import Conditioning, class_table
 from ..networks.schedulers.noise_process import NoiseProcess
 
 __all__ = ["NetworkErrors"]
@@ -48,14 +48,7 @@ class NetworkErrors:
     def __post_init__(self) -> None:
         self.keys = image_keys(self.images)
         self.timesteps = self.process.timesteps(self.draws.levels)
-        # Text embeddings and the like are made once for each class, not once for each evaluation.
-        self.conditions = self.conditioning(torch.arange(self.num_classes, device=self.images.device))
-        for name, table in self.conditions.items():
-            if not isinstance(table, torch.Tensor) or table.shape[:1] != (self.num_classes,):
-                got = list(table.shape) if isinstance(table, torch.Tensor) else type(table).__name__
-                raise ValueError(
-                    f"conditioning: expected {name} with one row a label, [{self.num_classes}, ...], got {got}"
-                )
+        self.conditions = class_table(self.conditioning, self.num_classes, self.images.device)
 
     @torch.no_grad()
     def evaluate(

@@ -8,17 +8,22 @@ import hashlib
 
 import torch
 
+from ..networks.schedulers import SDEProcess
 from ..networks.weights import network_hash
 from .diffusion_classifier import DiffusionClassifierInferer
+from .score_classifier import ScoreClassifierInferer
 
-__all__ = ["provenance"]
+__all__ = ["Classifier", "provenance"]
+
+Classifier = DiffusionClassifierInferer | ScoreClassifierInferer
 
 
-def provenance(inferer: DiffusionClassifierInferer, network: torch.nn.Module) -> dict[str, str | int]:
-    """All that an image's errors depend on, but for the image: network, draws, scheduler and settings.
+def provenance(inferer: Classifier, network: torch.nn.Module) -> dict[str, str | int]:
+    """All that an image's errors or likelihoods depend on, but for the image: network, draws, scheduler and settings.
 
     Two evaluations with equal provenance give equal errors for equal images. The temperature is not part of it, nor are
-    rule and weighting unless they decide what is evaluated: with a stopping rule or in reduced precision.
+    rule and weighting unless they decide what is evaluated: with a stopping rule or in reduced precision; nor is the
+    prior of a `ScoreClassifierInferer`.
 
     Args:
         inferer: the inferer.
@@ -27,7 +32,8 @@ def provenance(inferer: DiffusionClassifierInferer, network: torch.nn.Module) ->
     Returns:
         ``network`` (see :func:`monai_diffclf.networks.network_hash`), ``seed``, ``noise_levels`` and ``log_snr``
         (hashes of the draws' numbers), ``num_draws``, ``num_classes``, ``prediction_type``, ``conditioning`` (hash of
-        what the classes become), ``precision``, ``stopping`` and ``decision``.
+        what the classes become), ``precision``, ``stopping`` and ``decision``; for a `ScoreClassifierInferer` ``sde``,
+        ``solver``, ``divergence``, ``terminal`` and ``dequantization`` in place of what draws are described by.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -35,21 +41,39 @@ def provenance(inferer: DiffusionClassifierInferer, network: torch.nn.Module) ->
         >>> made["seed"], made["num_draws"], made["prediction_type"], made["stopping"]
         (3, 5, 'epsilon', 'None')
     """
-    levels, mirrors = inferer.draws.levels, inferer.draws.mirrors
-    # Logarithms may differ in the last digit from machine to machine.
-    log_snr = inferer.process.log_snr(inferer.process.timesteps(levels)).round(decimals=6)
     parameter = next(network.parameters(), torch.empty(0))
-    decides = inferer.stopping is not None or inferer.amp_dtype is not None
     classes = inferer.conditioning(torch.arange(inferer.num_classes, device=parameter.device))
-    return {
+    common: dict[str, str | int] = {
         "network": network_hash(network),
         "seed": inferer.seed,
-        "noise_levels": _hash({"levels": levels} if mirrors is None else {"levels": levels, "mirrors": mirrors}),
-        "log_snr": _hash({"log_snr": log_snr + 0.0}),
-        "num_draws": inferer.num_draws,
         "num_classes": inferer.num_classes,
         "prediction_type": inferer.process.prediction_type,
         "conditioning": _hash(classes),
+    }
+    if isinstance(inferer.process, SDEProcess):
+        common["sde"] = _describe(inferer.process.sde)
+    return common | (_of_likelihood(inferer) if isinstance(inferer, ScoreClassifierInferer) else _of_errors(inferer))
+
+
+def _of_likelihood(inferer: ScoreClassifierInferer) -> dict[str, str | int]:
+    steps = f"tolerance {inferer.tolerance:g}" if inferer.solver == "dopri5" else f"{inferer.num_steps} steps"
+    return {
+        "solver": f"{inferer.solver}, {steps}",
+        "divergence": "exact" if inferer.exact_divergence else f"{inferer.num_probes} {inferer.probe} probes",
+        "terminal": inferer.terminal,
+        "dequantization": repr(inferer.dequantization),
+    }
+
+
+def _of_errors(inferer: DiffusionClassifierInferer) -> dict[str, str | int]:
+    levels, mirrors = inferer.draws.levels, inferer.draws.mirrors
+    # Logarithms may differ in the last digit from machine to machine.
+    log_snr = inferer.process.log_snr(inferer.process.timesteps(levels)).round(decimals=6)
+    decides = inferer.stopping is not None or inferer.amp_dtype is not None
+    return {
+        "noise_levels": _hash({"levels": levels} if mirrors is None else {"levels": levels, "mirrors": mirrors}),
+        "log_snr": _hash({"log_snr": log_snr + 0.0}),
+        "num_draws": inferer.num_draws,
         "precision": str(inferer.amp_dtype or torch.float32),
         "stopping": _describe(inferer.stopping),
         "decision": f"{inferer.rule}, {_describe(inferer.weighting)}" if decides else "afterwards",

@@ -1,0 +1,73 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Uniform dequantisation: from images of discrete intensities to a density, and back to bits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .draws import image_generator, image_keys
+
+__all__ = ["UniformDequantization"]
+
+
+@dataclass(frozen=True)
+class UniformDequantization:
+    """Adds uniform noise of the width of an intensity level, seeded by the image.
+
+    An image of the levels 0 to L - 1, scaled to [low, high], has levels w = (high - low) / (L - 1) apart. With u
+    uniform on [-1/2, 1/2), log P(x) >= E_u log p(x + w u) + D log w (Theis et al. 2016, equation 3): the density of
+    dequantised images bounds the probability of discrete ones from below; the volume of a level is the change of
+    variables.
+
+    Args:
+        num_levels: number of intensity levels L, 256 for 8 bits.
+        low: intensity of level 0.
+        high: intensity of level L - 1.
+
+    Raises:
+        ValueError: when there are fewer than two levels or ``low`` is not below ``high``.
+
+    Example:
+        >>> dequantization = UniformDequantization()
+        >>> images = torch.zeros(2, 1, 3, 3)
+        >>> noisy = dequantization(images, seed=0)
+        >>> bool(noisy.abs().max() <= dequantization.bin_width / 2), torch.equal(noisy[0], noisy[1])
+        (True, True)
+    """
+
+    num_levels: int = 256
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.num_levels, int) or self.num_levels < 2:
+            raise ValueError(f"num_levels: expected an integer of at least 2, got {self.num_levels!r}")
+        if not self.low < self.high:
+            raise ValueError(f"low, high: expected low < high, got {self.low!r}, {self.high!r}")
+
+    @property
+    def bin_width(self) -> float:
+        """Width of a level on the images' scale, w."""
+        return (self.high - self.low) / (self.num_levels - 1)
+
+    def log_volume(self, num_elements: int) -> float:
+        """D log w: what turns the log density of an image into the log probability of its discrete intensities."""
+        return num_elements * math.log(self.bin_width)
+
+    def __call__(self, images: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
+        """Images with noise [B, C, *spatial], float64, that depends on an image's pixels and the seed only."""
+        noise = torch.stack(
+            [
+                torch.rand(
+                    images.shape[1:],
+                    generator=image_generator(key, seed, 0, purpose=b"dequantization"),
+                    dtype=torch.float64,
+                )
+                for key in image_keys(images)
+            ]
+        )
+        return images.double() + self.bin_width * (noise - 0.5).to(images.device)
