@@ -50,7 +50,8 @@ class ErrorsJournal:
     The folder holds ``journal.json`` (what makes the errors, and their shape), and for each process
     ``rows_rank_R.csv`` (one row an image: key of its pixels, block of its errors, predicted class, network evaluations,
     whether it was decided, CRC-32 of row and errors) and ``errors_rank_R.f32`` (the errors, blocks of K x N
-    little-endian float32, NaN where not evaluated).
+    little-endian float32, NaN where not evaluated; of ``f64`` float64). Log-likelihoods of N probes are kept the same
+    way, in float64.
 
     Opening reads the files of all processes, so that another number of them can go on. Rows that a crash damaged are
     removed with a warning that says how many; their images count as not done.
@@ -62,6 +63,7 @@ class ErrorsJournal:
         num_classes: number of classes K.
         num_draws: number of draws N.
         rank: number of this process; it appends to its own files only.
+        double: whether to keep float64 instead of float32.
         num_ranks: number of processes. Each repairs its own files and a share of those that no process has now.
 
     Raises:
@@ -86,6 +88,7 @@ class ErrorsJournal:
         provenance: Mapping[str, Any],
         num_classes: int,
         num_draws: int,
+        double: bool = False,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
@@ -93,7 +96,8 @@ class ErrorsJournal:
             raise ValueError(f"rank: expected 0 to num_ranks - 1 = {num_ranks - 1}, got {rank}")
         self.folder, self.rank = Path(folder), rank
         self.shape = (num_classes, num_draws)
-        self._block_bytes = 4 * num_classes * num_draws
+        self._dtype = np.dtype("<f8" if double else "<f4")
+        self._block_bytes = self._dtype.itemsize * num_classes * num_draws
         self._images: dict[str, _Row] = {}
         self._files = ExitStack()
         self._readers: dict[int, BinaryIO] = {}
@@ -132,9 +136,9 @@ class ErrorsJournal:
             KeyError: when an image is not in the record.
         """
         rows = [self._images[key] for key in keys]
-        values = np.empty((len(keys), *self.shape), dtype=np.float32)
+        values = np.empty((len(keys), *self.shape), dtype=self._dtype.newbyteorder("="))
         for value, row in zip(values, rows, strict=True):
-            value[:] = np.frombuffer(self._read_block(row.rank, row.block), dtype="<f4").reshape(self.shape)
+            value[:] = np.frombuffer(self._read_block(row.rank, row.block), dtype=self._dtype).reshape(self.shape)
         evaluations = torch.tensor([row.evaluations for row in rows], dtype=torch.int64)
         return Recorded(torch.from_numpy(values), evaluations, torch.tensor([row.decided for row in rows]))
 
@@ -161,7 +165,7 @@ class ErrorsJournal:
         """
         if tuple(values.shape) != (len(keys), *self.shape):
             raise ValueError(f"values: expected shape {[len(keys), *self.shape]}, got {list(values.shape)}")
-        blocks = values.detach().float().cpu().numpy().astype("<f4")
+        blocks = values.detach().cpu().numpy().astype(self._dtype)
         # Errors first: a row then always has its errors. Flushing hands the bytes to the operating system, which keeps
         # them when the process is killed; only a power cut could still lose them, and opening would notice.
         self._errors.write(blocks.tobytes())
@@ -199,7 +203,7 @@ class ErrorsJournal:
         return self.folder / f"rows_rank_{rank}.csv"
 
     def _errors_path(self, rank: int) -> Path:
-        return self.folder / f"errors_rank_{rank}.f32"
+        return self.folder / f"errors_rank_{rank}.f{8 * self._dtype.itemsize}"
 
     def _open(self, path: Path, mode: str) -> BinaryIO:
         return self._files.enter_context(cast(BinaryIO, open(path, mode)))

@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""An Ignite engine that evaluates a diffusion classifier and keeps what is behind its probabilities."""
+"""An Ignite engine that evaluates a diffusion or score classifier and keeps what is behind its probabilities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -17,9 +17,9 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
-from ..classification import Classification, classify_errors, image_keys
+from ..classification import Classification, image_keys
 from ..data.errors_journal import ErrorsJournal
-from ..inferers import DiffusionClassifierInferer, provenance
+from ..inferers import Classifier, ScoreClassifierInferer, provenance
 
 __all__ = ["DiffusionClassifierEvaluator"]
 
@@ -31,7 +31,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
     (vote shares [B, K]), ``uncertainty`` (dict of [B]), ``errors`` [B, K, N], ``evaluations`` (how many of the network
     [B]), ``decided`` (whether the class has the guarantee of the stopping rule [B]) and, if asked for, ``explanation``
     (error maps [B, K, *spatial]: the class with the lower map explains a pixel better). All come from the same network
-    evaluations.
+    evaluations. With a `ScoreClassifierInferer` there are ``log_likelihood`` [B, K] and ``probe_log_likelihood``
+    [B, K, P] in place of ``errors``, and the explanation takes noise draws of its own.
 
     **Long evaluations** keep a journal: with ``journal_dir`` the errors of every image are recorded as soon as they are
     computed, and looked up before they are computed. To go on after a crash or a kill, run the same command again: all
@@ -46,7 +47,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         explain: whether to add ``explanation``; with a stopping rule there is none, as the maps need all draws.
         journal_dir: folder of the journal, one for each data set and network, see
             :class:`monai_diffclf.data.ErrorsJournal`; needs ``explain=False``. `ErrorsSaver` removes it in the end.
-        kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer`.
+        kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer` or a
+            `ScoreClassifierInferer`.
 
     Raises:
         TypeError: when the inferer is another one.
@@ -57,24 +59,26 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         self, *args: Any, explain: bool = True, journal_dir: str | os.PathLike[str] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        if not isinstance(self.inferer, DiffusionClassifierInferer):
+        if not isinstance(self.inferer, Classifier):
             raise TypeError(
-                f"inferer: expected a DiffusionClassifierInferer, got {type(self.inferer).__name__}; "
-                "with another inferer use monai.engines.SupervisedEvaluator"
+                "inferer: expected a DiffusionClassifierInferer or a ScoreClassifierInferer, got "
+                f"{type(self.inferer).__name__}; with another inferer use monai.engines.SupervisedEvaluator"
             )
         if explain and journal_dir is not None:
             raise ValueError(
                 "explain: expected False with journal_dir, got True; a journal keeps errors, no maps of them"
             )
-        self.explain = explain
+        self.classifier: Classifier = self.inferer
+        self.explain = explain and getattr(self.inferer, "stopping", None) is None
         self.journal_dir = None if journal_dir is None else Path(journal_dir)
         self.journal: ErrorsJournal | None = None
 
     def provenance(self) -> dict[str, str | int]:
         """What the errors depend on, see :func:`monai_diffclf.inferers.provenance`."""
-        made_by = provenance(cast(DiffusionClassifierInferer, self.inferer), self.network)
+        made_by = provenance(self.classifier, self.network)
         if self.amp and self.state.device.type == "cuda":
-            made_by["precision"] = f"{made_by['precision']} in amp {self.amp_kwargs.get('dtype', torch.float16)}"
+            own, outer = made_by.get("precision", torch.float32), self.amp_kwargs.get("dtype", torch.float16)
+            made_by["precision"] = f"{own} in amp {outer}"
         return made_by
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
@@ -82,12 +86,12 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         if self.journal_dir is None:
             super().run(global_epoch)
             return
-        inferer = cast(DiffusionClassifierInferer, self.inferer)
         with ErrorsJournal(
             self.journal_dir,
             provenance=self.provenance(),
-            num_classes=inferer.num_classes,
-            num_draws=inferer.num_draws,
+            num_classes=self.classifier.num_classes,
+            num_draws=self.classifier.num_estimates,
+            double=isinstance(self.classifier, ScoreClassifierInferer),
             rank=idist.get_rank(),
             num_ranks=idist.get_world_size(),
         ) as self.journal:
@@ -113,13 +117,11 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
         )
         kwargs = rest[1] if len(rest) > 1 else {}
-        inferer = cast(DiffusionClassifierInferer, self.inferer)
         output: dict[str, Any] = {CommonKeys.IMAGE: inputs, CommonKeys.LABEL: targets}
         engine.state.output = output
         with engine.mode(engine.network), torch.autocast("cuda", enabled=engine.amp, **engine.amp_kwargs):
             if self.journal is None:
-                explain = self.explain and inferer.stopping is None
-                result = inferer.classify(inputs, engine.network, error_maps=explain, **kwargs)
+                result = self.classifier.classify(inputs, engine.network, error_maps=self.explain, **kwargs)
             else:
                 if kwargs:
                     raise ValueError(
@@ -130,7 +132,11 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         output[CommonKeys.PRED] = result.probabilities
         output["votes"] = result.vote_share
         output["uncertainty"] = result.uncertainty
-        output["errors"] = result.errors.values
+        if result.errors is not None:
+            output["errors"] = result.errors.values
+        else:
+            output["log_likelihood"] = result.log_likelihood
+            output["probe_log_likelihood"] = result.evidence
         output["evaluations"] = result.network_evaluations
         output["decided"] = result.decided
         if result.error_maps is not None:
@@ -141,24 +147,24 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
 
     def _look_up(self, images: torch.Tensor, journal: ErrorsJournal) -> tuple[Classification, torch.Tensor]:
         """The result of a batch, and which images were in the journal [B]; the others are computed and recorded."""
-        inferer = cast(DiffusionClassifierInferer, self.inferer)
+        inferer = self.classifier
         images = images.as_tensor() if isinstance(images, MetaTensor) else images
         keys = [key.hex() for key in image_keys(images)]
         recorded = torch.tensor([key in journal for key in keys])
         # Of equal images, the first.
         missing = [i for i, key in enumerate(keys) if key not in journal and keys.index(key) == i]
-        for group in [[i] for i in missing] if inferer.stopping is None else [missing] if missing else []:
+        stops = getattr(inferer, "stopping", None) is not None
+        for group in ([missing] if missing else []) if stops else [[i] for i in missing]:
             result = inferer.classify(images[group], self.network)
             journal.append(
                 [keys[i] for i in group],
-                result.errors.values,
+                result.evidence,
                 predicted=result.predicted.tolist(),
                 evaluations=result.network_evaluations.tolist(),
                 decided=result.decided.tolist(),
             )
         found = journal.get(keys)
-        errors = inferer.errors_from_values(found.values.to(images.device), math.prod(images.shape[1:]))
-        result = classify_errors(errors, inferer.rule, weighting=inferer.weighting, temperature=inferer.temperature)
+        result = inferer.decide(found.values.to(images.device), math.prod(images.shape[1:]))
         # Not in the errors: evaluations made twice for precision, and why a stopping rule stopped.
         evaluations, decided = found.evaluations.to(images.device), found.decided.to(images.device)
         return replace(result, network_evaluations=evaluations, decided=decided), recorded

@@ -31,7 +31,7 @@ class Collected:
         patients: patient of each image, empty where unknown.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[np.floating[Any]]
     labels: NDArray[np.int64]
     keys: list[str]
     patients: list[str]
@@ -44,7 +44,7 @@ class _Item(NamedTuple):
     patient: str
     label: int
     digest: bytes
-    value: NDArray[np.float32]
+    value: NDArray[np.floating[Any]]
 
 
 class DatasetCollector(ABC):
@@ -82,7 +82,8 @@ class DatasetCollector(ABC):
         for source, result in zip(cast(Any, engine.state.batch), cast(Any, engine.state.output), strict=True):
             if not is_repeated(self._seen, sampler):
                 # A copy of the numbers alone: a view would keep its batch, and on a GPU its memory.
-                value = torch.as_tensor(result[self.output]).detach().float().cpu().numpy().copy()
+                output = torch.as_tensor(result[self.output]).detach()
+                value = (output if output.dtype == torch.float64 else output.float()).cpu().numpy().copy()
                 key, patient = (str(source.get(name, "")) for name in ("key", "patient"))
                 digest = hashlib.blake2b(value.tobytes(), digest_size=8).digest()
                 self._items.append(_Item(key, patient, int(source["label"]), digest, value))

@@ -139,9 +139,9 @@ def check_explains(engine: Engine) -> None:
     """
     if not isinstance(engine, DiffusionClassifierEvaluator):
         return
-    stopping = cast(DiffusionClassifierInferer, engine.inferer).stopping
-    if not engine.explain or stopping is not None:
-        given = "explain=False" if not engine.explain else f"the stopping rule {type(stopping).__name__}"
+    stopping = getattr(engine.inferer, "stopping", None)
+    if not engine.explain:
+        given = "explain=False" if stopping is None else f"the stopping rule {type(stopping).__name__}"
         raise ValueError(
             f"engine: expected an evaluator with explain=True and an inferer without stopping rule, got {given}; "
             "error maps need all draws"

@@ -181,11 +181,12 @@ class BundleModel:
             "pred": result.probabilities[0].cpu(),
             "votes": result.vote_share[0].cpu(),
             "uncertainty": {name: value[0].cpu() for name, value in result.uncertainty.items()},
-            "errors": result.errors.values[0].cpu(),
             "evaluations": result.network_evaluations[0].cpu(),
             "decided": result.decided[0].cpu(),
             "explanation": maps[0],
         }
+        if result.errors is not None:
+            item["errors"] = result.errors.values[0].cpu()
         before = item["pred"].clone()
         item, warnings = _apply(transforms, item)
         warnings = (*refused, *warnings)

@@ -94,7 +94,7 @@ def _overlay(difference: FloatArray, colours: tuple[str, str]) -> str:
 def _votes(result: Classification, index: int, class_names: Sequence[str]) -> str:
     """How the votes split, as a bar and in words."""
     share = result.vote_share[index].tolist()
-    cast = result.errors.evaluated[index].any(0).sum().item()
+    cast = (~result.evidence[index].isnan()).any(0).sum().item()
     parts = "".join(
         f'<span style="width:{100 * p:.1f}%;background:var(--class-{k % len(CLASS_COLOURS)})"></span>'
         for k, p in enumerate(share)

@@ -182,7 +182,7 @@ def test_explanation_only_where_all_draws_are_made(classifier, explain, stopping
 
 def test_refuses_another_inferer(classifier):
     _, network, images = classifier
-    with pytest.raises(TypeError, match="inferer: expected a DiffusionClassifierInferer, got SimpleInferer; with anot"):
+    with pytest.raises(TypeError, match="inferer: expected a DiffusionClassifierInferer or a Score.*, got SimpleInferer; with"):
         DiffusionClassifierEvaluator(torch.device("cpu"), loader(images), network, inferer=SimpleInferer())
 
 

@@ -1,0 +1,132 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What an evaluation of a score classifier leaves behind: log-likelihoods, predictions, metrics, bits per dimension."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ..classification import bits_per_dimension
+from ..data.likelihood_file import StoredLikelihoods
+from ..engines import DiffusionClassifierEvaluator
+from ..inferers import ScoreClassifierInferer
+from ..metrics import bootstrap_interval
+from .dataset_collector import Collected, DatasetCollector
+from .predictions import EvaluationSaver
+
+__all__ = ["LikelihoodSaver"]
+
+
+class LikelihoodSaver(DatasetCollector):
+    """Ignite handler: store the log-likelihoods of all images, the predictions that follow, and their metrics.
+
+    For a `DiffusionClassifierEvaluator` with a `ScoreClassifierInferer`. Writes ``likelihoods_SPLIT_seed_S.npz`` (see
+    :func:`monai_diffclf.data.load_likelihoods`) and ``SPLIT_score_likelihood_seed_S.csv``, and merges the metrics into
+    the results under ``score_likelihood``; with a ``dequantization`` also ``bits_per_dimension`` of the images under
+    the model, -log2 sum_k prior(k) P(x | k) / D. Intervals resample patients where they are known, else images. When
+    all of it is written, the evaluator's journal, if it keeps one, is removed.
+
+    Args:
+        output_dir: folder of the tables and likelihoods.
+        inferer: the evaluator's inferer.
+        results_path: JSON file of the results, or None.
+        split: name of the split.
+        data: which data set, in words.
+        seed: seed of the training.
+        threshold: see :class:`EvaluationSaver`.
+        commit_root: folder whose git commit is recorded.
+        num_resamples: bootstrap resamples.
+        model: name of the model in the results.
+        keep_journal: whether to leave the evaluator's journal where it is.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        inferer: ScoreClassifierInferer,
+        results_path: str | os.PathLike[str] | None = None,
+        *,
+        split: str,
+        data: str,
+        seed: int = 0,
+        threshold: float | str = 0.5,
+        commit_root: str | os.PathLike[str] = ".",
+        num_resamples: int = 2000,
+        model: str = "score_likelihood",
+        keep_journal: bool = False,
+    ) -> None:
+        super().__init__("probe_log_likelihood")
+        self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
+        self.num_resamples, self.keep_journal = num_resamples, keep_journal
+        self.saver = EvaluationSaver(
+            self.output_dir / f"{split}_{model}_seed_{{seed}}.csv",
+            results_path,
+            split=split,
+            model=model,
+            data=data,
+            seed=seed,
+            threshold=threshold,
+            commit_root=commit_root,
+            num_resamples=num_resamples,
+        )
+        self._num_elements = 1
+        self._evaluations: list[int] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        super().attach(engine)
+        if not self.keep_journal and isinstance(engine, DiffusionClassifierEvaluator):
+            engine.add_event_handler(Events.COMPLETED, engine.remove_journal)
+
+    def write(self, engine: Engine, collected: Collected) -> None:
+        """Write the likelihoods, predictions and results of an evaluation."""
+        stored = StoredLikelihoods(
+            values=torch.from_numpy(collected.values),
+            num_elements=self._num_elements,
+            labels=torch.from_numpy(collected.labels),
+            keys=collected.keys,
+            patients=collected.patients,
+            provenance=dict(engine.provenance()) if isinstance(engine, DiffusionClassifierEvaluator) else {},
+        )
+        spent = sum(self._evaluations) / max(1, len(self._evaluations))
+        self.save(stored, network_evaluations=int(spent) if spent.is_integer() else spent)
+
+    def save(self, stored: StoredLikelihoods, *, network_evaluations: float | None = None) -> None:
+        """Write everything from log-likelihoods, of which some may have been stored before.
+
+        Args:
+            stored: log-likelihoods of all images.
+            network_evaluations: network evaluations spent on an image, on average.
+        """
+        stored.save(self.output_dir / f"likelihoods_{self.split}_seed_{self.seed}.npz")
+        result = self.inferer.decide(stored.values, stored.num_elements)
+        self.saver.network_evaluations = network_evaluations
+        further = {}
+        if self.inferer.dequantization is not None:
+            joint = (stored.log_likelihood + self.inferer.prior.log()).logsumexp(1)
+            bits = bits_per_dimension(joint, stored.num_elements).numpy()
+            groups = stored.patients if all(stored.patients) else None
+            interval = bootstrap_interval(_mean, bits, num_resamples=self.num_resamples, groups=groups)
+            further["bits_per_dimension"] = interval._asdict()
+        labels = stored.labels.numpy()
+        self.saver.save(stored.keys, stored.patients, labels, result.probabilities.numpy(), further=further)
+
+    def _start(self, engine: Engine) -> None:
+        super()._start(engine)
+        self._evaluations = []
+
+    def _collect(self, engine: Engine) -> None:
+        super()._collect(engine)
+        output: Any = engine.state.output
+        self._num_elements = int(output[0]["image"].numel())
+        self._evaluations += [int(item["evaluations"]) for item in output]
+
+
+def _mean(values: Any, weights: Any = None) -> Any:
+    """Mean of the values [N] under the weights [R, N]."""
+    return values.mean() if weights is None else (weights @ values) / weights.sum(-1)
