@@ -1,9 +1,10 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""MONAI transforms in array and dictionary form: Haar wavelet; calibration, prediction sets, typicality, error maps."""
+"""MONAI transforms in array and dictionary form: Haar wavelet, dequantisation, mammograms; what follows inference."""
 
 from __future__ import annotations
 
+from .dequantize import RandDequantize, RandDequantizeD, RandDequantized, RandDequantizeDict
 from .error_map import ErrorMap, ErrorMapD, ErrorMapd, ErrorMapDict
 from .haar import (
     HaarTransform,
@@ -16,6 +17,33 @@ from .haar import (
     InverseHaarTransformDict,
     haar_forward,
     haar_inverse,
+)
+from .mammography import (
+    CropBreast,
+    CropBreastD,
+    CropBreastd,
+    CropBreastDict,
+    EqualizeAdaptive,
+    EqualizeAdaptiveD,
+    EqualizeAdaptived,
+    EqualizeAdaptiveDict,
+    FlipToSide,
+    FlipToSideD,
+    FlipToSided,
+    FlipToSideDict,
+    ReadMammogram,
+    ReadMammogramD,
+    ReadMammogramd,
+    ReadMammogramDict,
+    ResizeAndPad,
+    ResizeAndPadD,
+    ResizeAndPadd,
+    ResizeAndPadDict,
+    SuppressBackground,
+    SuppressBackgroundD,
+    SuppressBackgroundd,
+    SuppressBackgroundDict,
+    breast_mask,
 )
 from .typicality import TypicalityScore, TypicalityScoreD, TypicalityScored, TypicalityScoreDict
 from .uncertainty import (
@@ -38,10 +66,22 @@ __all__ = [
     "ConformalSetD",
     "ConformalSetDict",
     "ConformalSetd",
+    "CropBreast",
+    "CropBreastD",
+    "CropBreastDict",
+    "CropBreastd",
+    "EqualizeAdaptive",
+    "EqualizeAdaptiveD",
+    "EqualizeAdaptiveDict",
+    "EqualizeAdaptived",
     "ErrorMap",
     "ErrorMapD",
     "ErrorMapDict",
     "ErrorMapd",
+    "FlipToSide",
+    "FlipToSideD",
+    "FlipToSideDict",
+    "FlipToSided",
     "HaarTransform",
     "HaarTransformD",
     "HaarTransformDict",
@@ -50,10 +90,27 @@ __all__ = [
     "InverseHaarTransformD",
     "InverseHaarTransformDict",
     "InverseHaarTransformd",
+    "RandDequantize",
+    "RandDequantizeD",
+    "RandDequantizeDict",
+    "RandDequantized",
+    "ReadMammogram",
+    "ReadMammogramD",
+    "ReadMammogramDict",
+    "ReadMammogramd",
+    "ResizeAndPad",
+    "ResizeAndPadD",
+    "ResizeAndPadDict",
+    "ResizeAndPadd",
+    "SuppressBackground",
+    "SuppressBackgroundD",
+    "SuppressBackgroundDict",
+    "SuppressBackgroundd",
     "TypicalityScore",
     "TypicalityScoreD",
     "TypicalityScoreDict",
     "TypicalityScored",
+    "breast_mask",
     "haar_forward",
     "haar_inverse",
 ]

@@ -1,0 +1,98 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""VinDr-Mammo (full-field digital mammograms), as it is distributed, as a MONAI datalist."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .image_table import SPLITS, split_by_hash
+from .mammogram_files import CLASSES, SIDES, VIEWS, one_of, read_rows
+
+__all__ = ["ADDRESS", "CLASSES", "TERMS", "load_vindr_mammo"]
+
+ADDRESS = "https://physionet.org/content/vindr-mammo/1.0.0/"
+TERMS = (
+    "credentialed PhysioNet users who sign the data use agreement; PhysioNet Restricted Health Data License 1.5.0; "
+    "cite Nguyen et al. 2023, doi:10.1038/s41597-023-02100-7"
+)
+
+_TABLE = "breast-level_annotations.csv"
+_COLUMNS = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
+_BIRADS = {"BI-RADS 1": 0, "BI-RADS 2": 0, "BI-RADS 3": 0, "BI-RADS 4": 1, "BI-RADS 5": 1}
+_BIRADS_HINT = "; the data set has no other; BI-RADS 0 is an unfinished assessment: leave its row out"
+_DENSITY = {f"DENSITY {letter}": letter for letter in "ABCD"}
+_SPLIT = {"training": "train", "test": "test"}
+
+
+def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str, Any]]:
+    """One split of VinDr-Mammo: BI-RADS 1 to 3 benign 0, BI-RADS 4 and 5 malignant 1 (Nguyen et al. 2023).
+
+    The folder is that of PhysioNet, with ``breast-level_annotations.csv`` and ``images/STUDY/IMAGE.dicom``. Test is the
+    official test set; a tenth of the studies of the official training set, by hash, is for validation. A study is a
+    patient: the data set has one examination of each, and nothing else that tells patients apart. The label is a
+    radiologist's assessment of the breast, not a biopsy.
+
+    Args:
+        root: the folder.
+        split: "train", "validation" or "test".
+
+    Returns:
+        Items ``{"image": path, "label": int, "key": image id, "patient": study id, "laterality": "L" or "R", "view":
+        "CC" or "MLO", "density": "A" to "D", "assessment": "1" to "5"}``, sorted by key.
+
+    Raises:
+        ValueError: naming the file, line and field of a missing table, column or image, a second row of an image, a
+            study in two splits, or a value that the data set does not have; and where to get the data.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    root = Path(root)
+    table = root / _TABLE
+    if not table.is_file():
+        raise ValueError(f"root: expected {_TABLE} in {root}, it is missing; VinDr-Mammo is at {ADDRESS} ({TERMS})")
+    items: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    official: dict[str, str] = {}
+    for where, row in read_rows(table, _COLUMNS):
+        item, part = _item(row, where, root), one_of(row, "split", _SPLIT, where)
+        key, patient = item["key"], item["patient"]
+        if key in seen:
+            raise ValueError(f"{where}: expected one row an image, got a second one with the 'image_id' {key}")
+        seen.add(key)
+        if official.setdefault(patient, part) != part:
+            raise ValueError(
+                f"{where}: expected the study {patient} ('study_id') in one split, got {row['split']!r} after the other"
+                "; use the table as it is distributed"
+            )
+        if part == "train" and split_by_hash(patient) == "validation":
+            part = "validation"
+        if part != split:
+            continue
+        if not Path(item["image"]).is_file():
+            raise ValueError(
+                f"{where}: expected the image {item['image']} ('study_id', 'image_id'), it is not there; download it "
+                f"from {ADDRESS}, or remove the row"
+            )
+        items.append(item)
+    if not items:
+        raise ValueError(f"split: expected images for {split!r} in {table}, got none")
+    return sorted(items, key=lambda item: str(item["key"]))
+
+
+def _item(row: dict[str, str], where: str, root: Path) -> dict[str, Any]:
+    for name in ("study_id", "image_id"):
+        if not row[name]:
+            raise ValueError(f"{where}: expected a text in {name!r}, it is empty")
+    return {
+        "image": str(root / "images" / row["study_id"] / f"{row['image_id']}.dicom"),
+        "label": one_of(row, "breast_birads", _BIRADS, where, _BIRADS_HINT),
+        "key": row["image_id"],
+        "patient": row["study_id"],
+        "laterality": one_of(row, "laterality", SIDES, where),
+        "view": one_of(row, "view_position", VIEWS, where),
+        "density": one_of(row, "breast_density", _DENSITY, where),
+        "assessment": row["breast_birads"].removeprefix("BI-RADS "),
+    }

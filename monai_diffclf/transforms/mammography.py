@@ -1,0 +1,465 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Transforms that prepare mammograms: read, turn to one side, find the breast, equalise, fit to a square."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import Compose, Flip, MapTransform, Resize, SpatialCrop, SpatialPad, Transform
+from monai.utils import convert_to_tensor, optional_import
+
+from ..data.mammogram_files import SIDES, read_mammogram
+
+equalize_adapthist, _ = optional_import("skimage.exposure", name="equalize_adapthist")
+threshold_otsu, _ = optional_import("skimage.filters", name="threshold_otsu")
+label, _ = optional_import("skimage.measure", name="label")
+morphology, _ = optional_import("skimage.morphology")
+binary_fill_holes, _ = optional_import("scipy.ndimage", name="binary_fill_holes")
+
+# The breast is looked for in an image whose longer side has so many pixels: its outline needs no more.
+_GRID = 512
+# Bright areas narrower than twice this part of the longer side are no breast: film edges, tape, text that touches it.
+_THIN = 0.01
+# Breasts cover a tenth of a mammogram and more; a label covers less than a fiftieth.
+_SMALLEST = 0.02
+
+
+def breast_mask(image: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
+    """Where the breast is: the largest bright area, without what is thin, with its holes filled.
+
+    Otsu's threshold is taken of the square root of the intensities, so that the thin tissue near the skin is on the
+    side of the breast and not on that of the background.
+
+    Args:
+        image: one mammogram ``[1, H, W]``, bright on a dark background.
+        name: what to call it in messages; by default its file.
+
+    Returns:
+        bool ``[H, W]``.
+
+    Raises:
+        ValueError: naming the image: it has another shape, NaN or infinite pixels, no contrast, or no breast.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, :12] = 0.5
+        >>> int(breast_mask(image).sum())
+        240
+    """
+    tensor = _as_image(image, name)
+    name = name or _name_of(tensor)
+    plain = torch.as_tensor(tensor).detach().cpu().float()[None]
+    height, width = plain.shape[2:]
+    factor = max(1.0, max(height, width) / _GRID)
+    size = (max(1, round(height / factor)), max(1, round(width / factor)))
+    small = torch.nn.functional.interpolate(plain, size, mode="area")[0, 0].numpy()
+    mask = _largest_area(np.sqrt(np.clip(small, 0, None)), name)
+    scaled = torch.nn.functional.interpolate(
+        torch.from_numpy(mask)[None, None].float(), (height, width), mode="bilinear", align_corners=False
+    )
+    return scaled[0, 0] > 0.5
+
+
+def _largest_area(image: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.bool_]:
+    if np.ptp(image) == 0:
+        raise ValueError(f"{name}: expected a mammogram, got a blank image: all its pixels are equal; leave it out")
+    bright = image > threshold_otsu(image)
+    radius = max(1, round(_THIN * max(image.shape)))
+    # Darkness around the image, so that the edge of a film is thin like one inside the image.
+    padded = np.pad(bright, radius + 1)
+    areas = label(morphology.isotropic_opening(padded, radius))
+    counts = np.bincount(areas.ravel())[1:]
+    share = counts.max() / image.size if len(counts) else 0.0
+    if share < _SMALLEST:
+        raise ValueError(
+            f"{name}: expected a breast, but the largest bright area covers {share:.1%} of the image (less than "
+            f"{_SMALLEST:.0%}); leave the image out, or crop it first if the breast is that small"
+        )
+    core = areas == 1 + counts.argmax()
+    # The opening has rounded the outline; what was bright next to it belongs to the breast.
+    whole = morphology.isotropic_dilation(core, radius) & padded
+    inner = whole[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
+    filled: npt.NDArray[np.bool_] = binary_fill_holes(inner)
+    return filled
+
+
+class ReadMammogram(Transform):
+    """Read a mammogram, a DICOM file, as a float32 MetaTensor ``[1, H, W]`` in [0, 1]; see `read_mammogram`.
+
+    Raises:
+        ValueError: naming the file and the DICOM field.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> ReadMammogram()(get_testdata_file("MR_small.dcm")).shape
+        torch.Size([1, 64, 64])
+    """
+
+    def __call__(self, path: str | os.PathLike[str]) -> MetaTensor:
+        """Read one file; ``meta["filename_or_obj"]`` is its path, ``meta["spatial_shape"]`` its size."""
+        array = read_mammogram(path)
+        meta = {"filename_or_obj": os.fspath(path), "spatial_shape": np.asarray(array.shape)}
+        return MetaTensor(torch.from_numpy(array)[None], meta=meta)
+
+
+class CropBreast(Transform):
+    """Crop a mammogram to the rectangle around the breast.
+
+    Args:
+        margin: pixels to keep around it, as far as the image goes.
+
+    Raises:
+        ValueError: when the margin is negative; when called, naming an image without a breast, see `breast_mask`.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, :12] = 0.5
+        >>> tuple(CropBreast(margin=2)(image).shape)
+        (1, 24, 14)
+    """
+
+    def __init__(self, margin: int = 0) -> None:
+        if margin < 0:
+            raise ValueError(f"margin: expected 0 or more pixels, got {margin!r}")
+        self.margin = margin
+
+    def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
+        """Crop one image ``[1, H, W]``."""
+        image = _as_image(img, name)
+        where = breast_mask(image, name=name).nonzero()
+        start = (where.amin(0) - self.margin).clamp(min=0)
+        end = where.amax(0) + 1 + self.margin
+        cropped: torch.Tensor = SpatialCrop(roi_start=start.tolist(), roi_end=end.tolist())(image)
+        return cropped
+
+
+class SuppressBackground(Transform):
+    """Set all that is not breast to 0: labels, tape, film edges, the glow of the background.
+
+    Raises:
+        ValueError: when called, naming an image without a breast, see `breast_mask`.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, :12] = 0.5
+        >>> image[:, 2:6, 20:28] = 1.0
+        >>> float(SuppressBackground()(image).max())
+        0.5
+    """
+
+    def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
+        """Blacken the background of one image ``[1, H, W]``."""
+        image = _as_image(img, name)
+        return image * breast_mask(image, name=name).to(image.device)
+
+
+class FlipToSide(Transform):
+    """Flip a mammogram left to right where needed, so that the chest wall is on one side.
+
+    Where it is shows the image: the breast is broad at the chest wall, so that more of it is on that half. With
+    `laterality` the breast decides instead: that of a left breast is on the left, as the usual way to hang
+    mammograms has it, whatever the image shows.
+
+    Args:
+        side: where the chest wall is to be, "left" or "right".
+
+    Raises:
+        ValueError: when `side` is something else; when called, if `laterality` is, or naming an image without a breast.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, 18:] = 0.5
+        >>> FlipToSide("left")(image)[0, 20, :3].tolist()
+        [0.5, 0.5, 0.5]
+        >>> FlipToSide("left")(image, laterality="L")[0, 20, :3].tolist()
+        [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, side: str = "left") -> None:
+        if side not in ("left", "right"):
+            raise ValueError(f"side: expected 'left' or 'right', got {side!r}")
+        self.side = side
+
+    def __call__(self, img: NdarrayOrTensor, *, laterality: str | None = None, name: str = "") -> torch.Tensor:
+        """Flip one image ``[1, H, W]``, by its content, or as an image of the breast `laterality` ("L" or "R")."""
+        image = _as_image(img, name)
+        if laterality is None:
+            columns = breast_mask(image, name=name).sum(0)
+            half = len(columns) // 2
+            on_left = bool(columns[:half].sum() >= columns[len(columns) - half :].sum())
+        elif laterality in SIDES:
+            on_left = laterality == "L"
+        else:
+            raise ValueError(f"{name or _name_of(image)}: expected the laterality 'L' or 'R', got {laterality!r}")
+        if on_left == (self.side == "left"):
+            return image
+        flipped: torch.Tensor = Flip(spatial_axis=1)(image)
+        return flipped
+
+
+class EqualizeAdaptive(Transform):
+    """Contrast-limited adaptive histogram equalisation (CLAHE), by `skimage.exposure.equalize_adapthist`.
+
+    Pixels that are 0 stay 0, so that a suppressed background is not lit up.
+
+    Args:
+        kernel_size: side of the tiles in pixels; None for an eighth of the image.
+        clip_limit: share of a tile's pixels that one bin may hold, in (0, 1]; more is more contrast.
+        nbins: number of bins of the histogram.
+
+    Raises:
+        ValueError: when `clip_limit` is out of range; when called, naming a blank image or pixels not in [0, 1].
+
+    Example:
+        >>> image = torch.linspace(0, 0.5, 64).repeat(64, 1)[None]
+        >>> equal = EqualizeAdaptive()(image)
+        >>> float(equal.min()), round(float(equal.max()), 3)
+        (0.0, 1.0)
+    """
+
+    def __init__(self, kernel_size: int | None = None, clip_limit: float = 0.01, nbins: int = 256) -> None:
+        if not 0 < clip_limit <= 1:
+            raise ValueError(f"clip_limit: expected a number in (0, 1], got {clip_limit!r}")
+        self.kernel_size, self.clip_limit, self.nbins = kernel_size, clip_limit, nbins
+
+    def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
+        """Equalise one image ``[1, H, W]`` with values in [0, 1]."""
+        image = _as_image(img, name)
+        array = torch.as_tensor(image).detach().cpu().float().numpy()[0]
+        low, high = float(array.min()), float(array.max())
+        if low < 0 or high > 1 or low == high:
+            raise ValueError(
+                f"{name or _name_of(image)}: expected different pixels in [0, 1], got [{low:.4g}, {high:.4g}]; scale "
+                "them first, and leave out blank images"
+            )
+        equal = equalize_adapthist(array, self.kernel_size, self.clip_limit, self.nbins) * (array > 0)
+        result: torch.Tensor = image.clone()
+        result[0] = torch.as_tensor(equal, dtype=image.dtype, device=image.device)
+        return result
+
+
+class ResizeAndPad(Transform):
+    """Resize an image until its longer side fits a square, and pad the other with zeros; nothing is squashed.
+
+    MONAI's ``Resize(size_mode="longest")`` and ``SpatialPad``.
+
+    Args:
+        spatial_size: side of the square.
+        method: where to pad: "end" (right or bottom, which leaves a chest wall on the left at the edge) or
+            "symmetric".
+
+    Raises:
+        ValueError: when an argument is none of these; when called, naming an image of another shape.
+
+    Example:
+        >>> tuple(ResizeAndPad(384)(torch.ones(1, 1000, 500)).shape)
+        (1, 384, 384)
+    """
+
+    def __init__(self, spatial_size: int = 384, method: str = "end") -> None:
+        if not isinstance(spatial_size, int) or spatial_size < 1:
+            raise ValueError(f"spatial_size: expected a positive integer, got {spatial_size!r}")
+        if method not in ("end", "symmetric"):
+            raise ValueError(f"method: expected 'end' or 'symmetric', got {method!r}")
+        # "area" is the mean over the pixels that a new pixel covers: the few microcalcifications are not skipped.
+        resize = Resize(spatial_size, size_mode="longest", mode="area")
+        self.fit = Compose([resize, SpatialPad((spatial_size, spatial_size), method=method)])
+
+    def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
+        """Fit one image ``[1, H, W]``."""
+        fitted: torch.Tensor = self.fit(_as_image(img, name))
+        return fitted
+
+
+class _EachKey(MapTransform):
+    """Applies an array transform to the images under the keys, and names them by the item's key in messages."""
+
+    def __init__(self, keys: KeysCollection, transform: Callable[..., torch.Tensor], allow_missing_keys: bool) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.transform = transform
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform the images of the item."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            image = item[key]
+            name = "" if isinstance(image, MetaTensor) else str(item.get("key", ""))
+            item[key] = self.transform(image, name=name, **self.options(item))
+        return item
+
+    def options(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
+        """What the transform is to know of the item."""
+        return {}
+
+
+class ReadMammogramd(MapTransform):
+    """Dictionary form of `ReadMammogram`.
+
+    Args:
+        keys: keys of the paths.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.read = ReadMammogram()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each path of the item by its image."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = self.read(item[key])
+        return item
+
+
+class CropBreastd(_EachKey):
+    """Dictionary form of `CropBreast`.
+
+    Args:
+        keys: keys of the images.
+        margin: see `CropBreast`.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, 18:] = 0.5
+        >>> tuple(CropBreastd("image")({"image": image})["image"].shape)
+        (1, 20, 12)
+    """
+
+    def __init__(self, keys: KeysCollection, margin: int = 0, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, CropBreast(margin), allow_missing_keys)
+
+
+class SuppressBackgroundd(_EachKey):
+    """Dictionary form of `SuppressBackground`.
+
+    Args:
+        keys: keys of the images.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, 18:] = 0.5
+        >>> bool((SuppressBackgroundd("image")({"image": image})["image"] == image).all())
+        True
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, SuppressBackground(), allow_missing_keys)
+
+
+class FlipToSided(_EachKey):
+    """Dictionary form of `FlipToSide`.
+
+    Args:
+        keys: keys of the images.
+        side: see `FlipToSide`.
+        laterality_key: key of the laterality, "L" or "R", that decides; None: the image does.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, 18:] = 0.5
+        >>> FlipToSided("image")({"image": image})["image"][0, 20, :3].tolist()
+        [0.5, 0.5, 0.5]
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        side: str = "left",
+        laterality_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, FlipToSide(side), allow_missing_keys)
+        self.laterality_key = laterality_key
+
+    def options(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
+        """The laterality of the item; an item without one is refused rather than judged by its image."""
+        return {} if self.laterality_key is None else {"laterality": item.get(self.laterality_key, "")}
+
+
+class EqualizeAdaptived(_EachKey):
+    """Dictionary form of `EqualizeAdaptive`.
+
+    Args:
+        keys: keys of the images.
+        kernel_size: see `EqualizeAdaptive`.
+        clip_limit: see `EqualizeAdaptive`.
+        nbins: see `EqualizeAdaptive`.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, 18:] = 0.5
+        >>> float(EqualizeAdaptived("image")({"image": image})["image"].max())
+        1.0
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        kernel_size: int | None = None,
+        clip_limit: float = 0.01,
+        nbins: int = 256,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, EqualizeAdaptive(kernel_size, clip_limit, nbins), allow_missing_keys)
+
+
+class ResizeAndPadd(_EachKey):
+    """Dictionary form of `ResizeAndPad`.
+
+    Args:
+        keys: keys of the images.
+        spatial_size: see `ResizeAndPad`.
+        method: see `ResizeAndPad`.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+
+    Example:
+        >>> image = torch.zeros(1, 40, 30)
+        >>> image[:, 10:30, 18:] = 0.5
+        >>> tuple(ResizeAndPadd("image", 64)({"image": image})["image"].shape)
+        (1, 64, 64)
+    """
+
+    def __init__(
+        self, keys: KeysCollection, spatial_size: int = 384, method: str = "end", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ResizeAndPad(spatial_size, method), allow_missing_keys)
+
+
+def _as_image(img: NdarrayOrTensor, name: str) -> torch.Tensor:
+    """The image as a floating-point (meta) tensor."""
+    image: torch.Tensor = convert_to_tensor(img, track_meta=get_track_meta())
+    name = name or _name_of(image)
+    if image.ndim != 3 or image.shape[0] != 1 or 0 in image.shape:
+        raise ValueError(
+            f"{name}: expected one grey image [1, H, W], got the shape {list(image.shape)}; give each image of a batch "
+            "on its own, with its channel first"
+        )
+    image = image if image.is_floating_point() else image.float()
+    if not torch.isfinite(image).all():
+        raise ValueError(f"{name}: expected finite pixels, got NaN or infinite ones")
+    return image
+
+
+def _name_of(image: torch.Tensor) -> str:
+    return str(getattr(image, "meta", {}).get("filename_or_obj") or "image (array)")
+
+
+ReadMammogramD = ReadMammogramDict = ReadMammogramd
+CropBreastD = CropBreastDict = CropBreastd
+SuppressBackgroundD = SuppressBackgroundDict = SuppressBackgroundd
+FlipToSideD = FlipToSideDict = FlipToSided
+EqualizeAdaptiveD = EqualizeAdaptiveDict = EqualizeAdaptived
+ResizeAndPadD = ResizeAndPadDict = ResizeAndPadd
