@@ -1,26 +1,97 @@
 """Write a bundle's predictions and results anew from its stored errors, without a network evaluation.
 
     python tools/recompute_results.py --bundle bundles/pneumonia_xray_diffusion
+    python tools/recompute_results.py --bundle bundles/pneumonia_xray_resnet18 --metrics
 
 Uses the weighting and temperature of the bundle's ``configs/evaluate.json`` and its decision: the most probable class.
+``--metrics`` computes the metrics alone anew, from the tables of predictions; threshold, commit and the rest stay as
+recorded, and so does a number that differs in its last digits only. It prints what changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from monai.bundle import ConfigParser
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.data import load_errors
-from monai_diffclf.handlers import ErrorsSaver
+from monai_diffclf.data.atomic_file import replace_text
+from monai_diffclf.handlers import ErrorsSaver, EvaluationSaver, read_results
+from monai_diffclf.handlers.predictions import read_predictions
+
+RECORDED = ("data", "seed", "threshold", "num_draws", "network_evaluations", "commit")
+NOT_OF_PROBABILITIES = ("bits_per_dimension",)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    bundle = parser.parse_args().bundle
+def entries(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Split, model and what is recorded of it, for each seed; last one evaluated by the summary's commit."""
+    for split, models in results.items():
+        for model, summary in models.items() if split != "about" else ():
+            seeds = sorted(summary["seeds"].values(), key=lambda seed: seed["commit"] == summary["commit"])
+            yield from ((split, model, seed) for seed in seeds)
+
+
+def table_of(docs: Path, split: str, model: str, seed: int) -> Path:
+    """The table of predictions; a bundle of one model leaves its name out."""
+    names = [f"{split}_{model}_seed_{seed}.csv", f"{split}_seed_{seed}.csv"]
+    if not (found := [path for name in names for path in docs.glob(f"*/{name}")]):
+        raise ValueError(f"bundle: expected {names[0]} or {names[1]} in a folder of {docs}; evaluate again.")
+    return found[0]
+
+
+def merged(old: Any, new: Any) -> Any:
+    """The new results, with the old number where the two differ by the order of a sum only."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {name: merged(old[name], value) if name in old else value for name, value in new.items()}
+    rounded = isinstance(old, float) and isinstance(new, float) and math.isclose(old, new, rel_tol=1e-12)
+    return old if rounded else new
+
+
+def changes(old: Any, new: Any, path: str = "") -> tuple[int, list[str], list[str]]:
+    """How many entries are the same in the new results, the paths of those that are not, and those that are new."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return (1, [], []) if old == new else (0, [path], [])
+    same, changed, added = 0, [f"{path}/{name}" for name in old if name not in new], []
+    for name, value in new.items():
+        found = changes(old[name], value, f"{path}/{name}") if name in old else (0, [], [f"{path}/{name}"])
+        same, changed, added = same + found[0], changed + found[1], added + found[2]
+    return same, changed, added
+
+
+def recompute_metrics(docs: Path, num_resamples: int = 2000) -> tuple[int, list[str], list[str]]:
+    """Metrics of each seed and of all together, from the tables of predictions; returns the `changes`."""
+    path = docs / "results.json"
+    before = read_results(path)
+    with tempfile.TemporaryDirectory() as folder:
+        for split, model, old in entries(before):
+            table = read_predictions(table_of(docs, split, model, old["seed"]))
+            saver = EvaluationSaver(
+                f"{folder}/{split}_{model}_{{seed}}.csv",
+                f"{folder}/results.json",
+                split=split,
+                model=model,
+                num_resamples=num_resamples,
+                **{name: old[name] for name in RECORDED},
+            )
+            further = {name: old[name] for name in NOT_OF_PROBABILITIES if name in old}
+            rows = (table["keys"].tolist(), table["patients"].tolist(), table["labels"], table["probabilities"])
+            saver.save(*rows, further=further)
+        after = merged(before, read_results(f"{folder}/results.json"))
+    if not after:
+        raise ValueError(f"bundle: expected results in {path}, found none; run the evaluation.")
+    replace_text(path, json.dumps(after, indent=2, allow_nan=False) + "\n")
+    return changes(before, after)
+
+
+def recompute_all(bundle: Path) -> None:
+    """Predictions and results from the errors."""
     config = ConfigParser()
     config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
     config["bundle_root"] = str(bundle)
@@ -39,8 +110,21 @@ def main() -> None:
                 threshold=0.5,
                 commit_root=bundle,
             )
-            saver.save(stored.errors, stored.labels, stored.keys, stored.patients)
+            saver.save(stored.errors, stored.labels, stored.keys, stored.patients, provenance=stored.provenance)
             print(f"{split} seed {saver.seed}: {len(stored.keys)} images, {stored.errors.num_draws} draws")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--metrics", action="store_true", help="the metrics alone, from the tables of predictions")
+    args = parser.parse_args()
+    if not args.metrics:
+        recompute_all(args.bundle)
+        return
+    same, changed, added = recompute_metrics(args.bundle / "docs")
+    names = sorted({path.rsplit("/", 1)[1] for path in added})
+    print(f"{args.bundle.name}: {same} entries as before, changed: {changed}, new: {names} in {len(added)} places")
 
 
 if __name__ == "__main__":

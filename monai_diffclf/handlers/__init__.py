@@ -9,6 +9,7 @@ from .display import ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
 from .explanation_images import ExplanationImages
 from .inference import ClassificationWriter
+from .likelihood_saver import LikelihoodSaver
 from .predictions import EvaluationSaver
 from .results import read_results, write_results
 from .subgroups import SubgroupReport, write_subgroups
@@ -24,6 +25,7 @@ __all__ = [
     "EvaluationSaver",
     "ExplanationImages",
     "GradientClipping",
+    "LikelihoodSaver",
     "ProgressBar",
     "ResumableCheckpoint",
     "SampleGrid",

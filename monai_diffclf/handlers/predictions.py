@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..data.atomic_file import replace_text
 from ..metrics import choose_threshold, classification_metrics
 from .dataset_collector import Collected, DatasetCollector
-from .results import git_commit, read_results, write_results
+from .results import Metrics, comparable, git_commit, read_results, write_results
 
 
 class EvaluationSaver(DatasetCollector):
@@ -41,6 +41,7 @@ class EvaluationSaver(DatasetCollector):
         num_draws: noise draws for each image, None for a model without.
         network_evaluations: forward passes for each image.
         commit_root: folder whose git commit is recorded.
+        commit: what is recorded instead, such as the commit that made predictions read from a table.
         num_resamples: bootstrap resamples.
 
     Raises:
@@ -60,6 +61,7 @@ class EvaluationSaver(DatasetCollector):
         num_draws: int | None = None,
         network_evaluations: float | None = None,
         commit_root: str | os.PathLike[str] = ".",
+        commit: str | None = None,
         num_resamples: int = 2000,
     ) -> None:
         super().__init__("pred")
@@ -70,7 +72,7 @@ class EvaluationSaver(DatasetCollector):
         self.split, self.model, self.data, self.seed = split, model, data, int(seed)
         self.threshold = threshold
         self.num_draws, self.network_evaluations = num_draws, network_evaluations
-        self.commit_root, self.num_resamples = commit_root, num_resamples
+        self.commit_root, self.commit, self.num_resamples = commit_root, commit, num_resamples
 
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the predictions and the results of an evaluation."""
@@ -78,7 +80,13 @@ class EvaluationSaver(DatasetCollector):
         self.save(collected.keys, collected.patients, collected.labels, probabilities)
 
     def save(
-        self, keys: Sequence[str], patients: Sequence[str], labels: NDArray[Any], probabilities: NDArray[Any]
+        self,
+        keys: Sequence[str],
+        patients: Sequence[str],
+        labels: NDArray[Any],
+        probabilities: NDArray[Any],
+        *,
+        further: Metrics | None = None,
     ) -> None:
         """Write the predictions and the results.
 
@@ -87,6 +95,8 @@ class EvaluationSaver(DatasetCollector):
             patients: patient of each image, empty where unknown [N].
             labels: class of each image [N].
             probabilities: of each class [N, K].
+            further: metrics of this seed that do not follow from the probabilities; over several seeds value and bounds
+                are averaged.
         """
         path = self._path(self.seed)
         write_predictions(path, keys=keys, patients=patients, labels=labels, probabilities=probabilities)
@@ -98,21 +108,27 @@ class EvaluationSaver(DatasetCollector):
         options: dict[str, Any] = {"num_resamples": self.num_resamples, "groups": groups}
         threshold = self._choose(own) if own["probabilities"].shape[1] == 2 else 0.5
         entry: dict[str, Any] = {"data": self.data, "num_images": len(keys), "num_draws": self.num_draws}
-        others = self._other_seeds(own, entry)
+        extra = {name: dict(metric) for name, metric in (further or {}).items()}
+        metrics = classification_metrics(own["labels"], own["probabilities"], threshold=threshold, **options)
+        metrics |= extra
+        others = self._other_seeds(own, {**metrics, **entry})
         summary = None
         if others is not None:
             scores = [own["probabilities"], *(table["probabilities"] for table, _ in others)]
-            thresholds = [threshold, *(other for _, other in others)]
+            thresholds = [threshold, *(float(recorded["threshold"]) for _, recorded in others)]
             summary = classification_metrics(own["labels"], scores, threshold=thresholds, **options)
+            for name, mine in extra.items():
+                seeds = [mine, *(recorded[name] for _, recorded in others)]
+                summary[name] = {bound: float(np.mean([seed[bound] for seed in seeds])) for bound in mine}
         write_results(
             self.results_path,
             split=self.split,
             model=self.model,
-            metrics=classification_metrics(own["labels"], own["probabilities"], threshold=threshold, **options),
+            metrics=metrics,
             summary=summary,
             seed=self.seed,
             network_evaluations=self.network_evaluations,
-            commit=git_commit(self.commit_root),
+            commit=git_commit(self.commit_root) if self.commit is None else self.commit,
             extra={"threshold": threshold, "resampled": "images" if groups is None else "patients"},
             **entry,
         )
@@ -140,18 +156,18 @@ class EvaluationSaver(DatasetCollector):
 
     def _other_seeds(
         self, own: Mapping[str, Any], entry: Mapping[str, Any]
-    ) -> list[tuple[dict[str, Any], float]] | None:
-        """Predictions and threshold of each other seed that was measured likewise; None if any are lost."""
+    ) -> list[tuple[dict[str, Any], dict[str, Any]]] | None:
+        """Predictions and results of each other seed that was measured likewise; None if any are lost."""
         found = []
         for number, recorded in self._recorded(self.split).items():
-            if int(number) == self.seed or any(recorded[name] != value for name, value in entry.items()):
+            if int(number) == self.seed or not comparable(recorded, entry):
                 continue
             if not self._path(int(number)).exists():
                 return None
             table = read_predictions(self._path(int(number)))
             if any((table[name] != own[name]).any() for name in ("keys", "labels")):
                 return None
-            found.append((table, float(recorded["threshold"])))
+            found.append((table, recorded))
         return found
 
 

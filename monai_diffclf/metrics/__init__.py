@@ -24,7 +24,7 @@ from .cumulative import (
 )
 from .prediction_sets import class_set_coverage, set_coverage, set_size
 from .selective import RiskCoverageCurve, accuracy_at_coverage, aurc, excess_aurc, risk_coverage_curve
-from .statistics import average_precision, class_recall, roc_auc
+from .statistics import average_precision, class_recall, roc_auc, sensitivity_at_specificity
 from .subgroups import SUBGROUP_METRICS, age_bands, subgroup_metrics
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "paired_difference_interval",
     "risk_coverage_curve",
     "roc_auc",
+    "sensitivity_at_specificity",
     "set_coverage",
     "set_size",
     "subgroup_metrics",

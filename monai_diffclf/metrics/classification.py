@@ -5,15 +5,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .bootstrap import FloatArray, bootstrap_columns, mean_evaluator, seed_arrays
-from .statistics import average_precision, class_recall, roc_auc
+from .statistics import average_precision, class_recall, roc_auc, sensitivity_at_specificity
 
 _CRITERIA = ("balanced_accuracy", "accuracy", "f1")
+_RANKING: dict[str, Callable[..., FloatArray]] = {
+    "auc": roc_auc,
+    "average_precision": average_precision,
+    "sensitivity_at_90_specificity": partial(sensitivity_at_specificity, specificity=0.9),
+}
 
 
 def classification_metrics(
@@ -29,10 +35,11 @@ def classification_metrics(
 ) -> dict[str, dict[str, float]]:
     """Metrics of a classifier with percentile bootstrap intervals over images, drawn within each class.
 
-    Two classes: ``auc``, ``average_precision``, ``accuracy``, ``balanced_accuracy`` (the mean of the next two),
-    ``sensitivity``, ``specificity``. An image is called positive from the threshold upwards. More classes: ``auc`` and
-    ``average_precision`` are means over one-versus-rest problems, the class given is the most probable one, and
-    ``sensitivity_0`` ... take the place of sensitivity and specificity.
+    Two classes: ``auc``, ``average_precision``, ``sensitivity_at_90_specificity`` (see
+    :func:`sensitivity_at_specificity`), ``accuracy``, ``balanced_accuracy`` (the mean of the next two),
+    ``sensitivity``, ``specificity``. The first three use no threshold; for the others an image is called positive from
+    the threshold upwards. More classes: the first three are means over one-versus-rest problems, the class given is the
+    most probable one, and ``sensitivity_0`` ... take the place of sensitivity and specificity.
 
     Args:
         labels: class of each image, 0 to K - 1, every class present [N].
@@ -67,12 +74,11 @@ def classification_metrics(
     if num_classes == 2:
         if positive_class not in (0, 1):
             raise ValueError(f"positive_class: expected 0 or 1, got {positive_class}.")
-        names = ["auc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity"]
+        names = [*_RANKING, "accuracy", "balanced_accuracy", "sensitivity", "specificity"]
         positive = (truth == positive_class).astype(np.int64)
         evaluators = [_binary(positive, p[:, positive_class], float(t)) for p, t in zip(seeds, thresholds, strict=True)]
     else:
-        names = ["auc", "average_precision", "accuracy", "balanced_accuracy"]
-        names += [f"sensitivity_{k}" for k in range(num_classes)]
+        names = [*_RANKING, "accuracy", "balanced_accuracy", *(f"sensitivity_{k}" for k in range(num_classes))]
         evaluators = [_multiclass(truth, p) for p in seeds]
     intervals = bootstrap_columns(
         mean_evaluator(evaluators),
@@ -133,7 +139,7 @@ def _binary(positive: NDArray[np.int64], scores: FloatArray, threshold: float) -
     def evaluate(weights: FloatArray) -> FloatArray:
         recall = class_recall(positive, called, weights=weights)
         accuracy = weights @ (called == positive) / weights.sum(1)
-        ranking = [f(positive, scores, weights=weights) for f in (roc_auc, average_precision)]
+        ranking = [f(positive, scores, weights=weights) for f in _RANKING.values()]
         return np.stack([*ranking, accuracy, recall.mean(1), recall[:, 1], recall[:, 0]], axis=1)
 
     return evaluate
@@ -147,7 +153,7 @@ def _multiclass(truth: NDArray[np.int64], probabilities: FloatArray) -> Callable
         accuracy = weights @ (called == truth) / weights.sum(1)
         ranking = [
             np.mean([f(truth == k, column, weights=weights) for k, column in enumerate(probabilities.T)], axis=0)
-            for f in (roc_auc, average_precision)
+            for f in _RANKING.values()
         ]
         return np.column_stack([*ranking, accuracy, recall.mean(1), recall])
 

@@ -106,6 +106,40 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, *, weights: ArrayLik
     return _shaped((true * precision).sum(1) / hits[:, -1], weights)
 
 
+def sensitivity_at_specificity(
+    labels: ArrayLike, scores: ArrayLike, *, specificity: float = 0.9, weights: ArrayLike | None = None
+) -> FloatArray:
+    """Largest sensitivity over all thresholds on the scores whose specificity is at least the one given.
+
+    A point of the ROC curve that a threshold reaches, without interpolation, as in :func:`average_precision`: images of
+    equal score are called together. To call no image positive is a threshold too, so a constant score gives 0.
+
+    Args:
+        labels: 0 or 1 for each image [N].
+        scores: the higher, the more likely positive [N].
+        specificity: the least specificity, in [0, 1].
+        weights: how often each image counts, one row a resample [R, N]; None counts each once.
+
+    Returns:
+        the sensitivity in each resample [R], or a single number [] without ``weights``.
+
+    Raises:
+        ValueError: as :func:`roc_auc`, and for a specificity out of range.
+
+    Example:
+        >>> labels, scores = [0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.8, 0.7, 0.9]
+        >>> [float(sensitivity_at_specificity(labels, scores, specificity=s)) for s in (0.9, 0.75)]
+        [0.5, 1.0]
+    """
+    if not 0 <= specificity <= 1:
+        raise ValueError(f"specificity: expected a number from 0 to 1, such as 0.9, got {specificity}.")
+    true, false = _counts_by_score(labels, scores, weights)
+    negatives = false.sum(1, keepdims=True)
+    # Division rounds 27 / 30 to the same float as 0.9, so a specificity that is just reached counts.
+    specific = (negatives - np.cumsum(false, axis=1)) / negatives >= specificity
+    return _shaped((true * specific).sum(1) / true.sum(1), weights)
+
+
 def class_recall(labels: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> FloatArray:
     """Share of the images of each class that were given that class.
 

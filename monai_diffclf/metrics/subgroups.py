@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .bootstrap import FloatArray, bootstrap_interval
 from .calibration import brier_score, check_probabilities, expected_calibration_error, negative_log_likelihood
 from .selective import accuracy_at_coverage, aurc
-from .statistics import average_precision, class_recall, roc_auc
+from .statistics import average_precision, class_recall, roc_auc, sensitivity_at_specificity
 
 __all__ = ["SUBGROUP_METRICS", "age_bands", "subgroup_metrics"]
 
@@ -187,11 +188,13 @@ def _balanced_accuracy(truth: ArrayLike, p: ArrayLike, *, weights: ArrayLike | N
 
 
 _auc, _average_precision = _one_versus_rest(roc_auc), _one_versus_rest(average_precision)
-_NEED_ALL_CLASSES = (_auc, _average_precision, _balanced_accuracy)
+_sensitivity_at_90 = _one_versus_rest(partial(sensitivity_at_specificity, specificity=0.9))
+_NEED_ALL_CLASSES = (_auc, _average_precision, _sensitivity_at_90, _balanced_accuracy)
 
 SUBGROUP_METRICS: dict[str, Metric] = {
     "auc": _auc,
     "average_precision": _average_precision,
+    "sensitivity_at_90_specificity": _sensitivity_at_90,
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
     "calibration_error": expected_calibration_error,

@@ -2,6 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,17 @@ def test_seeds_are_summarised_from_their_scores(tmp_path, device):
     assert entry["auc"]["value"] == pytest.approx((values[0]["value"] + values[1]["value"]) / 2) == pytest.approx(0.5)
     # The two seeds rank the images in opposite ways, so their mean does not vary: no mean of bounds could tell.
     assert entry["auc"]["high"] - entry["auc"]["low"] < 1e-6 < values[0]["high"] - values[0]["low"]
+
+
+def test_a_seed_whose_results_lack_a_metric_is_in_no_summary(tmp_path, device):
+    evaluate(tmp_path, device)
+    path = tmp_path / "results.json"
+    results = json.loads(path.read_text())
+    del results["validation"]["resnet18"]["seeds"]["0"]["sensitivity_at_90_specificity"]
+    path.write_text(json.dumps(results))
+    evaluate(tmp_path, device, seed=1, slope=-1.0)
+    entry = read_results(path)["validation"]["resnet18"]
+    assert list(entry["seeds"]) == ["1"] and entry["auc"] == entry["seeds"]["1"]["auc"]
 
 
 def test_a_lost_table_falls_back_on_the_mean_of_the_bounds(tmp_path, device):

@@ -17,6 +17,11 @@ def simulate(seed, size=120):
     return labels, 1 / (1 + np.exp(-(2 * labels - 0.5 + rng.normal(size=size))))
 
 
+def sensitivity_at_90(truth, score):
+    false, true, _ = sk.roc_curve(truth, score, drop_intermediate=False)
+    return true[1 - false >= 0.9 - 1e-12].max()
+
+
 def values(metrics):
     return {name: entry["value"] for name, entry in metrics.items()}
 
@@ -34,6 +39,7 @@ def test_two_classes_equal_sklearn(positive_class):
         {
             "auc": sk.roc_auc_score(truth, score),
             "average_precision": sk.average_precision_score(truth, score),
+            "sensitivity_at_90_specificity": sensitivity_at_90(truth, score),
             "accuracy": sk.accuracy_score(truth, called),
             "balanced_accuracy": sk.balanced_accuracy_score(truth, called),
             "sensitivity": sk.recall_score(truth, called),
@@ -56,9 +62,11 @@ def test_three_classes_equal_sklearn():
     probabilities = rng.dirichlet([1, 1, 1], 200) * 0.6 + 0.4 * np.eye(3)[labels] * rng.random((200, 1))
     probabilities /= probabilities.sum(1, keepdims=True)
     called = probabilities.argmax(1)
+    at_90 = [sensitivity_at_90(labels == k, probabilities[:, k]) for k in range(3)]
     expected = {
         "auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"),
         "average_precision": sk.average_precision_score(np.eye(3)[labels], probabilities, average="macro"),
+        "sensitivity_at_90_specificity": np.mean(at_90),
         "accuracy": sk.accuracy_score(labels, called),
         "balanced_accuracy": sk.balanced_accuracy_score(labels, called),
     }
@@ -77,11 +85,37 @@ def test_seeds_are_averaged_each_at_its_threshold():
     assert both == pytest.approx({name: (single[0][name] + single[1][name]) / 2 for name in both})
 
 
-def test_patients_are_drawn_whole():
+@pytest.mark.parametrize("classes", [2, 3])
+def test_always_the_frequent_class_looks_good_by_accuracy_alone(classes):
+    # As many benign and malignant images as in a screening data set, and a rarer third class.
+    labels = np.repeat([0, 1, 2], [3802, 198, 40])[: 4000 if classes == 2 else None]
+    probabilities = np.eye(classes)[np.zeros(len(labels), int)]
+    found = classification_metrics(labels, probabilities, num_resamples=20)
+    share = np.bincount(labels) / len(labels)
+    sensitivities = (
+        {"sensitivity": 0, "specificity": 1}
+        if classes == 2
+        else {"sensitivity_0": 1, "sensitivity_1": 0, "sensitivity_2": 0}
+    )
+    expected = {
+        "auc": 0.5,
+        "average_precision": share[1] if classes == 2 else 1 / 3,
+        "sensitivity_at_90_specificity": 0,
+        "accuracy": 0.9505 if classes == 2 else 3802 / 4040,
+        "balanced_accuracy": 1 / classes,
+        **sensitivities,
+    }
+    for bound in ("value", "low", "high"):
+        assert {name: entry[bound] for name, entry in found.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", ["auc", "sensitivity_at_90_specificity"])
+def test_patients_are_drawn_whole(metric):
     labels, scores = simulate(3, 90)
-    copies = classification_metrics(labels.repeat(4), scores.repeat(4), groups=np.arange(90).repeat(4))["auc"]
-    alone = classification_metrics(labels, scores)["auc"]
+    copies = classification_metrics(labels.repeat(4), scores.repeat(4), groups=np.arange(90).repeat(4))[metric]
+    alone = classification_metrics(labels, scores)[metric]
     assert copies == pytest.approx(alone)
+    assert copies["high"] - copies["low"] > 0.05
 
 
 @pytest.mark.parametrize(

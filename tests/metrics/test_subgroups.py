@@ -32,6 +32,10 @@ def test_every_subgroup_as_if_alone(classes):
         assert metrics["auc"]["value"] == pytest.approx(sk.roc_auc_score(y, score, multi_class="ovr"))
         one_hot = y if classes == 2 else np.eye(classes)[y]
         assert metrics["average_precision"]["value"] == pytest.approx(sk.average_precision_score(one_hot, score))
+        positives = [1] if classes == 2 else range(classes)
+        curves = [sk.roc_curve(y == k, q[:, k], drop_intermediate=False) for k in positives]
+        at_90 = np.mean([true[1 - false >= 0.9 - 1e-12].max() for false, true, _ in curves])
+        assert metrics["sensitivity_at_90_specificity"]["value"] == pytest.approx(at_90)
         assert metrics["accuracy"]["value"] == pytest.approx(sk.accuracy_score(y, called))
         assert metrics["balanced_accuracy"]["value"] == pytest.approx(sk.balanced_accuracy_score(y, called))
         assert metrics["negative_log_likelihood"]["value"] == pytest.approx(sk.log_loss(y, q))
@@ -57,6 +61,7 @@ def test_small_subgroups_and_those_of_one_class():
     rows = subgroup_metrics(labels, np.full(62, 0.6), {"site": site}, num_resamples=10)
     one_class, small = rows[2]["metrics"], rows[3]["metrics"]
     assert one_class["auc"] is one_class["balanced_accuracy"] is one_class["average_precision"] is None
+    assert one_class["sensitivity_at_90_specificity"] is None
     assert one_class["accuracy"]["value"] == 1
     assert set(small.values()) == {None}
     assert (rows[3]["num_images"], rows[3]["class_counts"], rows[3]["num_patients"]) == (2, [1, 1], None)
