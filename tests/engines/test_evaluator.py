@@ -182,7 +182,8 @@ def test_explanation_only_where_all_draws_are_made(classifier, explain, stopping
 
 def test_refuses_another_inferer(classifier):
     _, network, images = classifier
-    with pytest.raises(TypeError, match="inferer: expected a DiffusionClassifierInferer or a Score.*, got SimpleInferer; with"):
+    message = "inferer: expected a DiffusionClassifierInferer or a ScoreClassifierInferer, got SimpleInferer; with"
+    with pytest.raises(TypeError, match=message):
         DiffusionClassifierEvaluator(torch.device("cpu"), loader(images), network, inferer=SimpleInferer())
 
 
