@@ -20,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _float32_convolutions() -> None:
+    """On a GPU convolutions are rounded to 10 bits by default (TF32), which is no float32 to compare with."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @pytest.fixture(scope="session")
 def device() -> str:
     """The device to test on: the GPU where there is one."""

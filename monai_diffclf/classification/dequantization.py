@@ -46,7 +46,7 @@ class UniformDequantization:
     def __post_init__(self) -> None:
         if not isinstance(self.num_levels, int) or self.num_levels < 2:
             raise ValueError(f"num_levels: expected an integer of at least 2, got {self.num_levels!r}")
-        if not self.low < self.high:
+        if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"low, high: expected low < high, got {self.low!r}, {self.high!r}")
 
     @property
@@ -60,14 +60,7 @@ class UniformDequantization:
 
     def __call__(self, images: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
         """Images with noise [B, C, *spatial], float64, that depends on an image's pixels and the seed only."""
-        noise = torch.stack(
-            [
-                torch.rand(
-                    images.shape[1:],
-                    generator=image_generator(key, seed, 0, purpose=b"dequantization"),
-                    dtype=torch.float64,
-                )
-                for key in image_keys(images)
-            ]
-        )
+        noise = torch.empty(images.shape, dtype=torch.float64)
+        for own, key in zip(noise, image_keys(images), strict=True):
+            own.uniform_(generator=image_generator(key, seed, 0, purpose=b"dequantization"))
         return images.double() + self.bin_width * (noise - 0.5).to(images.device)

@@ -104,7 +104,7 @@ def check_prior(prior: Prior | None, num_classes: int) -> torch.Tensor:
         return torch.full((num_classes,), 1 / num_classes, dtype=torch.float64)
     if isinstance(prior, str):
         raise ValueError(f"prior: expected None for equal shares or K numbers, got {prior!r}; see empirical_prior")
-    shares = torch.as_tensor(prior).detach().cpu().double()
+    shares = torch.as_tensor(prior, dtype=torch.float64).detach().cpu()
     if shares.shape != (num_classes,) or not bool((shares > 0).all()) or abs(float(shares.sum()) - 1) > 1e-3:
         raise ValueError(
             f"prior: expected {num_classes} positive class shares that sum to 1, got {shares.flatten().tolist()[:10]}"

@@ -14,7 +14,7 @@ from .predictions import EvaluationSaver
 from .results import read_results, write_results
 from .subgroups import SubgroupReport, write_subgroups
 from .training import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint, save_atomically
-from .uncertainty_metrics import ShiftWarning, uncertainty_metrics
+from .uncertainty import ShiftWarning, uncertainty_metrics
 
 __all__ = [
     "BestModelSaver",

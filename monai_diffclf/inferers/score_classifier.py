@@ -25,7 +25,7 @@ from ..classification.likelihood import Prior, check_prior
 from ..classification.rules import check_temperature
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers import SDE, SDEProcess
-from .checks import check_images, check_settings
+from .checks import check_images, check_seed, check_settings
 from .diffusion_classifier import DiffusionClassifierInferer
 from .flow_likelihood import PROBES, TERMINALS, FlowLikelihood
 from .ode_solvers import ORDER, SOLVERS
@@ -116,6 +116,7 @@ class ScoreClassifierInferer(Inferer):
             batch_size=batch_size,
             map_draws=map_draws,
         )
+        check_seed(seed)
         check_temperature(temperature)
         named = (("solver", solver, SOLVERS), ("probe", probe, PROBES), ("terminal", terminal, TERMINALS))
         for name, value, known in named:
@@ -202,7 +203,9 @@ class ScoreClassifierInferer(Inferer):
         time_sampling: str = "log_snr",
         temperature: float = 1.0,
     ) -> DiffusionClassifierInferer:
-        """The classifier by denoising error on the same network: far fewer evaluations, without derivatives.
+        """The classifier by denoising error on the same network: evaluations without derivatives, and stopping rules.
+
+        It takes images as given and all classes as equally frequent: dequantisation and prior are not handed on.
 
         Args:
             num_draws: noise draws an image.

@@ -13,7 +13,20 @@ from torch import nn
 from .schedulers import NoiseProcess
 from .schedulers.noise_process import column
 
-__all__ = ["RetimedNetwork"]
+__all__ = ["RetimedNetwork", "check_differentiable"]
+
+
+def check_differentiable(prediction: torch.Tensor, x: torch.Tensor) -> None:
+    """Refuse a prediction without a graph where x has one: its derivative would silently be taken for 0.
+
+    Raises:
+        ValueError: when the network cut the graph.
+    """
+    if x.requires_grad and not prediction.requires_grad:
+        raise ValueError(
+            "network: expected a prediction that can be differentiated by x, got one without a graph; does the network "
+            "run under no_grad or inference_mode, or as a FastNetwork?"
+        )
 
 
 class RetimedNetwork(nn.Module):
@@ -32,7 +45,7 @@ class RetimedNetwork(nn.Module):
     Example:
         >>> from monai.networks.nets import DiffusionModelUNet
         >>> from monai.networks.schedulers import DDPMScheduler
-        >>> from monai_diffclf.networks.schedulers import VPSDE
+        >>> from monai_diffclf.networks.schedulers import SDEProcess, VPSDE
         >>> unet = DiffusionModelUNet(2, 1, 1, channels=(8, 8), attention_levels=(False, False), num_res_blocks=1,
         ...     norm_num_groups=4, num_head_channels=8, num_class_embeds=3)
         >>> scheduler = DDPMScheduler(1000, schedule="cosine_log_snr", prediction_type="v_prediction")
@@ -52,5 +65,6 @@ class RetimedNetwork(nn.Module):
         alpha, sigma = self.called.alpha_sigma(timesteps)
         scaled = column(own_alpha / alpha, x) * x
         prediction = self.network(x=scaled, timesteps=own.to(x.device), **kwargs).to(x.dtype)
+        check_differentiable(prediction, scaled)
         epsilon = self.trained.to_epsilon(prediction, scaled, own_alpha, own_sigma)
         return self.called.from_epsilon(epsilon, x, alpha, sigma)

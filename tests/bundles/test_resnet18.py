@@ -102,7 +102,8 @@ def test_inference_agrees_with_the_evaluation(trained, images, tmp_path):
         rows = {str(Path(name).relative_to(images)): float(p) for name, _, p in csv.reader(file)}
     table = read_predictions(trained / "docs" / "predictions" / "test_seed_0.csv")
     expected = dict(zip(table["keys"], table["probabilities"][:, 1], strict=True))
-    assert rows == pytest.approx(expected, abs=1e-5)
+    # The evaluation runs in float16 on a GPU.
+    assert rows == pytest.approx(expected, abs=2e-3 if torch.cuda.is_available() else 1e-5)
 
 
 @pytest.mark.parametrize(("kind", "configs"), [("train", ["train"]), ("infer", ["inference"])])

@@ -20,7 +20,7 @@ from monai.handlers import (
 )
 from monai.inferers import SimpleInferer
 from monai.networks.schedulers import DDPMScheduler
-from monai.transforms import AsDiscreted, Compose, CopyItemsd
+from monai.transforms import AsDiscreted, Compose, CopyItemsd, ToDeviced
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from monai_diffclf.classification import CurtailedVote
@@ -103,6 +103,7 @@ def test_monais_handlers(classifier, tmp_path, device):
         inferer=inferer,
         postprocessing=Compose(
             [
+                ToDeviced(keys="pred", device="cpu"),  # where labels are, once a batch is decollated
                 CopyItemsd(keys="pred", names="predicted"),
                 AsDiscreted(keys=["predicted", "label"], argmax=[True, False], to_onehot=2),
             ]

@@ -14,7 +14,7 @@ from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.handlers import ROCAUC, from_engine
 from monai.networks.schedulers import DDPMScheduler
-from monai.transforms import AsDiscreted
+from monai.transforms import AsDiscreted, Compose, ToDeviced
 
 from monai_diffclf.classification import CurtailedVote
 from monai_diffclf.data import load_errors
@@ -45,7 +45,7 @@ def evaluator_of(images, journal_dir=None, *, device="cpu", inferer=None, **kwar
         inferer=inferer,
         explain=False,
         journal_dir=journal_dir,
-        postprocessing=AsDiscreted(keys="label", to_onehot=2),
+        postprocessing=Compose([ToDeviced(keys="pred", device="cpu"), AsDiscreted(keys="label", to_onehot=2)]),
         key_val_metric={"auc": ROCAUC(output_transform=from_engine(["pred", "label"]))},
         **kwargs,
     )

@@ -165,7 +165,7 @@ def test_the_given_network_is_untouched(device):
         assert all(weight.requires_grad for weight in network.parameters())
         for weight in network.parameters():  # the copy does not follow
             weight.zero_()
-        assert torch.equal(fast(**inputs), expected)
+        torch.testing.assert_close(fast(**inputs), expected)  # a GPU may choose another kernel
     assert not any(weight.requires_grad for weight in fast.parameters())
     assert not any(module.training for module in fast.modules())
 

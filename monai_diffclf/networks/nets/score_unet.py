@@ -104,8 +104,18 @@ class ScoreUNet(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims: expected 2 or 3, got {spatial_dims!r}")
-        if wrong := [c for c in channels if c < 1 or c % norm_num_groups]:
-            raise ValueError(f"channels: expected multiples of norm_num_groups, {norm_num_groups}, got {wrong}")
+        for name, value in (
+            ("in_channels", in_channels),
+            ("num_classes", num_classes),
+            ("norm_num_groups", norm_num_groups),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        if not channels or (wrong := [c for c in channels if c < 1 or c % norm_num_groups]):
+            found = wrong if channels else "none"
+            raise ValueError(f"channels: expected multiples of norm_num_groups, {norm_num_groups}, got {found}")
+        if embedding_channels < 2 or embedding_channels % 2:
+            raise ValueError(f"embedding_channels: expected an even number of at least 2, got {embedding_channels!r}")
         self.sde, self.spatial_dims, self.multiple = sde, spatial_dims, 2 ** (len(channels) - 1)
         self.num_classes = num_classes
         self.time = nn.Sequential(

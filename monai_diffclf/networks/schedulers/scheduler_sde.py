@@ -16,6 +16,8 @@ from .sde import SDE, VPSDE
 
 __all__ = ["SchedulerSDE"]
 
+_NEWTON_STEPS = 6
+
 
 class SchedulerSDE(SDE):
     """The variance preserving SDE that passes through the noise levels of a MONAI scheduler.
@@ -73,11 +75,13 @@ class SchedulerSDE(SDE):
         return -_evaluate(self._rate, t)
 
     def time(self, log_snr: torch.Tensor | float) -> torch.Tensor:
-        """The time of a log-SNR; one Newton step makes the inverse exact."""
+        """The time of a log-SNR, by Newton's method from the interpolated inverse."""
         target = torch.as_tensor(log_snr, dtype=torch.float64)
         t = _evaluate(self._time, target).clamp(self.t_min, 1.0)
-        step = (self.log_snr(t) - target) / self.log_snr_rate(t).clamp(min=1e-12)
-        return (t + step).clamp(self.t_min, 1.0)
+        for _ in range(_NEWTON_STEPS):
+            step = (self.log_snr(t) - target) / self.log_snr_rate(t).clamp(min=1e-12)
+            t = (t + step).clamp(self.t_min, 1.0)
+        return t
 
     def drift_rate(self, t: torch.Tensor | float) -> torch.Tensor:
         """d log alpha / dt = sigma^2 / 2 d lambda / dt."""
