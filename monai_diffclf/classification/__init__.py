@@ -12,7 +12,7 @@ from .e_process import log_e_betting, log_e_symmetric
 from .errors import DenoisingErrors
 from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
-from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior
+from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior, marginal_log_likelihood
 from .look import Look
 from .replay import replay
 from .result import Classification
@@ -51,6 +51,7 @@ __all__ = [
     "image_keys",
     "log_e_betting",
     "log_e_symmetric",
+    "marginal_log_likelihood",
     "mean_errors",
     "replay",
     "variational_bound",

@@ -13,7 +13,7 @@ from .result import Classification
 from .rules import check_temperature
 from .vote_statistics import vote_uncertainty
 
-__all__ = ["bits_per_dimension", "check_prior", "classify_likelihood", "empirical_prior"]
+__all__ = ["bits_per_dimension", "check_prior", "classify_likelihood", "empirical_prior", "marginal_log_likelihood"]
 
 Prior = Sequence[float] | torch.Tensor
 
@@ -131,6 +131,21 @@ def empirical_prior(labels: torch.Tensor | Sequence[int], num_classes: int) -> l
         raise ValueError(f"labels: expected 0 to {num_classes - 1}, got {int(vector.min())} to {int(vector.max())}")
     counts = torch.bincount(vector, minlength=num_classes).double() + 1
     return [float(share) for share in counts / counts.sum()]
+
+
+def marginal_log_likelihood(log_likelihood: torch.Tensor, prior: Prior | None = None) -> torch.Tensor:
+    """log p(x) = log sum_k prior(k) p(x | k) of images of any class [B], float64.
+
+    Args:
+        log_likelihood: log p(x | k) in nats [B, K].
+        prior: shares of the classes [K]; None for equal ones.
+
+    Example:
+        >>> marginal_log_likelihood(torch.tensor([[-3.0, -3.0]])).tolist()
+        [-3.0]
+    """
+    log_prior = check_prior(prior, log_likelihood.shape[1]).log().to(log_likelihood.device)
+    return (log_likelihood.double() + log_prior).logsumexp(1)
 
 
 def bits_per_dimension(

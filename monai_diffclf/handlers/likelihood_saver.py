@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from ..classification import bits_per_dimension
+from ..classification import bits_per_dimension, marginal_log_likelihood
 from ..data.likelihood_file import StoredLikelihoods
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import ScoreClassifierInferer
@@ -108,8 +108,8 @@ class LikelihoodSaver(DatasetCollector):
         self.saver.network_evaluations = network_evaluations
         further = {}
         if self.inferer.dequantization is not None:
-            joint = (stored.log_likelihood + self.inferer.prior.log()).logsumexp(1)
-            bits = bits_per_dimension(joint, stored.num_elements).numpy()
+            marginal = marginal_log_likelihood(stored.log_likelihood, self.inferer.prior)
+            bits = bits_per_dimension(marginal, stored.num_elements).numpy()
             groups = stored.patients if all(stored.patients) else None
             interval = bootstrap_interval(_mean, bits, num_resamples=self.num_resamples, groups=groups)
             further["bits_per_dimension"] = interval._asdict()

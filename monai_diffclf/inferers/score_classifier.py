@@ -19,6 +19,7 @@ from ..classification import (
     VariationalBound,
     bits_per_dimension,
     classify_likelihood,
+    marginal_log_likelihood,
     variational_bound,
 )
 from ..classification.likelihood import Prior, check_prior
@@ -191,8 +192,8 @@ class ScoreClassifierInferer(Inferer):
         """
         if self.dequantization is None:
             raise ValueError("dequantization: expected a UniformDequantization for bits per dimension, got None")
-        joint = self.log_likelihood(images, network, **kwargs) + self.prior.log().to(images.device)
-        return bits_per_dimension(joint.logsumexp(1), math.prod(images.shape[1:]))
+        marginal = marginal_log_likelihood(self.log_likelihood(images, network, **kwargs), self.prior)
+        return bits_per_dimension(marginal, math.prod(images.shape[1:]))
 
     def denoising_classifier(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from ..classification import vote_uncertainty
 from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
+from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
 from .probabilities import adjust_prior
 from .shift import ShiftTest, shift_test, warn_if_shifted
 from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
@@ -14,11 +15,13 @@ from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
 __all__ = [
     "Calibration",
     "ConformalSets",
+    "LikelihoodTypicality",
     "ShiftTest",
     "Typicality",
     "adjust_prior",
     "fit_calibration",
     "fit_conformal",
+    "fit_likelihood_typicality",
     "fit_typicality",
     "likelihood_score",
     "pool_maps",
