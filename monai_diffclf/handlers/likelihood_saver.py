@@ -26,10 +26,11 @@ class LikelihoodSaver(DatasetCollector):
     """Ignite handler: store the log-likelihoods of all images, the predictions that follow, and their metrics.
 
     For a `DiffusionClassifierEvaluator` with a `ScoreClassifierInferer`. Writes ``likelihoods_SPLIT_seed_S.npz`` (see
-    :func:`monai_diffclf.data.load_likelihoods`) and ``SPLIT_score_likelihood_seed_S.csv``, and merges the metrics into
-    the results under ``score_likelihood``; with a ``dequantization`` also ``bits_per_dimension`` of the images under
-    the model, -log2 sum_k prior(k) P(x | k) / D. Intervals resample patients where they are known, else images. When
-    all of it is written, the evaluator's journal, if it keeps one, is removed.
+    :func:`monai_diffclf.data.load_likelihoods`; for another ``model`` ``likelihoods_MODEL_SPLIT_seed_S.npz``) and
+    ``SPLIT_score_likelihood_seed_S.csv``, and merges the metrics into the results under ``score_likelihood``; with a
+    ``dequantization`` also ``bits_per_dimension`` of the images under the model, -log2 sum_k prior(k) P(x | k) / D.
+    Intervals resample patients where they are known, else images. When all of it is written, the evaluator's journal,
+    if it keeps one, is removed.
 
     Args:
         output_dir: folder of the tables and likelihoods.
@@ -62,6 +63,7 @@ class LikelihoodSaver(DatasetCollector):
     ) -> None:
         super().__init__("probe_log_likelihood")
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
+        self.model = model
         self.num_resamples, self.keep_journal = num_resamples, keep_journal
         self.saver = EvaluationSaver(
             self.output_dir / f"{split}_{model}_seed_{{seed}}.csv",
@@ -103,7 +105,8 @@ class LikelihoodSaver(DatasetCollector):
             stored: log-likelihoods of all images.
             network_evaluations: network evaluations spent on an image, on average.
         """
-        stored.save(self.output_dir / f"likelihoods_{self.split}_seed_{self.seed}.npz")
+        name = "likelihoods" if self.model == "score_likelihood" else f"likelihoods_{self.model}"
+        stored.save(self.output_dir / f"{name}_{self.split}_seed_{self.seed}.npz")
         result = self.inferer.decide(stored.values, stored.num_elements)
         self.saver.network_evaluations = network_evaluations
         further = {}
