@@ -29,8 +29,13 @@ UNCERTAINTIES = (
     "entropy_monte_carlo",
     "entropy_remaining",
 )
+# Of likelihoods: votes of a few probes say little.
+LIKELIHOOD_UNCERTAINTIES = ("margin", "entropy", "log_ratio_error")
 # What post-transforms may have added; written where the first image has it.
 OPTIONAL = ("prediction_set", "ood_score", "ood_p_value")
+# Columns of each class and the output they are from.
+_SHARES = (("probability", "pred"), ("vote", "votes"))
+_LIKELIHOODS = (("probability", "pred"), ("log_likelihood", "log_likelihood"))
 
 
 class ClassificationWriter:
@@ -40,9 +45,11 @@ class ClassificationWriter:
     vote_share_low, vote_share_high, entropy_monte_carlo, entropy_remaining, see
     :func:`monai_diffclf.uncertainty.vote_uncertainty`), where post-transforms give them prediction_set (the names of
     its classes, separated by ``;``), ood_score and ood_p_value, then evaluations (of the network), decided (whether the
-    stopping rule's guarantee holds), map. Rows are written batch by batch; when all are, the evaluator's journal, if it
-    keeps one, has done its work and is removed. The PNG shows the image with the explanation of its predicted class
-    over it, see :func:`monai_diffclf.explain.overlay`.
+    stopping rule's guarantee holds), map. Of a score classifier there are log_likelihood_CLASS in nats in place of the
+    votes, and margin, entropy and log_ratio_error (see :func:`monai_diffclf.classification.classify_likelihood`). Rows
+    are written batch by batch; when all are, the evaluator's journal, if it keeps one, has done its work and is
+    removed. The PNG shows the image with the explanation of its predicted class over it, see
+    :func:`monai_diffclf.explain.overlay`.
 
     Args:
         output_dir: folder to write to.
@@ -54,6 +61,8 @@ class ClassificationWriter:
         self.output_dir, self.classes, self.maps = Path(output_dir), list(classes), maps
         self._count = 0
         self._optional: list[str] = []
+        self._uncertainties: tuple[str, ...] = UNCERTAINTIES
+        self._shares: tuple[tuple[str, str], ...] = _SHARES
 
     @property
     def table(self) -> Path:
@@ -75,8 +84,8 @@ class ClassificationWriter:
     def _write_header(self, optional: Iterable[str]) -> None:
         """Begin the table anew."""
         self._optional = list(optional)
-        names = [f"{what}_{name}" for what in ("probability", "vote") for name in self.classes]
-        columns = ["key", "predicted", *names, *UNCERTAINTIES, *self._optional, "evaluations", "decided", "map"]
+        names = [f"{what}_{name}" for what, _ in self._shares for name in self.classes]
+        columns = ["key", "predicted", *names, *self._uncertainties, *self._optional, "evaluations", "decided", "map"]
         with open(self.table, "w", newline="") as file:
             csv.writer(file).writerow(columns)
 
@@ -84,6 +93,10 @@ class ClassificationWriter:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
         if self._count == 0:
+            if "log_likelihood" in output[0]:
+                known = output[0]["uncertainty"]
+                self._uncertainties = tuple(name for name in LIKELIHOOD_UNCERTAINTIES if name in known)
+                self._shares = _LIKELIHOODS
             self._write_header(name for name in OPTIONAL if name in output[0])
         with open(self.table, "a", newline="") as file:
             writer = csv.writer(file)
@@ -92,9 +105,10 @@ class ClassificationWriter:
                 self._count += 1
 
     def _row(self, key: str, result: dict[str, Any]) -> list[str]:
-        probabilities, votes = result["pred"], result["votes"]
+        probabilities = result["pred"]
         predicted = int(torch.as_tensor(probabilities).argmax())
-        numbers = [*probabilities, *votes, *(result["uncertainty"][name] for name in UNCERTAINTIES)]
+        numbers = [value for _, output in self._shares for value in result[output]]
+        numbers += [result["uncertainty"][name] for name in self._uncertainties]
         picture = ""
         if self.maps and "explanation" in result and result["image"].ndim == 3:
             picture = f"map_{self._count:05d}.png"

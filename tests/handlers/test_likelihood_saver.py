@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from monai_diffclf.classification import UniformDequantization, bits_per_dimension, marginal_log_likelihood
 from monai_diffclf.data import StoredLikelihoods, load_likelihoods
 from monai_diffclf.engines import DiffusionClassifierEvaluator
-from monai_diffclf.handlers import LikelihoodSaver, read_results
+from monai_diffclf.handlers import ClassificationWriter, LikelihoodSaver, read_results
 from monai_diffclf.handlers.predictions import read_predictions
 from monai_diffclf.inferers import ScoreClassifierInferer, provenance
 from monai_diffclf.networks.schedulers import VPSDE
@@ -147,3 +148,26 @@ def test_stored_likelihoods_refuse_what_does_not_fit(tmp_path):
         with pytest.raises(ValueError, match=r"path: expected a file written by StoredLikelihoods.save, got .*\.npz"):
             load_likelihoods(tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == ["damaged.npz"]
+
+
+@pytest.mark.parametrize("probes", [1, 2])
+def test_table_of_an_inference(tmp_path, probes):
+    inferer = ScoreClassifierInferer(VPSDE(), solver="multistep", num_steps=8, num_probes=probes, map_draws=3)
+    evaluator = DiffusionClassifierEvaluator(
+        torch.device("cpu"),
+        DataLoader(Dataset([{"image": image, "label": 0, "key": f"{i}"} for i, image in enumerate(IMAGES[:3])])),
+        ExactDenoiser(inferer.process, CLASSES),
+        inferer=inferer,
+        val_handlers=[ClassificationWriter(tmp_path, ["a", "b"])],
+    )
+    evaluator.run()
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    shares = ["probability_a", "probability_b", "log_likelihood_a", "log_likelihood_b"]
+    spread = ["log_ratio_error"] if probes > 1 else []
+    end = ["evaluations", "decided", "map"]
+    assert list(rows[0]) == ["key", "predicted", *shares, "margin", "entropy", *spread, *end]
+    expected = inferer.log_likelihood(IMAGES[:3], evaluator.network)
+    got = [[float(row[f"log_likelihood_{name}"]) for name in "ab"] for row in rows]
+    np.testing.assert_allclose(got, expected.numpy(), atol=1e-5)
+    assert all((tmp_path / row["map"]).is_file() for row in rows)
