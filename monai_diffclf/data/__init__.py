@@ -13,7 +13,7 @@ from .errors_journal import ErrorsJournal
 from .find_images import find_images
 from .image_files import read_image_file
 from .image_table import load_image_folder, load_image_table
-from .inbreast import load_inbreast, read_outlines
+from .inbreast import load_inbreast, read_inbreast_outlines
 from .isic2017 import load_isic2017
 from .likelihood_file import StoredLikelihoods, load_likelihoods
 from .mammogram_files import ClassBalance, class_balance, read_mammogram
@@ -56,8 +56,8 @@ __all__ = [
     "make_phantom",
     "make_phantoms",
     "read_image_file",
+    "read_inbreast_outlines",
     "read_mammogram",
-    "read_outlines",
     "save_decision",
     "save_errors",
     "save_uncertainty",

@@ -15,7 +15,7 @@ from typing import Any
 from .image_table import SPLITS, split_by_hash
 from .mammogram_files import CLASSES, VIEWS, one_of, read_rows
 
-__all__ = ["ADDRESS", "CLASSES", "TERMS", "load_cbis_ddsm"]
+__all__ = ["ADDRESS", "CLASSES", "TERMS", "is_cbis_ddsm", "load_cbis_ddsm"]
 
 ADDRESS = "https://www.cancerimagingarchive.net/collection/cbis-ddsm/"
 TERMS = "CC BY 3.0; cite doi:10.7937/K9/TCIA.2016.7O02S9CY and Lee et al. 2017, doi:10.1038/sdata.2017.177"
@@ -43,6 +43,11 @@ class _Row:
     density: str
     assessment: str
     path: str
+
+
+def is_cbis_ddsm(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a table of CBIS-DDSM."""
+    return any((Path(root) / _table(kind, part)).is_file() for kind in _KINDS for part in _PARTS)
 
 
 def load_cbis_ddsm(
@@ -94,8 +99,12 @@ def load_cbis_ddsm(
     return [_item(key, rows, _find_file(root, folders, rows[0])) for key, rows in sorted(chosen.items())]
 
 
+def _table(kind: str, part: str) -> str:
+    return f"{kind}_case_description_{part}_set.csv"
+
+
 def _read_table(root: Path, kind: str, part: str) -> list[_Row]:
-    table = root / f"{kind}_case_description_{part}_set.csv"
+    table = root / _table(kind, part)
     if not table.is_file():
         raise ValueError(f"root: expected {table.name} in {root}, it is missing; CBIS-DDSM is at {ADDRESS} ({TERMS})")
     rows = []

@@ -164,14 +164,12 @@ def _read_dicom(path: Path) -> npt.NDArray[np.float32]:
                 "without contrast; write a window into the file (WindowCenter, WindowWidth)",
                 stacklevel=2,
             )
-        if kind == "MONOCHROME1":
-            image = 1 - image
         image = image[..., None]
     return np.moveaxis(image, 0, 2) if frames > 1 else image
 
 
 def _apply_grey_luts(array: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.float32]:
-    """Stored values -> what the file asks a screen to show, in [0, 1]."""
+    """Stored values -> what the file asks a screen to show, in [0, 1]; MONOCHROME1 inverted."""
     image = pixels.apply_modality_lut(array, dataset)
     shown = pixels.apply_voi_lut(image, dataset)
     if not np.issubdtype(array.dtype, np.integer):
@@ -185,7 +183,10 @@ def _apply_grey_luts(array: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.fl
         ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1], dtype=np.float64)
         ends = pixels.apply_modality_lut(ends, dataset)
         low, high = float(min(ends)), float(max(ends))
-    scaled = (np.asarray(shown, dtype=np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
+    # MONOCHROME1 is inverted here, where integers subtract exactly: both kinds give the very same pixels.
+    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    values = np.asarray(shown, dtype=np.float64)
+    scaled = (high - values if inverted else values - low) / max(high - low, np.finfo(np.float64).tiny)
     return np.asarray(np.clip(scaled, 0, 1), dtype=np.float32)
 
 

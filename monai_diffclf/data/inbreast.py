@@ -19,7 +19,7 @@ from .pneumonia_mnist import patient_number
 
 xlrd, _ = optional_import("xlrd")
 
-__all__ = ["ADDRESS", "CLASSES", "TERMS", "load_inbreast", "read_outlines"]
+__all__ = ["ADDRESS", "CLASSES", "TERMS", "is_inbreast", "load_inbreast", "read_inbreast_outlines"]
 
 ADDRESS = "http://medicalresearch.inescporto.pt/breastresearch/index.php/Get_INbreast_Database"
 TERMS = (
@@ -35,6 +35,11 @@ _BIRADS_HINT = "; BI-RADS 0 is an unfinished assessment and neither benign nor m
 # The names of the files say ML where the table says MLO.
 _VIEWS = VIEWS | {"ML": "MLO"}
 _FILE = re.compile(r"([^_]+)_([^_]+)_MG_[LR]_(CC|MLO?)_ANON")
+
+
+def is_inbreast(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder, or its folder ``INbreast Release 1.0``, holds the table of INbreast."""
+    return _find_table(_release(Path(root))) is not None
 
 
 def load_inbreast(root: str | os.PathLike[str], split: str) -> list[dict[str, Any]]:
@@ -53,7 +58,7 @@ def load_inbreast(root: str | os.PathLike[str], split: str) -> list[dict[str, An
     Returns:
         Items ``{"image": path, "label": int, "key": ID, "patient": hash, "laterality": "L" or "R", "view": "CC" or
         "MLO", "density": ACR "1" to "4" or "", "assessment": BI-RADS as in the table, "outlines": path or ""}``, sorted
-        by key. `read_outlines` reads the outlines.
+        by key. `read_inbreast_outlines` reads the outlines.
 
     Raises:
         ValueError: naming the file, line and field of a missing table, column or image, a second row of an image, or a
@@ -61,8 +66,7 @@ def load_inbreast(root: str | os.PathLike[str], split: str) -> list[dict[str, An
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    root = Path(root)
-    release = root / _RELEASE if (root / _RELEASE).is_dir() else root
+    release = _release(Path(root))
     table, folder = _find_table(release), release / "AllDICOMs"
     if table is None or not folder.is_dir():
         what = "AllDICOMs" if table else " or ".join(_TABLES)
@@ -99,7 +103,7 @@ def split_of_patient(patient: str) -> str:
     return "validation" if number < 100 else "test" if number < 300 else "train"
 
 
-def read_outlines(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[float, float]]]]:
+def read_inbreast_outlines(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[float, float]]]]:
     """The outlines of an image's findings: (name, points), points as (column, row) in pixels of the whole image.
 
     Args:
@@ -127,6 +131,10 @@ def read_outlines(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[fl
 def _point(text: str) -> tuple[float, float]:
     column, row = text.strip("() ").split(",")
     return float(column), float(row)
+
+
+def _release(root: Path) -> Path:
+    return root / _RELEASE if (root / _RELEASE).is_dir() else root
 
 
 def _find_table(release: Path) -> Path | None:

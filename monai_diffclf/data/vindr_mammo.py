@@ -11,7 +11,7 @@ from typing import Any
 from .image_table import SPLITS, split_by_hash
 from .mammogram_files import CLASSES, SIDES, VIEWS, one_of, read_rows
 
-__all__ = ["ADDRESS", "CLASSES", "TERMS", "load_vindr_mammo"]
+__all__ = ["ADDRESS", "CLASSES", "TERMS", "is_vindr_mammo", "load_vindr_mammo"]
 
 ADDRESS = "https://physionet.org/content/vindr-mammo/1.0.0/"
 TERMS = (
@@ -25,6 +25,11 @@ _BIRADS = {"BI-RADS 1": 0, "BI-RADS 2": 0, "BI-RADS 3": 0, "BI-RADS 4": 1, "BI-R
 _BIRADS_HINT = "; the data set has no other; BI-RADS 0 is an unfinished assessment: leave its row out"
 _DENSITY = {f"DENSITY {letter}": letter for letter in "ABCD"}
 _SPLIT = {"training": "train", "test": "test"}
+
+
+def is_vindr_mammo(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds the table of VinDr-Mammo."""
+    return (Path(root) / _TABLE).is_file()
 
 
 def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str, Any]]:

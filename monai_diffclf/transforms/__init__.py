@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from .breast_mask import breast_mask
 from .dequantize import RandDequantize, RandDequantizeD, RandDequantized, RandDequantizeDict
 from .error_map import ErrorMap, ErrorMapD, ErrorMapd, ErrorMapDict
 from .haar import (
@@ -43,7 +44,6 @@ from .mammography import (
     SuppressBackgroundD,
     SuppressBackgroundd,
     SuppressBackgroundDict,
-    breast_mask,
 )
 from .typicality import TypicalityScore, TypicalityScoreD, TypicalityScored, TypicalityScoreDict
 from .uncertainty import (

@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Transforms that prepare mammograms: read, turn to one side, find the breast, equalise, fit to a square."""
+"""Transforms that prepare mammograms: read, turn to one side, crop, blacken, equalise, fit to a square."""
 
 from __future__ import annotations
 
@@ -9,86 +9,16 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.data import MetaTensor, get_track_meta
-from monai.transforms import Compose, Flip, MapTransform, Resize, SpatialCrop, SpatialPad, Transform
-from monai.utils import convert_to_tensor, optional_import
+from monai.data import MetaTensor
+from monai.transforms import Flip, MapTransform, Resize, SpatialCrop, SpatialPad, Transform
+from monai.utils import optional_import
 
 from ..data.mammogram_files import SIDES, read_mammogram
+from .breast_mask import as_grey_image, breast_mask, name_of
 
 equalize_adapthist, _ = optional_import("skimage.exposure", name="equalize_adapthist")
-threshold_otsu, _ = optional_import("skimage.filters", name="threshold_otsu")
-label, _ = optional_import("skimage.measure", name="label")
-morphology, _ = optional_import("skimage.morphology")
-binary_fill_holes, _ = optional_import("scipy.ndimage", name="binary_fill_holes")
-
-# The breast is looked for in an image whose longer side has so many pixels: its outline needs no more.
-_GRID = 512
-# Bright areas narrower than twice this part of the longer side are no breast: film edges, tape, text that touches it.
-_THIN = 0.01
-# Breasts cover a tenth of a mammogram and more; a label covers less than a fiftieth.
-_SMALLEST = 0.02
-
-
-def breast_mask(image: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
-    """Where the breast is: the largest bright area, without what is thin, with its holes filled.
-
-    Otsu's threshold is taken of the square root of the intensities, so that the thin tissue near the skin is on the
-    side of the breast and not on that of the background.
-
-    Args:
-        image: one mammogram ``[1, H, W]``, bright on a dark background.
-        name: what to call it in messages; by default its file.
-
-    Returns:
-        bool ``[H, W]``.
-
-    Raises:
-        ValueError: naming the image: it has another shape, NaN or infinite pixels, no contrast, or no breast.
-
-    Example:
-        >>> image = torch.zeros(1, 40, 30)
-        >>> image[:, 10:30, :12] = 0.5
-        >>> int(breast_mask(image).sum())
-        240
-    """
-    tensor = _as_image(image, name)
-    name = name or _name_of(tensor)
-    plain = torch.as_tensor(tensor).detach().cpu().float()[None]
-    height, width = plain.shape[2:]
-    factor = max(1.0, max(height, width) / _GRID)
-    size = (max(1, round(height / factor)), max(1, round(width / factor)))
-    small = torch.nn.functional.interpolate(plain, size, mode="area")[0, 0].numpy()
-    mask = _largest_area(np.sqrt(np.clip(small, 0, None)), name)
-    scaled = torch.nn.functional.interpolate(
-        torch.from_numpy(mask)[None, None].float(), (height, width), mode="bilinear", align_corners=False
-    )
-    return scaled[0, 0] > 0.5
-
-
-def _largest_area(image: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.bool_]:
-    if np.ptp(image) == 0:
-        raise ValueError(f"{name}: expected a mammogram, got a blank image: all its pixels are equal; leave it out")
-    bright = image > threshold_otsu(image)
-    radius = max(1, round(_THIN * max(image.shape)))
-    # Darkness around the image, so that the edge of a film is thin like one inside the image.
-    padded = np.pad(bright, radius + 1)
-    areas = label(morphology.isotropic_opening(padded, radius))
-    counts = np.bincount(areas.ravel())[1:]
-    share = counts.max() / image.size if len(counts) else 0.0
-    if share < _SMALLEST:
-        raise ValueError(
-            f"{name}: expected a breast, but the largest bright area covers {share:.1%} of the image (less than "
-            f"{_SMALLEST:.0%}); leave the image out, or crop it first if the breast is that small"
-        )
-    core = areas == 1 + counts.argmax()
-    # The opening has rounded the outline; what was bright next to it belongs to the breast.
-    whole = morphology.isotropic_dilation(core, radius) & padded
-    inner = whole[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
-    filled: npt.NDArray[np.bool_] = binary_fill_holes(inner)
-    return filled
 
 
 class ReadMammogram(Transform):
@@ -133,7 +63,7 @@ class CropBreast(Transform):
 
     def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
         """Crop one image ``[1, H, W]``."""
-        image = _as_image(img, name)
+        image = as_grey_image(img, name)
         where = breast_mask(image, name=name).nonzero()
         start = (where.amin(0) - self.margin).clamp(min=0)
         end = where.amax(0) + 1 + self.margin
@@ -157,7 +87,7 @@ class SuppressBackground(Transform):
 
     def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
         """Blacken the background of one image ``[1, H, W]``."""
-        image = _as_image(img, name)
+        image = as_grey_image(img, name)
         return image * breast_mask(image, name=name).to(image.device)
 
 
@@ -190,7 +120,7 @@ class FlipToSide(Transform):
 
     def __call__(self, img: NdarrayOrTensor, *, laterality: str | None = None, name: str = "") -> torch.Tensor:
         """Flip one image ``[1, H, W]``, by its content, or as an image of the breast `laterality` ("L" or "R")."""
-        image = _as_image(img, name)
+        image = as_grey_image(img, name)
         if laterality is None:
             columns = breast_mask(image, name=name).sum(0)
             half = len(columns) // 2
@@ -198,7 +128,7 @@ class FlipToSide(Transform):
         elif laterality in SIDES:
             on_left = laterality == "L"
         else:
-            raise ValueError(f"{name or _name_of(image)}: expected the laterality 'L' or 'R', got {laterality!r}")
+            raise ValueError(f"{name or name_of(image)}: expected the laterality 'L' or 'R', got {laterality!r}")
         if on_left == (self.side == "left"):
             return image
         flipped: torch.Tensor = Flip(spatial_axis=1)(image)
@@ -232,12 +162,12 @@ class EqualizeAdaptive(Transform):
 
     def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
         """Equalise one image ``[1, H, W]`` with values in [0, 1]."""
-        image = _as_image(img, name)
+        image = as_grey_image(img, name)
         array = torch.as_tensor(image).detach().cpu().float().numpy()[0]
         low, high = float(array.min()), float(array.max())
         if low < 0 or high > 1 or low == high:
             raise ValueError(
-                f"{name or _name_of(image)}: expected different pixels in [0, 1], got [{low:.4g}, {high:.4g}]; scale "
+                f"{name or name_of(image)}: expected different pixels in [0, 1], got [{low:.4g}, {high:.4g}]; scale "
                 "them first, and leave out blank images"
             )
         equal = equalize_adapthist(array, self.kernel_size, self.clip_limit, self.nbins) * (array > 0)
@@ -270,21 +200,30 @@ class ResizeAndPad(Transform):
         if method not in ("end", "symmetric"):
             raise ValueError(f"method: expected 'end' or 'symmetric', got {method!r}")
         # "area" is the mean over the pixels that a new pixel covers: the few microcalcifications are not skipped.
-        resize = Resize(spatial_size, size_mode="longest", mode="area")
-        self.fit = Compose([resize, SpatialPad((spatial_size, spatial_size), method=method)])
+        self.resize = Resize(spatial_size, size_mode="longest", mode="area")
+        self.pad = SpatialPad((spatial_size, spatial_size), method=method)
 
     def __call__(self, img: NdarrayOrTensor, *, name: str = "") -> torch.Tensor:
         """Fit one image ``[1, H, W]``."""
-        fitted: torch.Tensor = self.fit(_as_image(img, name))
+        fitted: torch.Tensor = self.pad(self.resize(as_grey_image(img, name)))
         return fitted
 
 
 class _EachKey(MapTransform):
-    """Applies an array transform to the images under the keys, and names them by the item's key in messages."""
+    """Applies `array_form` to the images under the keys, and names them by the item's key in messages.
 
-    def __init__(self, keys: KeysCollection, transform: Callable[..., torch.Tensor], allow_missing_keys: bool) -> None:
+    Args:
+        keys: keys of the images.
+        args: arguments of the array form.
+        allow_missing_keys: leave out a key that the item lacks instead of raising.
+        kwargs: arguments of the array form.
+    """
+
+    array_form: type[Transform]
+
+    def __init__(self, keys: KeysCollection, *args: Any, allow_missing_keys: bool = False, **kwargs: Any) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = transform
+        self.transform: Callable[..., torch.Tensor] = self.array_form(*args, **kwargs)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Transform the images of the item."""
@@ -321,30 +260,20 @@ class ReadMammogramd(MapTransform):
 
 
 class CropBreastd(_EachKey):
-    """Dictionary form of `CropBreast`.
-
-    Args:
-        keys: keys of the images.
-        margin: see `CropBreast`.
-        allow_missing_keys: leave out a key that the item lacks instead of raising.
+    """Dictionary form of `CropBreast`: keys of the images, its arguments, ``allow_missing_keys``.
 
     Example:
         >>> image = torch.zeros(1, 40, 30)
         >>> image[:, 10:30, 18:] = 0.5
-        >>> tuple(CropBreastd("image")({"image": image})["image"].shape)
-        (1, 20, 12)
+        >>> tuple(CropBreastd("image", margin=2)({"image": image})["image"].shape)
+        (1, 24, 14)
     """
 
-    def __init__(self, keys: KeysCollection, margin: int = 0, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, CropBreast(margin), allow_missing_keys)
+    array_form = CropBreast
 
 
 class SuppressBackgroundd(_EachKey):
-    """Dictionary form of `SuppressBackground`.
-
-    Args:
-        keys: keys of the images.
-        allow_missing_keys: leave out a key that the item lacks instead of raising.
+    """Dictionary form of `SuppressBackground`: keys of the images, ``allow_missing_keys``.
 
     Example:
         >>> image = torch.zeros(1, 40, 30)
@@ -353,8 +282,7 @@ class SuppressBackgroundd(_EachKey):
         True
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, SuppressBackground(), allow_missing_keys)
+    array_form = SuppressBackground
 
 
 class FlipToSided(_EachKey):
@@ -373,6 +301,8 @@ class FlipToSided(_EachKey):
         [0.5, 0.5, 0.5]
     """
 
+    array_form = FlipToSide
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -380,7 +310,7 @@ class FlipToSided(_EachKey):
         laterality_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, FlipToSide(side), allow_missing_keys)
+        super().__init__(keys, side, allow_missing_keys=allow_missing_keys)
         self.laterality_key = laterality_key
 
     def options(self, item: Mapping[Hashable, Any]) -> dict[str, Any]:
@@ -389,41 +319,20 @@ class FlipToSided(_EachKey):
 
 
 class EqualizeAdaptived(_EachKey):
-    """Dictionary form of `EqualizeAdaptive`.
-
-    Args:
-        keys: keys of the images.
-        kernel_size: see `EqualizeAdaptive`.
-        clip_limit: see `EqualizeAdaptive`.
-        nbins: see `EqualizeAdaptive`.
-        allow_missing_keys: leave out a key that the item lacks instead of raising.
+    """Dictionary form of `EqualizeAdaptive`: keys of the images, its arguments, ``allow_missing_keys``.
 
     Example:
         >>> image = torch.zeros(1, 40, 30)
         >>> image[:, 10:30, 18:] = 0.5
-        >>> float(EqualizeAdaptived("image")({"image": image})["image"].max())
+        >>> float(EqualizeAdaptived("image", clip_limit=0.02)({"image": image})["image"].max())
         1.0
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        kernel_size: int | None = None,
-        clip_limit: float = 0.01,
-        nbins: int = 256,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, EqualizeAdaptive(kernel_size, clip_limit, nbins), allow_missing_keys)
+    array_form = EqualizeAdaptive
 
 
 class ResizeAndPadd(_EachKey):
-    """Dictionary form of `ResizeAndPad`.
-
-    Args:
-        keys: keys of the images.
-        spatial_size: see `ResizeAndPad`.
-        method: see `ResizeAndPad`.
-        allow_missing_keys: leave out a key that the item lacks instead of raising.
+    """Dictionary form of `ResizeAndPad`: keys of the images, its arguments, ``allow_missing_keys``.
 
     Example:
         >>> image = torch.zeros(1, 40, 30)
@@ -432,29 +341,7 @@ class ResizeAndPadd(_EachKey):
         (1, 64, 64)
     """
 
-    def __init__(
-        self, keys: KeysCollection, spatial_size: int = 384, method: str = "end", allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, ResizeAndPad(spatial_size, method), allow_missing_keys)
-
-
-def _as_image(img: NdarrayOrTensor, name: str) -> torch.Tensor:
-    """The image as a floating-point (meta) tensor."""
-    image: torch.Tensor = convert_to_tensor(img, track_meta=get_track_meta())
-    name = name or _name_of(image)
-    if image.ndim != 3 or image.shape[0] != 1 or 0 in image.shape:
-        raise ValueError(
-            f"{name}: expected one grey image [1, H, W], got the shape {list(image.shape)}; give each image of a batch "
-            "on its own, with its channel first"
-        )
-    image = image if image.is_floating_point() else image.float()
-    if not torch.isfinite(image).all():
-        raise ValueError(f"{name}: expected finite pixels, got NaN or infinite ones")
-    return image
-
-
-def _name_of(image: torch.Tensor) -> str:
-    return str(getattr(image, "meta", {}).get("filename_or_obj") or "image (array)")
+    array_form = ResizeAndPad
 
 
 ReadMammogramD = ReadMammogramDict = ReadMammogramd

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_diffusion"
+from tests.bundles.workflows import torchrun
+from tests.data.mammography_trees import vindr_bundle_data
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+SCORE = {"unet_channels": [8, 8], "num_steps": 4, "progress": False}
 
 
-def torchrun(files: list[str], **overrides: Any) -> None:
-    """`monai.bundle run` of the configuration files in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "monai.bundle", "run", "--config_file", str([f"configs/{file}" for file in files])]
-    for name, value in overrides.items():
-        command += [f"--{name}", str(value)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=BUNDLE, env=environment, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-@pytest.mark.slow  # four processes that each import MONAI
-def test_two_processes_train_and_evaluate(image_folder: Path, small: dict[str, Any], tmp_path: Path) -> None:
-    shared = {**small, "dataset_dir": image_folder, "output_dir": tmp_path / "run"}
-    torchrun(["train.json", "multi_gpu_train.json"], max_epochs=2, val_interval=1, val_draws=2, batch_size=4, **shared)
+# Four processes that each import MONAI.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bundle", "model"),
+    [
+        ("pneumonia_xray_diffusion", "diffusion_vote"),
+        ("pneumonia_xray_score", "score_likelihood"),
+        ("mammography_score", "score_likelihood"),
+    ],
+)
+def test_two_processes_train_and_evaluate(
+    bundle: str, model: str, image_folder: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    files, settings, data, images = [], SCORE, image_folder, 12
+    if bundle == "pneumonia_xray_diffusion":
+        settings = small
+    elif bundle == "mammography_score":
+        data, images = vindr_bundle_data(tmp_path / "data"), 4
+        files, settings = ["vindr_mammo.json"], {**SCORE, "image_size": 32}
+    shared = {**settings, "dataset_dir": data, "output_dir": tmp_path / "run"}
+    training = {"max_epochs": 2, "val_interval": 1, "val_draws": 2, "batch_size": 4}
+    torchrun(BUNDLES / bundle, ["train.json", *files, "multi_gpu_train.json"], **training, **shared)
     assert json.loads((tmp_path / "run" / "model.json").read_text())["metric"] == "val_auc"
     torchrun(
-        ["train.json", "evaluate.json", "multi_gpu_evaluate.json"],
+        BUNDLES / bundle,
+        ["train.json", "evaluate.json", *files, "multi_gpu_evaluate.json"],
         checkpoint=tmp_path / "run" / "model.pt",
         num_draws=2,
         evaluation_dir=tmp_path / "docs",
@@ -39,5 +48,5 @@ def test_two_processes_train_and_evaluate(image_folder: Path, small: dict[str, A
         **shared,
     )
     results = json.loads((tmp_path / "docs" / "results.json").read_text())
-    # 12 test images on two processes: each counted once.
-    assert results["test"]["diffusion_vote"]["num_images"] == 12
+    # The test images on two processes: each counted once.
+    assert results["test"][model]["num_images"] == images

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,17 @@ def run(made: ConfigWorkflow) -> None:
     made.initialize()
     made.run()
     made.finalize()
+
+
+def torchrun(bundle: Path, files: list[str], **overrides: Any) -> None:
+    """`monai.bundle run` of the configuration files in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "monai.bundle", "run", "--config_file", str([f"configs/{file}" for file in files])]
+    for name, value in overrides.items():
+        command += [f"--{name}", str(value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def causes(error: BaseException | None) -> list[str]:

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from monai_diffclf.data.image_table import split_by_hash
+from monai_diffclf.data.inbreast import split_of_patient as inbreast_split
 
 CBIS_HEADER = (
     "patient_id,{density},left or right breast,image view,abnormality id,abnormality type,mass shape,mass margins,"
@@ -171,3 +172,51 @@ def vindr_tree(root: Path, rows: list[str]) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     (root / "breast-level_annotations.csv").write_text(VINDR_HEADER + "".join(rows))
     return root
+
+
+def fill_with_mammograms(root: Path) -> Path:
+    """Replace the tiny images of a data set by synthetic mammograms in which a breast can be found."""
+    files = sorted(file for file in root.rglob("*") if file.suffix in (".dcm", ".dicom"))
+    for seed, file in enumerate(files):
+        write_mammogram(file, synthetic_mammogram(60, 45, seed=seed))
+    return root
+
+
+def vindr_bundle_data(root: Path) -> Path:
+    """VinDr-Mammo with mammograms of both classes in each split: 4 train, 4 validation, 4 test."""
+    rows = []
+    for split in ("train", "validation", "test"):
+        patients = [f"t{i}" for i in range(4)]
+        if split != "test":
+            patients = patients_of(split, split_by_hash, "s{}", 4)
+        part = "test" if split == "test" else "training"
+        rows += [
+            vindr_row(patient, f"{patient}_image", birads=("BI-RADS 2", "BI-RADS 5")[i % 2], split=part)
+            for i, patient in enumerate(patients)
+        ]
+    return fill_with_mammograms(vindr_tree(root, rows))
+
+
+def cbis_bundle_data(root: Path) -> Path:
+    """CBIS-DDSM likewise; the tables of calcifications have a row of one more patient each."""
+    rows: dict[str, list[str]] = {"mass_train": [], "mass_test": []}
+    for split in ("train", "validation", "test"):
+        part, table = ("Test", "mass_test") if split == "test" else ("Training", "mass_train")
+        patients = (
+            [f"P_0{i}" for i in range(4)] if split == "test" else patients_of(split, split_by_hash, "P_1{:04d}", 4)
+        )
+        rows[table] += [
+            cbis_row(patient, part=part, pathology=("BENIGN", "MALIGNANT")[i % 2]) for i, patient in enumerate(patients)
+        ]
+    cbis_tables(root, **rows)
+    cbis_images(root)
+    return fill_with_mammograms(root)
+
+
+def inbreast_bundle_data(root: Path) -> Path:
+    """INbreast likewise."""
+    rows = []
+    for split in ("train", "validation", "test"):
+        for i, patient in enumerate(patients_of(split, inbreast_split, "p{}", 4)):
+            rows.append((f"{len(rows)}", patient, "R_ML" if i < 2 else "L_CC", "2", "25"[i % 2]))
+    return fill_with_mammograms(inbreast_tree(root, rows))

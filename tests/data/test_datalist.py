@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_diffclf.data import load_datalist
+from monai_diffclf.data import cbis_ddsm, inbreast, load_datalist, vindr_mammo
 from monai_diffclf.data import pneumonia_mnist as module
+from tests.data import mammography_trees as trees
 
 CLASSES = ["normal", "pneumonia"]
 
@@ -73,3 +74,32 @@ def test_download_only_when_asked_and_nothing_is_there(tmp_path, folder, monkeyp
         load_datalist(tmp_path / "none.csv", "test", classes=CLASSES, download="pneumoniamnist")
     with pytest.raises(ValueError, match="download: expected None or 'pneumoniamnist', got 'mnist'"):
         load_datalist(tmp_path / "new", "test", classes=CLASSES, download="mnist")
+
+
+def test_mammography_is_recognised_by_its_tables(tmp_path):
+    cbis = trees.cbis_tables(tmp_path / "cbis")
+    trees.cbis_images(cbis)
+    (patient,) = trees.patients_of("test", inbreast.split_of_patient, "p{}", 1)
+    release = tmp_path / "in" / "INbreast Release 1.0"
+    trees.inbreast_tree(release, [("7", patient, "L_CC", "2", "5")])
+    vindr = trees.vindr_tree(tmp_path / "vindr", [trees.vindr_row("study", "image", split="test")])
+    classes = ["benign", "malignant"]
+    for root, load in (
+        (cbis, cbis_ddsm.load_cbis_ddsm),
+        (tmp_path / "in", inbreast.load_inbreast),
+        (release, inbreast.load_inbreast),
+        (vindr, vindr_mammo.load_vindr_mammo),
+    ):
+        assert load_datalist(root, "test", classes=classes) == load(root, "test")
+        with pytest.raises(ValueError, match=r"classes: expected \['benign', 'malignant'\] for (CBIS|INb|Vin).*order"):
+            load_datalist(root, "test", classes=classes[::-1])
+
+
+def test_a_folder_of_nothing_known_names_all_that_is_known(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"source: .*none of the class folders .*ISIC 2017, CBIS-DDSM, INbreast or"):
+        load_datalist(folder, "train", classes=["a", "b"])
+    for root in (tmp_path / "none", folder):
+        with pytest.raises(ValueError) as error:
+            load_datalist(root, "train", classes=["benign", "malignant"])
+        for reader in (cbis_ddsm, inbreast, vindr_mammo):
+            assert f"{reader.ADDRESS} ({reader.TERMS})" in str(error.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_diffclf.data.inbreast import load_inbreast, read_outlines, split_of_patient
+from monai_diffclf.data.inbreast import load_inbreast, read_inbreast_outlines, split_of_patient
 from monai_diffclf.data.mammogram_files import class_balance
 from tests.data.mammography_trees import inbreast_outlines, inbreast_tree, patients_of
 
@@ -66,13 +66,13 @@ def test_birads_one_to_three_is_benign(tmp_path: Path, birads: str) -> None:
 
 def test_outlines_are_read(tmp_path: Path) -> None:
     path = inbreast_outlines(tmp_path, "1")
-    assert read_outlines(path) == [("Mass", [(1.5, 2.0), (5.0, 2.0), (5.0, 6.25)])]
+    assert read_inbreast_outlines(path) == [("Mass", [(1.5, 2.0), (5.0, 2.0), (5.0, 6.25)])]
     path.write_bytes(path.read_bytes().replace(b"Point_px", b"Point_mm"))
     with pytest.raises(ValueError, match=r"1\.xml: expected a property list .*KeyError: 'Point_px'"):
-        read_outlines(path)
+        read_inbreast_outlines(path)
     path.write_text("<plist>")
     with pytest.raises(ValueError, match=r"1\.xml: expected a property list with Images, ROIs, Name and Point_px"):
-        read_outlines(path)
+        read_inbreast_outlines(path)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,11 @@ def test_monochrome1_and_2_give_the_same_picture(tmp_path: Path) -> None:
         write_mammogram(tmp_path / "1.dcm", 2**14 - 1 - STORED, PhotometricInterpretation="MONOCHROME1")
     )
     two = read_mammogram(write_mammogram(tmp_path / "2.dcm", STORED))
-    np.testing.assert_allclose(one, two, atol=1e-6)
+    np.testing.assert_array_equal(one, two)
+    # All values that 14 bits take.
+    every = np.arange(2**14, dtype=np.uint16).reshape(128, 128)
+    inverted = write_mammogram(tmp_path / "3.dcm", every[::-1, ::-1].copy(), PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_mammogram(inverted), read_mammogram(write_mammogram(tmp_path / "4.dcm", every)))
 
 
 def test_the_first_of_several_windows_is_applied(tmp_path: Path) -> None:
