@@ -31,3 +31,6 @@ def test_code_of_the_readme_runs() -> None:
     exec(blocks("fit_calibration", "CounterfactualGenerator").replace("(scheduler)", "(scheduler, num_steps=2)"), names)  # noqa: S102
     assert names["probabilities"].shape == (4, 2) and names["sets"].any(1).all()
     assert names["pairs"].counterfactual.shape == (4, 1, 32, 32)
+    exec(blocks("ScoreClassifierInferer"), names)  # noqa: S102
+    assert names["log_likelihood"].shape == names["posterior"].shape == (4, 2)
+    assert names["ratio_maps"].shape == (4, 2, 32, 32) and names["denoising"].rule == "vote"

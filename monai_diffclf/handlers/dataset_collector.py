@@ -17,7 +17,9 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 
-__all__ = ["Collected", "DatasetCollector"]
+from ..engines import DiffusionClassifierEvaluator
+
+__all__ = ["Collected", "DatasetCollector", "EvidenceCollector"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Collected:
     """One output of all images, sorted by the images' keys.
 
     Args:
-        values: the output of each image [n, ...], float32.
+        values: the output of each image [n, ...], float32 or float64.
         labels: class of each image [n].
         keys: name of each image.
         patients: patient of each image, empty where unknown.
@@ -103,6 +105,31 @@ class DatasetCollector(ABC):
             )
             del items
             self.write(engine, collected)
+
+
+class EvidenceCollector(DatasetCollector):
+    """A `DatasetCollector` of what a `DiffusionClassifierEvaluator` decides by, which ends the evaluator's journal.
+
+    Args:
+        output: name of the output to keep.
+        keep_journal: whether to leave the evaluator's journal where it is.
+    """
+
+    def __init__(self, output: str, *, keep_journal: bool = False) -> None:
+        super().__init__(output)
+        self.keep_journal = keep_journal
+        self._num_elements = 1
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator; its journal is removed when everything is written."""
+        super().attach(engine)
+        if not self.keep_journal and isinstance(engine, DiffusionClassifierEvaluator):
+            engine.add_event_handler(Events.COMPLETED, engine.remove_journal)
+
+    def _collect(self, engine: Engine) -> None:
+        super()._collect(engine)
+        output: Any = engine.state.output
+        self._num_elements = int(output[0]["image"].numel())
 
 
 def is_repeated(position: int, sampler: object) -> bool:

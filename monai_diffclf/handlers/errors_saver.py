@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from ..classification import DenoisingErrors, classify_errors
 from ..data.errors_file import save_errors
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
-from .dataset_collector import Collected, DatasetCollector
+from .dataset_collector import Collected, EvidenceCollector
 from .predictions import EvaluationSaver
 
 __all__ = ["ErrorsSaver"]
@@ -24,7 +24,7 @@ __all__ = ["ErrorsSaver"]
 _CHUNK = 256  # images classified at a time: float64 copies of their errors take a multiple of the memory
 
 
-class ErrorsSaver(DatasetCollector):
+class ErrorsSaver(EvidenceCollector):
     """Ignite handler: store the errors of all images; from them write predictions and metrics of vote and mean.
 
     For a `DiffusionClassifierEvaluator`. Writes ``errors_SPLIT_seed_S.npz`` (see
@@ -61,7 +61,7 @@ class ErrorsSaver(DatasetCollector):
         num_resamples: int = 2000,
         keep_journal: bool = False,
     ) -> None:
-        super().__init__("errors")
+        super().__init__("errors", keep_journal=keep_journal)
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
         self.savers = {
             rule: EvaluationSaver(
@@ -78,14 +78,6 @@ class ErrorsSaver(DatasetCollector):
             )
             for rule, model in _models(inferer).items()
         }
-        self.keep_journal = keep_journal
-        self._num_elements = 1
-
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator."""
-        super().attach(engine)
-        if not self.keep_journal and isinstance(engine, DiffusionClassifierEvaluator):
-            engine.add_event_handler(Events.COMPLETED, engine.remove_journal)
 
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the errors, predictions and results of an evaluation."""
@@ -128,11 +120,6 @@ class ErrorsSaver(DatasetCollector):
                 ]
             )
             saver.save(keys, patients, labels.numpy(), probabilities.double().numpy())
-
-    def _collect(self, engine: Engine) -> None:
-        super()._collect(engine)
-        output: Any = engine.state.output
-        self._num_elements = int(output[0]["image"].numel())
 
 
 def _models(inferer: DiffusionClassifierInferer) -> dict[str, str]:

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from ..classification import bits_per_dimension, marginal_log_likelihood
 from ..data.likelihood_file import StoredLikelihoods
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import ScoreClassifierInferer
 from ..metrics import bootstrap_interval
-from .dataset_collector import Collected, DatasetCollector
+from .dataset_collector import Collected, EvidenceCollector
 from .predictions import EvaluationSaver
 
 __all__ = ["LikelihoodSaver"]
 
 
-class LikelihoodSaver(DatasetCollector):
+class LikelihoodSaver(EvidenceCollector):
     """Ignite handler: store the log-likelihoods of all images, the predictions that follow, and their metrics.
 
     For a `DiffusionClassifierEvaluator` with a `ScoreClassifierInferer`. Writes ``likelihoods_SPLIT_seed_S.npz`` (see
@@ -61,10 +61,10 @@ class LikelihoodSaver(DatasetCollector):
         model: str = "score_likelihood",
         keep_journal: bool = False,
     ) -> None:
-        super().__init__("probe_log_likelihood")
+        super().__init__("probe_log_likelihood", keep_journal=keep_journal)
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
         self.model = model
-        self.num_resamples, self.keep_journal = num_resamples, keep_journal
+        self.num_resamples = num_resamples
         self.saver = EvaluationSaver(
             self.output_dir / f"{split}_{model}_seed_{{seed}}.csv",
             results_path,
@@ -76,14 +76,7 @@ class LikelihoodSaver(DatasetCollector):
             commit_root=commit_root,
             num_resamples=num_resamples,
         )
-        self._num_elements = 1
         self._evaluations: list[int] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Attach to an evaluator."""
-        super().attach(engine)
-        if not self.keep_journal and isinstance(engine, DiffusionClassifierEvaluator):
-            engine.add_event_handler(Events.COMPLETED, engine.remove_journal)
 
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the likelihoods, predictions and results of an evaluation."""
@@ -126,7 +119,6 @@ class LikelihoodSaver(DatasetCollector):
     def _collect(self, engine: Engine) -> None:
         super()._collect(engine)
         output: Any = engine.state.output
-        self._num_elements = int(output[0]["image"].numel())
         self._evaluations += [int(item["evaluations"]) for item in output]
 
 

@@ -37,8 +37,8 @@ class FlowLikelihood:
 
         log p(u(0)) = log p(u(1)) + integral of div(du / d lambda) d lambda,
 
-    with the divergence by Hutchinson's estimate, the mean of v^T (d f / du) v over random v (Grathwohl et al. 2019).
-    Classes and probes are differentiated in one call. Sums and state are float64.
+    with the divergence by Hutchinson's estimate, the mean of v^T (d f / du) v over random v (Grathwohl et al. 2019), f
+    being the right hand side above. Classes and probes are differentiated in one call. Sums and state are float64.
 
     **The end.** At t = 1 a trace of the image is left, alpha(1) = 0.0066 for `VPSDE`, of which the SDE's own prior
     (``"prior"``, as published) takes no notice. Where class means are 1.2 from 0 this costs 3e-3 nats a dimension, and
