@@ -39,7 +39,7 @@ class Scorer:
     def __init__(self) -> None:
         config = ConfigParser()
         config.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "evaluate.json")])
-        config.update({"bundle_root": str(BUNDLE)})
+        config.update({"bundle_root": str(BUNDLE), "resize": True})
         self.network = config.get_parsed_content("evaluate#network")
         self.inferer = config.get_parsed_content("evaluate#inferer")
         self.denoising = config.get_parsed_content("evaluate#denoising")
