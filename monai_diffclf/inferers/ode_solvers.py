@@ -170,17 +170,20 @@ def solve_adaptive(
     """
     times = torch.tensor([start, stop], dtype=torch.float64, device=state[0].device)
 
-    def checked(t: torch.Tensor, y: State) -> State:
+    finite = True
+
+    def followed(t: torch.Tensor, y: State) -> State:
+        nonlocal finite
         slopes = derivative(float(t), y)
-        if not all(bool(torch.isfinite(slope).all()) for slope in slopes):
-            raise ValueError("network: expected finite predictions, got NaN or infinity")
+        # A trial step may overflow and is then made smaller; only if that does not help is the derivative to blame.
+        finite = all(bool(torch.isfinite(slope).all()) for slope in slopes)
         return slopes
 
     # Steps end at the last time: beyond it there is no network to ask.
     options = {"norm": norm, "max_num_steps": MAX_STEPS, "step_t": times[1:]}
     try:
         path = odeint(
-            checked,
+            followed,
             state,
             times,
             rtol=tolerance,
@@ -189,6 +192,8 @@ def solve_adaptive(
             options=options,
         )
     except AssertionError as error:  # torchdiffeq's way to say that steps became too small, too many or not finite
+        if not finite:
+            raise ValueError("network: expected finite predictions, got NaN or infinity") from error
         raise ValueError(
             f"tolerance: expected one that the solver can meet, got {tolerance:g}: {error}; a network in float32 bears "
             "about 1e-6, so raise the tolerance, or take solver='rk4' with num_steps"
