@@ -12,7 +12,7 @@ import torch
 
 from .level_sampling import LevelSampling
 
-__all__ = ["NoiseDraws", "image_generator", "image_keys", "random_order"]
+__all__ = ["NoiseDraws", "check_seed", "image_generator", "image_keys", "random_order"]
 
 NOISE_LEVELS = ("stratified", "uniform")
 
@@ -34,6 +34,16 @@ def image_keys(images: torch.Tensor) -> list[bytes]:
     # Adding zero turns -0.0 into 0.0: equal images must have equal bytes.
     pixels = (images.detach().to(device="cpu", dtype=torch.float32) + 0.0).contiguous().numpy()
     return [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels]
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is not an integer of 64 bits.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed: expected an integer of 64 bits, got {seed!r}; without one no result can be reproduced")
 
 
 def image_generator(key: bytes, seed: int, index: int, *, purpose: bytes = b"") -> torch.Generator:
@@ -94,10 +104,7 @@ class NoiseDraws:
         if not bool(((self.levels >= 0) & (self.levels < 1)).all()):
             low, high = float(self.levels.min()), float(self.levels.max())
             raise ValueError(f"levels: expected numbers in [0, 1), got {low:.4g} to {high:.4g}")
-        if not isinstance(self.seed, int) or not -(2**63) <= self.seed < 2**63:
-            raise ValueError(
-                f"seed: expected an integer of 64 bits, got {self.seed!r}; without one no result can be reproduced"
-            )
+        check_seed(self.seed)
 
     @classmethod
     def make(cls, num_draws: int, noise_levels: str | LevelSampling = "stratified", *, seed: int = 0) -> NoiseDraws:

@@ -94,7 +94,7 @@ def _check_values(log_likelihood: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def check_prior(prior: Prior | None, num_classes: int) -> torch.Tensor:
+def check_prior(prior: Prior | None, num_classes: int, name: str = "prior") -> torch.Tensor:
     """Class shares [K] as float64; equal ones for None.
 
     Raises:
@@ -103,12 +103,11 @@ def check_prior(prior: Prior | None, num_classes: int) -> torch.Tensor:
     if prior is None:
         return torch.full((num_classes,), 1 / num_classes, dtype=torch.float64)
     if isinstance(prior, str):
-        raise ValueError(f"prior: expected None for equal shares or K numbers, got {prior!r}; see empirical_prior")
+        raise ValueError(f"{name}: expected None for equal shares or K numbers, got {prior!r}; see empirical_prior")
     shares = torch.as_tensor(prior, dtype=torch.float64).detach().cpu()
-    if shares.shape != (num_classes,) or not bool((shares > 0).all()) or abs(float(shares.sum()) - 1) > 1e-3:
-        raise ValueError(
-            f"prior: expected {num_classes} positive class shares that sum to 1, got {shares.flatten().tolist()[:10]}"
-        )
+    if shares.shape != (num_classes,) or not bool((shares > 0).all()) or not abs(float(shares.sum()) - 1) < 1e-3:
+        got = shares.flatten().numpy().round(4).tolist()
+        raise ValueError(f"{name}: expected {num_classes} positive class shares that sum to 1, got {got}")
     return shares / shares.sum()
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .image_table import SPLITS, split_by_hash
-from .mammogram_files import CLASSES, VIEWS, one_of, read_rows
+from .image_table import check_split, split_by_hash
+from .mammogram_files import CLASSES, VIEWS, check_filled, one_of, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "TERMS", "is_cbis_ddsm", "load_cbis_ddsm"]
 
@@ -81,8 +81,7 @@ def load_cbis_ddsm(
         ValueError: naming the file, line and field of a missing table, column or image, more than one image where one
             is expected, or a value that the data set does not have; and where to get the data.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    check_split(split)
     if isinstance(abnormalities, str) or not abnormalities or not set(abnormalities) <= set(_KINDS):
         raise ValueError(f"abnormalities: expected a list of {' and '.join(_KINDS)}, got {abnormalities!r}")
     root = Path(root)
@@ -109,9 +108,7 @@ def _read_table(root: Path, kind: str, part: str) -> list[_Row]:
         raise ValueError(f"root: expected {table.name} in {root}, it is missing; CBIS-DDSM is at {ADDRESS} ({TERMS})")
     rows = []
     for where, row in read_rows(table, _COLUMNS):
-        for name in ("patient_id", "image file path"):
-            if not row[name]:
-                raise ValueError(f"{where}: expected a text in {name!r}, it is empty")
+        check_filled(row, ("patient_id", "image file path"), where)
         rows.append(
             _Row(
                 where=where,

@@ -39,7 +39,7 @@ def load_image_folder(
     Raises:
         ValueError: on an unknown split, folders that are not in `classes`, or a split without images.
     """
-    _check_split(split)
+    check_split(split)
     root = Path(root)
     if not root.is_dir():
         raise ValueError(f"root: expected a folder with one subfolder for each class, but {root} does not exist")
@@ -103,7 +103,7 @@ def load_image_table(
         ValueError: naming the row (the header is line 1) of an unknown split or label, or of a missing file; on a
             missing column, or a split without rows.
     """
-    _check_split(split)
+    check_split(split)
     names = _check_classes(classes)
     csv_path = Path(csv_path)
     if not csv_path.is_file():
@@ -164,7 +164,8 @@ def _label_of_row(text: str, classes: list[str], where: str) -> int:
     raise ValueError(f"{where}: unknown label {text!r}; expected one of {classes} or an index below {len(classes)}")
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> None:
+    """Refuse an unknown split."""
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
 

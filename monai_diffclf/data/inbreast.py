@@ -13,7 +13,7 @@ from typing import Any
 
 from monai.utils import optional_import
 
-from .image_table import SPLITS
+from .image_table import check_split
 from .mammogram_files import CLASSES, SIDES, VIEWS, check_columns, one_of, read_rows
 from .pneumonia_mnist import patient_number
 
@@ -64,8 +64,7 @@ def load_inbreast(root: str | os.PathLike[str], split: str) -> list[dict[str, An
         ValueError: naming the file, line and field of a missing table, column or image, a second row of an image, or a
             value that the data set does not have; and where to get the data.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    check_split(split)
     release = _release(Path(root))
     table, folder = _find_table(release), release / "AllDICOMs"
     if table is None or not folder.is_dir():

@@ -180,6 +180,13 @@ def check_columns(table: Path, found: Sequence[str], columns: Sequence[str]) -> 
         )
 
 
+def check_filled(row: Mapping[str, str], columns: Sequence[str], where: str) -> None:
+    """Refuse a row in which one of some fields is empty."""
+    for name in columns:
+        if not row[name]:
+            raise ValueError(f"{where}: expected a text in {name!r}, it is empty")
+
+
 def one_of(row: Mapping[str, str], column: str, values: Mapping[str, _Value], where: str, hint: str = "") -> _Value:
     """What a field stands for.
 

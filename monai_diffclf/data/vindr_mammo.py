@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .image_table import SPLITS, split_by_hash
-from .mammogram_files import CLASSES, SIDES, VIEWS, one_of, read_rows
+from .image_table import check_split, split_by_hash
+from .mammogram_files import CLASSES, SIDES, VIEWS, check_filled, one_of, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "TERMS", "is_vindr_mammo", "load_vindr_mammo"]
 
@@ -52,8 +52,7 @@ def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str,
         ValueError: naming the file, line and field of a missing table, column or image, a second row of an image, a
             study in two splits, or a value that the data set does not have; and where to get the data.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    check_split(split)
     root = Path(root)
     table = root / _TABLE
     if not table.is_file():
@@ -88,9 +87,7 @@ def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str,
 
 
 def _item(row: dict[str, str], where: str, root: Path) -> dict[str, Any]:
-    for name in ("study_id", "image_id"):
-        if not row[name]:
-            raise ValueError(f"{where}: expected a text in {name!r}, it is empty")
+    check_filled(row, ("study_id", "image_id"), where)
     return {
         "image": str(root / "images" / row["study_id"] / f"{row['image_id']}.dicom"),
         "label": one_of(row, "breast_birads", _BIRADS, where, _BIRADS_HINT),

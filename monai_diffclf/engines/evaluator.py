@@ -19,7 +19,7 @@ from monai.utils import CommonKeys
 
 from ..classification import Classification, image_keys
 from ..data.errors_journal import ErrorsJournal
-from ..inferers import Classifier, ScoreClassifierInferer, provenance
+from ..inferers import ClassifierInferer, ScoreClassifierInferer, provenance
 
 __all__ = ["DiffusionClassifierEvaluator"]
 
@@ -59,7 +59,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         self, *args: Any, explain: bool = True, journal_dir: str | os.PathLike[str] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        if not isinstance(self.inferer, Classifier):
+        if not isinstance(self.inferer, ClassifierInferer):
             raise TypeError(
                 "inferer: expected a DiffusionClassifierInferer or a ScoreClassifierInferer, got "
                 f"{type(self.inferer).__name__}; with another inferer use monai.engines.SupervisedEvaluator"
@@ -68,8 +68,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             raise ValueError(
                 "explain: expected False with journal_dir, got True; a journal keeps errors, no maps of them"
             )
-        self.classifier: Classifier = self.inferer
-        self.explain = explain and getattr(self.inferer, "stopping", None) is None
+        self.classifier = self.inferer
+        self.explain = explain and self.inferer.stopping is None
         self.journal_dir = None if journal_dir is None else Path(journal_dir)
         self.journal: ErrorsJournal | None = None
 
@@ -153,8 +153,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         recorded = torch.tensor([key in journal for key in keys])
         # Of equal images, the first.
         missing = [i for i, key in enumerate(keys) if key not in journal and keys.index(key) == i]
-        stops = getattr(inferer, "stopping", None) is not None
-        for group in ([missing] if missing else []) if stops else [[i] for i in missing]:
+        for group in [[i] for i in missing] if inferer.stopping is None else [missing] if missing else []:
             result = inferer.classify(images[group], self.network)
             journal.append(
                 [keys[i] for i in group],

@@ -139,7 +139,7 @@ def check_explains(engine: Engine) -> None:
     """
     if not isinstance(engine, DiffusionClassifierEvaluator):
         return
-    stopping = getattr(engine.inferer, "stopping", None)
+    stopping = engine.classifier.stopping
     if not engine.explain:
         given = "explain=False" if stopping is None else f"the stopping rule {type(stopping).__name__}"
         raise ValueError(

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from .class_sampler import sample_classes
+from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
-from .provenance import Classifier, provenance
+from .provenance import provenance
 from .score_classifier import ScoreClassifierInferer
 
 __all__ = [
-    "Classifier",
+    "ClassifierInferer",
     "DiffusionClassifierInferer",
     "ScoreClassifierInferer",
     "provenance",

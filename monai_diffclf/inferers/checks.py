@@ -10,17 +10,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["check_images", "check_seed", "check_settings"]
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that is not an integer of 64 bits.
-
-    Raises:
-        ValueError: when it is none.
-    """
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-        raise ValueError(f"seed: expected an integer of 64 bits, got {seed!r}")
+__all__ = ["check_images", "check_settings"]
 
 
 def check_settings(*, num_classes: int, **positive: int) -> None:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from monai.inferers import Inferer
 from monai.networks.schedulers import Scheduler
 
 from ..classification import (
@@ -28,13 +27,14 @@ from ..classification.weights import Weighting, check_weighting, draw_weights
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
 from .checks import check_images, check_settings
+from .classifier import ClassifierInferer
 from .near_ties import redo_near_ties
 from .network_errors import NetworkErrors
 
 __all__ = ["DiffusionClassifierInferer"]
 
 
-class DiffusionClassifierInferer(Inferer):
+class DiffusionClassifierInferer(ClassifierInferer):
     """Classify images by how well a diffusion model denoises them under each class.
 
     For draw n of N: noise the image, z = alpha_n x + sigma_n epsilon_n, let the network predict the noise under every
@@ -117,12 +117,6 @@ class DiffusionClassifierInferer(Inferer):
         self.rule, self.weighting, self.temperature = rule, weighting, temperature
         self.stopping, self.batch_size, self.seed, self.amp_dtype = stopping, batch_size, seed, amp_dtype
         self._timesteps = self.process.timesteps(self.draws.levels)
-
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Class probabilities [B, K] of images [B, C, *spatial]. Further arguments go to the network at every call."""
-        if args:
-            raise ValueError(f"args: expected keyword arguments for the network only, got {len(args)} positional ones")
-        return self.classify(inputs, network, **kwargs).probabilities
 
     def classify(
         self, images: torch.Tensor, network: Callable[..., Any], *, error_maps: bool = False, **kwargs: Any

@@ -10,15 +10,14 @@ import torch
 
 from ..networks.schedulers import SDEProcess
 from ..networks.weights import network_hash
+from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .score_classifier import ScoreClassifierInferer
 
-__all__ = ["Classifier", "provenance"]
-
-Classifier = DiffusionClassifierInferer | ScoreClassifierInferer
+__all__ = ["provenance"]
 
 
-def provenance(inferer: Classifier, network: torch.nn.Module) -> dict[str, str | int]:
+def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str, str | int]:
     """All that an image's errors or likelihoods depend on, but for the image: network, draws, scheduler and settings.
 
     Two evaluations with equal provenance give equal errors for equal images. The temperature is not part of it, nor are
@@ -52,7 +51,11 @@ def provenance(inferer: Classifier, network: torch.nn.Module) -> dict[str, str |
     }
     if isinstance(inferer.process, SDEProcess):
         common["sde"] = _describe(inferer.process.sde)
-    return common | (_of_likelihood(inferer) if isinstance(inferer, ScoreClassifierInferer) else _of_errors(inferer))
+    if isinstance(inferer, ScoreClassifierInferer):
+        return common | _of_likelihood(inferer)
+    if isinstance(inferer, DiffusionClassifierInferer):
+        return common | _of_errors(inferer)
+    raise TypeError(f"inferer: expected one of this package, got {type(inferer).__name__}")
 
 
 def _of_likelihood(inferer: ScoreClassifierInferer) -> dict[str, str | int]:

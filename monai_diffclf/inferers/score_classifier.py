@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
 
 from ..classification import (
     Classification,
@@ -22,11 +21,13 @@ from ..classification import (
     marginal_log_likelihood,
     variational_bound,
 )
+from ..classification.draws import check_seed
 from ..classification.likelihood import Prior, check_prior
 from ..classification.rules import check_temperature
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers import SDE, SDEProcess
-from .checks import check_images, check_seed, check_settings
+from .checks import check_images, check_settings
+from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .flow_likelihood import PROBES, TERMINALS, FlowLikelihood
 from .ode_solvers import ORDER, SOLVERS
@@ -37,7 +38,7 @@ LARGEST_EXACT = 4096
 """Elements of an image up to which the exact divergence, one network evaluation for each, is allowed."""
 
 
-class ScoreClassifierInferer(Inferer):
+class ScoreClassifierInferer(ClassifierInferer):
     """Classify images by log p(x | k) + log prior(k), the likelihood of a class-conditional score model.
 
     The likelihood is that of the probability-flow ODE (Song et al. 2021; Sarker et al. 2025), with the class bound into
@@ -87,6 +88,8 @@ class ScoreClassifierInferer(Inferer):
         >>> [round(value, 2) for value in log_likelihood[0].tolist()]  # -log(2 pi) / 2, and 2 less
         [-0.92, -2.92]
     """
+
+    process: SDEProcess
 
     def __init__(
         self,
@@ -139,12 +142,6 @@ class ScoreClassifierInferer(Inferer):
         self.temperature, self.dequantization, self.terminal = temperature, dequantization, terminal
         self.batch_size, self.seed, self.map_draws = batch_size, seed, map_draws
 
-    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Posterior probabilities [B, K] of images [B, C, *spatial]; further arguments go to the network."""
-        if args:
-            raise ValueError(f"args: expected keyword arguments for the network only, got {len(args)} positional ones")
-        return self.classify(inputs, network, **kwargs).probabilities
-
     def classify(
         self, images: torch.Tensor, network: Callable[..., Any], *, error_maps: bool = False, **kwargs: Any
     ) -> Classification:
@@ -165,7 +162,7 @@ class ScoreClassifierInferer(Inferer):
         values, evaluations = self._solve(images, network, kwargs)
         maps = None
         if error_maps:
-            noisy = self._dequantize(check_images(images, network))
+            noisy = self._prepare(images, network)
             maps = self.denoising_classifier(num_draws=self.map_draws).error_maps(noisy, network, **kwargs)
             evaluations = evaluations + self.map_draws * self.num_classes
         result = self.decide(values, math.prod(images.shape[1:]))
@@ -239,8 +236,7 @@ class ScoreClassifierInferer(Inferer):
         decoded by a Gaussian. It belongs to the stochastic process, the likelihood to the ODE: with the exact score
         both are log p(x | k).
         """
-        checked = check_images(images, network)
-        noisy = self._dequantize(checked)
+        noisy = self._prepare(images, network)
         errors = self.denoising_classifier(num_draws=num_draws).compute_errors(noisy, network, **kwargs)
         return variational_bound(errors, self._bound_constant(noisy.double()))
 
@@ -252,7 +248,7 @@ class ScoreClassifierInferer(Inferer):
         -1/2 integral sum_c E (epsilon - epsilon_hat)^2 d lambda in each pixel. The difference of two classes' maps is
         the log-likelihood ratio of each pixel; it adds up to the difference of their `variational_bound`.
         """
-        noisy = self._dequantize(check_images(images, network))
+        noisy = self._prepare(images, network)
         maps = self.denoising_classifier(num_draws=num_draws).error_maps(noisy, network, **kwargs)
         return -0.5 * images.shape[1] * maps
 
@@ -260,7 +256,7 @@ class ScoreClassifierInferer(Inferer):
         self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """log p(x | k) of each probe [B, K, P] and network evaluations [B]."""
-        images = check_images(images, network)
+        prepared = self._prepare(images, network)
         elements = math.prod(images.shape[1:])
         if self.exact_divergence and elements > LARGEST_EXACT:
             raise ValueError(
@@ -268,7 +264,7 @@ class ScoreClassifierInferer(Inferer):
             )
         flow = FlowLikelihood(
             network=network,
-            images=self._dequantize(images),
+            images=prepared,
             process=self.process,
             conditioning=self.conditioning,
             num_classes=self.num_classes,
@@ -284,9 +280,12 @@ class ScoreClassifierInferer(Inferer):
         volume = 0.0 if self.dequantization is None else self.dequantization.log_volume(elements)
         return values + volume, evaluations
 
-    def _dequantize(self, images: torch.Tensor) -> torch.Tensor:
-        """Images with dequantisation noise, in their own type."""
-        return images if self.dequantization is None else self.dequantization(images, seed=self.seed).to(images.dtype)
+    def _prepare(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
+        """Checked images, with dequantisation noise if asked for, in their own type."""
+        checked = check_images(images, network)
+        if self.dequantization is None:
+            return checked
+        return self.dequantization(checked, seed=self.seed).to(checked.dtype)
 
     def _bound_constant(self, images: torch.Tensor) -> torch.Tensor:
         """Reconstruction and prior terms of the bound, and the volume of dequantisation [B, 1], float64."""

@@ -14,10 +14,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
+from ..classification.likelihood import Prior
 from ..data.uncertainty_file import load_part
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.conformal import ConformalSets
-from ..uncertainty.probabilities import Prior
 
 __all__ = [
     "CalibrateProbabilities",

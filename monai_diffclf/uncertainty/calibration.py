@@ -16,8 +16,8 @@ from scipy.special import log_expit, log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from ..classification.likelihood import Prior
 from .probabilities import (
-    Prior,
     adjust_prior,
     check_labels,
     check_prior,

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
-__all__ = ["adjust_prior"]
+from ..classification.likelihood import Prior
+from ..classification.likelihood import check_prior as check_shares
 
-Prior = Sequence[float] | torch.Tensor
+__all__ = ["adjust_prior"]
 
 
 def adjust_prior(probabilities: torch.Tensor, prior: Prior, new_prior: Prior) -> torch.Tensor:
@@ -107,9 +106,4 @@ def check_prior(prior: Prior, num_classes: int, name: str = "prior") -> np.ndarr
     Raises:
         ValueError: when they are not K positive numbers that sum to 1.
     """
-    shares = np.asarray(torch.as_tensor(prior).detach().cpu().double().numpy())
-    if shares.shape != (num_classes,) or not (shares > 0).all() or not abs(shares.sum() - 1) < 1e-3:
-        raise ValueError(
-            f"{name}: expected {num_classes} positive class shares that sum to 1, got {shares.round(4).tolist()}"
-        )
-    return np.asarray(shares / shares.sum())
+    return np.asarray(check_shares(prior, num_classes, name).numpy())

@@ -273,7 +273,7 @@ def test_two_processes_give_the_values_of_one(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         timeout=120,
     )
-    one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
     torch.testing.assert_close(first, one[0::2], rtol=1e-12, atol=0)
     torch.testing.assert_close(second, one[1::2], rtol=1e-12, atol=0)
 

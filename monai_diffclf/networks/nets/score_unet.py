@@ -14,6 +14,7 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
 from ..schedulers import SDE
+from ..schedulers.noise_process import column
 
 __all__ = ["ScoreUNet"]
 
@@ -154,14 +155,14 @@ class ScoreUNet(nn.Module):
         """
         if class_labels is None:
             raise ValueError(f"class_labels: expected the class of each image [B], 0 to {self.num_classes}, got None")
-        alpha, sigma = (self._column(factor, x) for factor in self.sde.alpha_sigma(timesteps))
-        unit = x / (alpha.square() + sigma.square()).sqrt()
+        alpha, sigma = (column(factor, x) for factor in self.sde.alpha_sigma(timesteps))
+        scale = (alpha.square() + sigma.square()).sqrt()
+        unit = x / scale
         low, high = self.sde.log_snr_range
         level = ((high - self.sde.log_snr(timesteps)) / (high - low)).to(self.labels.weight.dtype)
         embedding = self.time(level) + self.labels(class_labels)
         # In the autocast's type up to here; dividing by a small sigma needs float32.
         output = self._unet(unit, embedding).to(x.dtype)
-        scale = (alpha.square() + sigma.square()).sqrt()
         return -(alpha * output + sigma * unit) / (sigma * scale)
 
     def _unet(self, unit: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
@@ -179,6 +180,3 @@ class ScoreUNet(nn.Module):
         for axis, size in enumerate(shape, start=2):
             output = output.narrow(axis, 0, size)
         return output
-
-    def _column(self, factor: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return factor.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1))

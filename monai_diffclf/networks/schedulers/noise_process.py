@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from monai.networks.schedulers import RFlowScheduler, Scheduler
 
-from .parameterization import PREDICTION_TYPES, alpha_sigma
+from .parameterization import PREDICTION_TYPES, alpha_sigma, from_epsilon, to_epsilon
 
 __all__ = ["NoiseProcess"]
 
@@ -162,19 +162,15 @@ class NoiseProcess:
     ) -> torch.Tensor:
         """The noise that a prediction for noisy images implies [B, C, *spatial]; alpha and sigma [B], or of all."""
         alpha, sigma = column(alpha, noisy), column(sigma, noisy)
-        if self.prediction_type == "epsilon":
-            return prediction
-        if self.prediction_type == "sample":
-            return (noisy - alpha * prediction) / sigma
-        return noisy - alpha * prediction if self.rectified_flow else sigma * noisy + alpha * prediction
+        if self.rectified_flow and self.prediction_type == "v_prediction":
+            return noisy - alpha * prediction
+        return to_epsilon(prediction, noisy, alpha, sigma, source=self.prediction_type)
 
     def from_epsilon(
         self, epsilon: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:
         """What would be predicted for noisy images with this noise, the inverse of :meth:`to_epsilon`."""
         alpha, sigma = column(alpha, noisy), column(sigma, noisy)
-        if self.prediction_type == "epsilon":
-            return epsilon
-        if self.prediction_type == "sample":
-            return (noisy - sigma * epsilon) / alpha
-        return (noisy - epsilon) / alpha if self.rectified_flow else (epsilon - sigma * noisy) / alpha
+        if self.rectified_flow and self.prediction_type == "v_prediction":
+            return (noisy - epsilon) / alpha
+        return from_epsilon(epsilon, noisy, alpha, sigma, target=self.prediction_type)

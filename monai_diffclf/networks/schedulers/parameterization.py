@@ -70,10 +70,28 @@ def convert_prediction(
     shape = (-1, *[1] * (noisy.ndim - 1)) if log_snr.ndim else ()
     alpha, sigma = (factor.to(noisy).reshape(shape) for factor in alpha_sigma(log_snr.double()))
     if target == "epsilon":
-        return (noisy - alpha * prediction) / sigma if source == "sample" else sigma * noisy + alpha * prediction
-    if target == "sample":
-        return (noisy - sigma * prediction) / alpha if source == "epsilon" else alpha * noisy - sigma * prediction
-    return (prediction - sigma * noisy) / alpha if source == "epsilon" else (alpha * noisy - prediction) / sigma
+        return to_epsilon(prediction, noisy, alpha, sigma, source=source)
+    if source == "epsilon":
+        return from_epsilon(prediction, noisy, alpha, sigma, target=target)
+    return alpha * noisy - sigma * prediction if target == "sample" else (alpha * noisy - prediction) / sigma
+
+
+def to_epsilon(
+    prediction: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, *, source: str
+) -> torch.Tensor:
+    """The noise that a prediction implies; alpha and sigma broadcast. v is that of a variance preserving process."""
+    if source == "epsilon":
+        return prediction
+    return (noisy - alpha * prediction) / sigma if source == "sample" else sigma * noisy + alpha * prediction
+
+
+def from_epsilon(
+    epsilon: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor, *, target: str
+) -> torch.Tensor:
+    """What would be predicted with this noise, the inverse of `to_epsilon`."""
+    if target == "epsilon":
+        return epsilon
+    return (noisy - sigma * epsilon) / alpha if target == "sample" else (epsilon - sigma * noisy) / alpha
 
 
 def _check(prediction: torch.Tensor, noisy: torch.Tensor, log_snr: torch.Tensor, source: str, target: str) -> None:
