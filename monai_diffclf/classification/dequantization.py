@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .draws import image_generator, image_keys
+from .draws import image_keys
+from .philox import ImageRandom
 
 __all__ = ["UniformDequantization"]
 
@@ -60,7 +61,7 @@ class UniformDequantization:
 
     def __call__(self, images: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
         """Images with noise [B, C, *spatial], float64, that depends on an image's pixels and the seed only."""
-        noise = torch.empty(images.shape, dtype=torch.float64)
-        for own, key in zip(noise, image_keys(images), strict=True):
-            own.uniform_(generator=image_generator(key, seed, 0, purpose=b"dequantization"))
-        return images.double() + self.bin_width * (noise - 0.5).to(images.device)
+        everyone = torch.arange(len(images))
+        random = ImageRandom(image_keys(images), seed, purpose=b"dequantization", device=images.device)
+        noise = random.uniform(everyone, torch.zeros_like(everyone), images.shape[1:]).double()
+        return images.double() + self.bin_width * (noise - 0.5)

@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import hashlib
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from .level_sampling import LevelSampling
+from .philox import ImageRandom
 
-__all__ = ["NoiseDraws", "check_seed", "image_generator", "image_keys", "random_order"]
+__all__ = ["NoiseDraws", "check_seed", "image_keys", "random_order"]
 
 NOISE_LEVELS = ("stratified", "uniform")
 
@@ -44,12 +45,6 @@ def check_seed(seed: int) -> None:
     """
     if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
         raise ValueError(f"seed: expected an integer of 64 bits, got {seed!r}; without one no result can be reproduced")
-
-
-def image_generator(key: bytes, seed: int, index: int, *, purpose: bytes = b"") -> torch.Generator:
-    """Random numbers of one image: they depend on its key, the seed, an index and what they are for only."""
-    text = hashlib.blake2b(key + struct.pack("<qq", seed, index) + purpose, digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(text, "little") >> 1)
 
 
 def _spread_order(count: int) -> torch.Tensor:
@@ -157,7 +152,7 @@ class NoiseDraws:
     def __len__(self) -> int:
         return len(self.levels)
 
-    def noise(self, key: bytes, draw: int, shape: tuple[int, ...]) -> torch.Tensor:
+    def noise(self, key: bytes, draw: int, shape: Sequence[int]) -> torch.Tensor:
         """Standard normal noise of one draw for one image, float32 on the CPU [*shape].
 
         Args:
@@ -165,7 +160,27 @@ class NoiseDraws:
             draw: index of the draw, 0 to N - 1.
             shape: shape of the image [C, *spatial].
         """
-        mirror = -1 if self.mirrors is None else int(self.mirrors[draw])
-        if mirror >= 0:
-            return -self.noise(key, mirror, shape)
-        return torch.randn(shape, generator=image_generator(key, self.seed, draw))
+        return self.batch_noise(self.random([key]), torch.tensor([0]), torch.tensor([draw]), shape)[0]
+
+    def random(self, keys: Sequence[bytes], device: torch.device | str = "cpu") -> ImageRandom:
+        """The random numbers behind the noise of some images, for :meth:`batch_noise`."""
+        return ImageRandom(keys, self.seed, device=device)
+
+    def batch_noise(
+        self, random: ImageRandom, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]
+    ) -> torch.Tensor:
+        """Standard normal noise of pairs of image and draw, on the device of ``random`` [P, *shape], float32.
+
+        Args:
+            random: what :meth:`random` gave for the images.
+            image: index of each pair's image [P].
+            draw: index of each pair's draw [P].
+            shape: shape of an image [C, *spatial].
+        """
+        if self.mirrors is None:
+            return random.normal(image, draw, shape)
+        source = self.mirrors.to(draw.device)[draw]
+        mirrored = source >= 0
+        noise = random.normal(image, torch.where(mirrored, source, draw), shape)
+        sign = torch.where(mirrored, -1.0, 1.0).to(noise.device)
+        return noise.mul_(sign.reshape(-1, *[1] * len(shape)))

@@ -90,7 +90,8 @@ class PairEdit:
         self.settings, self.denoiser, self.images, self.source, self.target = settings, denoiser, images, source, target
         self.away = source if settings.guide_away == "source" else torch.full_like(source, settings.num_classes)
         self.timesteps = edit_timesteps(settings.process, settings.start, settings.num_steps)
-        self.draws, self.keys = NoiseDraws(torch.zeros(1), settings.seed), image_keys(images)
+        self.draws = NoiseDraws(torch.zeros(1), settings.seed)
+        self.random = self.draws.random(image_keys(images), images.device)
         self.path = invert(denoiser, images, self.timesteps, source) if settings.method == "invert" else None
 
     def run(self, judge: Callable[[torch.Tensor], torch.Tensor] | None, mask: torch.Tensor | None) -> Counterfactuals:
@@ -169,6 +170,5 @@ class PairEdit:
 
     def _noise(self, rows: torch.Tensor, index: int) -> torch.Tensor:
         """Standard normal noise, each image's own: seeded by its pixels, the same whatever class it is edited to."""
-        shape = tuple(self.images.shape[1:])
-        noise = [self.draws.noise(self.keys[row], index, shape) for row in rows.tolist()]
-        return torch.stack(noise).to(self.images.device).double()
+        draw = torch.full_like(rows, index)
+        return self.draws.batch_noise(self.random, rows, draw, self.images.shape[1:]).double()

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..classification.draws import image_generator, image_keys
+from ..classification.draws import image_keys
+from ..classification.philox import ImageRandom
 from ..networks.conditioning import Conditioning, class_table
 from ..networks.retimed import check_differentiable
 from ..networks.schedulers import SDEProcess, alpha_sigma
@@ -209,17 +210,12 @@ class FlowLikelihood:
         if self.exact_divergence:
             basis = torch.eye(self.num_elements, dtype=torch.float64, device=images.device)
             return basis.view(1, self.num_elements, *self.shape).expand(len(images), -1, *self.shape)
-        noise = torch.empty(len(images), self.num_probes, *self.shape)
-        for own, key in zip(noise, image_keys(images), strict=True):
-            for index, probe in enumerate(own):
-                probe.copy_(self._probe(key, index))
-        return noise.double().to(images.device)
-
-    def _probe(self, key: bytes, index: int) -> torch.Tensor:
-        generator = image_generator(key, self.seed, index, purpose=b"divergence")
-        if self.probe == "gaussian":
-            return torch.randn(self.shape, generator=generator)
-        return torch.randint(0, 2, self.shape, generator=generator).float() * 2 - 1
+        random = ImageRandom(image_keys(images), self.seed, purpose=b"divergence", device=images.device)
+        count = len(images)
+        image = torch.arange(count).repeat_interleave(self.num_probes)
+        index = torch.arange(self.num_probes).repeat(count)
+        make = random.normal if self.probe == "gaussian" else random.sign
+        return make(image, index, self.shape).double().view(count, self.num_probes, *self.shape)
 
     def _evaluate(
         self, u: torch.Tensor, log_snr: float, labels: torch.Tensor, probe: torch.Tensor

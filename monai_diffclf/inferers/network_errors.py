@@ -46,7 +46,7 @@ class NetworkErrors:
     amp_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        self.keys = image_keys(self.images)
+        self.random = self.draws.random(image_keys(self.images), self.images.device)
         self.timesteps = self.process.timesteps(self.draws.levels)
         self.conditions = class_table(self.conditioning, self.num_classes, self.images.device)
 
@@ -111,9 +111,7 @@ class NetworkErrors:
     ) -> torch.Tensor:
         """Squared epsilon errors [n, C, *spatial] of n evaluations (pair, class) of the given pairs."""
         shape, device = tuple(self.images.shape[1:]), self.images.device
-        noise = torch.stack(
-            [self.draws.noise(self.keys[b], n, shape) for b, n in zip(image.tolist(), draw.tolist(), strict=True)]
-        ).to(device)
+        noise = self.draws.batch_noise(self.random, image, draw, shape)
         images, timesteps = self.images[image.to(device)], self.timesteps[draw].to(device)
         pair, label = evaluations.to(device).unbind(1)
         noisy = self.process.add_noise(images, noise, timesteps)[pair]

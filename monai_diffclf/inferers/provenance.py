@@ -8,6 +8,7 @@ import hashlib
 
 import torch
 
+from ..classification.philox import GENERATOR
 from ..networks.schedulers import SDEProcess
 from ..networks.weights import network_hash
 from .classifier import ClassifierInferer
@@ -45,9 +46,11 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
     common: dict[str, str | int] = {
         "network": network_hash(network),
         "seed": inferer.seed,
+        "generator": GENERATOR,
         "num_classes": inferer.num_classes,
         "prediction_type": inferer.process.prediction_type,
         "conditioning": _hash(classes),
+        "latent_space": "pixels",
     }
     if isinstance(inferer.process, SDEProcess):
         common["sde"] = _describe(inferer.process.sde)
