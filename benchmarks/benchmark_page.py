@@ -21,9 +21,9 @@ from benchmark_levels import levels_figure, levels_words, ways_table, weights_ta
 from benchmark_tables import classes_table, flat, methods_table, number, parallel_table, short_table, table
 from matplotlib.figure import Figure
 
-from monai_diffclf.data.atomic_file import replace_text
 from monai_diffclf.report.figures import to_svg
 from monai_diffclf.report.style import STYLE
+from monai_diffclf.storage.atomic_file import replace_text
 
 ROOT = Path(__file__).resolve().parents[1]
 FURTHER = {

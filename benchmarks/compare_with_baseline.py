@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.handlers.results import replace_text
 from monai_diffclf.metrics import choose_threshold, classification_metrics, paired_difference_interval, roc_auc
 

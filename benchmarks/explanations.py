@@ -35,7 +35,6 @@ from monai.networks.schedulers import Scheduler
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.data import make_phantoms
-from monai_diffclf.data.atomic_file import replace_text
 from monai_diffclf.explain import (
     deletion_insertion,
     map_average_precision,
@@ -47,6 +46,7 @@ from monai_diffclf.explain import (
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
 from monai_diffclf.networks import load_weights
+from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import fit_calibration
 
 ROOT = Path(__file__).resolve().parents[1]

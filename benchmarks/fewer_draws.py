@@ -31,10 +31,10 @@ from monai_diffclf.classification import (
     draw_scores,
     replay,
 )
-from monai_diffclf.data import LearnedDecision, StoredErrors, load_decision, load_errors
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.metrics import bootstrap_interval, paired_difference_interval, roc_auc
+from monai_diffclf.storage import LearnedDecision, StoredErrors, load_decision, load_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 MARGIN = 0.005

@@ -23,8 +23,8 @@ from out_of_distribution import CORRUPTIONS, FOREIGN, corrupted, foreign, separa
 from tqdm.auto import tqdm
 
 from monai_diffclf.classification import bits_per_dimension, marginal_log_likelihood
-from monai_diffclf.data import load_errors, load_likelihoods
-from monai_diffclf.data.atomic_file import replace_text
+from monai_diffclf.storage import load_errors, load_likelihoods
+from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import fit_likelihood_typicality, fit_typicality
 
 ROOT = Path(__file__).resolve().parents[1]

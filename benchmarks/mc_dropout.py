@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from monai_diffclf.handlers.predictions import write_predictions
+from monai_diffclf.handlers.evaluation_saver import write_predictions
 from monai_diffclf.networks import load_weights
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "pneumonia_xray_resnet18"

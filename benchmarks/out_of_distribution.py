@@ -27,10 +27,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
-from monai_diffclf.data import StoredErrors, load_datalist, load_errors
-from monai_diffclf.data.atomic_file import replace_text
+from monai_diffclf.data import load_datalist
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
+from monai_diffclf.storage import StoredErrors, load_errors
+from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import Typicality, fit_typicality, likelihood_score
 
 ROOT = Path(__file__).resolve().parents[1]

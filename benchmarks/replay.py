@@ -34,7 +34,7 @@ from monai_diffclf.classification import (
     classify_errors,
     replay,
 )
-from monai_diffclf.data import StoredErrors, load_errors
+from monai_diffclf.storage import StoredErrors, load_errors
 
 
 def upper_limit(count: int, total: int) -> float:

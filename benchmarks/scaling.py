@@ -30,8 +30,8 @@ from monai_diffclf.classification import (
     classify_errors,
     replay,
 )
-from monai_diffclf.data import load_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.storage import load_errors
 
 ALPHAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 FIXED_DRAWS = (5, 11, 25, 51, 101, 251)

@@ -39,11 +39,12 @@ from monai_diffclf.classification import (
     StoppingRule,
     classify_errors,
 )
-from monai_diffclf.data import load_datalist, load_decision
-from monai_diffclf.data.atomic_file import replace_text
+from monai_diffclf.data import load_datalist
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks import load_weights, network_hash
 from monai_diffclf.networks.schedulers import NoiseProcess
+from monai_diffclf.storage import load_decision
+from monai_diffclf.storage.atomic_file import replace_text
 
 BUNDLE = CONFIG.parents[1]
 OUTPUT = Path(__file__).resolve().parent / "results" / "speed.json"

@@ -13,7 +13,7 @@ import csv
 from pathlib import Path
 
 from monai_diffclf.handlers import write_subgroups
-from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.metrics import age_bands, subgroup_metrics
 
 DOCS = Path(__file__).resolve().parents[1] / "bundles" / "skin_lesion_diffusion" / "docs"

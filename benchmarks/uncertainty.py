@@ -29,9 +29,7 @@ import torch
 from scipy.stats import betabinom
 
 from monai_diffclf.classification import Classification, classify_errors
-from monai_diffclf.data import StoredErrors, load_errors
-from monai_diffclf.data.atomic_file import replace_text
-from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.metrics import (
     accuracy_at_coverage,
     aurc,
@@ -42,6 +40,8 @@ from monai_diffclf.metrics import (
     paired_difference_interval,
     set_size,
 )
+from monai_diffclf.storage import StoredErrors, load_errors
+from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import fit_calibration, fit_conformal, fit_typicality, shift_test
 
 RESULTS = Path(__file__).parent / "results"

@@ -30,10 +30,10 @@ from monai_diffclf.classification import (
     fit_level_sampling,
     fit_level_weights,
 )
-from monai_diffclf.data import LearnedDecision, StoredErrors, load_errors, save_decision
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
 from monai_diffclf.networks import network_hash
+from monai_diffclf.storage import LearnedDecision, StoredErrors, load_errors, save_decision
 
 RULES = ("mean", "vote", "weighted_vote")
 

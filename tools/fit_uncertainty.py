@@ -26,9 +26,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.classification import classify_errors
-from monai_diffclf.data import FittedUncertainty, StoredErrors, load_errors, save_uncertainty
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.networks import network_hash
+from monai_diffclf.storage import FittedUncertainty, StoredErrors, load_errors, save_uncertainty
 from monai_diffclf.uncertainty import fit_calibration, fit_conformal
 from monai_diffclf.uncertainty.typicality import fit_typicality, group_codes
 

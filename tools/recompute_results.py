@@ -21,10 +21,10 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
-from monai_diffclf.data import load_errors
-from monai_diffclf.data.atomic_file import replace_text
 from monai_diffclf.handlers import ErrorsSaver, EvaluationSaver, read_results
-from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.evaluation_saver import read_predictions
+from monai_diffclf.storage import load_errors
+from monai_diffclf.storage.atomic_file import replace_text
 
 RECORDED = ("data", "seed", "threshold", "num_draws", "network_evaluations", "commit")
 NOT_OF_PROBABILITIES = ("bits_per_dimension",)

@@ -27,8 +27,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from scipy.stats import betabinom
 
-from monai_diffclf.data import load_errors
 from monai_diffclf.metrics import accuracy_at_coverage
+from monai_diffclf.storage import load_errors
 from monai_diffclf.uncertainty import fit_conformal
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from .bound import VariationalBound, variational_bound
+from .denoising_errors import DenoisingErrors
 from .dequantization import UniformDequantization
 from .difference_model import DifferenceModel
+from .draw_weights import LevelWeights, draw_weights
 from .draws import NoiseDraws, image_keys
 from .e_process import log_e_betting, log_e_symmetric
-from .errors import DenoisingErrors
 from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
 from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior, marginal_log_likelihood
@@ -20,7 +21,6 @@ from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_
 from .stopping import CurtailedVote, PredictiveCurtailment, SequentialTest, StagedElimination, StoppingRule
 from .vote_model import VoteModel
 from .vote_statistics import SURE_WHEN_LARGE
-from .weights import LevelWeights, draw_weights
 
 __all__ = [
     "SURE_WHEN_LARGE",

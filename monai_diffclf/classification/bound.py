@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import DenoisingErrors
-from .weights import draw_weights
+from .denoising_errors import DenoisingErrors
+from .draw_weights import draw_weights
 
 __all__ = ["VariationalBound", "variational_bound"]
 

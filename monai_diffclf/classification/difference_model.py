@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy.special import gammaln, stdtr
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
+from .draw_weights import band_edges
 from .rules import draw_scores
-from .weights import band_edges
 
 __all__ = ["DifferenceModel"]
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
+from .draw_weights import LevelWeights, Weighting, band_edges, draw_weights
 from .level_sampling import LevelSampling
 from .rules import draw_scores
-from .weights import LevelWeights, Weighting, band_edges, draw_weights
 
 __all__ = ["fit_level_sampling", "fit_level_weights"]
 

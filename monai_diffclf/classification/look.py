@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
+from .draw_weights import Weighting, draw_weights
 from .rules import draw_scores, vote_weights
-from .weights import Weighting, draw_weights
 
 __all__ = ["Look"]
 

@@ -40,8 +40,9 @@ _logger = logging.getLogger(__name__)
 def philox4x32(counter: Sequence[torch.Tensor], key: Sequence[torch.Tensor]) -> Words:
     """Philox4x32-10: four random words for each counter and key.
 
-    A round is (c0, c1, c2, c3) <- (high(B c2) ^ c1 ^ k0, low(B c2), high(A c0) ^ c3 ^ k1, low(A c0)) with the constants A
-    and B of the paper, and the key grows by the Weyl constants from round to round (Salmon et al. 2011, section 3).
+    A round is (c0, c1, c2, c3) <- (high(B c2) ^ c1 ^ k0, low(B c2), high(A c0) ^ c3 ^ k1, low(A c0)) with the
+    constants A and B of the paper, and the key grows by the Weyl constants from round to round (Salmon et al. 2011,
+    section 3).
     Products of two words fill 64 bits; PyTorch keeps their low 64 bits, whatever the sign, and that is all of them.
 
     Args:

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import torch
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
+from .draw_weights import Weighting
 from .look import Look
 from .result import Classification
 from .rules import classify_errors
 from .stopping import StoppingRule, check_valid
-from .weights import Weighting
 
 __all__ = ["replay", "run_draws"]
 

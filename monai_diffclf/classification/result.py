@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
 
 __all__ = ["Classification"]
 

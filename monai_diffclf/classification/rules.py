@@ -8,10 +8,10 @@ import math
 
 import torch
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
+from .draw_weights import Weighting, draw_weights
 from .result import Classification
 from .vote_statistics import effective_draws, vote_uncertainty
-from .weights import Weighting, draw_weights
 
 __all__ = ["classify_errors", "count_votes", "draw_scores", "mean_errors", "vote_uncertainty"]
 

@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import betabinom
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
 from .rules import draw_scores
 
 __all__ = ["VoteModel"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
 
 __all__ = ["SURE_WHEN_LARGE", "effective_draws", "vote_uncertainty"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .image_files import merge_equal_channels, read_image_file
+from ..image_io.image_files import merge_equal_channels, read_image_file
 from .pneumonia_mnist import image_key
 
 Pair = tuple[str, str]

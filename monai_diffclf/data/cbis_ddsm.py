@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .image_table import check_split, split_by_hash
-from .mammogram_files import CLASSES, VIEWS, check_filled, one_of, read_rows
+from .mammogram_tables import CLASSES, VIEWS
+from .table_rows import check_filled, one_of, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "TERMS", "is_cbis_ddsm", "load_cbis_ddsm"]
 

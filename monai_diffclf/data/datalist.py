@@ -11,7 +11,7 @@ from typing import Any
 
 from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
 from .image_table import load_image_folder, load_image_table
-from .mammogram_files import CLASSES as MAMMOGRAPHY_CLASSES
+from .mammogram_tables import CLASSES as MAMMOGRAPHY_CLASSES
 from .pneumonia_mnist import CLASSES, FILE_NAME, load_pneumonia_mnist
 
 _TABLE = "labels.csv"

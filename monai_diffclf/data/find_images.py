@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .image_files import is_image_file
+from ..image_io.image_files import is_image_file
 
 __all__ = ["find_images"]
 

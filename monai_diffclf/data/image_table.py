@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, is_image_file
+from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, is_image_file
 from .pneumonia_mnist import patient_number
 
 SPLITS = ("train", "validation", "test")

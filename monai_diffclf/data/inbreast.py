@@ -14,8 +14,9 @@ from typing import Any
 from monai.utils import optional_import
 
 from .image_table import check_split
-from .mammogram_files import CLASSES, SIDES, VIEWS, check_columns, one_of, read_rows
+from .mammogram_tables import CLASSES, SIDES, VIEWS
 from .pneumonia_mnist import patient_number
+from .table_rows import check_columns, one_of, read_rows
 
 xlrd, _ = optional_import("xlrd")
 

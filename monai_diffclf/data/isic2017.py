@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .image_files import is_image_file
+from ..image_io.image_files import is_image_file
 
 __all__ = ["CLASSES", "is_isic2017", "load_isic2017"]
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from .atomic_file import replaced
+from ..storage.atomic_file import replaced
 
 FILE_NAME = "pneumoniamnist.npz"
 URL = "https://zenodo.org/records/10519652/files/pneumoniamnist.npz?download=1"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .image_table import check_split, split_by_hash
-from .mammogram_files import CLASSES, SIDES, VIEWS, check_filled, one_of, read_rows
+from .mammogram_tables import CLASSES, SIDES, VIEWS
+from .table_rows import check_filled, one_of, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "TERMS", "is_vindr_mammo", "load_vindr_mammo"]
 

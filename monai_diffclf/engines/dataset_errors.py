@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..classification import DenoisingErrors
-from ..data.errors_file import StoredErrors
 from ..inferers import DiffusionClassifierInferer, provenance
+from ..storage.errors_file import StoredErrors
 from ..uncertainty.typicality import pool_maps
 
 __all__ = ["compute_dataset_errors"]

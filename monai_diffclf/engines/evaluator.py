@@ -18,8 +18,8 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
 from ..classification import Classification, image_keys
-from ..data.errors_journal import ErrorsJournal
 from ..inferers import ClassifierInferer, ScoreClassifierInferer, provenance
+from ..storage.errors_journal import ErrorsJournal
 
 __all__ = ["DiffusionClassifierEvaluator"]
 
@@ -46,7 +46,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         args: as for `SupervisedEvaluator`.
         explain: whether to add ``explanation``; with a stopping rule there is none, as the maps need all draws.
         journal_dir: folder of the journal, one for each data set and network, see
-            :class:`monai_diffclf.data.ErrorsJournal`; needs ``explain=False``. `ErrorsSaver` removes it in the end.
+            :class:`monai_diffclf.storage.ErrorsJournal`; needs ``explain=False``. `ErrorsSaver` removes it in the end.
         kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer` or a
             `ScoreClassifierInferer`.
 

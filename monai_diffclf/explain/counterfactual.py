@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
+from ..sampling.paths import GuidedDenoiser
 from .counterfactual_edit import EditSettings, PairEdit
 from .counterfactual_inputs import check_images, check_mask, check_null_class, choose_classes
 from .counterfactual_result import Counterfactuals
-from .diffusion_edit import GuidedDenoiser
 
 __all__ = ["CounterfactualGenerator"]
 

@@ -11,8 +11,8 @@ import torch
 
 from ..classification import NoiseDraws, image_keys
 from ..networks.schedulers.noise_process import NoiseProcess
+from ..sampling.paths import GuidedDenoiser, denoise, edit_timesteps, invert
 from .counterfactual_result import Counterfactuals
-from .diffusion_edit import GuidedDenoiser, denoise, edit_timesteps, invert
 from .masks import mask_from_map
 
 __all__ = ["EditSettings", "PairEdit"]

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from .case_report import CaseReport
+from .classification_writer import ClassificationWriter
 from .display import ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
+from .evaluation_saver import EvaluationSaver
 from .explanation_images import ExplanationImages
-from .inference import ClassificationWriter
 from .likelihood_saver import LikelihoodSaver
-from .predictions import EvaluationSaver
 from .results import read_results, write_results
 from .subgroups import SubgroupReport, write_subgroups
 from .training import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint, save_atomically

@@ -13,11 +13,11 @@ import torch
 from ignite.engine import Engine
 
 from ..classification import DenoisingErrors, classify_errors
-from ..data.errors_file import save_errors
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
+from ..storage.errors_file import save_errors
 from .dataset_collector import Collected, EvidenceCollector
-from .predictions import EvaluationSaver
+from .evaluation_saver import EvaluationSaver
 
 __all__ = ["ErrorsSaver"]
 
@@ -28,7 +28,7 @@ class ErrorsSaver(EvidenceCollector):
     """Ignite handler: store the errors of all images; from them write predictions and metrics of vote and mean.
 
     For a `DiffusionClassifierEvaluator`. Writes ``errors_SPLIT_seed_S.npz`` (see
-    :func:`monai_diffclf.data.load_errors`), ``SPLIT_diffusion_vote_seed_S.csv``, ``SPLIT_diffusion_mean_seed_S.csv``
+    :func:`monai_diffclf.storage.load_errors`), ``SPLIT_diffusion_vote_seed_S.csv``, ``SPLIT_diffusion_mean_seed_S.csv``
     and merges the metrics into the results. With a stopping rule there are those of the inferer's own rule only, whose
     draws were made. Learned weights make other classifiers: ``diffusion_weighted_mean``, ``diffusion_weighted_vote``.
     Intervals resample patients where they are known, else images. When all of it is written, the evaluator's journal,

@@ -12,12 +12,12 @@ import torch
 from ignite.engine import Engine
 
 from ..classification import bits_per_dimension, marginal_log_likelihood
-from ..data.likelihood_file import StoredLikelihoods
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import ScoreClassifierInferer
 from ..metrics import bootstrap_interval
+from ..storage.likelihood_file import StoredLikelihoods
 from .dataset_collector import Collected, EvidenceCollector
-from .predictions import EvaluationSaver
+from .evaluation_saver import EvaluationSaver
 
 __all__ = ["LikelihoodSaver"]
 
@@ -26,7 +26,7 @@ class LikelihoodSaver(EvidenceCollector):
     """Ignite handler: store the log-likelihoods of all images, the predictions that follow, and their metrics.
 
     For a `DiffusionClassifierEvaluator` with a `ScoreClassifierInferer`. Writes ``likelihoods_SPLIT_seed_S.npz`` (see
-    :func:`monai_diffclf.data.load_likelihoods`; for another ``model`` ``likelihoods_MODEL_SPLIT_seed_S.npz``) and
+    :func:`monai_diffclf.storage.load_likelihoods`; for another ``model`` ``likelihoods_MODEL_SPLIT_seed_S.npz``) and
     ``SPLIT_score_likelihood_seed_S.csv``, and merges the metrics into the results under ``score_likelihood``; with a
     ``dequantization`` also ``bits_per_dimension`` of the images under the model, -log2 sum_k prior(k) P(x | k) / D.
     Intervals resample patients where they are known, else images. When all of it is written, the evaluator's journal,

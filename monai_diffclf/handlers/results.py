@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.atomic_file import replace_text
+from ..storage.atomic_file import replace_text
 
 Metrics = Mapping[str, Mapping[str, float]]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine
 
-from ..data.atomic_file import replace_text
 from ..metrics.subgroups import age_bands, subgroup_metrics
+from ..storage.atomic_file import replace_text
 from .dataset_collector import Collected, DatasetCollector
 
 __all__ = ["SubgroupReport", "write_subgroups"]

@@ -20,7 +20,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from monai.engines.utils import IterationEvents
 
-from ..data.atomic_file import replace_text, replaced
+from ..storage.atomic_file import replace_text, replaced
 
 __all__ = ["BestModelSaver", "EpochSeed", "GradientClipping", "ResumableCheckpoint", "save_atomically"]
 

@@ -19,7 +19,6 @@ from monai.metrics import CumulativeIterationMetric
 from numpy.typing import NDArray
 
 from ..classification import SURE_WHEN_LARGE
-from ..data.uncertainty_file import load_part
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
 from ..metrics.cumulative import (
@@ -29,6 +28,7 @@ from ..metrics.cumulative import (
     PredictionSets,
     RiskCoverage,
 )
+from ..storage.uncertainty_file import load_part
 from ..uncertainty.shift import SHIFT_ADVICE, ShiftTest, shift_test
 from ..uncertainty.typicality import Typicality
 from .dataset_collector import is_repeated
@@ -123,9 +123,9 @@ class ShiftWarning:
 
     Args:
         typicality: what :func:`monai_diffclf.uncertainty.fit_typicality` gave, or the path of a file of
-            :func:`monai_diffclf.data.save_uncertainty`.
+            :func:`monai_diffclf.storage.save_uncertainty`.
         rule: the inferer's rule, to read a file; not needed otherwise.
-        provenance: what makes the errors, see :func:`monai_diffclf.data.load_uncertainty`.
+        provenance: what makes the errors, see :func:`monai_diffclf.storage.load_uncertainty`.
         alpha: level of the test.
         output: output key of the errors [K, N].
 

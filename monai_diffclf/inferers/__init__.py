@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .class_sampler import sample_classes
+from ..sampling.class_sampler import sample_classes
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .provenance import provenance

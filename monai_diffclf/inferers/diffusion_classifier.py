@@ -20,16 +20,16 @@ from ..classification import (
     classify_errors,
     replay,
 )
+from ..classification.draw_weights import Weighting, check_weighting, draw_weights
 from ..classification.replay import run_draws
 from ..classification.rules import check_rule, check_temperature
 from ..classification.stopping import check_valid
-from ..classification.weights import Weighting, check_weighting, draw_weights
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
 from .checks import check_images, check_settings
 from .classifier import ClassifierInferer
+from .draw_evaluator import DrawEvaluator
 from .near_ties import redo_near_ties
-from .network_errors import NetworkErrors
 
 __all__ = ["DiffusionClassifierInferer"]
 
@@ -212,8 +212,8 @@ class DiffusionClassifierInferer(ClassifierInferer):
     def _from_errors(self, errors: DenoisingErrors) -> Classification:
         return classify_errors(errors, self.rule, weighting=self.weighting, temperature=self.temperature)
 
-    def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> NetworkErrors:
-        return NetworkErrors(
+    def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> DrawEvaluator:
+        return DrawEvaluator(
             network=network,
             images=check_images(images, network).float(),
             process=self.process,
@@ -225,7 +225,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             amp_dtype=self.amp_dtype,
         )
 
-    def _all_draws(self, source: NetworkErrors, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:
+    def _all_draws(self, source: DrawEvaluator, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:
         """Errors of all draws and classes, and if asked for their weighted mean in each pixel, float64."""
         images = source.images
         shape = (len(images), self.num_classes, *images.shape[2:])
@@ -241,7 +241,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         errors = self.errors_from_values(values, source.num_elements)
         return errors, None if maps is None else maps / self.num_draws
 
-    def _until_decided(self, source: NetworkErrors, stopping: StoppingRule) -> Classification:
+    def _until_decided(self, source: DrawEvaluator, stopping: StoppingRule) -> Classification:
         """Make draws, each time for the images and classes that the rule has not yet decided."""
         shape = (len(source.images), self.num_classes, self.num_draws)
         blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)

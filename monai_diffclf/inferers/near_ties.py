@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 
 from ..classification import DenoisingErrors, classify_errors, draw_scores
+from ..classification.draw_weights import Weighting, draw_weights
 from ..classification.rules import vote_weights
-from ..classification.weights import Weighting, draw_weights
-from .network_errors import NetworkErrors
+from .draw_evaluator import DrawEvaluator
 
 __all__ = ["redo_near_ties"]
 
@@ -20,7 +20,7 @@ SAFETY = 5.0
 
 
 def redo_near_ties(
-    errors: DenoisingErrors, source: NetworkErrors, *, rule: str, weighting: Weighting
+    errors: DenoisingErrors, source: DrawEvaluator, *, rule: str, weighting: Weighting
 ) -> tuple[DenoisingErrors, torch.Tensor]:
     """Make again in float32 what rounding could have turned.
 

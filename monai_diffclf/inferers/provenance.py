@@ -10,7 +10,7 @@ import torch
 
 from ..classification.philox import GENERATOR
 from ..networks.schedulers import SDEProcess
-from ..networks.weights import network_hash
+from ..networks.weight_files import network_hash
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .score_classifier import ScoreClassifierInferer

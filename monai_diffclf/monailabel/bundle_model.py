@@ -18,8 +18,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from ..data import ReadImaged
 from ..explain import decision_map, rival_class
+from ..image_io import ReadImaged
 from ..inferers import DiffusionClassifierInferer, provenance
 from .image_grid import undo_crop_and_resize
 

@@ -17,8 +17,8 @@ import pydicom
 import torch
 from monai.transforms import CenterSpatialCrop
 
-from ..data.image_files import AGAINST_THE_SCREEN, DICOM_SUFFIXES, NIFTI_SUFFIXES, has_dicom_mark, nifti_orientation
-from ..data.read_image import crop_size
+from ..image_io.image_files import AGAINST_THE_SCREEN, DICOM_SUFFIXES, NIFTI_SUFFIXES, has_dicom_mark, nifti_orientation
+from ..image_io.read_image import crop_size
 
 __all__ = ["ImageGrid", "read_grid", "undo_crop_and_resize"]
 
@@ -32,7 +32,7 @@ class ImageGrid:
 
     Args:
         affine: voxel (column, row, slice) -> millimetres, RAS [4, 4].
-        flipped: the stored axes that `monai_diffclf.data.ReadImage` turns round to show the image upright.
+        flipped: the stored axes that `monai_diffclf.image_io.ReadImage` turns round to show the image upright.
         shape: shape of the array in a NIfTI file, as it is stored; None where the image is none.
         header: header of that NIfTI file.
     """
@@ -54,7 +54,7 @@ class ImageGrid:
 
 
 def read_grid(path: str | os.PathLike[str]) -> ImageGrid:
-    """The grid of an image file that `monai_diffclf.data.read_image_file` can read.
+    """The grid of an image file that `monai_diffclf.image_io.read_image_file` can read.
 
     NIfTI: as stored. DICOM: position, orientation and spacing as far as the file has them. Pictures: voxels of 1 mm,
     columns towards the patient's left and rows towards the back, which is where ITK and 3D Slicer put a picture.
@@ -88,7 +88,7 @@ def _dicom_affine(dataset: Any) -> npt.NDArray[np.float64]:
 
 
 def undo_crop_and_resize(values: torch.Tensor, spatial_size: Sequence[int]) -> torch.Tensor:
-    """From the network's grid to the image's: the inverse of `monai_diffclf.data.crop_and_resize` in place and scale.
+    """From the network's grid to the image's: `monai_diffclf.image_io.crop_and_resize` undone in place and scale.
 
     Values are interpolated (bilinear; trilinear for volumes); outside the centre that was cropped there are zeros.
 

@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from monailabel.config import Settings, settings
 from monailabel.datastore.local import LocalDatastore
 
-from ..data.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES
 
 __all__ = ["ClassLabelStore", "find_label"]
 
@@ -27,7 +27,7 @@ class ClassLabelStore(LocalDatastore):
 
     A label may come as ``label_info``, ``[{"name": ..., "idx": ...}]``, or as a JSON file ``{"label": name or index}``.
     Stored are the file ``labels/TAG/ID.json``, ``{"label": name}``, and the same in the label's info. It lists all
-    images whose suffix `monai_diffclf.data.read_image_file` knows, unless MONAI_LABEL_DATASTORE_FILE_EXT is set.
+    images whose suffix `monai_diffclf.image_io.read_image_file` knows, unless MONAI_LABEL_DATASTORE_FILE_EXT is set.
 
     Args:
         folder: the images.

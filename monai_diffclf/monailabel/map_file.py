@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from ..data.image_files import read_image_file
 from ..explain import overlay
+from ..image_io.image_files import read_image_file
 from .image_grid import ImageGrid
 
 __all__ = ["overlay_png", "write_map"]

@@ -9,7 +9,7 @@ from .conditioning import class_labels, make_conditioning, one_hot_context
 from .fast_inference import FastNetwork, fast_inference
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
-from .weights import load_weights, network_hash
+from .weight_files import load_weights, network_hash
 
 __all__ = [
     "FastNetwork",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..classification import SURE_WHEN_LARGE
-from ..data.atomic_file import replace_text
+from ..storage.atomic_file import replace_text
 from .case import UNCERTAINTIES, Case, UncertaintyName
 from .case_record import BRIGHTER, DARKER, CaseRecord, encode_case, to_json
 from .html import NOTICE

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..classification import Classification
-from ..data.atomic_file import replace_text
+from ..storage.atomic_file import replace_text
 from .curves import RULES, classify, metric_table
 from .data import ReportData
 from .figures import draws_figure, levels_figure, rejection_figure, roc_figure, to_svg

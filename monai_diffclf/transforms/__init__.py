@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from ..networks.layers.haar import haar_forward, haar_inverse
 from .breast_mask import breast_mask
 from .dequantize import RandDequantize, RandDequantizeD, RandDequantized, RandDequantizeDict
 from .error_map import ErrorMap, ErrorMapD, ErrorMapd, ErrorMapDict
@@ -16,8 +17,6 @@ from .haar import (
     InverseHaarTransformD,
     InverseHaarTransformd,
     InverseHaarTransformDict,
-    haar_forward,
-    haar_inverse,
 )
 from .mammography import (
     CropBreast,

@@ -15,7 +15,8 @@ from monai.data import MetaTensor
 from monai.transforms import Flip, MapTransform, Resize, SpatialCrop, SpatialPad, Transform
 from monai.utils import optional_import
 
-from ..data.mammogram_files import SIDES, read_mammogram
+from ..data.mammogram_tables import SIDES
+from ..image_io.mammogram import read_mammogram
 from .breast_mask import as_grey_image, breast_mask, name_of
 
 equalize_adapthist, _ = optional_import("skimage.exposure", name="equalize_adapthist")

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from ..data.uncertainty_file import load_part
+from ..storage.uncertainty_file import load_part
 from ..uncertainty.typicality import Typicality
 
 __all__ = ["TypicalityScore", "TypicalityScoreD", "TypicalityScoreDict", "TypicalityScored"]
@@ -25,9 +25,9 @@ class TypicalityScore(Transform):
 
     Args:
         typicality: what :func:`monai_diffclf.uncertainty.fit_typicality` gave, or the path of a file of
-            :func:`monai_diffclf.data.save_uncertainty`.
+            :func:`monai_diffclf.storage.save_uncertainty`.
         rule: the inferer's rule, to read a file; not needed otherwise.
-        provenance: what makes the errors, see :func:`monai_diffclf.data.load_uncertainty`.
+        provenance: what makes the errors, see :func:`monai_diffclf.storage.load_uncertainty`.
 
     Raises:
         TypeError: when ``typicality`` is neither.

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
 from ..classification.likelihood import Prior
-from ..data.uncertainty_file import load_part
+from ..storage.uncertainty_file import load_part
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.conformal import ConformalSets
 
@@ -37,10 +37,10 @@ class CalibrateProbabilities(Transform):
     """Calibrated class probabilities of one image.
 
     Args:
-        calibration: a calibration, or the file that holds it, see :func:`monai_diffclf.data.save_uncertainty`.
+        calibration: a calibration, or the file that holds it, see :func:`monai_diffclf.storage.save_uncertainty`.
         rule: the inferer's rule, whose calibration is read from the file.
         prior: share of each class where the probabilities are used [K]; None for those of the fit.
-        provenance: what the file must have been fitted for, see :func:`monai_diffclf.data.load_uncertainty`.
+        provenance: what the file must have been fitted for, see :func:`monai_diffclf.storage.load_uncertainty`.
 
     Raises:
         TypeError: when the calibration is of another type.
@@ -76,11 +76,11 @@ class ConformalSet(Transform):
     """Prediction set of one image: the classes that it may have at the level of confidence.
 
     Args:
-        conformal: what makes the sets, or the file that holds it, see :func:`monai_diffclf.data.save_uncertainty`.
+        conformal: what makes the sets, or the file that holds it, see :func:`monai_diffclf.storage.save_uncertainty`.
         rule: the inferer's rule, whose sets are read from the file.
         confidence: probability with which a set holds the true class; None for that of the fit.
         allow_empty: whether a set may be empty; else the most probable class is always in.
-        provenance: what the file must have been fitted for, see :func:`monai_diffclf.data.load_uncertainty`.
+        provenance: what the file must have been fitted for, see :func:`monai_diffclf.storage.load_uncertainty`.
 
     Raises:
         TypeError: when ``conformal`` is of another type.

@@ -15,8 +15,8 @@ from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import GroupKFold
 
 from ..classification import DenoisingErrors
+from ..classification.draw_weights import band_edges
 from ..classification.rules import mean_errors
-from ..classification.weights import band_edges
 
 __all__ = ["Typicality", "fit_typicality", "likelihood_score", "pool_maps"]
 

@@ -12,7 +12,7 @@ import scaling
 import torch
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.data import save_errors
+from monai_diffclf.storage import save_errors
 
 VOID = {"meta", "br", "img", "path", "use"}
 

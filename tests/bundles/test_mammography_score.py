@@ -14,7 +14,8 @@ import torch
 from monai.bundle import verify_metadata, verify_net_in_out
 
 from monai_diffclf.classification import empirical_prior
-from monai_diffclf.data import load_likelihoods, vindr_mammo
+from monai_diffclf.data import vindr_mammo
+from monai_diffclf.storage import load_likelihoods
 from monai_diffclf.transforms import mammography
 from tests.bundles.workflows import bundle_workflow, causes, run
 from tests.data import mammography_trees as trees

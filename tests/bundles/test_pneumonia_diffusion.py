@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.bundle import verify_metadata, verify_net_in_out
 
-from monai_diffclf.data import load_errors, load_uncertainty
+from monai_diffclf.storage import load_errors, load_uncertainty
 from tests.bundles.workflows import bundle_workflow, causes, run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
-from monai_diffclf.data import load_errors, load_likelihoods
+from monai_diffclf.storage import load_errors, load_likelihoods
 from tests.bundles.workflows import bundle_workflow, causes, run
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_score"

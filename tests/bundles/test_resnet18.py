@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from PIL import Image
 
-from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.handlers.results import read_results
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_resnet18"

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from monai_diffclf.handlers import read_results
-from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.evaluation_saver import read_predictions
 from tools.recompute_results import entries, table_of
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"

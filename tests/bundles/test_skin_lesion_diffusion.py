@@ -14,7 +14,7 @@ import torch
 from monai.bundle import verify_metadata, verify_net_in_out
 from PIL import Image
 
-from monai_diffclf.data import load_errors
+from monai_diffclf.storage import load_errors
 from tests.bundles.workflows import bundle_workflow, run
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skin_lesion_diffusion"

@@ -9,7 +9,8 @@ import pytest
 
 from monai_diffclf.data.cbis_ddsm import load_cbis_ddsm
 from monai_diffclf.data.image_table import split_by_hash
-from monai_diffclf.data.mammogram_files import class_balance, read_mammogram
+from monai_diffclf.data.mammogram_tables import class_balance
+from monai_diffclf.image_io import read_mammogram
 from tests.data.mammography_trees import cbis_images, cbis_row, cbis_tables, patients_of, write_mammogram
 
 SPLITS = ("train", "validation", "test")

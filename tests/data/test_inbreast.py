@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monai_diffclf.data.inbreast import load_inbreast, read_inbreast_outlines, split_of_patient
-from monai_diffclf.data.mammogram_files import class_balance
+from monai_diffclf.data.mammogram_tables import class_balance
 from tests.data.mammography_trees import inbreast_outlines, inbreast_tree, patients_of
 
 TRAIN, OTHER = patients_of("train", split_of_patient, "{:016x}", 2)

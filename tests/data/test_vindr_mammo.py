@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from monai_diffclf.data.image_table import split_by_hash
-from monai_diffclf.data.mammogram_files import class_balance, read_mammogram
+from monai_diffclf.data.mammogram_tables import class_balance
 from monai_diffclf.data.vindr_mammo import load_vindr_mammo
+from monai_diffclf.image_io import read_mammogram
 from tests.data.mammography_trees import patients_of, vindr_row, vindr_tree
 
 TRAIN, TESTED = patients_of("train", split_by_hash, "{:032x}", 2)

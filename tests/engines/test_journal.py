@@ -17,9 +17,9 @@ from monai.networks.schedulers import DDPMScheduler
 from monai.transforms import AsDiscreted, Compose, ToDeviced
 
 from monai_diffclf.classification import CurtailedVote
-from monai_diffclf.data import load_errors
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.storage import load_errors
 from tests.closed_form import ExactDenoiser, make_classes, make_images
 
 ROOT = Path(__file__).resolve().parents[2]

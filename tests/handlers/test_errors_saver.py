@@ -10,10 +10,10 @@ from monai.data import DataLoader, Dataset
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import CurtailedVote, LevelWeights, PredictiveCurtailment
-from monai_diffclf.data import load_errors
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.handlers import ErrorsSaver, errors_saver, read_results
 from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.storage import load_errors
 from tests.closed_form import ExactDenoiser, make_classes, make_images
 
 FILES = ["errors_test_seed_0.npz", "results.json", "test_diffusion_mean_seed_0.csv", "test_diffusion_vote_seed_0.csv"]

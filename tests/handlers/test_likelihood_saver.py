@@ -13,12 +13,12 @@ from monai.data import DataLoader, Dataset
 from sklearn.metrics import roc_auc_score
 
 from monai_diffclf.classification import UniformDequantization, bits_per_dimension, marginal_log_likelihood
-from monai_diffclf.data import StoredLikelihoods, load_likelihoods
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.handlers import ClassificationWriter, LikelihoodSaver, read_results
-from monai_diffclf.handlers.predictions import read_predictions
+from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.inferers import ScoreClassifierInferer, provenance
 from monai_diffclf.networks.schedulers import VPSDE
+from monai_diffclf.storage import StoredLikelihoods, load_likelihoods
 from tests.closed_form import ExactDenoiser, make_classes, make_images
 
 FILES = ["likelihoods_test_seed_0.npz", "results.json", "test_score_likelihood_seed_0.csv"]

@@ -9,7 +9,7 @@ from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 from monai_diffclf.classification import CurtailedVote, LevelSampling, LevelWeights, image_keys, mean_errors
 from monai_diffclf.explain import decision_map
 from monai_diffclf.inferers import DiffusionClassifierInferer
-from monai_diffclf.transforms.haar import haar_forward
+from monai_diffclf.networks.layers.haar import haar_forward
 from tests.tiny_unet import tiny_unet
 
 NARROW = {"schedule": "cosine_log_snr", "log_snr_min": -6.0, "log_snr_max": 6.0}

@@ -11,7 +11,7 @@ import torch
 from nibabel.affines import apply_affine
 from pydicom import dcmread
 
-from monai_diffclf.data import crop_and_resize, read_image_file
+from monai_diffclf.image_io import crop_and_resize, read_image_file
 from monai_diffclf.monailabel.image_grid import read_grid, undo_crop_and_resize
 from tests.monailabel.example_images import AFFINE, COLUMN_SPACING, POSITION, ROW_SPACING
 

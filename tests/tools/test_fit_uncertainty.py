@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from monai_diffclf.classification import DenoisingErrors, classify_errors
-from monai_diffclf.data import StoredErrors, load_errors, load_uncertainty
+from monai_diffclf.storage import StoredErrors, load_errors, load_uncertainty
 from tools.fit_uncertainty import check_network, cross_fitted_loss, main
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_diffusion"

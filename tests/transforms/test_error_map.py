@@ -12,9 +12,9 @@ from monai.networks.schedulers import DDPMScheduler
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Resized, SaveImaged, ScaleIntensityd
 from PIL import Image
 
-from monai_diffclf.data import ReadImaged
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.explain import decision_map, overlay
+from monai_diffclf.image_io import ReadImaged
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.transforms import ErrorMap, ErrorMapD, ErrorMapd, ErrorMapDict
 

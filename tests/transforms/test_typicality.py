@@ -7,7 +7,7 @@ import torch
 from monai.transforms import Compose
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.data import FittedUncertainty, save_uncertainty
+from monai_diffclf.storage import FittedUncertainty, save_uncertainty
 from monai_diffclf.transforms import TypicalityScore, TypicalityScored
 from monai_diffclf.uncertainty import Calibration, ConformalSets, Typicality, fit_typicality
 

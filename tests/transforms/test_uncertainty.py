@@ -11,7 +11,7 @@ from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
 from monai.transforms import Activationsd, Compose
 
-from monai_diffclf.data import FittedUncertainty, save_uncertainty
+from monai_diffclf.storage import FittedUncertainty, save_uncertainty
 from monai_diffclf.transforms import CalibrateProbabilities, CalibrateProbabilitiesd, ConformalSet, ConformalSetd
 from monai_diffclf.uncertainty import Calibration, ConformalSets
 

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import binom
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.data import load_errors
+from monai_diffclf.storage import load_errors
 from monai_diffclf.uncertainty import fit_typicality, shift_test, warn_if_shifted
 from monai_diffclf.uncertainty.shift import _statistics
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .diffusion_classifier import DiffusionClassifier
+from .classifier_network import DiffusionClassifier
 from .score_unet import ScoreUNet
 from .wavelet_unet import WaveletDiffusionUNet
 

@@ -10,7 +10,7 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import nn
 
-from ...transforms.haar import haar_forward, haar_inverse
+from ..layers.haar import haar_forward, haar_inverse
 
 __all__ = ["WaveletDiffusionUNet"]
 

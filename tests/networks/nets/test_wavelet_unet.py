@@ -6,8 +6,8 @@ import pytest
 import torch
 from monai.networks.nets import DiffusionModelUNet
 
+from monai_diffclf.networks.layers.haar import haar_forward
 from monai_diffclf.networks.nets import WaveletDiffusionUNet
-from monai_diffclf.transforms.haar import haar_forward
 
 TINY = {
     "channels": (4, 8),

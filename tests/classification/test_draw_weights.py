@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_diffclf.classification import DenoisingErrors, LevelWeights, draw_weights
-from monai_diffclf.classification.weights import check_weighting
+from monai_diffclf.classification.draw_weights import check_weighting
 
 LOG_SNR = torch.linspace(6, -6, 11)
 

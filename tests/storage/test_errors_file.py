@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.data import load_errors, save_errors
+from monai_diffclf.storage import load_errors, save_errors
 
 MADE_BY = {"network": "00aa", "seed": 0, "num_draws": 3}
 

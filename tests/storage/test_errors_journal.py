@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from monai_diffclf.data import ErrorsJournal
+from monai_diffclf.storage import ErrorsJournal
 
 MADE_BY = {"network": "00aa", "seed": 0}
 CLASSES, DRAWS = 2, 3

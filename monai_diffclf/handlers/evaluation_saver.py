@@ -15,8 +15,8 @@ import numpy as np
 from ignite.engine import Engine
 from numpy.typing import NDArray
 
-from ..data.atomic_file import replace_text
 from ..metrics import choose_threshold, classification_metrics
+from ..storage.atomic_file import replace_text
 from .dataset_collector import Collected, DatasetCollector
 from .results import Metrics, comparable, git_commit, read_results, write_results
 

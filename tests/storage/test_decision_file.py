@@ -7,7 +7,7 @@ import json
 import pytest
 
 from monai_diffclf.classification import DifferenceModel, LevelSampling, LevelWeights, VoteModel
-from monai_diffclf.data import LearnedDecision, load_decision, save_decision
+from monai_diffclf.storage import LearnedDecision, load_decision, save_decision
 
 LEARNED = {
     "vote": LearnedDecision(VoteModel(0.8), LevelSampling((1.0, 2.0), (False, True)), LevelWeights((0.0,), (1.0, 2.0))),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.data import FittedUncertainty, load_uncertainty, save_uncertainty
+from monai_diffclf.storage import FittedUncertainty, load_uncertainty, save_uncertainty
 from monai_diffclf.uncertainty import Calibration, ConformalSets
 from monai_diffclf.uncertainty.typicality import fit_typicality
 

@@ -12,8 +12,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from monai_diffclf.data import read_image_file
-from monai_diffclf.data.image_files import is_image_file, merge_equal_channels, scale_by_type
+from monai_diffclf.image_io import read_image_file
+from monai_diffclf.image_io.image_files import is_image_file, merge_equal_channels, scale_by_type
 
 
 def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:

@@ -14,7 +14,8 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLosslessSV1
 
-from monai_diffclf.data.mammogram_files import class_balance, read_mammogram
+from monai_diffclf.data.mammogram_tables import class_balance
+from monai_diffclf.image_io import read_mammogram
 from tests.data.mammography_trees import mammogram_dataset, synthetic_mammogram, write_mammogram
 
 STORED = synthetic_mammogram()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 
-from monai_diffclf.explain.diffusion_edit import GuidedDenoiser, ancestral_step, denoise, edit_timesteps, invert
 from monai_diffclf.networks import class_labels
 from monai_diffclf.networks.schedulers import NoiseProcess
+from monai_diffclf.sampling.paths import GuidedDenoiser, ancestral_step, denoise, edit_timesteps, invert
 from tests.closed_form import ExactDenoiser, Mixture
 
 SHAPE = (1, 4, 4)

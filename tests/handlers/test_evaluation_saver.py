@@ -11,7 +11,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from monai_diffclf.handlers.predictions import EvaluationSaver, read_predictions, write_predictions
+from monai_diffclf.handlers.evaluation_saver import EvaluationSaver, read_predictions, write_predictions
 from monai_diffclf.handlers.results import read_results
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors
 
 __all__ = ["LevelWeights", "Weighting", "draw_weights"]
 

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor, list_data_collate
 from PIL import Image
 
-from monai_diffclf.data import ReadImage, ReadImaged, crop_and_resize
+from monai_diffclf.image_io import ReadImage, ReadImaged, crop_and_resize
 
 
 def test_array_png_dicom_and_nifti_give_the_same_tensor(tmp_path, asymmetric, write_dicom):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from monai_diffclf.data.atomic_file import replace_text, replaced
+from monai_diffclf.storage.atomic_file import replace_text, replaced
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -16,11 +16,11 @@ from ..classification import NoiseDraws, image_keys
 from ..networks.conditioning import Conditioning, class_table
 from ..networks.schedulers.noise_process import NoiseProcess
 
-__all__ = ["NetworkErrors"]
+__all__ = ["DrawEvaluator"]
 
 
 @dataclass
-class NetworkErrors:
+class DrawEvaluator:
     """A network, some images and the noise draws they are tested with.
 
     Args:
