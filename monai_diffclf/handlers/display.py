@@ -14,8 +14,8 @@ from monai.networks.schedulers import Scheduler
 from tqdm.auto import tqdm
 
 from ..engines import DiffusionClassifierEvaluator
-from ..inferers import sample_classes
 from ..networks.conditioning import Conditioning
+from ..sampling import sample_classes
 
 __all__ = ["ProgressBar", "SampleGrid"]
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from ..sampling.class_sampler import sample_classes
+from typing import Any
+
+from .._moved import moved
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .provenance import provenance
@@ -15,5 +17,8 @@ __all__ = [
     "DiffusionClassifierInferer",
     "ScoreClassifierInferer",
     "provenance",
-    "sample_classes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name, {"sample_classes": "monai_diffclf.sampling"})

@@ -5,50 +5,64 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from ..classification import NoiseDraws, image_keys
-from ..networks.conditioning import Conditioning, class_table
-from ..networks.schedulers.noise_process import NoiseProcess
+from ..networks.denoiser import Denoiser
 
 __all__ = ["DrawEvaluator"]
+
+SUMMED_AT_ONCE = 1 << 16
+"""Elements that are converted to float64 at a time on a CPU: they stay in its cache."""
+
+
+class Call(NamedTuple):
+    """The evaluations of one forward call, on the images' device: m pairs of image and draw, n evaluations of them."""
+
+    image: torch.Tensor
+    """Image of each pair [m]."""
+    draw: torch.Tensor
+    """Draw of each pair [m]."""
+    pair: torch.Tensor
+    """Pair of each evaluation [n]."""
+    label: torch.Tensor
+    """Class of each evaluation [n]."""
+    place: torch.Tensor
+    """Where each evaluation's error goes [n]."""
 
 
 @dataclass
 class DrawEvaluator:
-    """A network, some images and the noise draws they are tested with.
+    """A denoiser, some images and the noise draws they are tested with.
+
+    What depends on the draws alone is computed once and kept on the images' device; noise is made there, and all that
+    an error needs is ready before the network is called. Indices are made call by call.
 
     Args:
-        network: the denoiser in eval mode.
-        images: images [B, C, *spatial], float32.
-        process: the network's forward process.
+        denoiser: the network in eval mode, with its process, conditions and precision. Errors and their sums are never
+            in reduced precision.
+        images: images, or their latents [B, C, *spatial], float32.
         draws: the noise draws.
-        conditioning: from labels [n] to keyword arguments of the network.
-        num_classes: number of classes K.
-        batch_size: network evaluations in one forward call.
-        kwargs: further keyword arguments of the network.
-        amp_dtype: dtype of the network's autocast, None for none. Errors and their sums are never reduced.
     """
 
-    network: Callable[..., Any]
+    denoiser: Denoiser
     images: torch.Tensor
-    process: NoiseProcess
     draws: NoiseDraws
-    conditioning: Conditioning
-    num_classes: int
-    batch_size: int
-    kwargs: dict[str, Any]
-    amp_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        self.random = self.draws.random(image_keys(self.images), self.images.device)
-        self.timesteps = self.process.timesteps(self.draws.levels)
-        self.conditions = class_table(self.conditioning, self.num_classes, self.images.device)
+        process, device = self.denoiser.process, self.images.device
+        self.random = self.draws.random(image_keys(self.images), device)
+        self.timesteps = process.timesteps(self.draws.levels)
+        alpha, sigma = process.alpha_sigma(self.timesteps)
+        a, b = process.mixture(alpha, sigma)
+        factor = process.epsilon_factor(self.timesteps)
+        table = torch.stack([alpha, sigma, a, b, factor])
+        self._alpha, self._sigma, self._a, self._b, self._factor = table.to(device=device, dtype=torch.float32)
+        self._timesteps = self.timesteps.to(device)
 
     @torch.no_grad()
     def evaluate(
@@ -71,7 +85,7 @@ class DrawEvaluator:
             classes: which classes to evaluate for each pair [P, K], bool.
             maps: float64 tensor [B, K, *spatial] to which the error of each pixel, mean over channels, is added.
             map_weights: what the errors of each draw count in the maps [N], float64; None for 1.
-            full_precision: ignore ``amp_dtype``.
+            full_precision: ignore the denoiser's ``amp_dtype``.
 
         Returns:
             mean squared error of each pair and class [P, K], float32; NaN where not asked for.
@@ -79,69 +93,131 @@ class DrawEvaluator:
         Raises:
             ValueError: when a prediction has the wrong shape or is not finite.
         """
-        values = torch.full((len(image), self.num_classes), torch.nan, device=self.images.device)
-        evaluations = classes.cpu().nonzero()
-        image, draw = image.cpu(), draw.cpu()
-        for start in range(0, len(evaluations), self.batch_size):
-            chunk = evaluations[start : start + self.batch_size]
-            first, last = int(chunk[0, 0]), int(chunk[-1, 0])
+        values = torch.full((len(image), self.denoiser.num_classes), torch.nan, device=self.images.device)
+        place = torch.arange(len(image)) * self.denoiser.num_classes
+        calls = self._calls(image.cpu(), draw.cpu(), classes.cpu(), torch.arange(len(image)), place, 1)
+        self._run(calls, values, maps, map_weights, full_precision)
+        return values
+
+    @torch.no_grad()
+    def grid(
+        self,
+        images: torch.Tensor,
+        draws: torch.Tensor,
+        classes: torch.Tensor,
+        *,
+        maps: torch.Tensor | None = None,
+        map_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Errors of some images [b], each under the same draws [n] and under its own classes [b, K]: [b, K, n].
+
+        See :meth:`evaluate`.
+        """
+        count, num_classes = len(draws), self.denoiser.num_classes
+        values = torch.full((len(images), num_classes, count), torch.nan, device=self.images.device)
+        row = torch.arange(len(images)).repeat_interleave(count)
+        column = torch.arange(count).repeat(len(images))
+        calls = self._calls(
+            images.cpu()[row], draws.cpu()[column], classes.cpu(), row, row * num_classes * count + column, count
+        )
+        self._run(calls, values, maps, map_weights, full_precision=False)
+        return values
+
+    def _calls(
+        self,
+        image: torch.Tensor,
+        draw: torch.Tensor,
+        classes: torch.Tensor,
+        row: torch.Tensor,
+        place: torch.Tensor,
+        step: int,
+    ) -> Iterator[Call]:
+        """Pairs [P], whose classes are a row [P] of ``classes`` [R, K], as full forward calls.
+
+        The error of class k of a pair goes to the pair's ``place`` [P] + k ``step``.
+        """
+        size = self.denoiser.batch_size
+        ends = classes.sum(1)[row].cumsum(0)
+        total = int(ends[-1]) if len(ends) else 0
+        for start in range(0, total, size):
+            stop = min(total, start + size)
+            first, last = (int(i) for i in torch.searchsorted(ends, torch.tensor([start, stop - 1]), right=True))
+            before = int(ends[first - 1]) if first else 0
+            pair, label = classes[row[first : last + 1]].nonzero()[start - before : stop - before].unbind(1)
             pairs = slice(first, last + 1)
-            squared = self._squared(image[pairs], draw[pairs], chunk - torch.tensor([first, 0]), full_precision)
-            sums = squared.flatten(1).sum(1, dtype=torch.float64)
-            pair, label = chunk.to(values.device).unbind(1)
-            values[pair, label] = sums.div(squared[0].numel()).float()
+            yield Call(*self._to_device(image[pairs], draw[pairs], pair, label, place[pairs][pair] + label * step))
+
+    def _to_device(self, *indices: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Index vectors on the images' device, in one copy that waits for nothing."""
+        if self.images.device.type == "cpu":
+            return indices
+        packed = torch.cat(indices)
+        packed = packed.pin_memory() if self.images.device.type == "cuda" else packed
+        sizes = [len(index) for index in indices]
+        return tuple(packed.to(self.images.device, non_blocking=True).split(sizes))
+
+    def _run(
+        self,
+        calls: Iterator[Call],
+        values: torch.Tensor,
+        maps: torch.Tensor | None,
+        map_weights: torch.Tensor | None,
+        full_precision: bool,
+    ) -> None:
+        """Write the errors of some calls to their places in ``values`` and add their pixels to the maps."""
+        flat = values.view(-1)
+        weights = None if map_weights is None else map_weights.to(values.device)
+        bad = torch.zeros(len(self.images), dtype=torch.int64, device=values.device)
+        for call in calls:
+            squared = self._squared(call, full_precision)
+            errors = _sums(squared).div_(self.num_elements).float()
+            flat[call.place] = errors
+            owner = call.image[call.pair]
+            bad.index_add_(0, owner, (~torch.isfinite(errors)).long())
             if maps is not None:
-                owner = image[chunk[:, 0]].to(values.device) * self.num_classes + label
                 pixels = squared.mean(1, dtype=torch.float64)
-                if map_weights is not None:
-                    weights = map_weights.to(pixels.device)[draw[chunk[:, 0]].to(pixels.device)]
-                    pixels *= weights.reshape(-1, *[1] * (pixels.ndim - 1))
-                maps.view(-1, *maps.shape[2:]).index_add_(0, owner, pixels)
+                if weights is not None:
+                    pixels *= weights[call.draw[call.pair]].reshape(-1, *[1] * (pixels.ndim - 1))
+                maps.view(-1, *maps.shape[2:]).index_add_(0, owner * self.denoiser.num_classes + call.label, pixels)
         # An error that is not finite would pass for a draw that was not made.
-        bad = ~torch.isfinite(values) & classes.to(values.device)
-        if bool(bad.any()):
-            count = len(image[bad.any(1).cpu()].unique())
+        if count := int((bad > 0).sum()):
             raise ValueError(
                 f"network: expected finite predictions, got NaN or infinity for {count} of {len(self.images)} images"
             )
-        return values
 
-    def _squared(
-        self, image: torch.Tensor, draw: torch.Tensor, evaluations: torch.Tensor, full_precision: bool
-    ) -> torch.Tensor:
-        """Squared epsilon errors [n, C, *spatial] of n evaluations (pair, class) of the given pairs."""
-        shape, device = tuple(self.images.shape[1:]), self.images.device
-        noise = self.draws.batch_noise(self.random, image, draw, shape)
-        images, timesteps = self.images[image.to(device)], self.timesteps[draw].to(device)
-        pair, label = evaluations.to(device).unbind(1)
-        noisy = self.process.add_noise(images, noise, timesteps)[pair]
-        condition = {name: table[label] for name, table in self.conditions.items()}
-        with torch.inference_mode(), self._autocast(full_precision):
-            prediction = self.network(x=noisy, timesteps=timesteps[pair], **condition, **self.kwargs)
-        if prediction.shape != noisy.shape:
-            raise ValueError(
-                f"network: expected a prediction of the input's shape {list(noisy.shape)}, got "
-                f"{list(prediction.shape)}; networks that also predict a variance are not supported"
+    def _squared(self, call: Call, full_precision: bool) -> torch.Tensor:
+        """Squared epsilon errors [n, C, *spatial] of the evaluations of one call."""
+        images = self.images[call.image]
+        noise = self.draws.batch_noise(self.random, call.image, call.draw, self.images.shape[1:])
+        alpha, sigma, a, b, factor = (
+            each[call.draw].reshape(-1, *[1] * (images.ndim - 1))
+            for each in (self._alpha, self._sigma, self._a, self._b, self._factor)
+        )
+        noisy = (alpha * images).add_(sigma * noise)[call.pair]
+        if self.denoiser.process.prediction_type == "epsilon":
+            target = noise
+        elif self.denoiser.process.prediction_type == "sample":
+            target = images
+        else:
+            target = noise.mul_(b).add_(images.mul_(a))
+        target, timesteps = target[call.pair], self._timesteps[call.draw][call.pair]
+        with torch.inference_mode():
+            prediction = self.denoiser.predict(
+                noisy, timesteps, call.label, image=call.image[call.pair], full_precision=full_precision
             )
-        target = self.process.target(images, noise, timesteps)[pair]
-        factor = self.process.epsilon_factor(timesteps).to(device=device, dtype=torch.float32)[pair]
-        squared: torch.Tensor = (prediction.float() - target).square() * factor.reshape(-1, *[1] * (images.ndim - 1))
-        return squared
-
-    def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
-        if self.amp_dtype is None:
-            return nullcontext()
-        enabled = not full_precision
-        return torch.autocast(self.images.device.type, dtype=self.amp_dtype, enabled=enabled)
-
-    def grid(self, images: torch.Tensor, draws: torch.Tensor, classes: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Errors of some images [b], each under the same draws [n] and under its own classes [b, K]: [b, K, n]."""
-        image = images.repeat_interleave(len(draws))
-        mask = classes.repeat_interleave(len(draws), dim=0)
-        values = self.evaluate(image, draws.repeat(len(images)), mask, **options)
-        return values.view(len(images), len(draws), self.num_classes).transpose(1, 2).contiguous()
+        squared = torch.sub(prediction.float(), target, out=target).square_()
+        return squared.mul_(factor[call.pair])
 
     @property
     def num_elements(self) -> int:
-        """Elements of one image."""
+        """Elements of one image or its latents."""
         return math.prod(self.images.shape[1:])
+
+
+def _sums(squared: torch.Tensor) -> torch.Tensor:
+    """Sum of each row's elements [n], float64, without a float64 copy of all of them."""
+    rows = squared.flatten(1)
+    if rows.device.type != "cpu":
+        return rows.sum(1, dtype=torch.float64)
+    step = max(1, SUMMED_AT_ONCE // max(1, rows.shape[1]))
+    return torch.cat([part.double().sum(1) for part in rows.split(step)])

@@ -9,6 +9,7 @@ import hashlib
 import torch
 
 from ..classification.philox import GENERATOR
+from ..networks.conditioning import image_parameters
 from ..networks.schedulers import SDEProcess
 from ..networks.weight_files import network_hash
 from .classifier import ClassifierInferer
@@ -42,7 +43,9 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         (3, 5, 'epsilon', 'None')
     """
     parameter = next(network.parameters(), torch.empty(0))
-    classes = inferer.conditioning(torch.arange(inferer.num_classes, device=parameter.device))
+    classes = {}
+    if not image_parameters(inferer.conditioning):  # else it depends on the images: part of their keys
+        classes = inferer.conditioning(torch.arange(inferer.num_classes, device=parameter.device))
     common: dict[str, str | int] = {
         "network": network_hash(network),
         "seed": inferer.seed,
@@ -50,7 +53,7 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         "num_classes": inferer.num_classes,
         "prediction_type": inferer.process.prediction_type,
         "conditioning": _hash(classes),
-        "latent_space": "pixels",
+        "latent_space": inferer.latent_space.version,
     }
     if isinstance(inferer.process, SDEProcess):
         common["sde"] = _describe(inferer.process.sde)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.networks.schedulers import RFlowScheduler, Scheduler
@@ -64,7 +64,7 @@ class NoiseProcess(ABC):
     @staticmethod
     def of(scheduler: Scheduler | NoiseProcess) -> NoiseProcess:
         """The process of a scheduler; a process is taken as it is."""
-        return scheduler if isinstance(scheduler, NoiseProcess) else NoiseProcess(scheduler)
+        return scheduler if isinstance(scheduler, NoiseProcess) else cast(Any, NoiseProcess)(scheduler)
 
     @abstractmethod
     def timesteps(self, levels: torch.Tensor) -> torch.Tensor:
