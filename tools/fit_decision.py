@@ -1,6 +1,6 @@
 """Learn from a bundle's validation errors how to spend draws: level sampling, level weights, model for early stopping.
 
-    python tools/fit_decision.py --bundle bundles/pneumonia_xray_diffusion --errors ERRORS --dataset_dir DATA
+    python -m tools.fit_decision --bundle bundles/pneumonia_xray_diffusion --errors ERRORS --dataset_dir DATA
 
 Writes ``configs/decision.json`` of the bundle. ERRORS are validation errors with all draws (``save_errors``); their
 patients must be in neither training nor test set. DATA is the bundle's data set: mirrored noise is measured on its

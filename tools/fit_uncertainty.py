@@ -1,6 +1,6 @@
 """Learn from a bundle's validation errors how sure it may be: calibration, prediction sets, typicality.
 
-    python tools/fit_uncertainty.py bundles/pneumonia_xray_diffusion [--dataset_dir DATA]
+    python -m tools.fit_uncertainty bundles/pneumonia_xray_diffusion [--dataset_dir DATA]
 
 Writes ``configs/uncertainty.json`` of the bundle, for the rules mean and vote, from the validation errors that its
 evaluation left in ``docs/evaluation`` and the settings of its ``evaluate.json``. The method of calibration is the one

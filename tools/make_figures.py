@@ -1,6 +1,6 @@
 """Draw the pictures of the pneumonia bundle: its training curves and some test images with their explanation.
 
-    python tools/make_figures.py --runs RUNS --data DATA
+    python -m tools.make_figures --runs RUNS --data DATA
 
 RUNS holds the folders seed_0, seed_1, ... that training wrote, DATA is the folder of pneumoniamnist.npz. Writes
 ``docs/training_curves.png`` into the bundle and ``docs/images/examples.png`` into the project.

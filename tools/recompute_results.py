@@ -1,7 +1,7 @@
 """Write a bundle's predictions and results anew from its stored errors, without a network evaluation.
 
-    python tools/recompute_results.py --bundle bundles/pneumonia_xray_diffusion
-    python tools/recompute_results.py --bundle bundles/pneumonia_xray_resnet18 --metrics
+    python -m tools.recompute_results --bundle bundles/pneumonia_xray_diffusion
+    python -m tools.recompute_results --bundle bundles/pneumonia_xray_resnet18 --metrics
 
 Uses the weighting and temperature of the bundle's ``configs/evaluate.json`` and its decision: the most probable class.
 ``--metrics`` computes the metrics alone anew, from the tables of predictions; threshold, commit and the rest stay as
