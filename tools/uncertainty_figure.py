@@ -26,13 +26,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from scipy.stats import betabinom
 
+from benchmarks.bundles import BUNDLES, RESULTS, ROOT
 from benchmarks.uncertainty.quality import Predictions, calibrated, calibrated_by_halves, of_errors, of_tables
 from monai_diffclf.metrics import accuracy_at_coverage
 from monai_diffclf.storage import load_errors
 from monai_diffclf.uncertainty import fit_conformal
 
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLES = ROOT / "bundles"
 EVALUATION = BUNDLES / "pneumonia_xray_diffusion" / "docs" / "evaluation"
 BASELINE = BUNDLES / "pneumonia_xray_resnet18" / "docs" / "predictions"
 
@@ -187,7 +186,7 @@ def draw(path: Path, results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    results = ROOT / "benchmarks" / "results" / "uncertainty_pneumonia_xray_diffusion.json"
+    results = RESULTS / "uncertainty_pneumonia_xray_diffusion.json"
     parser.add_argument("--results", type=Path, default=results)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images" / "uncertainty.png")
     args = parser.parse_args()

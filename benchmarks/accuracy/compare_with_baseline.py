@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.bundles import BUNDLES
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.handlers.results import replace_text
 from monai_diffclf.metrics import choose_threshold, classification_metrics, paired_difference_interval, roc_auc
-
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 
 
 class Model(NamedTuple):

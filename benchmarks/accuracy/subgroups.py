@@ -12,11 +12,12 @@ import argparse
 import csv
 from pathlib import Path
 
+from benchmarks.bundles import BUNDLES
 from monai_diffclf.handlers import write_subgroups
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.metrics import age_bands, subgroup_metrics
 
-DOCS = Path(__file__).resolve().parents[2] / "bundles" / "skin_lesion_diffusion" / "docs"
+DOCS = BUNDLES / "skin_lesion_diffusion" / "docs"
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.schedulers import Scheduler
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import BUNDLES, RESULTS, ROOT, read_config
 from benchmarks.explanations.counterfactuals import measure_counterfactuals
 from benchmarks.explanations.figure import draw_examples
 from benchmarks.explanations.methods import MapMethod, make_methods, make_resnet
@@ -50,8 +50,7 @@ from monai_diffclf.networks import load_weights
 from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import fit_calibration
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "bundles" / "phantom_xray_diffusion"
+BUNDLE = BUNDLES / "phantom_xray_diffusion"
 LESION = 1
 Classify = Callable[[torch.Tensor], torch.Tensor]
 
@@ -69,8 +68,7 @@ def interval(values: Any) -> dict[str, float]:
 
 def read_bundle(weights: Path) -> tuple[ConfigParser, torch.nn.Module]:
     """The phantom bundle's configuration, and its network with some weights."""
-    config = ConfigParser()
-    config.read_config(str(BUNDLE / "configs" / "train.json"))
+    config = read_config(BUNDLE)
     return config, load_weights(config.get_parsed_content("denoiser"), weights)
 
 
@@ -182,7 +180,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tune-images", type=int, help="lesions of the validation seed for settings (images / 15)")
     parser.add_argument("--counterfactuals", type=int, help="lesions to make counterfactuals of (images / 7)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "explanations.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "explanations.json")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "images" / "explanations.png")
     args = parser.parse_args(arguments)
     for name, share in (("few", 15), ("tune_images", 15), ("counterfactuals", 7)):

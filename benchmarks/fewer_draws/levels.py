@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from monai_diffclf.classification import (
     Classification,
     PredictiveCurtailment,
@@ -36,7 +35,6 @@ from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.metrics import bootstrap_interval, paired_difference_interval, roc_auc
 from monai_diffclf.storage import LearnedDecision, StoredErrors, load_decision, load_errors
 
-ROOT = Path(__file__).resolve().parents[2]
 MARGIN = 0.005
 
 
@@ -140,10 +138,8 @@ def sampled_errors(bundle: Path, split: str, rule: str, dataset_dir: str | None,
     if path.is_file():
         return load_errors(path)
     if dataset_dir is None:
-        raise SystemExit(f"fewer_draws: {path} is missing; name the data set with --dataset_dir to compute it")
-    config = ConfigParser()
-    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
-    config.update({"bundle_root": str(bundle), "dataset_dir": dataset_dir, "progress": False})
+        raise SystemExit(f"levels: {path} is missing; name the data set with --dataset_dir to compute it")
+    config = read_config(bundle, "train.json", "evaluate.json", dataset_dir=dataset_dir, progress=False)
     network = config.get_parsed_content("evaluate#network")
     dataset = config.get_parsed_content("test#dataset" if split == "test" else "validate#dataset")
     inferer = DiffusionClassifierInferer(
@@ -171,9 +167,9 @@ def in_order_of(stored: StoredErrors, reference: StoredErrors) -> StoredErrors:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "pneumonia_xray_diffusion")
+    parser.add_argument("--bundle", type=Path, default=BUNDLES / "pneumonia_xray_diffusion")
     parser.add_argument("--dataset_dir", help="the bundle's data set, where sampled errors are missing")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "fewer_draws.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "fewer_draws.json")
     args = parser.parse_args()
     report: dict[str, Any] = {"margin": MARGIN}
     for split in ("validation", "test"):

@@ -34,7 +34,6 @@ from typing import Any
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
 from monai_diffclf.classification import (
     DenoisingErrors,
     DifferenceModel,

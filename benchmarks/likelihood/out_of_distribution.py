@@ -18,18 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from tqdm.auto import tqdm
 
+from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from benchmarks.uncertainty.out_of_distribution import CORRUPTIONS, FOREIGN, corrupted, foreign, separation
 from monai_diffclf.classification import bits_per_dimension, marginal_log_likelihood
 from monai_diffclf.storage import load_errors, load_likelihoods
 from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import fit_likelihood_typicality, fit_typicality
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "bundles" / "pneumonia_xray_score"
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "likelihood_out_of_distribution.json"
+BUNDLE = BUNDLES / "pneumonia_xray_score"
 BATCH = 16
 
 
@@ -37,9 +35,7 @@ class Scorer:
     """The bundle's network and inferers, and what was fitted to its validation images."""
 
     def __init__(self) -> None:
-        config = ConfigParser()
-        config.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "evaluate.json")])
-        config.update({"bundle_root": str(BUNDLE), "resize": True})
+        config = read_config(BUNDLE, "train.json", "evaluate.json", resize=True)
         self.network = config.get_parsed_content("evaluate#network")
         self.inferer = config.get_parsed_content("evaluate#inferer")
         self.denoising = config.get_parsed_content("evaluate#denoising")
@@ -103,7 +99,7 @@ def main() -> None:
             for name in ("likelihood", "likelihood_typicality", "error_typicality")
         ]
         print(kind, *found, f"{entry['median_bits_per_dimension']:.2f} bits")
-    replace_text(RESULTS, json.dumps(content, indent=1) + "\n")
+    replace_text(RESULTS / "likelihood_out_of_distribution.json", json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

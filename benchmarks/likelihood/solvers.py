@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from scipy.integrate import solve_ivp
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
+from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from monai_diffclf.classification import (
     Classification,
     CurtailedVote,
@@ -44,15 +44,14 @@ from monai_diffclf.classification import (
     UniformDequantization,
     VoteModel,
     classify_errors,
+    image_keys,
     replay,
 )
-from monai_diffclf.classification.draws import image_generator, image_keys
+from monai_diffclf.classification.philox import ImageRandom
 from monai_diffclf.data import load_datalist
 from monai_diffclf.inferers import ScoreClassifierInferer
 from monai_diffclf.networks import load_weights
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "likelihood.json"
 BATCH = 32  # images in one state of the reference, as the published code trains
 SHIPPED = ("multistep", 20)
 SOLVERS = [("multistep", 16), ("multistep", 32), ("rk4", 5), ("rk4", 16), ("heun", 10), ("heun", 64)]
@@ -63,9 +62,7 @@ class Model:
     """A bundle's network and its test images, dequantised once for all methods."""
 
     def __init__(self, bundle: Path, data: Path, device: str) -> None:
-        config = ConfigParser()
-        config.read_config(str(bundle / "configs" / "train.json"))
-        config["bundle_root"], config["dataset_dir"] = str(bundle), str(data)
+        config = read_config(bundle, dataset_dir=str(data))
         self.network = load_weights(config.get_parsed_content("score"), bundle / "models" / "model.pt").to(device)
         self.sde, self.device = config.get_parsed_content("sde"), device
         items = load_datalist(
@@ -83,15 +80,15 @@ class Model:
 
 def published(model: Model, images: torch.Tensor, batch: int = BATCH) -> tuple[np.ndarray, float]:
     """log p(x | k) [n, K] as the published method finds it, and its network evaluations a class and image."""
-    keys = image_keys(images)
-    generators = [image_generator(key, 0, 0, purpose=b"divergence") for key in keys]
-    probes = torch.stack([torch.randint(0, 2, images.shape[1:], generator=g).float() * 2 - 1 for g in generators])
+    random = ImageRandom(image_keys(images), seed=0, purpose=b"divergence", device=images.device)
+    first = torch.zeros(len(images), dtype=torch.int64)
+    probes = random.sign(torch.arange(len(images)), first, images.shape[1:])
     values, spent = np.empty((len(images), 2)), 0
     bar = tqdm(total=2 * math.ceil(len(images) / batch), desc="RK45", unit="batch")
     for start in range(0, len(images), batch):
         part = slice(start, start + batch)
         for label in range(2):
-            values[part, label], count = published_batch(model, images[part], probes[part].to(images.device), label)
+            values[part, label], count = published_batch(model, images[part], probes[part], label)
             spent += count * len(images[part])
             bar.update()
     bar.close()
@@ -265,10 +262,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["agreement", "timing"])
     parser.add_argument("--data", type=Path, required=True, help="folder with pneumoniamnist.npz")
-    parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "pneumonia_xray_score")
+    parser.add_argument("--bundle", type=Path, default=BUNDLES / "pneumonia_xray_score")
     parser.add_argument("--images", type=int, default=None, help="test images; by default all, 32 for timing")
     parser.add_argument("--part", type=int, default=156, help="images of the solvers that are not shipped")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=RESULTS / "likelihood.json")
     args = parser.parse_args()
     model = Model(args.bundle, args.data, "cuda" if torch.cuda.is_available() else "cpu")
     if args.command == "agreement":

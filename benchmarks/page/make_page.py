@@ -19,6 +19,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.bundles import RESULTS, ROOT
 from benchmarks.page import figures
 from benchmarks.page.levels import levels_figure, levels_words, ways_table, weights_table
 from benchmarks.page.tables import classes_table, flat, methods_table, number, parallel_table, short_table, table
@@ -26,7 +27,6 @@ from monai_diffclf.report.figures import to_svg
 from monai_diffclf.report.style import STYLE
 from monai_diffclf.storage.atomic_file import replace_text
 
-ROOT = Path(__file__).resolve().parents[2]
 FURTHER = {
     "replay": "Stopping rules replayed on all stored test errors (benchmarks/fewer_draws/replay.py)",
     "inferer_overhead": "Exact path against bare network calls (benchmarks/speed/inferer_overhead.py)",
@@ -224,7 +224,7 @@ python -m benchmarks.page.make_page</pre>
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmark.html")
     parser.add_argument("--png", type=Path, help="folder for the plots as pictures")
     args = parser.parse_args(arguments)

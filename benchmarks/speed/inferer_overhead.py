@@ -14,14 +14,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from monai.bundle import ConfigParser
 
+from benchmarks.bundles import BUNDLES, read_config
 from monai_diffclf.inferers import DiffusionClassifierInferer
 
-CONFIG = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_diffusion" / "configs" / "train.json"
+BUNDLE = BUNDLES / "pneumonia_xray_diffusion"
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
@@ -44,8 +43,7 @@ def main() -> None:
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    config = ConfigParser()
-    config.read_config(str(CONFIG))
+    config = read_config(BUNDLE)
     network = config.get_parsed_content("denoiser").to(device).eval()
     inferer = DiffusionClassifierInferer(
         config.get_parsed_content("scheduler"), num_classes=2, num_draws=args.draws, batch_size=args.batch_size

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.bundles import RESULTS
 from benchmarks.speed.side_by_side import read_bundle, sample_images
 from monai_diffclf.classification import classify_errors, draw_scores
 from monai_diffclf.inferers import DiffusionClassifierInferer
 
-OUTPUT = Path(__file__).resolve().parents[1] / "results" / "mixed_precision.json"
+OUTPUT = RESULTS / "mixed_precision.json"
 
 
 def main() -> None:

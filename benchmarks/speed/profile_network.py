@@ -16,7 +16,6 @@ import argparse
 import json
 import platform
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -30,12 +29,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.bundles import BUNDLES, read_config
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks import load_weights
 from monai_diffclf.networks.fast_blocks import Norm
 from monai_diffclf.networks.fast_inference import fast_inference
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 MATRIX = 1024
 # Parts of the names of operators, of the innermost that is known; the order matters.
 KINDS = {
@@ -175,9 +174,7 @@ def compare_errors(config: ConfigParser, network: nn.Module, images: torch.Tenso
 
 @torch.inference_mode()
 def profile_bundle(bundle: Path, batch_sizes: list[int], repeats: int, draws: int, threads: int) -> dict[str, Any]:
-    sys.path.insert(0, str(bundle))
-    config = ConfigParser()
-    config.read_config(str(bundle / "configs" / "train.json"))
+    config = read_config(bundle)
     torch.manual_seed(0)
     network = config.get_parsed_content("denoiser").eval()
     weights = bundle / "models" / "model.pt"

@@ -17,7 +17,8 @@ import torch
 from monai.bundle import ConfigParser
 from scipy.stats import binomtest
 
-from benchmarks.speed.inferer_overhead import CONFIG, seconds
+from benchmarks.bundles import read_config
+from benchmarks.speed.inferer_overhead import BUNDLE, seconds
 from monai_diffclf.classification import (
     CurtailedVote,
     DenoisingErrors,
@@ -48,8 +49,7 @@ def share(count: int, total: int) -> dict[str, float | int]:
 def make_network(config: ConfigParser | None = None) -> torch.nn.Module:
     """The pneumonia bundle's network without its weights: they do not change its speed."""
     if config is None:
-        config = ConfigParser()
-        config.read_config(str(CONFIG))
+        config = read_config(BUNDLE)
     torch.manual_seed(0)
     network: torch.nn.Module = config.get_parsed_content("denoiser").eval()
     return network
@@ -144,8 +144,7 @@ def threads(
 def _work(barrier: Barrier, images: int, draws: int) -> None:
     """One process: make everything ready, wait for the others, classify."""
     torch.set_num_threads(1)
-    config = ConfigParser()
-    config.read_config(str(CONFIG))
+    config = read_config(BUNDLE)
     network = make_network(config)
     inferer = DiffusionClassifierInferer(config.get_parsed_content("scheduler"), num_draws=draws)
     part = torch.rand(images, 1, 32, 32)

@@ -26,11 +26,11 @@ import torch
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import RESULTS, read_config
 from benchmarks.fewer_draws.mixture import grow_classes
 from benchmarks.fewer_draws.replay import stage_rule
 from benchmarks.speed import scaling
-from benchmarks.speed.inferer_overhead import CONFIG
+from benchmarks.speed.inferer_overhead import BUNDLE
 from benchmarks.speed.reference_methods import Outcome, li_method, reference_loop
 from monai_diffclf.classification import (
     CurtailedVote,
@@ -46,8 +46,7 @@ from monai_diffclf.networks.schedulers import NoiseProcess
 from monai_diffclf.storage import load_decision
 from monai_diffclf.storage.atomic_file import replace_text
 
-BUNDLE = CONFIG.parents[1]
-OUTPUT = Path(__file__).resolve().parents[1] / "results" / "speed.json"
+OUTPUT = RESULTS / "speed.json"
 ALPHA, SHORT = 0.01, 51
 
 Run = Callable[[torch.Tensor], Outcome]
@@ -76,9 +75,7 @@ class Method:
 
 def read_bundle() -> tuple[ConfigParser, torch.nn.Module]:
     """The pneumonia bundle's configuration, and its network with weights."""
-    config = ConfigParser()
-    config.read_config(str(CONFIG))
-    config["bundle_root"] = str(BUNDLE)
+    config = read_config(BUNDLE)
     network = load_weights(config.get_parsed_content("denoiser"), BUNDLE / "models" / "model.pt")
     return config, network
 

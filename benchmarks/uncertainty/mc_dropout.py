@@ -11,16 +11,15 @@ layers before it are evaluated once.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 
+from benchmarks.bundles import BUNDLES, read_config
 from monai_diffclf.handlers.evaluation_saver import write_predictions
 from monai_diffclf.networks import load_weights
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_resnet18"
+BUNDLE = BUNDLES / "pneumonia_xray_resnet18"
 
 
 @torch.no_grad()
@@ -40,9 +39,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    config = ConfigParser()
-    config.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "dropout.json", "evaluate.json")])
-    config.update({"bundle_root": str(BUNDLE), "dataset_dir": args.dataset_dir, "progress": False})
+    names = ("train.json", "dropout.json", "evaluate.json")
+    config = read_config(BUNDLE, *names, dataset_dir=args.dataset_dir, progress=False)
     network = load_weights(config.get_parsed_content("network"), args.checkpoint)
     for split, name in (("validation", "validate"), ("test", "test")):
         items = list(config.get_parsed_content(f"{name}#dataset"))

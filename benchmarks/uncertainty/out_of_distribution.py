@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from monai_diffclf.data import load_datalist
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
@@ -35,10 +34,8 @@ from monai_diffclf.storage import StoredErrors, load_errors
 from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import Typicality, fit_typicality, likelihood_score
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "bundles" / "pneumonia_xray_diffusion"
+BUNDLE = BUNDLES / "pneumonia_xray_diffusion"
 EVALUATION = BUNDLE / "docs" / "evaluation"
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "out_of_distribution.json"
 GRID = 4
 Array = np.ndarray[Any, Any]
 
@@ -84,9 +81,7 @@ def foreign(folder: Path, kind: str, count: int) -> list[dict[str, Any]]:
 
 
 def compute(args: argparse.Namespace) -> None:
-    config = ConfigParser()
-    config.read_config(str(BUNDLE / "configs" / "inference.json"))
-    config.update({"bundle_root": str(BUNDLE)})
+    config = read_config(BUNDLE, "inference.json")
     network, inferer = config.get_parsed_content("network"), config.get_parsed_content("inferer")
     read = config.get_parsed_content("preprocessing")
     sources = {kind: Path(getattr(args, kind)) for kind in FOREIGN}
@@ -142,7 +137,7 @@ def report() -> None:
         found = (f"{n} {entry[n]['value']:.3f} ({entry[n]['low']:.3f} to {entry[n]['high']:.3f})" for n in scores)
         print(kind, len(other.keys), *found, f"p < 0.01: {entry['share_with_p_below_0.01']:.2f}")
     print(f"test images with p < 0.01: {content['share_of_test_with_p_below_0.01']:.3f}")
-    replace_text(RESULTS, json.dumps(content, indent=1) + "\n")
+    replace_text(RESULTS / "out_of_distribution.json", json.dumps(content, indent=1) + "\n")
 
 
 def flagged(fitted: Typicality, stored: StoredErrors) -> float:

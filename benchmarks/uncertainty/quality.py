@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from scipy.stats import betabinom
 
+from benchmarks.bundles import RESULTS
 from monai_diffclf.classification import Classification, classify_errors
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.metrics import (
@@ -44,7 +45,6 @@ from monai_diffclf.storage import StoredErrors, load_errors
 from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import fit_calibration, fit_conformal, fit_typicality, shift_test
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 METHODS = ("temperature", "beta", "isotonic")
 RULES = ("mean", "vote")
 Array = np.ndarray[Any, Any]
