@@ -5,7 +5,7 @@ source (Kermany et al., Cell 2018, CC BY 4.0) carry them in their names. This sc
 source file it most resembles (one to one, within each split and class) and writes one row an image: the first 16 hex
 digits of the SHA-256 of its pixels, and the patient. The table works for any copy of the data set, in any order.
 
-    python tools/match_pneumonia_patients.py --npz pneumoniamnist.npz --kermany FOLDER --output patients.csv
+    python -m tools.match_pneumonia_patients --npz pneumoniamnist.npz --kermany FOLDER --output patients.csv
 
 FOLDER holds ``labels.csv`` with the columns file, label, split, and the X-rays themselves.
 """
