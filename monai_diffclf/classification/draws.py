@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .level_sampling import LevelSampling
-from .philox import ImageRandom
+from .philox import ImageRandom, check_seed
 
 __all__ = ["NoiseDraws", "check_seed", "image_keys", "random_order"]
 
@@ -35,16 +35,6 @@ def image_keys(images: torch.Tensor) -> list[bytes]:
     # Adding zero turns -0.0 into 0.0: equal images must have equal bytes.
     pixels = (images.detach().to(device="cpu", dtype=torch.float32) + 0.0).contiguous().numpy()
     return [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels]
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that is not an integer of 64 bits.
-
-    Raises:
-        ValueError: when it is none.
-    """
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-        raise ValueError(f"seed: expected an integer of 64 bits, got {seed!r}; without one no result can be reproduced")
 
 
 def _spread_order(count: int) -> torch.Tensor:
