@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from monai.networks.schedulers import Scheduler
 
+from .._checks import check_images
 from ..classification import (
     Classification,
     DenoisingErrors,
@@ -26,7 +27,7 @@ from ..classification.rules import check_rule, check_temperature
 from ..classification.stopping import check_valid
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
-from .checks import check_images, check_settings
+from .checks import check_settings
 from .classifier import ClassifierInferer
 from .draw_evaluator import DrawEvaluator
 from .near_ties import redo_near_ties

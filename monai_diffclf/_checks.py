@@ -1,0 +1,65 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What all parts refuse, said once. Imports nothing of ours, so that every part may import it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+__all__ = ["check_eval_mode", "check_images", "plain_tensor"]
+
+
+def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values without what a subclass carries along, such as MONAI's `MetaTensor`.
+
+    Example:
+        >>> from monai.data import MetaTensor
+        >>> type(plain_tensor(MetaTensor(torch.zeros(2)))), type(plain_tensor(torch.zeros(2)))
+        (<class 'torch.Tensor'>, <class 'torch.Tensor'>)
+    """
+    return tensor if type(tensor) is torch.Tensor else tensor.as_subclass(torch.Tensor)
+
+
+def check_eval_mode(network: Any) -> None:
+    """Refuse a network of which any module is in training mode; callables without modules have none.
+
+    Raises:
+        ValueError: when it is.
+    """
+    if isinstance(network, torch.nn.Module) and any(module.training for module in network.modules()):
+        raise ValueError(
+            "network: expected eval mode, got training mode; call network.eval(), as dropout changes what it predicts"
+        )
+
+
+def check_images(images: torch.Tensor, network: Any, *, min_images: int = 0) -> torch.Tensor:
+    """Refuse what would give a wrong answer; return a plain tensor, float32 or float64 as given.
+
+    Args:
+        images: images [B, C, *spatial], 2D or 3D, floating point.
+        network: the network that they are for.
+        min_images: least number of images B.
+
+    Raises:
+        TypeError: when the images are no floating point tensor.
+        ValueError: when the network is in training mode, or the images are not finite or of the wrong shape.
+
+    Example:
+        >>> check_images(torch.zeros(2, 1, 4, 4, dtype=torch.float16), torch.nn.Identity().eval()).dtype
+        torch.float32
+    """
+    check_eval_mode(network)
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"images: expected a Tensor [B, C, *spatial], got {type(images).__name__}")
+    if images.ndim not in (4, 5) or 0 in images.shape[1:] or len(images) < min_images:
+        raise ValueError(f"images: expected shape [B, C, H, W] or [B, C, H, W, D], got {list(images.shape)}")
+    if not images.is_floating_point():
+        raise TypeError(f"images: expected floating point values scaled as in training, got {images.dtype}")
+    images = plain_tensor(images).detach()
+    images = images if images.dtype == torch.float64 else images.float()
+    if not bool(torch.isfinite(images).all()):
+        bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"images: expected finite values, got NaN or infinity in image(s) {bad[:10]} of the batch")
+    return images
