@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["check_eval_mode", "check_images", "plain_tensor"]
+__all__ = ["check_eval_mode", "check_images", "check_labels", "plain_tensor"]
 
 
 def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -63,3 +65,42 @@ def check_images(images: torch.Tensor, network: Any, *, min_images: int = 0) -> 
         bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
         raise ValueError(f"images: expected finite values, got NaN or infinity in image(s) {bad[:10]} of the batch")
     return images
+
+
+def check_labels(
+    labels: Any, num_classes: int | None, num_images: int | None = None, *, name: str = "labels"
+) -> NDArray[np.int64]:
+    """Class numbers [N] as an array, from a tensor, an array or a sequence.
+
+    Args:
+        labels: one whole number an image, of any type [N] or [N, 1].
+        num_classes: number of classes K, None where any number from 0 may be one.
+        num_images: number of images N, None for any number of at least one.
+        name: what the caller calls them.
+
+    Raises:
+        TypeError: when they are no numbers.
+        ValueError: when there is not one class an image.
+
+    Example:
+        >>> check_labels(torch.tensor([[0.0], [1.0]]), num_classes=2, num_images=2)
+        array([0, 1])
+    """
+    given = plain_tensor(labels).detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    values = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
+    if values.ndim != 1 or len(values) != (max(1, len(values)) if num_images is None else num_images):
+        wanted = "N" if num_images is None else num_images
+        raise ValueError(f"{name}: expected one class an image, [{wanted}], got {list(given.shape)}")
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected class numbers, got {values.dtype}")
+    # Written so that NaN is wrong too.
+    limit = np.inf if num_classes is None else num_classes
+    wrong = ~((values >= 0) & (values < limit) & (values == np.floor(values)))
+    if wrong.any():
+        known = "0, 1, ..." if num_classes is None else f"from 0 to {num_classes - 1}"
+        first = int(wrong.argmax())
+        raise ValueError(
+            f"{name}: expected class numbers {known}, got {values[first]} in {int(wrong.sum())} image(s), the first at "
+            f"{first}{'; leave images without a class out' if values[first] < 0 else ''}"
+        )
+    return values.astype(np.int64)

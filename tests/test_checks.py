@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_diffclf._checks import check_images, plain_tensor
+from monai_diffclf._checks import check_images, check_labels, plain_tensor
 
 NETWORK = torch.nn.Sequential(torch.nn.Dropout()).eval()
 
@@ -44,3 +45,51 @@ def test_callables_have_no_mode():
     check_images(torch.zeros(1, 1, 4, 4), lambda **arguments: arguments["x"])
     with pytest.raises(ValueError, match="network: expected eval mode, got training mode; call network.eval"):
         check_images(torch.zeros(1, 1, 4, 4), torch.nn.Sequential(torch.nn.Dropout()))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 2, 1],
+        [0.0, 2.0, 1.0],
+        [[0], [2], [1]],
+        np.array([1, 2, 0], dtype=np.uint8)[::-1],
+        torch.tensor([[0.0], [2.0], [1.0]]),
+        MetaTensor(torch.tensor([0, 2, 1])),
+        [torch.tensor(0), torch.tensor(2), torch.tensor(1)],
+    ],
+)
+@pytest.mark.parametrize("num_images", [3, None])
+def test_labels_of_any_type(labels, num_images):
+    for num_classes in (3, None):
+        checked = check_labels(labels, num_classes, num_images)
+        assert checked.dtype == np.int64 and checked.tolist() == [0, 2, 1]
+
+
+def test_no_labels():
+    assert check_labels([], 2, 0).tolist() == []
+    for labels, num_images in (([], None), ([], 1), ([0], 0)):
+        with pytest.raises(ValueError, match="labels: expected one class an image"):
+            check_labels(labels, 2, num_images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "message"),
+    [
+        ([0, 1, 2, 5], 2, "rival: expected class numbers from 0 to 1, got 2 in 2 image.s., the first at 2$"),
+        ([0, -1], 2, "got -1 in 1 image.s., the first at 1; leave images without a class out"),
+        ([0.5, 1], None, "rival: expected class numbers 0, 1, ..., got 0.5 in 1 image"),
+        ([0, np.nan], 2, "got nan in 1 image"),
+        ([0, np.inf], None, "got inf in 1 image"),
+        ([[0, 1], [1, 0]], 2, r"rival: expected one class an image, \[N\], got \[2, 2\]"),
+        (0, 2, r"rival: expected one class an image, \[N\], got \[\]"),
+    ],
+)
+def test_no_class_numbers(labels, num_classes, message):
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, num_classes, name="rival")
+
+
+def test_names_of_classes():
+    with pytest.raises(TypeError, match="labels: expected class numbers, got <U"):
+        check_labels(["normal", "pneumonia"], 2)

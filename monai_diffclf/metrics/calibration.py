@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import check_labels
 from .statistics import FloatArray, _shaped, _weight_rows
 
 __all__ = [
@@ -167,11 +168,7 @@ def check_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[ND
             f"probabilities: expected the shape [N, K], or [N] for two classes, with labels [N], got "
             f"{list(np.shape(probabilities))} and {list(given.shape)}."
         )
-    truth = given.astype(np.int64)
-    if (truth != given).any() or truth.min() < 0 or truth.max() >= p.shape[1]:
-        raise ValueError(
-            f"labels: expected class numbers from 0 to {p.shape[1] - 1}, got {np.unique(given)[:8].tolist()}."
-        )
+    truth = check_labels(given, p.shape[1], len(p))
     sums = p.sum(1)
     # Not (sums close): NaN compares as False either way.
     bad = ~((np.abs(sums - 1) < 1e-3) & (p.min(1) >= -1e-6))

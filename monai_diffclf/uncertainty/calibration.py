@@ -16,10 +16,10 @@ from scipy.special import log_expit, log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from .._checks import check_labels
 from ..classification.likelihood import Prior
 from .probabilities import (
     adjust_prior,
-    check_labels,
     check_prior,
     check_probabilities,
     like,
@@ -182,7 +182,7 @@ def fit_calibration(
     _check_method(method)
     values = check_probabilities(probabilities)
     count, classes = values.shape
-    truth = check_labels(labels, count, classes)
+    truth = check_labels(labels, classes, count)
     shares = _check_enough(values, truth)
     wanted = shares if prior is None else check_prior(prior, classes)
     sizes = shares * count

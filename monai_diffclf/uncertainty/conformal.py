@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .probabilities import check_labels, check_probabilities, sum_of_others
+from .._checks import check_labels
+from .probabilities import check_probabilities, sum_of_others
 
 __all__ = ["ConformalSets", "fit_conformal"]
 
@@ -185,7 +186,8 @@ def fit_conformal(
         [0.91, 0.9]
     """
     values = check_probabilities(probabilities)
-    truth = check_labels(labels, *values.shape)
+    count, classes = values.shape
+    truth = check_labels(labels, classes, count)
     scores = sum_of_others(values)[np.arange(len(truth)), truth]
-    by_class = tuple(tuple(np.sort(scores[truth == k]).tolist()) for k in range(values.shape[1]))
+    by_class = tuple(tuple(np.sort(scores[truth == k]).tolist()) for k in range(classes))
     return ConformalSets(by_class, confidence, per_class, dict(provenance or {}))

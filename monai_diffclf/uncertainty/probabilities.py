@@ -82,24 +82,6 @@ def check_probabilities(probabilities: torch.Tensor, num_classes: int | None = N
     return values
 
 
-def check_labels(labels: torch.Tensor, num_images: int, num_classes: int) -> np.ndarray:
-    """Labels [n] as int64.
-
-    Raises:
-        ValueError: when they are not one class index an image.
-    """
-    values: np.ndarray = torch.as_tensor(labels).detach().cpu().numpy()
-    if values.shape != (num_images,):
-        raise ValueError(f"labels: expected one class an image, shape [{num_images}], got {list(values.shape)}")
-    wrong = (values < 0) | (values >= num_classes) | (values != np.floor(values))
-    if wrong.any():
-        raise ValueError(
-            f"labels: expected class indices 0 to {num_classes - 1}, got {values[wrong][0]} in {int(wrong.sum())} "
-            f"image(s), the first at {int(wrong.argmax())}; leave images without a label out"
-        )
-    return values.astype(np.int64)
-
-
 def check_prior(prior: Prior, num_classes: int, name: str = "prior") -> np.ndarray:
     """Class shares [K] as float64.
 
