@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["check_eval_mode", "check_images", "check_labels", "plain_tensor"]
+__all__ = ["check_eval_mode", "check_images", "check_labels", "check_probabilities", "plain_tensor"]
 
 
 def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -86,7 +86,7 @@ def check_labels(
         >>> check_labels(torch.tensor([[0.0], [1.0]]), num_classes=2, num_images=2)
         array([0, 1])
     """
-    given = plain_tensor(labels).detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    given = _array(labels)
     values = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
     if values.ndim != 1 or len(values) != (max(1, len(values)) if num_images is None else num_images):
         wanted = "N" if num_images is None else num_images
@@ -104,3 +104,35 @@ def check_labels(
             f"{first}{'; leave images without a class out' if values[first] < 0 else ''}"
         )
     return values.astype(np.int64)
+
+
+def check_probabilities(probabilities: Any, *, name: str = "probabilities") -> NDArray[np.float64]:
+    """Class probabilities [B, K] as an array, from a tensor, an array or a sequence.
+
+    Rows may be off 1 by 0.01, as half precision leaves sums off by a few thousandths; they are left as they are.
+
+    Raises:
+        ValueError: when they are of another shape, or not numbers of at least 0 that sum to 1.
+
+    Example:
+        >>> check_probabilities(torch.tensor([[0.25, 0.75]]))
+        array([[0.25, 0.75]])
+    """
+    values = _array(probabilities).astype(np.float64)
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise ValueError(f"{name}: expected shape [B, K] with K >= 2, got {list(values.shape)}")
+    # Written so that NaN is wrong too.
+    wrong = ~((values.min(1) >= -1e-6) & (np.abs(values.sum(1) - 1) < 0.01))
+    if wrong.any():
+        raise ValueError(
+            f"{name}: expected numbers in [0, 1] with rows that sum to 1, got {int(wrong.sum())} others, the first "
+            f"{values[wrong][0].tolist()} (logits? apply softmax first)"
+        )
+    return np.clip(values, 0, None)
+
+
+def _array(values: Any) -> NDArray[Any]:
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    plain = plain_tensor(values).detach().cpu()
+    return (plain.double() if plain.dtype == torch.bfloat16 else plain).numpy()  # which NumPy does not know

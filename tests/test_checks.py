@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_diffclf._checks import check_images, check_labels, plain_tensor
+from monai_diffclf._checks import check_images, check_labels, check_probabilities, plain_tensor
 
 NETWORK = torch.nn.Sequential(torch.nn.Dropout()).eval()
 
@@ -93,3 +93,33 @@ def test_no_class_numbers(labels, num_classes, message):
 def test_names_of_classes():
     with pytest.raises(TypeError, match="labels: expected class numbers, got <U"):
         check_labels(["normal", "pneumonia"], 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_probabilities_of_any_precision(dtype):
+    given = torch.rand(500, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = (given / given.sum(1, keepdim=True)).to(dtype)
+    for probabilities in (given, MetaTensor(given), given.double().numpy(), given.tolist()):
+        checked = check_probabilities(probabilities)
+        assert checked.dtype == np.float64
+        np.testing.assert_array_equal(checked, given.double().numpy())
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        ([0.5, 0.5], r"pred: expected shape \[B, K\] with K >= 2, got \[2\]"),
+        ([[1.0]], r"pred: expected shape \[B, K\] with K >= 2, got \[1, 1\]"),
+        ([[0.5, 0.5], [2.0, -1.0]], r"sum to 1, got 1 others, the first \[2.0, -1.0\] \(logits\? apply softmax"),
+        ([[0.5, 0.52], [0.1, 0.1]], "sum to 1, got 2 others"),
+        ([[np.nan, 0.5]], "sum to 1, got 1 others"),
+        ([[np.inf, 0.5]], "sum to 1, got 1 others"),
+    ],
+)
+def test_no_probabilities(probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        check_probabilities(probabilities, name="pred")
+
+
+def test_rounding_below_zero_is_zero():
+    assert check_probabilities([[1 + 1e-7, -1e-7]]).min() == 0

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks import check_labels
 from .bootstrap import FloatArray, bootstrap_columns, mean_evaluator, seed_arrays
-from .statistics import average_precision, class_recall, roc_auc, sensitivity_at_specificity
+from .statistics import average_precision, class_columns, class_recall, roc_auc, sensitivity_at_specificity
 
 _CRITERIA = ("balanced_accuracy", "accuracy", "f1")
 _RANKING: dict[str, Callable[..., FloatArray]] = {
@@ -170,9 +170,7 @@ def _class_labels(labels: ArrayLike) -> NDArray[np.int64]:
 
 def _probabilities(values: ArrayLike, truth: NDArray[np.int64]) -> FloatArray:
     """Probabilities as [N, K], checked against the labels."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 1:
-        array = np.stack([1 - array, array], axis=1)
+    array = class_columns(values)
     if array.ndim != 2 or len(array) != len(truth):
         raise ValueError(
             f"probabilities: expected the shape [{len(truth)}, K], or [{len(truth)}] for two classes, got "

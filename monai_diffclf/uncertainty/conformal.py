@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .._checks import check_labels
-from .probabilities import check_probabilities, sum_of_others
+from .probabilities import probability_array, sum_of_others
 
 __all__ = ["ConformalSets", "fit_conformal"]
 
@@ -75,7 +75,7 @@ class ConformalSets:
     def _p_values(self, probabilities: torch.Tensor) -> np.ndarray:
         from crepes import ConformalClassifier  # loads pandas, which nothing else needs
 
-        scores = sum_of_others(check_probabilities(probabilities, self.num_classes))
+        scores = sum_of_others(probability_array(probabilities, self.num_classes))
         sizes = [len(values) for values in self.scores]
         calibration, classes = np.concatenate([np.asarray(v, dtype=float) for v in self.scores]), np.arange(len(sizes))
         if not self.per_class:
@@ -185,7 +185,7 @@ def fit_conformal(
         >>> [round(float(covered[labels[2000:] == k].float().mean()), 2) for k in (0, 1)]
         [0.91, 0.9]
     """
-    values = check_probabilities(probabilities)
+    values = probability_array(probabilities)
     count, classes = values.shape
     truth = check_labels(labels, classes, count)
     scores = sum_of_others(values)[np.arange(len(truth)), truth]
