@@ -50,8 +50,8 @@ def test_test_set_is_version_two(tmp_path: Path) -> None:
     [
         ("ISIC_0000009,0.0,0.0\n", HEADER, "line 2: expected the image ISIC_0000009"),
         ("ISIC_0000001,1.0,1.0\n", HEADER, "line 2: expected at most one"),
-        ("ISIC_0000001,yes,0.0\n", HEADER, "line 2: expected 0.0 or 1.0"),
-        ("ISIC_0000001,1.0\n", HEADER, "line 2: expected 0.0 or 1.0"),
+        ("ISIC_0000001,yes,0.0\n", HEADER, "line 2: expected a number in 'melanoma', got 'yes'"),
+        ("ISIC_0000001,1.0\n", HEADER, "line 2: expected 3 fields, as many as the header has, got 2"),
         (
             ROWS + "ISIC_0000001,0.0,0.0\n",
             HEADER,
