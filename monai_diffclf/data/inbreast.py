@@ -16,7 +16,7 @@ from monai.utils import optional_import
 from .image_table import check_split
 from .mammogram_tables import CLASSES, SIDES, VIEWS
 from .pneumonia_mnist import patient_number
-from .table_rows import Row, check_columns, read_rows
+from .table_rows import Row, check_columns, each_once, read_rows
 
 xlrd, _ = optional_import("xlrd")
 
@@ -72,12 +72,9 @@ def load_inbreast(root: str | os.PathLike[str], split: str) -> list[dict[str, An
         what = "AllDICOMs" if table else " or ".join(_TABLES)
         raise ValueError(f"root: expected {what} in {release}, it is missing; INbreast is at {ADDRESS} ({TERMS})")
     files = _find_files(folder)
-    items, seen = [], set()
-    for row in _read_table(table):
+    items = []
+    for row in each_once(_read_table(table), "File Name"):
         key = row["File Name"]
-        if key in seen:
-            raise ValueError(f"{row.where}: expected one row an image, got a second one with the 'File Name' {key}")
-        seen.add(key)
         if key not in files:
             raise ValueError(
                 f"{row.where}: expected an image {key}_..._ANON.dcm ('File Name') in {folder}, it is not there; get "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..image_io.image_files import is_image_file
-from .table_rows import Row, read_rows
+from .table_rows import Row, each_once, read_rows
 
 __all__ = ["CLASSES", "is_isic2017", "load_isic2017"]
 
@@ -51,12 +51,9 @@ def load_isic2017(root: str | os.PathLike[str], split: str) -> list[dict[str, An
             raise ValueError(f"root: expected {path.name} in {root}, it is missing; ISIC 2017 is at {ADDRESS}")
     files = {file.stem: file for file in sorted(folder.iterdir()) if is_image_file(file)}
     people = _read_people(folder)
-    items, seen = [], set()
-    for row in read_rows(table, ("image_id", *_LESIONS)):
+    items = []
+    for row in each_once(read_rows(table, ("image_id", *_LESIONS)), "image_id"):
         key = row["image_id"]
-        if key in seen:
-            raise ValueError(f"{row.where}: expected one row an image, got a second one of {key}")
-        seen.add(key)
         if key not in files:
             raise ValueError(f"{row.where}: expected the image {key} in {folder}, it is not there")
         person = {"age": "", "sex": ""} | people.get(key, {})

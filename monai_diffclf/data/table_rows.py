@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Row", "check_columns", "read_rows"]
+__all__ = ["Row", "check_columns", "each_once", "read_rows"]
 
 _Value = TypeVar("_Value")
 
@@ -147,6 +147,26 @@ def read_rows(
             raise ValueError(f"{path}, line {line}: expected a row of a CSV table: {error}") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: expected a table in UTF-8: {error}; save it as such") from error
+
+
+def each_once(rows: Iterable[Row], column: str) -> Iterator[Row]:
+    """Rows of a table that has one row an image.
+
+    Args:
+        rows: the rows.
+        column: what tells the images apart.
+
+    Raises:
+        ValueError: naming the place of an image's second row.
+    """
+    seen: set[str] = set()
+    for row in rows:
+        if row[column] in seen:
+            raise ValueError(
+                f"{row.where}: expected one row an image, got a second one with the {column!r} {row[column]}"
+            )
+        seen.add(row[column])
+        yield row
 
 
 def check_columns(table: Path, found: Sequence[str], columns: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .image_table import check_split, split_by_hash
 from .mammogram_tables import CLASSES, SIDES, VIEWS
-from .table_rows import Row, read_rows
+from .table_rows import Row, each_once, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "TERMS", "is_vindr_mammo", "load_vindr_mammo"]
 
@@ -59,14 +59,10 @@ def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str,
     if not table.is_file():
         raise ValueError(f"root: expected {_TABLE} in {root}, it is missing; VinDr-Mammo is at {ADDRESS} ({TERMS})")
     items: list[dict[str, Any]] = []
-    seen: set[str] = set()
     official: dict[str, str] = {}
-    for row in read_rows(table, _COLUMNS):
+    for row in each_once(read_rows(table, _COLUMNS), "image_id"):
         item, part = _item(row, root), row.one_of("split", _SPLIT)
-        key, patient = item["key"], item["patient"]
-        if key in seen:
-            raise ValueError(f"{row.where}: expected one row an image, got a second one with the 'image_id' {key}")
-        seen.add(key)
+        patient = item["patient"]
         if official.setdefault(patient, part) != part:
             raise ValueError(
                 f"{row.where}: expected the study {patient} ('study_id') in one split, got {row['split']!r} after the "

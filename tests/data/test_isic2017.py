@@ -55,7 +55,7 @@ def test_test_set_is_version_two(tmp_path: Path) -> None:
         (
             ROWS + "ISIC_0000001,0.0,0.0\n",
             HEADER,
-            "line 5: expected one row an image, got a second one of ISIC_0000001",
+            "line 5: expected one row an image, got a second one with the 'image_id' ISIC_0000001",
         ),
         ("ISIC_0000001,0.0\n", "image_id,melanoma\n", "expected the columns"),
         ("", HEADER, "expected one row an image"),
