@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .._checks import check_labels
 from .result import Classification
 from .rules import check_temperature
 from .vote_statistics import vote_uncertainty
@@ -125,9 +126,7 @@ def empirical_prior(labels: torch.Tensor | Sequence[int], num_classes: int) -> l
         >>> empirical_prior([0, 0, 0, 1, 0, 0], 2)
         [0.75, 0.25]
     """
-    vector = torch.as_tensor(labels).long().flatten()
-    if len(vector) and not 0 <= int(vector.min()) <= int(vector.max()) < num_classes:
-        raise ValueError(f"labels: expected 0 to {num_classes - 1}, got {int(vector.min())} to {int(vector.max())}")
+    vector = torch.from_numpy(check_labels(labels, num_classes, len(labels)))
     counts = torch.bincount(vector, minlength=num_classes).double() + 1
     return [float(share) for share in counts / counts.sum()]
 

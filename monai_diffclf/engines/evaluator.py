@@ -12,11 +12,11 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
+from .._checks import plain_tensor
 from ..classification import Classification, image_keys
 from ..inferers import ClassifierInferer, ScoreClassifierInferer, provenance
 from ..storage.errors_journal import ErrorsJournal
@@ -148,7 +148,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
     def _look_up(self, images: torch.Tensor, journal: ErrorsJournal) -> tuple[Classification, torch.Tensor]:
         """The result of a batch, and which images were in the journal [B]; the others are computed and recorded."""
         inferer = self.classifier
-        images = images.as_tensor() if isinstance(images, MetaTensor) else images
+        images = plain_tensor(images)
         keys = [key.hex() for key in image_keys(images)]
         recorded = torch.tensor([key in journal for key in keys])
         # Of equal images, the first.

@@ -8,37 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.engines.utils import PrepareBatch
 from monai.networks.schedulers import Scheduler
 from monai.utils import CommonKeys
 
+from .._checks import check_labels, plain_tensor
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
 
-__all__ = ["DenoisingPrepareBatch", "check_labels"]
-
-
-def check_labels(labels: Any, num_classes: int, batch_size: int) -> torch.Tensor:
-    """Labels as an int64 vector [B].
-
-    Raises:
-        ValueError: when there is not one label from 0 to K - 1 for each image.
-
-    Example:
-        >>> check_labels([0, 1, 1], 2, 3)
-        tensor([0, 1, 1])
-    """
-    vector = torch.as_tensor(labels).detach().reshape(-1)
-    vector = vector.as_tensor() if isinstance(vector, MetaTensor) else vector
-    if vector.numel() != batch_size:
-        raise ValueError(f"label: expected one class index an image, {batch_size} in all, got {vector.numel()}")
-    if vector.is_floating_point() and not bool((vector == vector.round()).all()):
-        raise ValueError(f"label: expected class indices, got {vector[vector != vector.round()][0].item()}")
-    vector = vector.long()
-    if batch_size and not (int(vector.min()) >= 0 and int(vector.max()) < num_classes):
-        raise ValueError(f"label: expected 0 to {num_classes - 1}, got {int(vector.min())} to {int(vector.max())}")
-    return vector
+__all__ = ["DenoisingPrepareBatch"]
 
 
 class DenoisingPrepareBatch(PrepareBatch):
@@ -98,13 +76,12 @@ class DenoisingPrepareBatch(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple[()], dict[str, Any]]:
         """See the class."""
-        images = torch.as_tensor(batchdata[CommonKeys.IMAGE]).float()
-        images = images.as_tensor() if isinstance(images, MetaTensor) else images
+        images = plain_tensor(torch.as_tensor(batchdata[CommonKeys.IMAGE])).float()
         if not bool(torch.isfinite(images).all()):
             raise ValueError("image: expected finite values, got NaN or infinity in a training batch")
-        labels = check_labels(batchdata[CommonKeys.LABEL], self.num_classes, len(images)).cpu()
+        given = check_labels(batchdata[CommonKeys.LABEL], self.num_classes, len(images), name="label")
         dropped = torch.rand(len(images), generator=self.generator) < self.label_dropout
-        labels = torch.where(dropped, self.num_classes, labels)
+        labels = torch.where(dropped, self.num_classes, torch.from_numpy(given))
         part = torch.randperm(len(images), generator=self.generator)
         offset = torch.rand(len(images), generator=self.generator, dtype=torch.float64)
         timesteps = self.process.timesteps((part + offset) / len(images))

@@ -13,12 +13,13 @@ import torch
 from monai.networks.schedulers import Scheduler
 from tqdm import tqdm
 
+from .._checks import check_images
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, check_decodes, check_latent_space, encode
 from ..networks.schedulers.noise_process import NoiseProcess
 from .counterfactual_edit import EditedBatch, EditSettings, PairEdit
-from .counterfactual_inputs import check_images, check_mask, check_null_class, choose_classes
+from .counterfactual_inputs import check_mask, check_null_class, choose_classes
 from .counterfactual_result import Counterfactuals
 
 __all__ = ["CounterfactualGenerator"]
@@ -164,7 +165,7 @@ class CounterfactualGenerator:
         Warns:
             UserWarning: when factuals drift from their images by more than ``max_drift``.
         """
-        images = check_images(images, network)
+        images = check_images(images, network, min_images=1).float()
         settings = self.settings
         if settings.uses_null:
             check_null_class(network, self.num_classes)

@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +24,7 @@ from ..report.case_record import CaseRecord, encode_case
 from ..report.cases import write_case_records
 from .dataset_collector import is_repeated
 from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, make_item
+from .processes import gather
 
 __all__ = ["CaseReport"]
 
@@ -131,8 +131,7 @@ class CaseReport:
             items = add_counterfactuals([entry.item for entry in kept], engine, self.counterfactuals)
             cases = [replace(case, counterfactual=item.pair) for case, item in zip(cases, items, strict=True)]
         records = [(-entry.earliness, encode_case(case)) for entry, case in zip(kept, cases, strict=True)]
-        if idist.get_world_size() > 1:
-            records = list(chain.from_iterable(cast(Any, idist.all_gather(records))))
+        records = gather(records)
         if idist.get_rank() == 0 and records:
             self._write([record for _, record in sorted(records, key=lambda pair: pair[0])], total)
 
@@ -153,9 +152,7 @@ class CaseReport:
 
 def _least_sure(own: list[tuple[Any, ...]], seen: int, max_cases: int) -> tuple[set[tuple[Any, ...]], int]:
     """Which images of all processes are shown, and how many there are in all."""
-    everyone = [(own, seen)]
-    if idist.get_world_size() > 1:
-        everyone = list(chain.from_iterable(cast(Any, idist.all_gather(everyone))))
+    everyone = gather([(own, seen)])
     ranked = sorted((entry for entries, _ in everyone for entry in entries), reverse=True)
     return set(ranked[:max_cases]), sum(count for _, count in everyone)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import ignite.distributed as idist
@@ -32,6 +31,7 @@ from ..storage.uncertainty_file import load_part
 from ..uncertainty.shift import SHIFT_ADVICE, ShiftTest, shift_test
 from ..uncertainty.typicality import Typicality
 from .dataset_collector import is_repeated
+from .processes import gather
 
 __all__ = ["ShiftWarning", "uncertainty_metrics"]
 
@@ -179,9 +179,7 @@ class ShiftWarning:
             self._seen += 1
 
     def _test(self, engine: Engine) -> None:
-        items, self._items = self._items, []
-        if idist.get_world_size() > 1:
-            items = list(chain.from_iterable(cast(Any, idist.all_gather(items))))
+        items, self._items = gather(self._items), []
         # In an order of their own, so that the permutations do not depend on the loader or the number of processes.
         items.sort(key=lambda item: (item.patient, item.values.tobytes()))
         values = torch.from_numpy(np.stack([item.values for item in items]))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .._checks import check_images
 from ..classification import (
     Classification,
     StoppingRule,
@@ -27,7 +28,7 @@ from ..classification.rules import check_temperature
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode, spread_map
 from ..networks.schedulers import SDE, SDEProcess
-from .checks import check_images, check_settings
+from .checks import check_settings
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .flow_likelihood import PROBES, TERMINALS, FlowLikelihood

@@ -14,6 +14,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys, ensure_tuple_rep
 
+from .._checks import plain_tensor
+
 __all__ = ["ErrorMap", "ErrorMapD", "ErrorMapDict", "ErrorMapd"]
 
 KINDS = ("signed", "unit", "overlay")
@@ -59,8 +61,7 @@ class ErrorMap(Transform):
         # Not at the top: explanations need networks, and networks need transforms.
         from ..explain import decision_map
 
-        maps = torch.as_tensor(error_maps).detach()
-        maps = maps.as_tensor() if isinstance(maps, MetaTensor) else maps
+        maps = plain_tensor(torch.as_tensor(error_maps)).detach()
         scores = torch.as_tensor(prediction)
         if scores.numel() not in (1, len(maps)):
             raise ValueError(

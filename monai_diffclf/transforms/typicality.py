@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
@@ -68,8 +67,8 @@ class TypicalityScore(Transform):
                 f"errors: expected those of one image [K, N], got shape {list(tensor.shape)}; for a batch call "
                 "Typicality.score"
             )
-        maps = None if error_maps is None else _plain(error_maps)[None]
-        score = self.typicality.score(_plain(tensor)[None], maps)
+        maps = None if error_maps is None else convert_to_tensor(error_maps)[None]
+        score = self.typicality.score(tensor[None], maps)
         return score[0].float(), self.typicality.p_value(score)[0].float()
 
 
@@ -121,11 +120,6 @@ class TypicalityScored(MapTransform):
         for key in self.key_iterator(out):
             out[self.score_key], out[self.p_value_key] = self.score(out[key], out.get(self.maps_key))
         return out
-
-
-def _plain(values: NdarrayOrTensor) -> torch.Tensor:
-    tensor: torch.Tensor = convert_to_tensor(values)
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 TypicalityScoreD = TypicalityScoreDict = TypicalityScored

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
@@ -217,7 +216,7 @@ def _batch_of_one(probabilities: NdarrayOrTensor) -> torch.Tensor:
             f"probabilities: expected those of one image [K], got shape {list(tensor.shape)}; for a batch call "
             "the Calibration or ConformalSets.sets itself"
         )
-    return (tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor)[None]
+    return tensor[None]
 
 
 CalibrateProbabilitiesD = CalibrateProbabilitiesDict = CalibrateProbabilitiesd

@@ -205,7 +205,7 @@ def test_report_refuses(tmp_path, images):
     with pytest.raises(ValueError, match="table: expected a CSV table, but .* does not exist"):
         SubgroupReport(tmp_path / "s.csv", table, ["sex"])
     write_table(table, [["other", "f", "3"]])
-    with pytest.raises(ValueError, match=r"columns: .*\['site'\] are not there"):
+    with pytest.raises(ValueError, match=r"table.csv: expected the columns .* but \['site'\] is missing"):
         SubgroupReport(tmp_path / "s.csv", table, ["site"])
     with pytest.raises(ValueError, match="columns: expected at least one column, or an age_column, got none"):
         SubgroupReport(tmp_path / "s.csv", table)
