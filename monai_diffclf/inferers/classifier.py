@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
+from .._checks import check_images
 from ..classification import Classification, StoppingRule
 from ..networks.conditioning import Conditioning
 from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, encode
 from ..networks.schedulers import NoiseProcess
-from .checks import check_images
 
 __all__ = ["ClassifierInferer"]
 
