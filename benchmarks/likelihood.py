@@ -46,7 +46,8 @@ from monai_diffclf.classification import (
     classify_errors,
     replay,
 )
-from monai_diffclf.classification.draws import image_generator, image_keys
+from monai_diffclf.classification.draws import image_keys
+from monai_diffclf.classification.philox import ImageRandom
 from monai_diffclf.data import load_datalist
 from monai_diffclf.inferers import ScoreClassifierInferer
 from monai_diffclf.networks import load_weights
@@ -83,15 +84,15 @@ class Model:
 
 def published(model: Model, images: torch.Tensor, batch: int = BATCH) -> tuple[np.ndarray, float]:
     """log p(x | k) [n, K] as the published method finds it, and its network evaluations a class and image."""
-    keys = image_keys(images)
-    generators = [image_generator(key, 0, 0, purpose=b"divergence") for key in keys]
-    probes = torch.stack([torch.randint(0, 2, images.shape[1:], generator=g).float() * 2 - 1 for g in generators])
+    random = ImageRandom(image_keys(images), 0, purpose=b"divergence", device=images.device)
+    everyone = torch.arange(len(images))
+    probes = random.sign(everyone, torch.zeros_like(everyone), images.shape[1:])
     values, spent = np.empty((len(images), 2)), 0
     bar = tqdm(total=2 * math.ceil(len(images) / batch), desc="RK45", unit="batch")
     for start in range(0, len(images), batch):
         part = slice(start, start + batch)
         for label in range(2):
-            values[part, label], count = published_batch(model, images[part], probes[part].to(images.device), label)
+            values[part, label], count = published_batch(model, images[part], probes[part], label)
             spent += count * len(images[part])
             bar.update()
     bar.close()
