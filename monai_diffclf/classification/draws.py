@@ -65,7 +65,8 @@ class NoiseDraws:
             int64; None for no such draws.
 
     Raises:
-        ValueError: when ``levels`` is not a vector of numbers in [0, 1), or ``seed`` is not an integer of 64 bits.
+        ValueError: when ``levels`` is not a vector of numbers in [0, 1), ``seed`` is not an integer of 64 bits, or
+            ``mirrors`` are not one a draw, or name a draw that has no noise of its own.
 
     Example:
         >>> draws = NoiseDraws.make(4, seed=0)
@@ -90,6 +91,19 @@ class NoiseDraws:
             low, high = float(self.levels.min()), float(self.levels.max())
             raise ValueError(f"levels: expected numbers in [0, 1), got {low:.4g} to {high:.4g}")
         check_seed(self.seed)
+        if self.mirrors is not None:
+            self._check_mirrors(self.mirrors)
+
+    def _check_mirrors(self, mirrors: torch.Tensor) -> None:
+        count = len(self.levels)
+        if mirrors.shape != (count,):
+            raise ValueError(f"mirrors: expected one index a draw, shape [{count}], got {list(mirrors.shape)}")
+        # Of a draw that is mirrored itself there is no noise to turn: it has that of a third one.
+        own = [-1, *(n for n, mirror in enumerate(mirrors.tolist()) if mirror == -1)]
+        for n in (~torch.isin(mirrors, torch.tensor(own, device=mirrors.device))).nonzero()[:1, 0].tolist():
+            raise ValueError(
+                f"mirrors: expected -1 or the index of a draw with noise of its own, got {int(mirrors[n])} for draw {n}"
+            )
 
     @classmethod
     def make(cls, num_draws: int, noise_levels: str | LevelSampling = "stratified", *, seed: int = 0) -> NoiseDraws:

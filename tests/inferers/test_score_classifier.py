@@ -235,7 +235,7 @@ def test_inside_no_grad_and_inference_mode(solver, device):
 
 
 def test_cross_attention_inside_inference_mode():
-    network = tiny_unet("crossattn", classes=2)
+    network = tiny_unet("crossattn", classes=2, seed=1)  # weights by which classes differ by more than probes do
     inferer = make(conditioning="crossattn", prediction_type="epsilon")
     images = noise_images(2, 1, 8, 8)
     expected = inferer.log_likelihood(images, network)
@@ -355,7 +355,7 @@ def test_exact_divergence_is_bounded_too():
 
 
 def test_adaptive_steps_are_each_images_own():
-    inferer = make(solver="dopri5", tolerance=1e-4)
+    inferer = make(solver="dopri5", tolerance=1e-5)  # at 1e-4 all four take as many steps with most probes
     images = torch.cat([images_of(each=1), 5 * images_of(each=1)])
     together = inferer.classify(images, exact(inferer)).network_evaluations.tolist()
     alone = [int(inferer.classify(images[i : i + 1], exact(inferer)).network_evaluations) for i in range(4)]
