@@ -15,6 +15,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys, ensure_tuple_rep
 
 from .._checks import plain_tensor
+from ..explain import decision_map, overlay
 
 __all__ = ["ErrorMap", "ErrorMapD", "ErrorMapDict", "ErrorMapd"]
 
@@ -58,9 +59,6 @@ class ErrorMap(Transform):
             image: the image [C, *spatial], for the overlay in [-1, 1]. The map takes over its metadata, so that it is
                 saved in the image's grid under its name.
         """
-        # Not at the top: explanations need networks, and networks need transforms.
-        from ..explain import decision_map
-
         maps = plain_tensor(torch.as_tensor(error_maps)).detach()
         scores = torch.as_tensor(prediction)
         if scores.numel() not in (1, len(maps)):
@@ -84,8 +82,6 @@ class ErrorMap(Transform):
 
     @staticmethod
     def _overlay(difference: torch.Tensor, image: torch.Tensor | None) -> torch.Tensor:
-        from ..explain import overlay
-
         if image is None or difference.ndim != 2:
             given = "no image" if image is None else f"a map of {difference.ndim} dimensions"
             raise ValueError(f"kind: an overlay needs the 2D image, got {given}; use 'signed' or 'unit'")
