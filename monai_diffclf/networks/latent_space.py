@@ -68,8 +68,8 @@ def check_latent_space(space: LatentSpace | None) -> LatentSpace:
             f"latent_space: expected a LatentSpace with encode, stride and version, got {type(space).__name__}"
             + (f" without {', '.join(missing)}" if missing else "")
         )
-    strides = [space.stride] if isinstance(space.stride, int) else list(space.stride)
-    if not strides or any(isinstance(step, bool) or not isinstance(step, int) or step < 1 for step in strides):
+    steps = list(space.stride) if isinstance(space.stride, Sequence) else [space.stride]
+    if not steps or any(isinstance(step, bool) or not isinstance(step, int) or step < 1 for step in steps):
         raise ValueError(f"latent_space: expected a stride of positive integers, got {space.stride!r}")
     return space
 
