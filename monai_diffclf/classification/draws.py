@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -171,7 +171,13 @@ class NoiseDraws:
         return ImageRandom(keys, self.seed, device=device)
 
     def batch_noise(
-        self, random: ImageRandom, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]
+        self,
+        random: ImageRandom,
+        image: torch.Tensor,
+        draw: torch.Tensor,
+        shape: Sequence[int],
+        *,
+        memory: Callable[[int], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Standard normal noise of pairs of image and draw, on the device of ``random`` [P, *shape], float32.
 
@@ -180,11 +186,12 @@ class NoiseDraws:
             image: index of each pair's image [P].
             draw: index of each pair's draw [P].
             shape: shape of an image [C, *spatial].
+            memory: see :meth:`ImageRandom.normal`.
         """
         if self.mirrors is None:
-            return random.normal(image, draw, shape)
+            return random.normal(image, draw, shape, memory=memory)
         source = self.mirrors.to(draw.device)[draw]
         mirrored = source >= 0
-        noise = random.normal(image, torch.where(mirrored, source, draw), shape)
+        noise = random.normal(image, torch.where(mirrored, source, draw), shape, memory=memory)
         sign = torch.where(mirrored, -1.0, 1.0).to(noise.device)
         return noise.mul_(sign.reshape(-1, *[1] * len(shape)))

@@ -134,13 +134,21 @@ class ImageRandom:
         self.key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2).to(device)
         self._made = 0
 
-    def normal(self, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    def normal(
+        self,
+        image: torch.Tensor,
+        draw: torch.Tensor,
+        shape: Sequence[int],
+        *,
+        memory: Callable[[int], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Standard normal numbers [P, *shape], float32, |z| < 6.8.
 
         Args:
             image: index of each image [P].
             draw: index of each draw [P], 0 to 2^32 - 1.
             shape: shape of one image.
+            memory: from a number of elements to a float32 vector of as many to write into; None for new memory.
 
         Raises:
             ValueError: when there are not as many draws as images, or an image would have 2^34 elements or more.
@@ -153,7 +161,7 @@ class ImageRandom:
                 torch.mul(radius, torch.cos(angle), out=out[..., first])
                 torch.mul(radius, torch.sin(angle), out=out[..., first + 1])
 
-        return self._fill(image, draw, shape, box_muller)
+        return self._fill(image, draw, shape, box_muller, memory)
 
     def uniform(self, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """Uniform numbers in (0, 1] [P, *shape], float32: multiples of 2^-32, rounded. See :meth:`normal`."""
@@ -175,6 +183,7 @@ class ImageRandom:
         draw: torch.Tensor,
         shape: Sequence[int],
         fill: Callable[[torch.Tensor, Words], None],
+        memory: Callable[[int], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Numbers [P, *shape] that ``fill`` writes from four uniform ones each, part by part."""
         elements, device = math.prod(shape), self.key.device
@@ -186,7 +195,9 @@ class ImageRandom:
         if blocks > WORD:
             raise ValueError(f"shape: expected fewer than 2^34 elements, got {elements}")
         image, draw = image.to(device), draw.to(device)
-        out = torch.empty(len(image), blocks, 4, dtype=torch.float32, device=device)
+        count = len(image) * blocks * 4
+        out = torch.empty(count, dtype=torch.float32, device=device) if memory is None else memory(count)
+        out = out.view(len(image), blocks, 4)
         self._made += out.numel()
         words = _compiled(device.type) if self._made >= COMPILE_AFTER else _uniform_words
         rows = max(1, COUNTERS_AT_ONCE // max(1, blocks))

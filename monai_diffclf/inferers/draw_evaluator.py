@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ from ..networks.denoiser import Denoiser
 
 __all__ = ["DrawEvaluator"]
 
-SUMMED_AT_ONCE = 1 << 16
-"""Elements that are converted to float64 at a time on a CPU: they stay in its cache."""
+CACHED_ELEMENTS = 1 << 17
+"""Elements that are compared and summed at a time on a CPU, so that they stay in its cache on the way."""
 
 
 class Call(NamedTuple):
@@ -33,6 +33,8 @@ class Call(NamedTuple):
     """Class of each evaluation [n]."""
     place: torch.Tensor
     """Where each evaluation's error goes [n]."""
+    even: bool
+    """Whether all pairs have the same number of evaluations, n / m."""
 
 
 @dataclass
@@ -63,6 +65,7 @@ class DrawEvaluator:
         table = torch.stack([alpha, sigma, a, b, factor])
         self._alpha, self._sigma, self._a, self._b, self._factor = table.to(device=device, dtype=torch.float32)
         self._timesteps = self.timesteps.to(device)
+        self._held: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def evaluate(
@@ -144,8 +147,9 @@ class DrawEvaluator:
             first, last = (int(i) for i in torch.searchsorted(ends, torch.tensor([start, stop - 1]), right=True))
             before = int(ends[first - 1]) if first else 0
             pair, label = classes[row[first : last + 1]].nonzero()[start - before : stop - before].unbind(1)
-            pairs = slice(first, last + 1)
-            yield Call(*self._to_device(image[pairs], draw[pairs], pair, label, place[pairs][pair] + label * step))
+            pairs, evaluations = slice(first, last + 1), torch.bincount(pair)
+            moved = self._to_device(image[pairs], draw[pairs], pair, label, place[pairs][pair] + label * step)
+            yield Call(*moved, even=bool((evaluations == evaluations[0]).all()))
 
     def _to_device(self, *indices: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Index vectors on the images' device, in one copy that waits for nothing."""
@@ -169,44 +173,92 @@ class DrawEvaluator:
         weights = None if map_weights is None else map_weights.to(values.device)
         bad = torch.zeros(len(self.images), dtype=torch.int64, device=values.device)
         for call in calls:
-            squared = self._squared(call, full_precision)
-            errors = _sums(squared).div_(self.num_elements).float()
+            noisy, target = self._noisy(call)
+            owner, timesteps = call.image[call.pair], self._timesteps[call.draw][call.pair]
+            with torch.inference_mode():
+                prediction = self.denoiser.predict(
+                    noisy, timesteps, call.label, image=owner, full_precision=full_precision
+                )
+            errors = self._compare(prediction.float(), target, call, maps, weights)
             flat[call.place] = errors
-            owner = call.image[call.pair]
             bad.index_add_(0, owner, (~torch.isfinite(errors)).long())
-            if maps is not None:
-                pixels = squared.mean(1, dtype=torch.float64)
-                if weights is not None:
-                    pixels *= weights[call.draw[call.pair]].reshape(-1, *[1] * (pixels.ndim - 1))
-                maps.view(-1, *maps.shape[2:]).index_add_(0, owner * self.denoiser.num_classes + call.label, pixels)
         # An error that is not finite would pass for a draw that was not made.
         if count := int((bad > 0).sum()):
             raise ValueError(
                 f"network: expected finite predictions, got NaN or infinity for {count} of {len(self.images)} images"
             )
 
-    def _squared(self, call: Call, full_precision: bool) -> torch.Tensor:
-        """Squared epsilon errors [n, C, *spatial] of the evaluations of one call."""
-        images = self.images[call.image]
-        noise = self.draws.batch_noise(self.random, call.image, call.draw, self.images.shape[1:])
-        alpha, sigma, a, b, factor = (
-            each[call.draw].reshape(-1, *[1] * (images.ndim - 1))
-            for each in (self._alpha, self._sigma, self._a, self._b, self._factor)
-        )
-        noisy = (alpha * images).add_(sigma * noise)[call.pair]
-        if self.denoiser.process.prediction_type == "epsilon":
-            target = noise
-        elif self.denoiser.process.prediction_type == "sample":
-            target = images
-        else:
-            target = noise.mul_(b).add_(images.mul_(a))
-        target, timesteps = target[call.pair], self._timesteps[call.draw][call.pair]
-        with torch.inference_mode():
-            prediction = self.denoiser.predict(
-                noisy, timesteps, call.label, image=call.image[call.pair], full_precision=full_precision
-            )
-        squared = torch.sub(prediction.float(), target, out=target).square_()
-        return squared.mul_(factor[call.pair])
+    def _noisy(self, call: Call) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy images of the evaluations [n, C, *spatial], and the targets of their pairs [m, C, *spatial].
+
+        Pairs are worked through by as many as a processor's cache holds.
+        """
+        count, shape = len(call.image), self.images.shape[1:]
+        repeats = len(call.pair) // count if call.even else 1
+        noisy = self.images.new_empty(count, repeats, *shape)
+        target = self._scratch("target", (count, *shape))
+        tables = [_column(table[call.draw], target) for table in (self._alpha, self._sigma, self._a, self._b)]
+        kind = self.denoiser.process.prediction_type
+        for part in self._parts(count, self.num_elements):
+            own, (alpha, sigma, a, b) = target[part], (table[part] for table in tables)
+            made = self.draws.batch_noise(self.random, call.image[part], call.draw[part], shape, memory=self._noise)
+            own.copy_(made)
+            images = torch.index_select(self.images, 0, call.image[part], out=self._scratch("images", own.shape))
+            clean = torch.mul(images, alpha, out=self._scratch("clean", own.shape))
+            added = torch.mul(own, sigma, out=self._scratch("added", own.shape))
+            noisy[part] = clean.add_(added)[:, None]
+            if kind == "sample":
+                own.copy_(images)
+            elif kind != "epsilon":
+                own.mul_(b).add_(images.mul_(a))
+        noisy = noisy.flatten(0, 1)
+        return noisy if call.even else noisy[call.pair], target
+
+    def _noise(self, count: int) -> torch.Tensor:
+        return self._scratch("noise", (count,))
+
+    def _scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Memory that is used over and over, as new memory costs more than what is written to it [*shape]."""
+        count, held = math.prod(shape), self._held.get(name)
+        if held is None or len(held) < count:
+            held = self._held[name] = torch.empty(count, dtype=dtype, device=self.images.device)
+        return held[:count].view(shape)
+
+    def _parts(self, count: int, elements: int) -> list[slice]:
+        """Rows of ``elements`` elements each, by as many as stay in a CPU's cache; on another device all at once."""
+        step = max(1, CACHED_ELEMENTS // max(1, elements)) if self.images.device.type == "cpu" else max(1, count)
+        return [slice(start, min(count, start + step)) for start in range(0, count, step)]
+
+    def _compare(
+        self,
+        prediction: torch.Tensor,
+        target: torch.Tensor,
+        call: Call,
+        maps: torch.Tensor | None,
+        weights: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Errors of the evaluations of a call [n], float32; their pixels are added to the maps.
+
+        Differences and squares are float32, sums float64.
+        """
+        rows = len(target) if call.even else len(prediction)
+        predictions = prediction.reshape(rows, -1, *prediction.shape[1:])
+        factor, sums = self._factor[call.draw], []
+        for part in self._parts(rows, predictions[:1].numel()):
+            pair: slice | torch.Tensor = part if call.even else call.pair[part]
+            own = predictions[part]
+            squared = torch.sub(own, target[pair][:, None], out=self._scratch("squared", own.shape)).square_()
+            squared *= _column(factor[pair], squared)
+            double = self._scratch("double", own.shape, torch.float64).copy_(squared)
+            sums.append(double.flatten(2).sum(2))
+            if maps is not None:
+                pixels = double.mean(2)
+                if weights is not None:
+                    pixels *= _column(weights[call.draw[pair]], pixels)
+                every = slice(part.start * predictions.shape[1], part.stop * predictions.shape[1])
+                owner = call.image[call.pair[every]] * self.denoiser.num_classes + call.label[every]
+                maps.view(-1, *maps.shape[2:]).index_add_(0, owner, pixels.flatten(0, 1))
+        return torch.cat(sums).flatten().div_(self.num_elements).float()
 
     @property
     def num_elements(self) -> int:
@@ -214,10 +266,6 @@ class DrawEvaluator:
         return math.prod(self.images.shape[1:])
 
 
-def _sums(squared: torch.Tensor) -> torch.Tensor:
-    """Sum of each row's elements [n], float64, without a float64 copy of all of them."""
-    rows = squared.flatten(1)
-    if rows.device.type != "cpu":
-        return rows.sum(1, dtype=torch.float64)
-    step = max(1, SUMMED_AT_ONCE // max(1, rows.shape[1]))
-    return torch.cat([part.double().sum(1) for part in rows.split(step)])
+def _column(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A vector [m] shaped to multiply [m, ...]."""
+    return vector.reshape(-1, *[1] * (like.ndim - 1))

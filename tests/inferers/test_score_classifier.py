@@ -709,9 +709,9 @@ def test_a_retimed_network_without_a_graph():
 def test_prediction_of_another_shape():
     class Wide(torch.nn.Module):
         def forward(self, x, timesteps, class_labels=None):
-            return torch.cat([x, x], 1)
+            return torch.cat([x, x, x], 1)
 
-    message = r"network: expected a prediction of the input's shape \[8, 1, 4, 4\], got \[8, 2, 4, 4\]"
+    message = r"network: expected a prediction of the input's shape \[8, 1, 4, 4\], got \[8, 3, 4, 4\]"
     with pytest.raises(ValueError, match=message):
         make()(noise_images(2, 1, 4, 4), Wide().eval())
 
