@@ -148,4 +148,4 @@ def faults(package: Path, rooms: Mapping[str, Room]) -> list[str]:
         for entry in room.entries
         if (room.name, entry) not in needed
     ]
-    return lines + unused
+    return [*dict.fromkeys(lines), *unused]  # a statement may import several names of a module
