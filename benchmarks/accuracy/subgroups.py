@@ -9,10 +9,10 @@ The table is the challenge's own (columns image_id, age_approximate, sex); it ha
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 from benchmarks.bundles import BUNDLES
+from monai_diffclf.data.table_rows import read_rows
 from monai_diffclf.handlers import write_subgroups
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.metrics import age_bands, subgroup_metrics
@@ -24,8 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, required=True)
     args = parser.parse_args()
-    with open(args.table, newline="", encoding="utf-8-sig") as file:
-        people = {row["image_id"]: row for row in csv.DictReader(file)}
+    people = {row["image_id"]: row for row in read_rows(args.table, ("image_id", "age_approximate", "sex"))}
     table = read_predictions(DOCS / "evaluation" / "validation_diffusion_vote_seed_0.csv")
     rows = [people[Path(key).stem] for key in table["keys"]]
     ages = [float(row["age_approximate"]) if row["age_approximate"].isdigit() else float("nan") for row in rows]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.networks.nets import resnet18
 from monai.networks.schedulers import Scheduler
+from monai.utils import convert_to_tensor
 from monai.visualize import GradCAMpp, OcclusionSensitivity, SmoothGrad
 
 from monai_diffclf.explain import decision_map, map_average_precision, smooth_map
@@ -99,7 +99,8 @@ def occlusion(
         covered = torch.stack([method(image[None])[0][0, label] for image in images])
         whole = torch.softmax(network(images), 1)[:, label]
     maps = whole.reshape(-1, 1, 1) - covered
-    return maps.as_tensor() if isinstance(maps, MetaTensor) else maps
+    plain: torch.Tensor = convert_to_tensor(maps)
+    return plain
 
 
 def smooth_grad(network: Any, images: torch.Tensor, label: int, *, seed: int = 0, samples: int = 25) -> torch.Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from monai_diffclf.classification import (
     CurtailedVote,
@@ -39,7 +39,7 @@ from monai_diffclf.storage import StoredErrors, load_errors
 
 def upper_limit(count: int, total: int) -> float:
     """Clopper-Pearson 95 % upper limit of a rate (one-sided)."""
-    return 1.0 if count >= total else float(beta.ppf(0.95, count + 1, total - count))
+    return float(binomtest(count, total).proportion_ci(0.9, method="exact").high)
 
 
 def patient_halves(stored: StoredErrors, seed: int = 0) -> torch.Tensor:

@@ -15,7 +15,6 @@ the ROC curve, in which images of the test set are to score lower than those of 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from monai_diffclf.data import load_datalist
+from monai_diffclf.data.table_rows import read_rows
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
 from monai_diffclf.storage import StoredErrors, load_errors
@@ -66,8 +66,7 @@ def corrupted(dataset_dir: str, kind: str, count: int) -> list[dict[str, Any]]:
 def foreign(folder: Path, kind: str, count: int) -> list[dict[str, Any]]:
     """Grey images of another modality."""
     column, split = FOREIGN[kind]
-    with open(folder / "labels.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row[column] == split]
+    rows = [row for row in read_rows(folder / "labels.csv", ("file", column)) if row[column] == split]
     rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
     return [
         {
