@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
+from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
@@ -19,20 +21,22 @@ from monai.utils import CommonKeys
 
 from ..classification import Classification, image_keys
 from ..inferers import ClassifierInferer, ScoreClassifierInferer, provenance
+from ..keys import NamedValues, OutputKeys, warn_of_old_keys, with_old_names
 from ..storage.errors_journal import ErrorsJournal
 
 __all__ = ["DiffusionClassifierEvaluator"]
 
 
 class DiffusionClassifierEvaluator(SupervisedEvaluator):
-    """MONAI's `SupervisedEvaluator` with votes, uncertainty and explanation in its output.
+    """MONAI's `SupervisedEvaluator` with all of a `Classification` in its output.
 
-    Output keys: ``image``, ``label``, ``pred`` (probabilities [B, K]) as every MONAI handler expects, and ``votes``
-    (vote shares [B, K]), ``uncertainty`` (dict of [B]), ``errors`` [B, K, N], ``evaluations`` (how many of the network
-    [B]), ``decided`` (whether the class has the guarantee of the stopping rule [B]) and, if asked for, ``explanation``
-    (error maps [B, K, *spatial]: the class with the lower map explains a pixel better). All come from the same network
-    evaluations. With a `ScoreClassifierInferer` there are ``log_likelihood`` [B, K] and ``probe_log_likelihood``
-    [B, K, P] in place of ``errors``, and the explanation takes noise draws of its own.
+    Output keys: ``image``, ``label``, ``pred`` (probabilities [B, K]) as every MONAI handler expects, and those of
+    :class:`monai_diffclf.keys.OutputKeys`: ``uncertainty`` (dict of [B]), ``network_evaluations`` [B], ``decided``
+    (whether the class has the guarantee of the stopping rule [B]), ``vote_share`` [B, K], ``errors`` [B, K, N] and, if
+    asked for, ``error_maps`` [B, K, *spatial]: the class with the lower map explains a pixel better. All come from the
+    same network evaluations. With a `ScoreClassifierInferer` there are ``probe_share`` [B, K], ``log_likelihood``
+    [B, K] and ``probe_log_likelihood`` [B, K, P] in place of votes and errors, and the maps take noise draws of their
+    own. Their former keys ``votes``, ``explanation`` and ``evaluations`` are there too; to read one of these warns.
 
     **Long evaluations** keep a journal: with ``journal_dir`` the errors of every image are recorded as soon as they are
     computed, and looked up before they are computed. To go on after a crash or a kill, run the same command again: all
@@ -44,7 +48,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
 
     Args:
         args: as for `SupervisedEvaluator`.
-        explain: whether to add ``explanation``; with a stopping rule there is none, as the maps need all draws.
+        explain: whether to add ``error_maps``; with a stopping rule there is none, as the maps need all draws.
         journal_dir: folder of the journal, one for each data set and network, see
             :class:`monai_diffclf.storage.ErrorsJournal`; needs ``explain=False``. `ErrorsSaver` removes it in the end.
         kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer` or a
@@ -68,6 +72,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             raise ValueError(
                 "explain: expected False with journal_dir, got True; a journal keeps errors, no maps of them"
             )
+        # After decollation and post-processing, which were registered before.
+        self.add_event_handler(IterationEvents.MODEL_COMPLETED, _answer_old_names)
         self.classifier = self.inferer
         self.explain = explain and self.inferer.stopping is None
         self.journal_dir = None if journal_dir is None else Path(journal_dir)
@@ -128,19 +134,9 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
                         f"prepare_batch: expected no further network arguments with journal_dir, got {sorted(kwargs)}; "
                         "the journal would not notice when they change"
                     )
-                result, output["recorded"] = self._look_up(inputs, self.journal)
-        output[CommonKeys.PRED] = result.probabilities
-        output["votes"] = result.vote_share
-        output["uncertainty"] = result.uncertainty
-        if result.errors is not None:
-            output["errors"] = result.errors.values
-        else:
-            output["log_likelihood"] = result.log_likelihood
-            output["probe_log_likelihood"] = result.evidence
-        output["evaluations"] = result.network_evaluations
-        output["decided"] = result.decided
-        if result.error_maps is not None:
-            output["explanation"] = result.error_maps
+                result, recorded = self._look_up(inputs, self.journal)
+                output[OutputKeys.RECORDED] = recorded
+        output.update(with_old_names(result.outputs()))
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output  # type: ignore[no-any-return]
@@ -159,11 +155,34 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
                 [keys[i] for i in group],
                 result.evidence,
                 predicted=result.predicted.tolist(),
-                evaluations=result.network_evaluations.tolist(),
+                network_evaluations=result.network_evaluations.tolist(),
                 decided=result.decided.tolist(),
             )
         found = journal.get(keys)
         result = inferer.decide(found.values.to(images.device), math.prod(images.shape[1:]))
         # Not in the errors: evaluations made twice for precision, and why a stopping rule stopped.
-        evaluations, decided = found.evaluations.to(images.device), found.decided.to(images.device)
-        return replace(result, network_evaluations=evaluations, decided=decided), recorded
+        spent, decided = found.network_evaluations.to(images.device), found.decided.to(images.device)
+        return replace(result, network_evaluations=spent, decided=decided), recorded
+
+    def _register_postprocessing(self, posttrans: Callable[..., Any]) -> None:
+        warn_of_old_keys(posttrans)
+        super()._register_postprocessing(posttrans)
+
+
+def _answer_old_names(engine: Engine) -> None:
+    """Make of the plain dictionaries that MONAI leaves such that know what things were called."""
+    state: Any = engine.state
+    if isinstance(state.output, list):
+        state.output = [_named(item) for item in state.output]
+    else:
+        state.output = _named(state.output)
+
+
+def _named(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    named = NamedValues(item)
+    uncertainty = named.get(OutputKeys.UNCERTAINTY)
+    if isinstance(uncertainty, dict):
+        named[OutputKeys.UNCERTAINTY.value] = NamedValues(uncertainty)
+    return named

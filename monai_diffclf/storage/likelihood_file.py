@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..keys import OutputKeys
 from .atomic_file import replaced
 
 __all__ = ["StoredLikelihoods", "load_likelihoods"]
@@ -78,7 +79,7 @@ class StoredLikelihoods:
         with replaced(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(
                 file,
-                log_likelihood=self.values.double().cpu().numpy(),
+                probe_log_likelihood=self.values.double().cpu().numpy(),
                 num_elements=np.asarray(self.num_elements),
                 labels=self.labels.cpu().numpy(),
                 keys=np.asarray(self.keys, dtype=np.str_),
@@ -96,8 +97,10 @@ def load_likelihoods(path: str | os.PathLike[str]) -> StoredLikelihoods:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        # Before it had its present name, the array was called as the mean over the probes is.
+        name = OutputKeys.PROBE_LOG_LIKELIHOOD if OutputKeys.PROBE_LOG_LIKELIHOOD in arrays else "log_likelihood"
         return StoredLikelihoods(
-            values=torch.from_numpy(arrays["log_likelihood"]),
+            values=torch.from_numpy(arrays[name]),
             num_elements=int(arrays["num_elements"]),
             labels=torch.from_numpy(arrays["labels"]),
             keys=[str(key) for key in arrays["keys"]],
