@@ -16,20 +16,22 @@ from .level_sampling import LevelSampling
 from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior, marginal_log_likelihood
 from .look import Look
 from .replay import replay
-from .result import Classification
+from .result import Classification, DenoisingClassification, LikelihoodClassification
 from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_uncertainty
 from .stopping import CurtailedVote, PredictiveCurtailment, SequentialTest, StagedElimination, StoppingRule
 from .vote_model import VoteModel
-from .vote_statistics import SURE_WHEN_LARGE
+from .vote_statistics import SURE_WHEN_LARGE, probability_uncertainty
 
 __all__ = [
     "SURE_WHEN_LARGE",
     "Classification",
     "CurtailedVote",
+    "DenoisingClassification",
     "DenoisingErrors",
     "DifferenceModel",
     "LevelSampling",
     "LevelWeights",
+    "LikelihoodClassification",
     "Look",
     "NoiseDraws",
     "PredictiveCurtailment",
@@ -53,6 +55,7 @@ __all__ = [
     "log_e_symmetric",
     "marginal_log_likelihood",
     "mean_errors",
+    "probability_uncertainty",
     "replay",
     "variational_bound",
     "vote_uncertainty",

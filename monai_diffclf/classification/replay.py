@@ -12,7 +12,7 @@ import torch
 from .denoising_errors import DenoisingErrors
 from .draw_weights import Weighting
 from .look import Look
-from .result import Classification
+from .result import DenoisingClassification
 from .rules import classify_errors
 from .stopping import StoppingRule, check_valid
 
@@ -73,7 +73,7 @@ def replay(
     rule: str = "vote",
     weighting: Weighting = "uniform",
     temperature: float = 1.0,
-) -> Classification:
+) -> DenoisingClassification:
     """What a stopping rule would have made of stored errors: the same result as with the network, without it.
 
     Args:

@@ -10,8 +10,8 @@ import torch
 
 from .denoising_errors import DenoisingErrors
 from .draw_weights import Weighting, draw_weights
-from .result import Classification
-from .vote_statistics import effective_draws, vote_uncertainty
+from .result import DenoisingClassification
+from .vote_statistics import effective_draws, probability_uncertainty, vote_uncertainty
 
 __all__ = ["classify_errors", "count_votes", "draw_scores", "mean_errors", "vote_uncertainty"]
 
@@ -120,7 +120,7 @@ def mean_errors(errors: DenoisingErrors, weighting: Weighting = "uniform") -> to
 
 def classify_errors(
     errors: DenoisingErrors, rule: str = "vote", *, weighting: Weighting = "uniform", temperature: float = 1.0
-) -> Classification:
+) -> DenoisingClassification:
     """Classify images from stored errors.
 
     With D elements an image, the score of class k is s_k = -(D / 2) mean_n(w_n e[k, n]) / temperature.
@@ -173,12 +173,14 @@ def classify_errors(
     else:
         predicted = torch.where(tied, mean, torch.inf).argmin(1)
         probabilities = (votes + 0.5 / errors.num_classes + 0.5 * softmax) / (cast + 1)
-    return Classification(
+    probabilities = probabilities.float()
+    said_by_votes = vote_uncertainty(vote_share, effective_draws(errors, counted))
+    return DenoisingClassification(
         predicted=predicted,
-        probabilities=probabilities.float(),
+        probabilities=probabilities,
         vote_share=vote_share,
         mean_error=mean,
-        uncertainty=vote_uncertainty(vote_share, effective_draws(errors, counted)),
+        uncertainty=said_by_votes | probability_uncertainty(probabilities),
         network_evaluations=errors.network_evaluations,
         errors=errors,
         decided=torch.ones_like(predicted, dtype=torch.bool),

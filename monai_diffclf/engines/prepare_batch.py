@@ -69,8 +69,9 @@ class DenoisingPrepareBatch(PrepareBatch):
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.label_dropout = label_dropout
         self.generator = torch.Generator().manual_seed(seed)
-        named = isinstance(extra_keys, Mapping)
-        self.extra_keys = dict(extra_keys) if named else {key: key for key in extra_keys}
+        self.extra_keys = dict(
+            extra_keys if isinstance(extra_keys, Mapping) else zip(extra_keys, extra_keys, strict=True)
+        )
         self.latent_space = check_latent_space(latent_space)
 
     def set_random_state(self, seed: int) -> DenoisingPrepareBatch:

@@ -13,6 +13,7 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import CommonKeys
 from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 
@@ -127,7 +128,7 @@ class EvidenceCollector(DatasetCollector):
     def _collect(self, engine: Engine) -> None:
         super()._collect(engine)
         output: Any = engine.state.output
-        self._num_elements = int(output[0]["image"].numel())
+        self._num_elements = int(output[0][CommonKeys.IMAGE].numel())
 
 
 def is_repeated(position: int, sampler: object) -> bool:

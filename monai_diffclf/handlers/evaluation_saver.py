@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine
+from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from ..data.table_rows import read_rows
@@ -65,7 +66,7 @@ class EvaluationSaver(DatasetCollector):
         commit: str | None = None,
         num_resamples: int = 2000,
     ) -> None:
-        super().__init__("pred")
+        super().__init__(CommonKeys.PRED)
         self.template = os.fspath(predictions_path)
         if "{seed}" not in Path(self.template).name:
             raise ValueError(f"predictions_path: expected a file name with {{seed}} in it, got {self.template!r}.")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine
+from monai.utils import CommonKeys
 
 from ..data.table_rows import read_rows
 from ..metrics.subgroups import age_bands, subgroup_metrics
@@ -51,7 +52,7 @@ class SubgroupReport(DatasetCollector):
         *,
         key_column: str = "key",
         age_column: str | None = None,
-        output: str = "pred",
+        output: str = CommonKeys.PRED,
         min_images: int = 20,
         num_resamples: int = 2000,
     ) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 from .._moved import moved
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
-from .provenance import provenance
+from .provenance import evaluation_keys, provenance
 from .score_classifier import ScoreClassifierInferer
 
 __all__ = [
     "ClassifierInferer",
     "DiffusionClassifierInferer",
     "ScoreClassifierInferer",
+    "evaluation_keys",
     "provenance",
 ]
 

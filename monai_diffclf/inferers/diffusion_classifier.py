@@ -12,7 +12,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 
 from ..classification import (
-    Classification,
+    DenoisingClassification,
     DenoisingErrors,
     LevelSampling,
     NoiseDraws,
@@ -125,7 +125,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
 
     def classify(
         self, images: torch.Tensor, network: Callable[..., Any], *, error_maps: bool = False, **kwargs: Any
-    ) -> Classification:
+    ) -> DenoisingClassification:
         """Classify a batch of images.
 
         Args:
@@ -148,9 +148,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         else:
             result, maps = self._until_decided(source, self.stopping), None
         if self.amp_dtype is not None:
-            errors, redone = redo_near_ties(
-                cast(DenoisingErrors, result.errors), source, rule=self.rule, weighting=self.weighting
-            )
+            errors, redone = redo_near_ties(result.errors, source, rule=self.rule, weighting=self.weighting)
             spent = result.network_evaluations + redone
             result = replace(
                 self._from_errors(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
@@ -167,7 +165,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
 
         m[b, k, u] = mean_n(w_n mean_c (epsilon_n - epsilon_hat_n(z_n, k))^2 at u), with the weights w_n that
         ``weighting`` gives the draws of the decision (for votes 1 by default). The maps are additive: their mean over
-        pixels is ``Classification.mean_error`` up to float32 rounding. Where map k is below map j, class k explains
+        pixels is ``mean_error`` of the result up to float32 rounding. Where map k is below map j, class k explains
         the image better there. All draws are made, whatever the stopping rule.
 
         In a latent space the error of each latent pixel is shared out over the image pixels it covers, so that the sum
@@ -193,7 +191,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             importance=None if importance is None else importance.to(values.device),
         )
 
-    def classify_stored(self, values: torch.Tensor, num_elements: int) -> Classification:
+    def classify_stored(self, values: torch.Tensor, num_elements: int) -> DenoisingClassification:
         """Classify from stored values [n, K, N] of this inferer's draws, without a network.
 
         With a stopping rule it is replayed, so that the result is that of :meth:`classify` (but in reduced precision,
@@ -213,11 +211,11 @@ class DiffusionClassifierInferer(ClassifierInferer):
         """Errors of each image and class, N."""
         return self.num_draws
 
-    def decide(self, values: torch.Tensor, num_elements: int) -> Classification:
+    def decide(self, values: torch.Tensor, num_elements: int) -> DenoisingClassification:
         """Classify from values [n, K, N] as they are, NaN where not evaluated, without replaying a stopping rule."""
         return self._from_errors(self.errors_from_values(values, num_elements))
 
-    def _from_errors(self, errors: DenoisingErrors) -> Classification:
+    def _from_errors(self, errors: DenoisingErrors) -> DenoisingClassification:
         return classify_errors(errors, self.rule, weighting=self.weighting, temperature=self.temperature)
 
     def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> DrawEvaluator:
@@ -245,7 +243,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         errors = self.errors_from_values(values, source.num_elements)
         return errors, None if maps is None else maps / self.num_draws
 
-    def _until_decided(self, source: DrawEvaluator, stopping: StoppingRule) -> Classification:
+    def _until_decided(self, source: DrawEvaluator, stopping: StoppingRule) -> DenoisingClassification:
         """Make draws, each time for the images and classes that the rule has not yet decided."""
         shape = (len(source.images), self.num_classes, self.num_draws)
         blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)

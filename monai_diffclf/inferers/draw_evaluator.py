@@ -148,8 +148,10 @@ class DrawEvaluator:
             before = int(ends[first - 1]) if first else 0
             pair, label = classes[row[first : last + 1]].nonzero()[start - before : stop - before].unbind(1)
             pairs, evaluations = slice(first, last + 1), torch.bincount(pair)
-            moved = self._to_device(image[pairs], draw[pairs], pair, label, place[pairs][pair] + label * step)
-            yield Call(*moved, even=bool((evaluations == evaluations[0]).all()))
+            vectors = (image[pairs], draw[pairs], pair, label, place[pairs][pair] + label * step)
+            of_pairs, draws, owners, labels, places = self._to_device(*vectors)
+            even = bool((evaluations == evaluations[0]).all())
+            yield Call(of_pairs, draws, owners, labels, places, even)
 
     def _to_device(self, *indices: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Index vectors on the images' device, in one copy that waits for nothing."""

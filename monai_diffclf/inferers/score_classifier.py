@@ -13,7 +13,7 @@ import torch
 
 from .._checks import check_images
 from ..classification import (
-    Classification,
+    LikelihoodClassification,
     StoppingRule,
     UniformDequantization,
     VariationalBound,
@@ -155,7 +155,7 @@ class ScoreClassifierInferer(ClassifierInferer):
 
     def classify(
         self, images: torch.Tensor, network: Callable[..., Any], *, error_maps: bool = False, **kwargs: Any
-    ) -> Classification:
+    ) -> LikelihoodClassification:
         """Classify a batch of images; see :func:`monai_diffclf.classification.classify_likelihood` for the fields.
 
         Args:
@@ -184,7 +184,7 @@ class ScoreClassifierInferer(ClassifierInferer):
         """Estimates of each log-likelihood, P: one a probe, a single one if the divergence is exact."""
         return 1 if self.exact_divergence else self.num_probes
 
-    def decide(self, values: torch.Tensor, num_elements: int) -> Classification:
+    def decide(self, values: torch.Tensor, num_elements: int) -> LikelihoodClassification:
         """Classify from stored log-likelihoods of each probe [n, K, P], without a network."""
         return classify_likelihood(values, num_elements=num_elements, prior=self.prior, temperature=self.temperature)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..keys import OutputKeys
 from .array_file import (
     Arrays,
     check_lengths,
@@ -73,7 +74,7 @@ class StoredLikelihoods:
             ValueError: when the suffix is another one.
         """
         arrays = {
-            "log_likelihood": self.values.double().cpu().numpy(),
+            str(OutputKeys.PROBE_LOG_LIKELIHOOD): self.values.double().cpu().numpy(),
             "num_elements": np.asarray(self.num_elements),
             **image_arrays(self.labels, self.keys, self.patients),
             "provenance": provenance_array(self.provenance),
@@ -91,8 +92,10 @@ def load_likelihoods(path: str | os.PathLike[str]) -> StoredLikelihoods:
 
 
 def _from_arrays(arrays: Arrays) -> StoredLikelihoods:
+    # Before it had its present name, the array was called as the mean over the probes is.
+    name = str(OutputKeys.PROBE_LOG_LIKELIHOOD)
     return StoredLikelihoods(
-        values=torch.from_numpy(arrays["log_likelihood"]),
+        values=torch.from_numpy(arrays[name if name in arrays else "log_likelihood"]),
         num_elements=int(arrays["num_elements"]),
         **image_fields(arrays),
     )

@@ -12,10 +12,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import MetaKeys, ensure_tuple_rep
+from monai.utils import CommonKeys, MetaKeys, ensure_tuple_rep
 
 from .._checks import plain_tensor
 from ..explain import decision_map, overlay
+from ..keys import NamedValues, OutputKeys, with_old_names
 
 __all__ = ["ErrorMap", "ErrorMapD", "ErrorMapDict", "ErrorMapd"]
 
@@ -93,7 +94,7 @@ class ErrorMap(Transform):
 class ErrorMapd(MapTransform):
     """Dictionary form of `ErrorMap`, a post-transform for a `DiffusionClassifierEvaluator`; `SaveImaged` saves it.
 
-    The map is in the grid of the image that the network saw and has its metadata. ``SaveImaged("error_map",
+    The map is in the grid of the image that the network saw and has its metadata. ``SaveImaged("decision_map",
     resample=True, ...)`` brings it back to the grid of the file where MONAI's reader told it; images read by
     `ReadImaged` have no such grid, and their maps stay in the network's. For PNG use the kinds ``"unit"`` and
     ``"overlay"`` with ``output_ext=".png", output_dtype="uint8", scale=255``, and after `ReadImaged`, whose images are
@@ -103,7 +104,8 @@ class ErrorMapd(MapTransform):
         keys: key of the error maps [K, *spatial].
         pred_key: key of the class probabilities [K] or of the predicted class.
         image_key: key of the image; the map takes over its metadata.
-        output_key: key of the map.
+        output_key: key of the map, `OutputKeys.DECISION_MAP`; under this key the map is there as ``"error_map"`` too,
+            as it was called.
         kind: see `ErrorMap`.
         allow_missing_keys: leave an item without error maps as it is instead of raising.
 
@@ -111,18 +113,18 @@ class ErrorMapd(MapTransform):
         ValueError: when an item has no error maps; see also `ErrorMap`.
 
     Example:
-        >>> item = {"explanation": torch.rand(2, 8, 6), "pred": torch.tensor([0.3, 0.7]), "image": torch.zeros(1, 8, 6)}
-        >>> tuple(ErrorMapd()(item)["error_map"].shape)
+        >>> item = {"error_maps": torch.rand(2, 8, 6), "pred": torch.tensor([0.3, 0.7]), "image": torch.zeros(1, 8, 6)}
+        >>> tuple(ErrorMapd()(item)["decision_map"].shape)
         (1, 8, 6)
     """
 
     def __init__(
         self,
-        keys: KeysCollection = "explanation",
-        pred_key: str = "pred",
+        keys: KeysCollection = OutputKeys.ERROR_MAPS,
+        pred_key: str = CommonKeys.PRED,
         *,
-        image_key: str = "image",
-        output_key: str = "error_map",
+        image_key: str = CommonKeys.IMAGE,
+        output_key: KeysCollection = OutputKeys.DECISION_MAP,
         kind: str = "signed",
         allow_missing_keys: bool = False,
     ) -> None:
@@ -133,10 +135,12 @@ class ErrorMapd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the map to an item."""
-        item = dict(data)
+        item: dict[Any, Any] = dict(data)
+        known: dict[Any, Any] = NamedValues(item)
         for key, output_key in zip(self.keys, self.output_keys, strict=True):
-            if key in item:
-                item[output_key] = self.paint(item[key], item[self.pred_key], item.get(self.image_key))
+            if key in known:
+                painted = self.paint(known[key], item[self.pred_key], item.get(self.image_key))
+                item.update(with_old_names({output_key: painted}))
             elif not self.allow_missing_keys:
                 raise ValueError(
                     f"{key}: expected error maps in the output, got none; they need all draws, so give the evaluator "

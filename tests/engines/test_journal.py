@@ -66,7 +66,7 @@ def assert_same(items, expected) -> None:
     assert len(items) == len(expected)
     for item, other in zip(items, expected, strict=True):
         assert set(item) == {*other, "recorded"}
-        for name in ("image", "label", "pred", "votes", "errors", "evaluations", "decided"):
+        for name in ("image", "label", "pred", "vote_share", "errors", "network_evaluations", "decided"):
             a, b = torch.as_tensor(item[name]), torch.as_tensor(other[name])
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=name)
         assert item["uncertainty"] == other["uncertainty"]
@@ -81,7 +81,7 @@ def test_same_output_with_and_without(images, tmp_path, device, stopping):
     items = run(first)
     assert_same(items, expected)
     assert not any(item["recorded"] for item in items[:-1])
-    assert evaluations(first) == evaluations(without) - int(expected[-1]["evaluations"]), "equal images once"
+    assert evaluations(first) == evaluations(without) - int(expected[-1]["network_evaluations"]), "equal images once"
     second = evaluator_of(images, tmp_path, device=device, inferer=inferer)
     items = run(second)
     assert_same(items, expected)

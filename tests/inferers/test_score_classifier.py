@@ -319,11 +319,12 @@ def test_classification(device):
     assert {t.device.type for t in (result.probabilities, result.log_likelihood, result.network_evaluations)} == {
         device
     }
-    assert (result.guarantee, result.errors, result.error_maps) == ("likelihood", None, None)
+    assert (result.guarantee, result.num_elements, result.error_maps) == ("likelihood", 16, None)
     assert result.decided.all()
-    torch.testing.assert_close(result.mean_error, -2 * result.log_likelihood / 16)
+    with pytest.warns(DeprecationWarning, match="mean_error is"):
+        torch.testing.assert_close(result.mean_error, -2 * result.log_likelihood / 16)
     torch.testing.assert_close(result.probabilities.sum(1), torch.ones_like(result.probabilities[:, 0]))
-    assert {"margin", "entropy", "log_ratio_error", "vote_variance"} <= set(result.uncertainty)
+    assert {"probability_margin", "probability_entropy", "log_ratio_error", "probe_variance"} <= set(result.uncertainty)
     assert "log_ratio_error" not in make(num_probes=1).classify(images, exact(inferer)).uncertainty
 
 
@@ -541,7 +542,7 @@ def test_decisions_from_stored_likelihoods():
     assert make(exact_divergence=True, num_probes=7).num_estimates == 1
     result, stored = inferer.classify(images, exact(inferer)), inferer.decide(values, 16)
     assert torch.equal(stored.probabilities, result.probabilities)
-    assert torch.equal(stored.mean_error, result.mean_error)
+    assert torch.equal(stored.log_likelihood, result.log_likelihood)
 
 
 def test_bound_of_dequantised_images():
