@@ -127,11 +127,42 @@ def test_explanations_are_refused(images, tmp_path):
         DiffusionClassifierEvaluator("cpu", [], torch.nn.Identity(), inferer=inferer, journal_dir=tmp_path)
 
 
-def test_network_arguments_that_may_change_are_refused(images, tmp_path):
-    def prepare(batch, device, non_blocking, **kwargs):
-        return batch["image"], batch["label"], (), {"scale": 2.0}
+def test_what_images_bring_along_is_part_of_their_record(images, tmp_path):
+    """An image under another condition is another evaluation; the same one is found."""
 
-    with pytest.raises(ValueError, match=r"prepare_batch: expected no further network arguments .* got \['scale'\]"):
+    class Scaled(ExactDenoiser):
+        def forward(self, x, timesteps, class_labels, scale, power=1):
+            return scale.reshape(-1, 1, 1, 1) ** power * super().forward(x, timesteps, class_labels=class_labels)
+
+    def evaluate(scales, power=1, folder="journal"):
+        given = iter(scales.split(5))
+
+        def prepare(batch, device, non_blocking, **kwargs):
+            return batch["image"], batch["label"], (), {"scale": next(given), "power": power}
+
+        evaluator = evaluator_of(images, tmp_path / folder, prepare_batch=prepare)
+        evaluator.network = Scaled(evaluator.classifier.process, make_classes("gaussian"))
+        return torch.stack([item["errors"] for item in run(evaluator)]), evaluations(evaluator)
+
+    ones, others = torch.ones(12), torch.tensor([1.0] * 10 + [2.0, 1.0])
+    first, spent = evaluate(ones)
+    assert spent == 11 * DRAWS * 2, "the last image is the first again"
+    again, spent = evaluate(ones)
+    assert spent == 0
+    assert torch.equal(again, first)
+    changed, spent = evaluate(others)
+    assert spent == DRAWS * 2
+    assert torch.equal(changed[:10], first[:10])
+    assert not torch.equal(changed[10], first[10])
+    assert torch.equal(changed, evaluate(others, folder="another")[0])
+    assert evaluate(others, power=2)[1] == 11 * DRAWS * 2, "what all calls share counts too"
+
+
+def test_network_arguments_of_which_no_record_can_be_kept_are_refused(images, tmp_path):
+    def prepare(batch, device, non_blocking, **kwargs):
+        return batch["image"], batch["label"], (), {"adapter": object()}
+
+    with pytest.raises(TypeError, match="adapter: expected tensors with one row an image, numbers or texts"):
         evaluator_of(images, tmp_path, prepare_batch=prepare).run()
 
 
