@@ -14,6 +14,7 @@ import logging
 import math
 import struct
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 
@@ -125,6 +126,9 @@ class ImageRandom:
         True
     """
 
+    numbers_made: ClassVar[int] = 0
+    """Numbers made in this process: when compiling pays. None of them depends on it."""
+
     def __init__(
         self, keys: Sequence[bytes], seed: int, *, purpose: bytes = b"", device: torch.device | str = "cpu"
     ) -> None:
@@ -132,7 +136,6 @@ class ImageRandom:
         hashes = [hashlib.blake2b(key + struct.pack("<q", seed) + purpose, digest_size=8).digest() for key in keys]
         words = [struct.unpack("<II", each) for each in hashes]
         self.key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2).to(device)
-        self._made = 0
 
     def normal(
         self,
@@ -198,8 +201,8 @@ class ImageRandom:
         count = len(image) * blocks * 4
         out = torch.empty(count, dtype=torch.float32, device=device) if memory is None else memory(count)
         out = out.view(len(image), blocks, 4)
-        self._made += out.numel()
-        words = _compiled(device.type) if self._made >= COMPILE_AFTER else _uniform_words
+        ImageRandom.numbers_made += out.numel()
+        words = _compiled(device.type) if ImageRandom.numbers_made >= COMPILE_AFTER else _uniform_words
         rows = max(1, COUNTERS_AT_ONCE // max(1, blocks))
         for start in range(0, len(image), rows):
             part = slice(start, start + rows)
