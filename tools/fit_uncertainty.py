@@ -82,11 +82,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--dataset_dir", help="the data set, to make error maps of the validation images")
+    parser.add_argument(
+        "--errors", type=Path, help="validation errors of the shipped weights; default: those of --seed"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the training whose weights the bundle ships")
     parser.add_argument("--confidence", type=float, default=0.9, help="of the prediction sets")
     parser.add_argument("--method", choices=METHODS, help="of the calibration; default: the best in cross-fitting")
     args = parser.parse_args()
-    path = args.bundle / "docs" / "evaluation" / f"errors_validation_seed_{args.seed}.npz"
+    path = args.errors or args.bundle / "docs" / "evaluation" / f"errors_validation_seed_{args.seed}.npz"
     stored = load_errors(path)
     settings = {"dataset_dir": args.dataset_dir} if args.dataset_dir else {}
     config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, **settings)

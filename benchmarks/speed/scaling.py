@@ -17,8 +17,8 @@ import torch
 from monai.bundle import ConfigParser
 from scipy.stats import binomtest
 
-from benchmarks.bundles import read_config
-from benchmarks.speed.inferer_overhead import BUNDLE, seconds
+from benchmarks.bundles import BUNDLES, read_config
+from benchmarks.speed.inferer_overhead import seconds
 from monai_diffclf.classification import (
     CurtailedVote,
     DenoisingErrors,
@@ -49,7 +49,7 @@ def share(count: int, total: int) -> dict[str, float | int]:
 def make_network(config: ConfigParser | None = None) -> torch.nn.Module:
     """The pneumonia bundle's network without its weights: they do not change its speed."""
     if config is None:
-        config = read_config(BUNDLE)
+        config = read_config(BUNDLES / "pneumonia_xray_diffusion")
     torch.manual_seed(0)
     network: torch.nn.Module = config.get_parsed_content("denoiser").eval()
     return network
@@ -144,7 +144,7 @@ def threads(
 def _work(barrier: Barrier, images: int, draws: int) -> None:
     """One process: make everything ready, wait for the others, classify."""
     torch.set_num_threads(1)
-    config = read_config(BUNDLE)
+    config = read_config(BUNDLES / "pneumonia_xray_diffusion")
     network = make_network(config)
     inferer = DiffusionClassifierInferer(config.get_parsed_content("scheduler"), num_draws=draws)
     part = torch.rand(images, 1, 32, 32)

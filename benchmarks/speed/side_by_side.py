@@ -26,11 +26,10 @@ import torch
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-from benchmarks.bundles import RESULTS, read_config
+from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from benchmarks.fewer_draws.mixture import grow_classes
 from benchmarks.fewer_draws.replay import stage_rule
 from benchmarks.speed import scaling
-from benchmarks.speed.inferer_overhead import BUNDLE
 from benchmarks.speed.reference_methods import Outcome, li_method, reference_loop
 from monai_diffclf.classification import (
     CurtailedVote,
@@ -46,6 +45,7 @@ from monai_diffclf.networks.schedulers import NoiseProcess
 from monai_diffclf.storage import load_decision
 from monai_diffclf.storage.atomic_file import replace_text
 
+BUNDLE = BUNDLES / "pneumonia_xray_diffusion"
 OUTPUT = RESULTS / "speed.json"
 ALPHA, SHORT = 0.01, 51
 

@@ -110,7 +110,7 @@ def separation(inside: torch.Tensor, outside: torch.Tensor) -> dict[str, float]:
 
 
 def report() -> None:
-    validation = load_errors(EVALUATION / "errors_validation_seed_0.npz")
+    validation = load_errors(EVALUATION / "errors_validation_draws_51.npz")
     plain = fit_typicality(validation.errors, groups=validation.patients)
     fitted = fit_typicality(validation.errors, error_maps=validation.maps, grid=GRID, groups=validation.patients)
     scores: dict[str, Callable[[StoredErrors], torch.Tensor]] = {

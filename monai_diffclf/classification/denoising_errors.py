@@ -12,6 +12,9 @@ import torch
 
 __all__ = ["DenoisingErrors"]
 
+ELEMENTS_AT_ONCE = 1 << 21
+"""Errors that are converted to float64 at a time, 16 MB."""
+
 PER_DRAW = ("timesteps", "log_snr", "log_snr_rate", "importance")
 
 
@@ -78,7 +81,22 @@ class DenoisingErrors:
     @property
     def network_evaluations(self) -> torch.Tensor:
         """Network evaluations spent on each image, int64 [B]."""
-        return self.evaluated.sum((1, 2))
+        return self.num_evaluated.sum(1)
+
+    @property
+    def num_evaluated(self) -> torch.Tensor:
+        """In how many draws each class was evaluated, int64 [B, K]."""
+        return self.image_by_image(lambda part: part.evaluated.sum(2))
+
+    def image_by_image(self, function: Callable[[DenoisingErrors], torch.Tensor]) -> torch.Tensor:
+        """What a function of each image's errors gives [B, ...], for some images at a time.
+
+        Twenty classes and 501 draws of an image are 80 kB in float64, and a thousand images would fill the memory.
+        """
+        step = max(1, ELEMENTS_AT_ONCE // (self.num_classes * self.num_draws))
+        if len(self) <= step:
+            return function(self)
+        return torch.cat([function(self[start : start + step]) for start in range(0, len(self), step)])
 
     def first(self, num_draws: int) -> DenoisingErrors:
         """The errors as if only the first ``num_draws`` draws had been made.

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 
@@ -17,9 +16,6 @@ from .vote_statistics import effective_draws, probability_uncertainty, vote_unce
 __all__ = ["classify_errors", "count_votes", "draw_scores", "mean_errors", "vote_uncertainty"]
 
 RULES = ("vote", "mean", "weighted_vote")
-
-ELEMENTS_AT_ONCE = 1 << 21
-"""Errors that are converted to float64 at a time, 16 MB."""
 
 
 def draw_scores(errors: DenoisingErrors, rule: str = "vote") -> torch.Tensor:
@@ -93,7 +89,7 @@ def count_votes(errors: DenoisingErrors, weights: torch.Tensor | None = None) ->
         votes = torch.nan_to_num(draw_scores(part, "vote"), nan=0.0)
         return votes.sum(2) if weights is None else (votes * weights.to(votes)).sum(2)
 
-    return _image_by_image(count, errors)
+    return errors.image_by_image(count)
 
 
 def mean_errors(errors: DenoisingErrors, weighting: Weighting = "uniform") -> torch.Tensor:
@@ -112,15 +108,7 @@ def mean_errors(errors: DenoisingErrors, weighting: Weighting = "uniform") -> to
         [[0.2, 0.3]]
     """
     weights = draw_weights(errors, weighting)
-    return _image_by_image(lambda part: _mean_errors(part, weights), errors)
-
-
-def _image_by_image(function: Callable[[DenoisingErrors], torch.Tensor], errors: DenoisingErrors) -> torch.Tensor:
-    """What a function gives for each image, for some at a time: all errors in float64 would fill the memory."""
-    step = max(1, ELEMENTS_AT_ONCE // math.prod(errors.values.shape[1:]))
-    if len(errors) <= step:
-        return function(errors)
-    return torch.cat([function(errors[start : start + step]) for start in range(0, len(errors), step)])
+    return errors.image_by_image(lambda part: _mean_errors(part, weights))
 
 
 def _mean_errors(errors: DenoisingErrors, weights: torch.Tensor) -> torch.Tensor:
@@ -175,7 +163,7 @@ def classify_errors(
     """
     check_rule(rule)
     check_temperature(temperature)
-    count = errors.evaluated.sum(2)
+    count = errors.num_evaluated
     racing = count == count.max(1, keepdim=True).values
     mean = mean_errors(errors, weighting)
     best = torch.where(racing, mean, torch.inf).min(1, keepdim=True).values
