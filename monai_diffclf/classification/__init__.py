@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .._moved import moved
 from .bound import VariationalBound, variational_bound
 from .denoising_errors import DenoisingErrors
 from .dequantization import UniformDequantization
 from .difference_model import DifferenceModel
 from .draw_weights import LevelWeights, draw_weights
 from .draws import NoiseDraws, image_keys
-from .e_process import log_e_betting, log_e_symmetric
+from .e_process import log_e_betting, log_e_unbounded
 from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
 from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior, marginal_log_likelihood
@@ -50,10 +53,14 @@ __all__ = [
     "fit_level_weights",
     "image_keys",
     "log_e_betting",
-    "log_e_symmetric",
+    "log_e_unbounded",
     "marginal_log_likelihood",
     "mean_errors",
     "replay",
     "variational_bound",
     "vote_uncertainty",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name, {"log_e_symmetric": f"{__name__}:log_e_unbounded"})
