@@ -18,10 +18,11 @@ from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
 from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior, marginal_log_likelihood
 from .look import Look
+from .predictive_curtailment import PredictiveCurtailment
 from .replay import replay
 from .result import Classification
 from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_uncertainty
-from .stopping import CurtailedVote, PredictiveCurtailment, SequentialTest, StagedElimination, StoppingRule
+from .stopping import CurtailedVote, SequentialTest, StagedElimination, StoppingRule
 from .vote_model import VoteModel
 from .vote_statistics import SURE_WHEN_LARGE
 
