@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ class _Bundle:
             for first in range(0, len(images), _BATCH):
                 batch = images[first : first + _BATCH].to(self.device)
                 result = inferer.classify(batch, self.network, error_maps=True)
-                errors.append(cast(DenoisingErrors, result.errors).to("cpu"))
+                errors.append(result.errors.to("cpu"))
                 maps.append(result.error_maps)
                 bar.update(len(batch))
         seconds = time.perf_counter() - start

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from monai_diffclf.networks.schedulers import NoiseProcess
+from monai_diffclf.networks.schedulers import NoiseProcess, RectifiedFlowProcess
 
 
 class Mixture:
@@ -75,14 +75,16 @@ class ExactDenoiser(torch.nn.Module):
             mine = class_labels.cpu() == k
             epsilon[mine] = law.epsilon(z[mine], alpha[mine], sigma[mine])
         sample = (z - sigma * epsilon) / alpha
-        if self.process.prediction_type == "epsilon":
+        kind = self.process.prediction_type
+        if kind == "epsilon":
             out = epsilon
-        elif self.process.prediction_type == "score":
+        elif kind == "score":
             out = -epsilon / sigma
-        elif self.process.prediction_type == "sample":
+        elif kind == "sample":
             out = sample
         else:
-            out = sample - epsilon if self.process.rectified_flow else alpha * epsilon - sigma * sample
+            flow = getattr(self.process, "rectified_flow", isinstance(self.process, RectifiedFlowProcess))
+            out = sample - epsilon if flow else alpha * epsilon - sigma * sample
         return out.to(x)
 
 

@@ -1,6 +1,6 @@
 """Learn from a bundle's validation errors how to spend draws: level sampling, level weights, model for early stopping.
 
-    python tools/fit_decision.py --bundle bundles/pneumonia_xray_diffusion --errors ERRORS --dataset_dir DATA
+    python -m tools.fit_decision --bundle bundles/pneumonia_xray_diffusion --errors ERRORS --dataset_dir DATA
 
 Writes ``configs/decision.json`` of the bundle. ERRORS are validation errors with all draws (``save_errors``); their
 patients must be in neither training nor test set. DATA is the bundle's data set: mirrored noise is measured on its
@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import read_config
 from monai_diffclf.classification import (
     DenoisingErrors,
     DifferenceModel,
@@ -68,9 +67,7 @@ def measure(bundle: Path, dataset_dir: str, num_parts: int, num_draws: int) -> t
 
     They are kept in ``docs/evaluation`` and made again only for another network or other draws.
     """
-    config = ConfigParser()
-    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
-    config.update({"bundle_root": str(bundle), "dataset_dir": dataset_dir, "progress": False})
+    config = read_config(bundle, "train.json", "evaluate.json", dataset_dir=dataset_dir, progress=False)
     network = config.get_parsed_content("evaluate#network")
     dataset = config.get_parsed_content("validate#dataset")
     inferer = DiffusionClassifierInferer(

@@ -1,6 +1,6 @@
 """Learn from a bundle's validation errors how sure it may be: calibration, prediction sets, typicality.
 
-    python tools/fit_uncertainty.py bundles/pneumonia_xray_diffusion [--dataset_dir DATA]
+    python -m tools.fit_uncertainty bundles/pneumonia_xray_diffusion [--dataset_dir DATA]
 
 Writes ``configs/uncertainty.json`` of the bundle, for the rules mean and vote, from the validation errors that its
 evaluation left in ``docs/evaluation`` and the settings of its ``evaluate.json``. The method of calibration is the one
@@ -16,7 +16,6 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from monai.bundle import ConfigParser
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import read_config
 from monai_diffclf.classification import classify_errors
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.networks import network_hash
@@ -49,14 +48,6 @@ def cross_fitted_loss(
             calibrated[held] = calibration(probabilities[held])
         losses.append(log_loss(labels.numpy(), calibrated.numpy(), labels=range(probabilities.shape[1])))
     return float(np.mean(losses))
-
-
-def read_config(bundle: Path, **settings: Any) -> ConfigParser:
-    """The configuration of the bundle's evaluation."""
-    config = ConfigParser()
-    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
-    config.update({"bundle_root": str(bundle), "progress": False, **settings})
-    return config
 
 
 def check_network(stored: StoredErrors, network: str, path: Path) -> None:
@@ -97,7 +88,8 @@ def main() -> None:
     args = parser.parse_args()
     path = args.bundle / "docs" / "evaluation" / f"errors_validation_seed_{args.seed}.npz"
     stored = load_errors(path)
-    config = read_config(args.bundle, **({"dataset_dir": args.dataset_dir} if args.dataset_dir else {}))
+    settings = {"dataset_dir": args.dataset_dir} if args.dataset_dir else {}
+    config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, **settings)
     settings = {name: config.get_parsed_content(name) for name in ("weighting", "temperature")}
     network = network_hash(config.get_parsed_content("evaluate#network"))
     check_network(stored, network, path)

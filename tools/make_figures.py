@@ -1,6 +1,6 @@
 """Draw the pictures of the pneumonia bundle: its training curves and some test images with their explanation.
 
-    python tools/make_figures.py --runs RUNS --data DATA
+    python -m tools.make_figures --runs RUNS --data DATA
 
 RUNS holds the folders seed_0, seed_1, ... that training wrote, DATA is the folder of pneumoniamnist.npz. Writes
 ``docs/training_curves.png`` into the bundle and ``docs/images/examples.png`` into the project.
@@ -17,17 +17,15 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import BUNDLES, ROOT, read_config
 from monai_diffclf.data import load_datalist
 from monai_diffclf.explain import class_difference, overlay
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks import load_weights
 
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLE = ROOT / "bundles" / "pneumonia_xray_diffusion"
+BUNDLE = BUNDLES / "pneumonia_xray_diffusion"
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
 
 
@@ -59,9 +57,7 @@ def training_curves(runs: Path) -> None:
 
 def examples(data: Path) -> None:
     """Test images, four of each class: the image, and the explanation of pneumonia over it."""
-    config = ConfigParser()
-    config.read_config(str(BUNDLE / "configs" / "train.json"))
-    config["bundle_root"], config["dataset_dir"] = str(BUNDLE), str(data)
+    config = read_config(BUNDLE, dataset_dir=str(data))
 
     items = load_datalist(data, "test", classes=config["classes"])
     chosen = [[i for i in items if i["label"] == label][5:9] for label in (0, 1)]

@@ -5,7 +5,7 @@ source (Kermany et al., Cell 2018, CC BY 4.0) carry them in their names. This sc
 source file it most resembles (one to one, within each split and class) and writes one row an image: the first 16 hex
 digits of the SHA-256 of its pixels, and the patient. The table works for any copy of the data set, in any order.
 
-    python tools/match_pneumonia_patients.py --npz pneumoniamnist.npz --kermany FOLDER --output patients.csv
+    python -m tools.match_pneumonia_patients --npz pneumoniamnist.npz --kermany FOLDER --output patients.csv
 
 FOLDER holds ``labels.csv`` with the columns file, label, split, and the X-rays themselves.
 """
@@ -22,6 +22,7 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from monai_diffclf.data.pneumonia_mnist import image_key
+from monai_diffclf.data.table_rows import read_rows
 
 # The source was squashed to a square; PneumoniaMNIST cropped the centre square first. The original aspect ratio is
 # lost, so several are tried and the best one counts.
@@ -73,15 +74,14 @@ def main() -> None:
 
     with np.load(args.npz) as archive:
         arrays = {key: archive[key] for key in archive.files}
-    with open(args.kermany / "labels.csv", newline="") as file:
-        source = list(csv.DictReader(file))
+    source = list(read_rows(args.kermany / "labels.csv", ("file", "label", "split")))
     rows = []
     for split in ("train", "val", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1)
         for label in (0, 1):
             index = np.flatnonzero(labels == label)
             target = standardise(images[index])
-            files = [row["file"] for row in source if row["split"] == split and int(row["label"]) == label]
+            files = [row["file"] for row in source if row["split"] == split and row.integer("label") == label]
             score = np.stack([(candidates(args.kermany / name) @ target.T).max(0) for name in files])
             chosen, column = linear_sum_assignment(-score)
             worst = score[chosen, column].min()

@@ -1,7 +1,7 @@
 """Write a bundle's predictions and results anew from its stored errors, without a network evaluation.
 
-    python tools/recompute_results.py --bundle bundles/pneumonia_xray_diffusion
-    python tools/recompute_results.py --bundle bundles/pneumonia_xray_resnet18 --metrics
+    python -m tools.recompute_results --bundle bundles/pneumonia_xray_diffusion
+    python -m tools.recompute_results --bundle bundles/pneumonia_xray_resnet18 --metrics
 
 Uses the weighting and temperature of the bundle's ``configs/evaluate.json`` and its decision: the most probable class.
 ``--metrics`` computes the metrics alone anew, from the tables of predictions; threshold, commit and the rest stay as
@@ -18,9 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
-import monai_diffclf.networks.schedulers  # noqa: F401  (registers the noise schedule)
+from benchmarks.bundles import read_config
 from monai_diffclf.handlers import ErrorsSaver, EvaluationSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.storage import load_errors
@@ -92,9 +90,7 @@ def recompute_metrics(docs: Path, num_resamples: int = 2000) -> tuple[int, list[
 
 def recompute_all(bundle: Path) -> None:
     """Predictions and results from the errors."""
-    config = ConfigParser()
-    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
-    config["bundle_root"] = str(bundle)
+    config = read_config(bundle, "train.json", "evaluate.json")
     folder = Path(config.get_parsed_content("evaluation_dir"))
     for split in ("validation", "test"):
         for path in sorted(folder.glob(f"errors_{split}_seed_*.npz")):

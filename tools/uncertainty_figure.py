@@ -1,8 +1,8 @@
 r"""Draw how far the probabilities of the pneumonia bundle are to be trusted. Needs no network and no images.
 
-    python tools/uncertainty_figure.py
+    python -m tools.uncertainty_figure
 
-Reads what ``benchmarks/uncertainty.py`` wrote and the stored errors and predictions it read, and writes
+Reads what ``benchmarks/uncertainty/quality.py`` wrote and the stored errors and predictions it read, and writes
 ``docs/images/uncertainty.png``: the probabilities of the vote against the frequencies on the test images, calibrated
 elsewhere and on images of the same kind; accuracy against the share of images left out, beside the ResNet-18 (and its
 MC dropout, of one training, where its predictions are there); the coverage of prediction sets over random splits of the
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 from scipy.stats import betabinom
 
+from benchmarks.bundles import BUNDLES, RESULTS, ROOT
+from benchmarks.uncertainty.quality import Predictions, calibrated, calibrated_by_halves, of_errors, of_tables
 from monai_diffclf.metrics import accuracy_at_coverage
 from monai_diffclf.storage import load_errors
 from monai_diffclf.uncertainty import fit_conformal
 
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLES = ROOT / "bundles"
 EVALUATION = BUNDLES / "pneumonia_xray_diffusion" / "docs" / "evaluation"
 BASELINE = BUNDLES / "pneumonia_xray_resnet18" / "docs" / "predictions"
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from uncertainty import Predictions, calibrated, calibrated_by_halves, of_errors, of_tables  # noqa: E402
 
 BLUE, ORANGE, GREEN, PURPLE, INK, MUTED = "#0072b2", "#d55e00", "#007a5a", "#a0508a", "#1b1f23", "#6b7178"
 RULE, CONFIDENCE, TEMPERATURE, NUM_BINS = "diffusion_vote", 0.9, 0.27, 8
@@ -189,7 +186,7 @@ def draw(path: Path, results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    results = ROOT / "benchmarks" / "results" / "uncertainty_pneumonia_xray_diffusion.json"
+    results = RESULTS / "uncertainty_pneumonia_xray_diffusion.json"
     parser.add_argument("--results", type=Path, default=results)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images" / "uncertainty.png")
     args = parser.parse_args()

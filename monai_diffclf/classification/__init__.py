@@ -20,20 +20,22 @@ from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior
 from .look import Look
 from .predictive_curtailment import PredictiveCurtailment
 from .replay import replay
-from .result import Classification
+from .result import Classification, DenoisingClassification, LikelihoodClassification
 from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_uncertainty
 from .stopping import CurtailedVote, SequentialTest, StagedElimination, StoppingRule
 from .vote_model import VoteModel
-from .vote_statistics import SURE_WHEN_LARGE
+from .vote_statistics import SURE_WHEN_LARGE, probability_uncertainty
 
 __all__ = [
     "SURE_WHEN_LARGE",
     "Classification",
     "CurtailedVote",
+    "DenoisingClassification",
     "DenoisingErrors",
     "DifferenceModel",
     "LevelSampling",
     "LevelWeights",
+    "LikelihoodClassification",
     "Look",
     "NoiseDraws",
     "PredictiveCurtailment",
@@ -57,6 +59,7 @@ __all__ = [
     "log_e_unbounded",
     "marginal_log_likelihood",
     "mean_errors",
+    "probability_uncertainty",
     "replay",
     "variational_bound",
     "vote_uncertainty",

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from .level_sampling import LevelSampling
-from .philox import ImageRandom
+from .philox import ImageRandom, check_seed
 
 __all__ = ["NoiseDraws", "check_seed", "image_keys", "random_order"]
 
@@ -35,16 +35,6 @@ def image_keys(images: torch.Tensor) -> list[bytes]:
     # Adding zero turns -0.0 into 0.0: equal images must have equal bytes.
     pixels = (images.detach().to(device="cpu", dtype=torch.float32) + 0.0).contiguous().numpy()
     return [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels]
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that is not an integer of 64 bits.
-
-    Raises:
-        ValueError: when it is none.
-    """
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
-        raise ValueError(f"seed: expected an integer of 64 bits, got {seed!r}; without one no result can be reproduced")
 
 
 def _spread_order(count: int) -> torch.Tensor:
@@ -75,7 +65,8 @@ class NoiseDraws:
             int64; None for no such draws.
 
     Raises:
-        ValueError: when ``levels`` is not a vector of numbers in [0, 1), or ``seed`` is not an integer of 64 bits.
+        ValueError: when ``levels`` is not a vector of numbers in [0, 1), ``seed`` is not an integer of 64 bits, or
+            ``mirrors`` are not one a draw, or name a draw that has no noise of its own.
 
     Example:
         >>> draws = NoiseDraws.make(4, seed=0)
@@ -100,6 +91,19 @@ class NoiseDraws:
             low, high = float(self.levels.min()), float(self.levels.max())
             raise ValueError(f"levels: expected numbers in [0, 1), got {low:.4g} to {high:.4g}")
         check_seed(self.seed)
+        if self.mirrors is not None:
+            self._check_mirrors(self.mirrors)
+
+    def _check_mirrors(self, mirrors: torch.Tensor) -> None:
+        count = len(self.levels)
+        if mirrors.shape != (count,):
+            raise ValueError(f"mirrors: expected one index a draw, shape [{count}], got {list(mirrors.shape)}")
+        # Of a draw that is mirrored itself there is no noise to turn: it has that of a third one.
+        own = [-1, *(n for n, mirror in enumerate(mirrors.tolist()) if mirror == -1)]
+        for n in (~torch.isin(mirrors, torch.tensor(own, device=mirrors.device))).nonzero()[:1, 0].tolist():
+            raise ValueError(
+                f"mirrors: expected -1 or the index of a draw with noise of its own, got {int(mirrors[n])} for draw {n}"
+            )
 
     @classmethod
     def make(cls, num_draws: int, noise_levels: str | LevelSampling = "stratified", *, seed: int = 0) -> NoiseDraws:
@@ -167,7 +171,13 @@ class NoiseDraws:
         return ImageRandom(keys, self.seed, device=device)
 
     def batch_noise(
-        self, random: ImageRandom, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]
+        self,
+        random: ImageRandom,
+        image: torch.Tensor,
+        draw: torch.Tensor,
+        shape: Sequence[int],
+        *,
+        memory: Callable[[int], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Standard normal noise of pairs of image and draw, on the device of ``random`` [P, *shape], float32.
 
@@ -176,11 +186,12 @@ class NoiseDraws:
             image: index of each pair's image [P].
             draw: index of each pair's draw [P].
             shape: shape of an image [C, *spatial].
+            memory: see :meth:`ImageRandom.normal`.
         """
         if self.mirrors is None:
-            return random.normal(image, draw, shape)
+            return random.normal(image, draw, shape, memory=memory)
         source = self.mirrors.to(draw.device)[draw]
         mirrored = source >= 0
-        noise = random.normal(image, torch.where(mirrored, source, draw), shape)
+        noise = random.normal(image, torch.where(mirrored, source, draw), shape, memory=memory)
         sign = torch.where(mirrored, -1.0, 1.0).to(noise.device)
         return noise.mul_(sign.reshape(-1, *[1] * len(shape)))

@@ -126,10 +126,10 @@ class Forecast:
         Raises:
             ValueError: when other draws were made than the first ones of this order.
         """
-        order = self.order.to(errors.values.device)
-        values, made = errors.values[:, :, order].double(), errors.evaluated[:, :, order]
+        order, weights = self.order.to(errors.values.device), draw_weights(errors, weighting)
+        made = errors.evaluated[:, :, order]
         if bool((made[:, :, 1:] & ~made[:, :, :-1]).any()):
-            raise ValueError("errors: expected the draws that this rule makes first, some of them are missing")
+            raise ValueError("errors: expected the draws that this rule makes first, some are missing")
         means, count = mean_errors(errors, weighting), made.sum(2)
         most = count.amax(1)
         for number in most.unique().tolist():
@@ -137,25 +137,23 @@ class Forecast:
                 images, log_snr = most == number, errors.log_snr[order].double()
                 nearest = (log_snr[:, None] - log_snr[:number]).abs().argmin(1)
                 stands_for = torch.arange(number, device=order.device)[:, None] == nearest
-                level = stands_for.double() @ draw_weights(errors, weighting)[order]
-                means[images] = self._means(values[images], count[images], level)
+                values = errors.values[images][:, :, order[:number]].double()
+                means[images] = self._means(values, count[images], stands_for.double() @ weights[order])
         return means
 
     def _means(self, values: torch.Tensor, count: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """The same for images with equally many draws n [b, K], from their values [b, K, N] in the order of the draws.
+        """The same for images of which n draws were made [b, K], from those [b, K, n], in their order.
 
         Args:
             values: the errors.
             count: draws made for each class [b, K].
-            level: weight of each draw made in the leader's mean over all levels [n].
+            level: weight of each draw in the leader's mean over all levels [n].
         """
-        made = len(level)
-        racing = count == made
-        totals = torch.where(racing, self.totals(-values[:, :, :made]), -torch.inf)
+        totals = torch.where(count == len(level), self.totals(-values), -torch.inf)
         best = values[torch.arange(len(values), device=values.device), totals.argmax(1)]
         behind = totals.amax(1, keepdim=True) - totals
         # A class given up earlier is compared with the leader on the draws that both have.
-        for number in count[~racing].unique().tolist():
+        for number in count[count < len(level)].unique().tolist():
             leads = values[:, :, :number] - best[:, None, :number]
             behind = torch.where(count == number, self.totals(leads) if number else torch.inf, behind)
-        return (best[:, :made] @ level)[:, None].add(behind) / values.shape[2]
+        return (best @ level)[:, None].add(behind) / len(self.order)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import torch
 
-from .result import Classification
+from .._checks import check_labels
+from ..keys import UncertaintyKeys
+from .result import LikelihoodClassification
 from .rules import check_temperature
-from .vote_statistics import vote_uncertainty
+from .vote_statistics import probability_uncertainty, probe_uncertainty
 
 __all__ = ["bits_per_dimension", "check_prior", "classify_likelihood", "empirical_prior", "marginal_log_likelihood"]
 
@@ -25,14 +27,14 @@ def classify_likelihood(
     prior: Prior | None = None,
     temperature: float = 1.0,
     network_evaluations: int | torch.Tensor = 0,
-) -> Classification:
+) -> LikelihoodClassification:
     """Classify images from log p(x | k): p(k | x) is proportional to p(x | k)^(1 / temperature) prior(k).
 
-    The fields are those of a diffusion classifier. Here the P probes of the divergence are the voters: each votes for
-    the class with the largest posterior of its own estimate. ``uncertainty`` has their votes (``vote_variance``,
-    ``vote_entropy``, ...) and, of the posterior, ``margin`` (the largest probability less the second) and ``entropy``
-    in nats; with two probes and more also ``log_ratio_error``: the standard error, over the probes, of the log-ratio of
-    the two most probable classes.
+    ``uncertainty`` has, of the posterior, ``probability_margin`` (the largest probability less the second) and
+    ``probability_entropy`` in nats; of the P probes of the divergence, each of which would choose the class with the
+    largest posterior of its own estimate, how they split (``probe_variance``, ``probe_entropy``, ...); and with two
+    probes and more ``log_ratio_error``: the standard error, over the probes, of the log-ratio of the two most probable
+    classes.
 
     Args:
         log_likelihood: log p(x | k) in nats, of each probe [B, K, P] or one for all [B, K].
@@ -56,28 +58,23 @@ def classify_likelihood(
     each = values / temperature + log_prior[:, None]
     log_posterior = (each.mean(2)).log_softmax(1)
     probabilities = log_posterior.exp()
-    vote_share = torch.nn.functional.one_hot(each.argmax(1), classes).double().mean(1).float()
-    top = log_posterior.topk(2, dim=1)
-    uncertainty = vote_uncertainty(vote_share, float(probes)) | {
-        "margin": top.values[:, 0].exp() - top.values[:, 1].exp(),
-        "entropy": -(probabilities * log_posterior.clamp(min=-1e300)).sum(1),
-    }
+    probe_share = torch.nn.functional.one_hot(each.argmax(1), classes).double().mean(1).float()
+    uncertainty = probability_uncertainty(probabilities) | probe_uncertainty(probe_share, probes)
     if probes > 1:
-        both = values.gather(1, top.indices[:, :, None].expand(-1, -1, probes))
-        uncertainty["log_ratio_error"] = (both[:, 0] - both[:, 1]).std(1) / math.sqrt(probes)
-    mean = values.mean(2)
-    return Classification(
+        top = log_posterior.topk(2, dim=1).indices
+        both = values.gather(1, top[:, :, None].expand(-1, -1, probes))
+        uncertainty[UncertaintyKeys.LOG_RATIO_ERROR] = (both[:, 0] - both[:, 1]).std(1) / math.sqrt(probes)
+    return LikelihoodClassification(
         predicted=log_posterior.argmax(1),
         probabilities=probabilities,
-        vote_share=vote_share,
-        mean_error=-2 * mean / num_elements,
         uncertainty=uncertainty,
         network_evaluations=torch.as_tensor(network_evaluations, device=values.device).long().expand(images),
-        errors=None,
         decided=torch.ones(images, dtype=torch.bool, device=values.device),
         guarantee="likelihood",
-        log_likelihood=mean,
+        log_likelihood=values.mean(2),
         probe_log_likelihood=values,
+        probe_share=probe_share,
+        num_elements=num_elements,
     )
 
 
@@ -125,9 +122,7 @@ def empirical_prior(labels: torch.Tensor | Sequence[int], num_classes: int) -> l
         >>> empirical_prior([0, 0, 0, 1, 0, 0], 2)
         [0.75, 0.25]
     """
-    vector = torch.as_tensor(labels).long().flatten()
-    if len(vector) and not 0 <= int(vector.min()) <= int(vector.max()) < num_classes:
-        raise ValueError(f"labels: expected 0 to {num_classes - 1}, got {int(vector.min())} to {int(vector.max())}")
+    vector = torch.from_numpy(check_labels(labels, num_classes, len(labels)))
     counts = torch.bincount(vector, minlength=num_classes).double() + 1
     return [float(share) for share in counts / counts.sum()]
 

@@ -14,10 +14,11 @@ import logging
 import math
 import struct
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 
-__all__ = ["GENERATOR", "ImageRandom", "philox4x32"]
+__all__ = ["GENERATOR", "ImageRandom", "check_seed", "philox4x32"]
 
 GENERATOR = "philox4x32-10, box-muller, version 1"
 """Name and version of the generator, part of the provenance of all that is made with it."""
@@ -35,6 +36,16 @@ COMPILE_AFTER = 1 << 31
 
 Words = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 _logger = logging.getLogger(__name__)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is not an integer of 64 bits.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed: expected an integer of 64 bits, got {seed!r}; without one no result can be reproduced")
 
 
 def philox4x32(counter: Sequence[torch.Tensor], key: Sequence[torch.Tensor]) -> Words:
@@ -78,14 +89,17 @@ def _uniform_words(block: torch.Tensor, draw: torch.Tensor, k0: torch.Tensor, k1
 @functools.cache
 def _compiled(device_type: str) -> Callable[..., Words]:
     """The same, compiled where that works: integers and their conversion are exact, so that nothing changes."""
-    compiled = torch.compile(_uniform_words, dynamic=True)
     probe = [torch.arange(4, device=device_type)[None], *(torch.arange(2, device=device_type)[:, None] for _ in "dkk")]
     try:
+        compiled = torch.compile(_uniform_words, dynamic=True)
         same = all(torch.equal(a, b) for a, b in zip(compiled(*probe), _uniform_words(*probe), strict=True))
     except Exception as error:  # without a compiler: whatever it is that torch.compile raises
         _logger.info("torch.compile does not work here, random numbers are made without it: %s", error)
         return _uniform_words
-    return compiled if same else _uniform_words
+    if not same:
+        _logger.warning("torch.compile makes other random numbers on %s, they are made without it", device_type)
+        return _uniform_words
+    return compiled
 
 
 class ImageRandom:
@@ -101,6 +115,9 @@ class ImageRandom:
         purpose: what the numbers are for; for each purpose they are others.
         device: where they are made.
 
+    Raises:
+        ValueError: when ``seed`` is not an integer of 64 bits.
+
     Example:
         >>> random = ImageRandom([b"one", b"two"], seed=0)
         >>> image, draw = torch.tensor([0, 1]), torch.tensor([7, 7])
@@ -109,21 +126,35 @@ class ImageRandom:
         True
     """
 
+    numbers_made: ClassVar[int] = 0
+    """Numbers made in this process: when compiling pays. None of them depends on it."""
+
     def __init__(
         self, keys: Sequence[bytes], seed: int, *, purpose: bytes = b"", device: torch.device | str = "cpu"
     ) -> None:
+        check_seed(seed)
         hashes = [hashlib.blake2b(key + struct.pack("<q", seed) + purpose, digest_size=8).digest() for key in keys]
         words = [struct.unpack("<II", each) for each in hashes]
         self.key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2).to(device)
-        self._made = 0
 
-    def normal(self, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    def normal(
+        self,
+        image: torch.Tensor,
+        draw: torch.Tensor,
+        shape: Sequence[int],
+        *,
+        memory: Callable[[int], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Standard normal numbers [P, *shape], float32, |z| < 6.8.
 
         Args:
             image: index of each image [P].
             draw: index of each draw [P], 0 to 2^32 - 1.
             shape: shape of one image.
+            memory: from a number of elements to a float32 vector of as many to write into; None for new memory.
+
+        Raises:
+            ValueError: when there are not as many draws as images, or an image would have 2^34 elements or more.
         """
 
         def box_muller(out: torch.Tensor, uniform: Words) -> None:
@@ -133,7 +164,7 @@ class ImageRandom:
                 torch.mul(radius, torch.cos(angle), out=out[..., first])
                 torch.mul(radius, torch.sin(angle), out=out[..., first + 1])
 
-        return self._fill(image, draw, shape, box_muller)
+        return self._fill(image, draw, shape, box_muller, memory)
 
     def uniform(self, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """Uniform numbers in (0, 1] [P, *shape], float32: multiples of 2^-32, rounded. See :meth:`normal`."""
@@ -146,7 +177,7 @@ class ImageRandom:
 
     def sign(self, image: torch.Tensor, draw: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """-1 or 1, each half of the time [P, *shape], float32. See :meth:`normal`."""
-        return torch.where(self.uniform(image, draw, shape) < 0.5, -1.0, 1.0)
+        return (self.uniform(image, draw, shape) >= 0.5).float().mul_(2).sub_(1)
 
     @torch.no_grad()
     def _fill(
@@ -155,16 +186,23 @@ class ImageRandom:
         draw: torch.Tensor,
         shape: Sequence[int],
         fill: Callable[[torch.Tensor, Words], None],
+        memory: Callable[[int], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Numbers [P, *shape] that ``fill`` writes from four uniform ones each, part by part."""
         elements, device = math.prod(shape), self.key.device
         blocks = -(-elements // 4)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"shape: expected sizes of 0 and more, got {list(shape)}")
+        if len(draw) != len(image):
+            raise ValueError(f"draw: expected as many as images, {len(image)}; got {len(draw)}")
         if blocks > WORD:
             raise ValueError(f"shape: expected fewer than 2^34 elements, got {elements}")
         image, draw = image.to(device), draw.to(device)
-        out = torch.empty(len(image), blocks, 4, device=device)
-        self._made += out.numel()
-        words = _compiled(device.type) if self._made >= COMPILE_AFTER else _uniform_words
+        count = len(image) * blocks * 4
+        out = torch.empty(count, dtype=torch.float32, device=device) if memory is None else memory(count)
+        out = out.view(len(image), blocks, 4)
+        ImageRandom.numbers_made += out.numel()
+        words = _compiled(device.type) if ImageRandom.numbers_made >= COMPILE_AFTER else _uniform_words
         rows = max(1, COUNTERS_AT_ONCE // max(1, blocks))
         for start in range(0, len(image), rows):
             part = slice(start, start + rows)

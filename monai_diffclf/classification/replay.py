@@ -12,7 +12,7 @@ import torch
 from .denoising_errors import DenoisingErrors
 from .draw_weights import Weighting, draw_weights
 from .look import Look
-from .result import Classification
+from .result import DenoisingClassification
 from .rules import classify_errors, decision_weights, score_values
 from .stopping import ForecastingRule, StoppingRule, check_valid
 
@@ -79,7 +79,7 @@ def classify_draws(
     rule: str = "vote",
     weighting: Weighting = "uniform",
     temperature: float = 1.0,
-) -> Classification:
+) -> DenoisingClassification:
     """Classify from the draws that a stopping rule made, by the mean errors that it decided by if it has its own.
 
     Args:
@@ -109,7 +109,7 @@ def replay(
     rule: str = "vote",
     weighting: Weighting = "uniform",
     temperature: float = 1.0,
-) -> Classification:
+) -> DenoisingClassification:
     """What a stopping rule would have made of stored errors: the same result as with the network, without it.
 
     Args:

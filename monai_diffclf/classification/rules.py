@@ -5,17 +5,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from .denoising_errors import DenoisingErrors
 from .draw_weights import Weighting, draw_weights
-from .result import Classification
-from .vote_statistics import effective_draws, vote_uncertainty
+from .result import DenoisingClassification
+from .vote_statistics import effective_draws, probability_uncertainty, vote_uncertainty
 
 __all__ = ["classify_errors", "count_votes", "draw_scores", "mean_errors", "vote_uncertainty"]
 
 RULES = ("vote", "mean", "weighted_vote")
+
+ELEMENTS_AT_ONCE = 1 << 21
+"""Errors that are converted to float64 at a time, 16 MB."""
 
 
 def draw_scores(errors: DenoisingErrors, rule: str = "vote") -> torch.Tensor:
@@ -94,8 +98,12 @@ def count_votes(errors: DenoisingErrors, weights: torch.Tensor | None = None) ->
         >>> count_votes(DenoisingErrors(values, torch.arange(3), torch.zeros(3))).tolist()
         [[1.5, 1.5]]
     """
-    votes = torch.nan_to_num(draw_scores(errors, "vote"), nan=0.0)
-    return votes.sum(2) if weights is None else (votes * weights.to(votes)).sum(2)
+
+    def count(part: DenoisingErrors) -> torch.Tensor:
+        votes = torch.nan_to_num(draw_scores(part, "vote"), nan=0.0)
+        return votes.sum(2) if weights is None else (votes * weights.to(votes)).sum(2)
+
+    return _image_by_image(count, errors)
 
 
 def mean_errors(errors: DenoisingErrors, weighting: Weighting = "uniform") -> torch.Tensor:
@@ -113,8 +121,21 @@ def mean_errors(errors: DenoisingErrors, weighting: Weighting = "uniform") -> to
         >>> mean_errors(DenoisingErrors(given_up, torch.arange(2), torch.zeros(2))).round(decimals=4).tolist()
         [[0.2, 0.3]]
     """
+    weights = draw_weights(errors, weighting)
+    return _image_by_image(lambda part: _mean_errors(part, weights), errors)
+
+
+def _image_by_image(function: Callable[[DenoisingErrors], torch.Tensor], errors: DenoisingErrors) -> torch.Tensor:
+    """What a function gives for each image, for some at a time: all errors in float64 would fill the memory."""
+    step = max(1, ELEMENTS_AT_ONCE // math.prod(errors.values.shape[1:]))
+    if len(errors) <= step:
+        return function(errors)
+    return torch.cat([function(errors[start : start + step]) for start in range(0, len(errors), step)])
+
+
+def _mean_errors(errors: DenoisingErrors, weights: torch.Tensor) -> torch.Tensor:
     evaluated = errors.evaluated
-    values = torch.nan_to_num(errors.values.double(), nan=0.0) * draw_weights(errors, weighting)
+    values = torch.nan_to_num(errors.values.double(), nan=0.0) * weights
     count = evaluated.sum(2)
     mean = torch.where(count > 0, values.sum(2) / count.clamp(min=1), torch.inf)
     if bool((count == count[:, :1]).all()):
@@ -135,7 +156,7 @@ def classify_errors(
     weighting: Weighting = "uniform",
     temperature: float = 1.0,
     mean_error: torch.Tensor | None = None,
-) -> Classification:
+) -> DenoisingClassification:
     """Classify images from stored errors.
 
     With D elements an image, the score of class k is s_k = -(D / 2) mean_n(w_n e[k, n]) / temperature.
@@ -190,12 +211,14 @@ def classify_errors(
     else:
         predicted = torch.where(tied, mean, torch.inf).argmin(1)
         probabilities = (votes + 0.5 / errors.num_classes + 0.5 * softmax) / (cast + 1)
-    return Classification(
+    probabilities = probabilities.float()
+    said_by_votes = vote_uncertainty(vote_share, effective_draws(errors, counted))
+    return DenoisingClassification(
         predicted=predicted,
-        probabilities=probabilities.float(),
+        probabilities=probabilities,
         vote_share=vote_share,
         mean_error=mean,
-        uncertainty=vote_uncertainty(vote_share, effective_draws(errors, counted)),
+        uncertainty=said_by_votes | probability_uncertainty(probabilities),
         network_evaluations=errors.network_evaluations,
         errors=errors,
         decided=torch.ones_like(predicted, dtype=torch.bool),

@@ -1,17 +1,43 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What the votes of an image say about how sure its class is, and how much of the doubt is due to few draws."""
+"""How sure votes and probabilities say that an image's class is, and how much of the doubt is due to few draws."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
+from ..keys import NamedValues, UncertaintyKeys
 from .denoising_errors import DenoisingErrors
 
-__all__ = ["SURE_WHEN_LARGE", "effective_draws", "vote_uncertainty"]
+__all__ = [
+    "SURE_WHEN_LARGE",
+    "effective_draws",
+    "of_final_probabilities",
+    "probability_uncertainty",
+    "probe_uncertainty",
+    "vote_uncertainty",
+]
 
-SURE_WHEN_LARGE = frozenset(("margin", "vote_share_low", "vote_share_high"))
-"""Which numbers of :func:`vote_uncertainty` are large where an image is sure; the others are large where it is not."""
+SURE_WHEN_LARGE = frozenset(
+    (
+        *(key.value for key in UncertaintyKeys if key.value.endswith(("_margin", "_share_low", "_share_high"))),
+        "margin",  # as margins were called: still large where an image is sure
+    )
+)
+"""Which uncertainties are large where an image is sure; the others are large where it is not."""
+
+_OF_PROBES: dict[str, str] = {
+    UncertaintyKeys.VOTE_VARIANCE: UncertaintyKeys.PROBE_VARIANCE,
+    UncertaintyKeys.VOTE_ENTROPY: UncertaintyKeys.PROBE_ENTROPY,
+    UncertaintyKeys.VOTE_MARGIN: UncertaintyKeys.PROBE_MARGIN,
+    UncertaintyKeys.VOTE_SHARE_LOW: UncertaintyKeys.PROBE_SHARE_LOW,
+    UncertaintyKeys.VOTE_SHARE_HIGH: UncertaintyKeys.PROBE_SHARE_HIGH,
+    UncertaintyKeys.ENTROPY_MONTE_CARLO: UncertaintyKeys.PROBE_ENTROPY_MONTE_CARLO,
+    UncertaintyKeys.ENTROPY_REMAINING: UncertaintyKeys.PROBE_ENTROPY_REMAINING,
+}
 
 _Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 
@@ -23,7 +49,7 @@ def vote_uncertainty(
 
     * ``vote_variance``: p (1 - p) of the winner's share p, in [0, 1/4] (Favero et al. 2025).
     * ``vote_entropy``: -sum_k p_k log p_k, in nats, in [0, log K].
-    * ``margin``: share of the winner less that of the runner-up, in [0, 1]; large means sure.
+    * ``vote_margin``: share of the winner less that of the runner-up, in [0, 1]; large means sure.
 
     They look as sure after 5 draws as after 500. With ``num_draws`` there are also:
 
@@ -44,7 +70,7 @@ def vote_uncertainty(
     Example:
         >>> share = torch.tensor([[0.75, 0.25]])
         >>> {name: round(float(value), 4) for name, value in vote_uncertainty(share).items()}
-        {'vote_variance': 0.1875, 'vote_entropy': 0.5623, 'margin': 0.5}
+        {'vote_variance': 0.1875, 'vote_entropy': 0.5623, 'vote_margin': 0.5}
         >>> few, many = vote_uncertainty(share, 8), vote_uncertainty(share, 800)
         >>> [round(float(u["vote_share_low"]), 2) for u in (few, many)]
         [0.41, 0.72]
@@ -54,9 +80,13 @@ def vote_uncertainty(
     top = vote_share.topk(2, dim=1).values
     entropy = -torch.xlogy(vote_share, vote_share).sum(1)
     winner = top[:, 0]
-    uncertainty = {"vote_variance": winner * (1 - winner), "vote_entropy": entropy, "margin": winner - top[:, 1]}
+    uncertainty = {
+        UncertaintyKeys.VOTE_VARIANCE: winner * (1 - winner),
+        UncertaintyKeys.VOTE_ENTROPY: entropy,
+        UncertaintyKeys.VOTE_MARGIN: winner - top[:, 1],
+    }
     if num_draws is None:
-        return uncertainty
+        return NamedValues(uncertainty)
     share = vote_share.double()
     draws = torch.as_tensor(num_draws, device=share.device).double().expand(len(share))
     if bool((draws < 0).any()):
@@ -64,12 +94,69 @@ def vote_uncertainty(
     low, high = _wilson_interval(share.amax(1), draws)
     remaining, monte_carlo = _split_entropy(share, draws)
     further = {
-        "vote_share_low": low,
-        "vote_share_high": high,
-        "entropy_monte_carlo": monte_carlo,
-        "entropy_remaining": remaining,
+        UncertaintyKeys.VOTE_SHARE_LOW: low,
+        UncertaintyKeys.VOTE_SHARE_HIGH: high,
+        UncertaintyKeys.ENTROPY_MONTE_CARLO: monte_carlo,
+        UncertaintyKeys.ENTROPY_REMAINING: remaining,
     }
-    return uncertainty | {name: value.to(vote_share.dtype) for name, value in further.items()}
+    return NamedValues(uncertainty | {name: value.to(vote_share.dtype) for name, value in further.items()})
+
+
+def probe_uncertainty(probe_share: torch.Tensor, num_probes: int) -> dict[str, torch.Tensor]:
+    """How the probes of a likelihood split, as named numbers [B]: those of :func:`vote_uncertainty` for probes.
+
+    Args:
+        probe_share: share of the probes that would choose each class [B, K].
+        num_probes: number of probes P.
+
+    Example:
+        >>> probe_uncertainty(torch.tensor([[0.5, 0.5]]), 2)["probe_variance"].tolist()
+        [0.25]
+    """
+    return NamedValues({_OF_PROBES[name]: value for name, value in vote_uncertainty(probe_share, num_probes).items()})
+
+
+def probability_uncertainty(probabilities: torch.Tensor) -> dict[str, torch.Tensor]:
+    """How sure class probabilities are, as named numbers [B].
+
+    * ``probability_margin``: the largest probability less the second, in [0, 1]; large means sure.
+    * ``probability_entropy``: -sum_k p_k log p_k, in nats, in [0, log K].
+
+    Args:
+        probabilities: class probabilities [B, K].
+
+    Example:
+        >>> uncertainty = probability_uncertainty(torch.tensor([[0.75, 0.25]]))
+        >>> {name: round(float(value), 4) for name, value in uncertainty.items()}
+        {'probability_margin': 0.5, 'probability_entropy': 0.5623}
+    """
+    top = probabilities.topk(2, dim=1).values
+    exact = probabilities.double()
+    entropy = -torch.xlogy(exact, exact).sum(1)
+    return NamedValues(
+        {
+            UncertaintyKeys.PROBABILITY_MARGIN: top[:, 0] - top[:, 1],
+            UncertaintyKeys.PROBABILITY_ENTROPY: entropy.to(probabilities.dtype),
+        }
+    )
+
+
+def of_final_probabilities(uncertainty: Mapping[str, Any], probabilities: torch.Tensor) -> dict[str, Any]:
+    """The uncertainties of one image, with those of its probabilities made anew where they are among them.
+
+    For probabilities that were changed after the classification, by a calibration say: what stands beside them must
+    speak of them.
+
+    Args:
+        uncertainty: named uncertainties of the image.
+        probabilities: its class probabilities [K] as they are now.
+
+    Example:
+        >>> of_final_probabilities({"vote_margin": 0.5, "probability_margin": 0.5}, torch.tensor([0.625, 0.375]))
+        {'vote_margin': 0.5, 'probability_margin': 0.25}
+    """
+    anew = probability_uncertainty(probabilities.double()[None])
+    return NamedValues({**uncertainty, **{name: float(anew[name]) for name in anew if name in uncertainty}})
 
 
 def _wilson_interval(share: torch.Tensor, draws: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

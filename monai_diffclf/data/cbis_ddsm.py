@@ -14,7 +14,7 @@ from typing import Any
 
 from .image_table import check_split, split_by_hash
 from .mammogram_tables import CLASSES, VIEWS
-from .table_rows import check_filled, one_of, read_rows
+from .table_rows import read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "TERMS", "is_cbis_ddsm", "load_cbis_ddsm"]
 
@@ -31,7 +31,7 @@ _DENSITY = ("breast_density", "breast density")
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Abnormality:
     """One abnormality of one mammogram."""
 
     where: str
@@ -86,7 +86,7 @@ def load_cbis_ddsm(
     if isinstance(abnormalities, str) or not abnormalities or not set(abnormalities) <= set(_KINDS):
         raise ValueError(f"abnormalities: expected a list of {' and '.join(_KINDS)}, got {abnormalities!r}")
     root = Path(root)
-    images: dict[str, list[_Row]] = defaultdict(list)
+    images: dict[str, list[_Abnormality]] = defaultdict(list)
     for part in _PARTS:
         for kind in sorted(set(abnormalities), reverse=True):
             for row in _read_table(root, kind, part):
@@ -103,25 +103,24 @@ def _table(kind: str, part: str) -> str:
     return f"{kind}_case_description_{part}_set.csv"
 
 
-def _read_table(root: Path, kind: str, part: str) -> list[_Row]:
+def _read_table(root: Path, kind: str, part: str) -> list[_Abnormality]:
     table = root / _table(kind, part)
     if not table.is_file():
         raise ValueError(f"root: expected {table.name} in {root}, it is missing; CBIS-DDSM is at {ADDRESS} ({TERMS})")
     rows = []
-    for where, row in read_rows(table, _COLUMNS):
-        check_filled(row, ("patient_id", "image file path"), where)
+    for row in read_rows(table, _COLUMNS):
         rows.append(
-            _Row(
-                where=where,
+            _Abnormality(
+                where=row.where,
                 part=part,
                 kind=_KINDS[kind],
-                patient=row["patient_id"],
-                laterality=one_of(row, "left or right breast", {"LEFT": "L", "RIGHT": "R"}, where),
-                view=one_of(row, "image view", VIEWS, where),
-                label=one_of(row, "pathology", _PATHOLOGY, where),
+                patient=row.text("patient_id"),
+                laterality=row.one_of("left or right breast", {"LEFT": "L", "RIGHT": "R"}),
+                view=row.one_of("image view", VIEWS),
+                label=row.one_of("pathology", _PATHOLOGY),
                 density=next((row[name] for name in _DENSITY if row.get(name)), ""),
                 assessment=row["assessment"],
-                path=row["image file path"],
+                path=row.text("image file path"),
             )
         )
     if not rows:
@@ -129,7 +128,7 @@ def _read_table(root: Path, kind: str, part: str) -> list[_Row]:
     return rows
 
 
-def _choose(images: dict[str, list[_Row]], split: str) -> dict[str, list[_Row]]:
+def _choose(images: dict[str, list[_Abnormality]], split: str) -> dict[str, list[_Abnormality]]:
     """The images of a split; those in training tables whose patient is in a test table are in none."""
     tested = {row.patient for rows in images.values() for row in rows if row.part == "test"}
     left_out = {key for key, rows in images.items() if rows[0].patient in tested and _official(rows) == "train"}
@@ -143,11 +142,11 @@ def _choose(images: dict[str, list[_Row]], split: str) -> dict[str, list[_Row]]:
     return {key: rows for key, rows in images.items() if key not in left_out and _split_of(rows) == split}
 
 
-def _official(rows: list[_Row]) -> str:
+def _official(rows: list[_Abnormality]) -> str:
     return "test" if any(row.part == "test" for row in rows) else "train"
 
 
-def _split_of(rows: list[_Row]) -> str:
+def _split_of(rows: list[_Abnormality]) -> str:
     if _official(rows) == "test":
         return "test"
     return "validation" if split_by_hash(rows[0].patient) == "validation" else "train"
@@ -158,7 +157,7 @@ def _image_folders(root: Path) -> list[Path]:
     return [root, root / "CBIS-DDSM", *sorted(root.glob("manifest-*/CBIS-DDSM"))]
 
 
-def _find_file(root: Path, folders: list[Path], row: _Row) -> Path:
+def _find_file(root: Path, folders: list[Path], row: _Abnormality) -> Path:
     """The image of a row: at the path that the table gives, or the only one in the folder that the path begins with."""
     for folder in folders:
         if (folder / row.path).is_file():
@@ -175,7 +174,7 @@ def _find_file(root: Path, folders: list[Path], row: _Row) -> Path:
     raise ValueError(f"{where}, got {len(files)}: {', '.join(map(str, files))}; keep the full mammogram alone")
 
 
-def _item(key: str, rows: list[_Row], file: Path) -> dict[str, Any]:
+def _item(key: str, rows: list[_Abnormality], file: Path) -> dict[str, Any]:
     kinds = {row.kind for row in rows}
     return {
         "image": str(file),

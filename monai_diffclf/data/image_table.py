@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, is_image_file
 from .pneumonia_mnist import patient_number
+from .table_rows import Row, read_rows
 
 SPLITS = ("train", "validation", "test")
 _ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
@@ -110,26 +110,17 @@ def load_image_table(
         raise ValueError(f"csv_path: expected a CSV table, but {csv_path} does not exist")
     folder = csv_path.parent if root is None else Path(root)
     items = []
-    with open(csv_path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        needed = [image_column, label_column] + ([split_column] if split_column else [])
-        needed += [patient_column] if patient_column != "patient" else []
-        for column in needed:
-            if column not in columns:
-                raise ValueError(f"{csv_path}: expected a column {column!r}, got the columns {columns}")
-        for row in reader:
-            where = f"{csv_path}, line {reader.line_num}"
-            key, patient = (row[image_column] or "").strip(), (row.get(patient_column) or "").strip()
-            if not key:
-                raise ValueError(f"{where}: the column {image_column!r} is empty; expected the path of an image")
-            if _split_of_row(row, split_column, patient or key, where) != split:
-                continue
-            label = _label_of_row((row[label_column] or "").strip(), names, where)
-            path = folder / key
-            if not path.is_file():
-                raise ValueError(f"{where}: expected an image file, but {path} does not exist")
-            items.append({"image": str(path), "label": label, "key": key, "patient": patient})
+    needed = [image_column, label_column] + ([split_column] if split_column else [])
+    needed += [patient_column] if patient_column != "patient" else []
+    for row in read_rows(csv_path, needed):
+        key, patient = row.text(image_column), row.get(patient_column)
+        if _split_of_row(row, split_column, patient or key) != split:
+            continue
+        label = _label_of_row(row, label_column, names)
+        path = folder / key
+        if not path.is_file():
+            raise ValueError(f"{row.where}: expected an image file, but {path} does not exist")
+        items.append({"image": str(path), "label": label, "key": key, "patient": patient})
     if not items:
         raise ValueError(f"split: {csv_path} has no row for the split {split!r}")
     return items
@@ -146,22 +137,23 @@ def split_by_hash(name: str) -> str:
     return "validation" if number < 100 else "test" if number < 200 else "train"
 
 
-def _split_of_row(row: dict[str, str], column: str | None, name: str, where: str) -> str:
+def _split_of_row(row: Row, column: str | None, name: str) -> str:
     if column is None:
         return split_by_hash(name)
-    text = (row[column] or "").strip().lower()
+    text = row[column].lower()
     text = _ALIASES.get(text, text)
     if text not in SPLITS:
-        raise ValueError(f"{where}: expected the split {', '.join(SPLITS)}, got {row[column]!r}")
+        raise ValueError(f"{row.where}: expected the split {', '.join(SPLITS)}, got {row[column]!r}")
     return text
 
 
-def _label_of_row(text: str, classes: list[str], where: str) -> int:
+def _label_of_row(row: Row, column: str, classes: list[str]) -> int:
+    text = row[column]
     if text in classes:
         return classes.index(text)
     if text.isdecimal() and int(text) < len(classes):
         return int(text)
-    raise ValueError(f"{where}: unknown label {text!r}; expected one of {classes} or an index below {len(classes)}")
+    raise ValueError(f"{row.where}: unknown label {text!r}; expected one of {classes} or an index below {len(classes)}")
 
 
 def check_split(split: str) -> None:

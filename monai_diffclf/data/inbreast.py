@@ -16,7 +16,7 @@ from monai.utils import optional_import
 from .image_table import check_split
 from .mammogram_tables import CLASSES, SIDES, VIEWS
 from .pneumonia_mnist import patient_number
-from .table_rows import check_columns, one_of, read_rows
+from .table_rows import Row, check_columns, each_once, read_rows
 
 xlrd, _ = optional_import("xlrd")
 
@@ -72,19 +72,16 @@ def load_inbreast(root: str | os.PathLike[str], split: str) -> list[dict[str, An
         what = "AllDICOMs" if table else " or ".join(_TABLES)
         raise ValueError(f"root: expected {what} in {release}, it is missing; INbreast is at {ADDRESS} ({TERMS})")
     files = _find_files(folder)
-    items, seen = [], set()
-    for where, row in _read_table(table):
+    items = []
+    for row in each_once(_read_table(table), "File Name"):
         key = row["File Name"]
-        if key in seen:
-            raise ValueError(f"{where}: expected one row an image, got a second one with the 'File Name' {key}")
-        seen.add(key)
         if key not in files:
             raise ValueError(
-                f"{where}: expected an image {key}_..._ANON.dcm ('File Name') in {folder}, it is not there; get "
+                f"{row.where}: expected an image {key}_..._ANON.dcm ('File Name') in {folder}, it is not there; get "
                 "INbreast again, or remove the row"
             )
         patient, file = files[key]
-        item = _item(row, where, patient, file, release / "AllXML" / f"{key}.xml")
+        item = _item(row, patient, file, release / "AllXML" / f"{key}.xml")
         if split_of_patient(patient) == split:
             items.append(item)
     if not items:
@@ -158,17 +155,17 @@ def _find_files(folder: Path) -> dict[str, tuple[str, Path]]:
     return files
 
 
-def _read_table(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    rows = read_rows(table, _COLUMNS, delimiter=";") if table.suffix == ".csv" else _read_workbook(table)
-    for where, row in rows:
+def _read_table(table: Path) -> Iterator[Row]:
+    rows = read_rows(table, _COLUMNS, delimiter=";", notes=True) if table.suffix == ".csv" else _read_workbook(table)
+    for row in rows:
         if row["File Name"]:
-            yield where, row
+            yield row
         elif row["Laterality"] or row["View"]:
-            raise ValueError(f"{where}: expected the number of an image in 'File Name', it is empty")
+            raise ValueError(f"{row.where}: expected the number of an image in 'File Name', it is empty")
         # What is left are notes and empty lines below the table.
 
 
-def _read_workbook(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _read_workbook(table: Path) -> Iterator[Row]:
     try:
         sheet = xlrd.open_workbook(table).sheet_by_index(0)
     except Exception as error:  # xlrd raises whatever it meets
@@ -177,7 +174,7 @@ def _read_workbook(table: Path) -> Iterator[tuple[str, dict[str, str]]]:
     header = rows[0] if rows else []
     check_columns(table, header, _COLUMNS)
     for number, row in enumerate(rows[1:], start=2):
-        yield f"{table}, line {number}", dict(zip(header, row, strict=True))
+        yield Row(table, number, dict(zip(header, row, strict=True)))
 
 
 def _text(cell: Any) -> str:
@@ -185,14 +182,14 @@ def _text(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 
-def _item(row: dict[str, str], where: str, patient: str, file: Path, outlines: Path) -> dict[str, Any]:
+def _item(row: Row, patient: str, file: Path, outlines: Path) -> dict[str, Any]:
     return {
         "image": str(file),
-        "label": one_of(row, "Bi-Rads", _BIRADS, where, _BIRADS_HINT),
+        "label": row.one_of("Bi-Rads", _BIRADS, _BIRADS_HINT),
         "key": row["File Name"],
         "patient": patient,
-        "laterality": one_of(row, "Laterality", SIDES, where),
-        "view": one_of(row, "View", _VIEWS, where),
+        "laterality": row.one_of("Laterality", SIDES),
+        "view": row.one_of("View", _VIEWS),
         "density": row["ACR"],
         "assessment": row["Bi-Rads"],
         "outlines": str(outlines) if outlines.is_file() else "",

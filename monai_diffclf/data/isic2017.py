@@ -4,19 +4,19 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 from typing import Any
 
 from ..image_io.image_files import is_image_file
+from .table_rows import Row, each_once, read_rows
 
 __all__ = ["CLASSES", "is_isic2017", "load_isic2017"]
 
 CLASSES = ("nevus", "melanoma", "seborrheic_keratosis")
 ADDRESS = "https://challenge.isic-archive.com/data/#2017"
 _PARTS = {"train": "Training", "validation": "Validation", "test": "Test_v2"}
-_COLUMNS = ("image_id", "melanoma", "seborrheic_keratosis")
+_LESIONS = ("melanoma", "seborrheic_keratosis")
 
 
 def is_isic2017(root: str | os.PathLike[str]) -> bool:
@@ -51,30 +51,13 @@ def load_isic2017(root: str | os.PathLike[str], split: str) -> list[dict[str, An
             raise ValueError(f"root: expected {path.name} in {root}, it is missing; ISIC 2017 is at {ADDRESS}")
     files = {file.stem: file for file in sorted(folder.iterdir()) if is_image_file(file)}
     people = _read_people(folder)
-    items, seen = [], set()
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not set(_COLUMNS) <= set(reader.fieldnames or []):
-            raise ValueError(f"{table}: expected the columns {list(_COLUMNS)}, got {list(reader.fieldnames or [])}")
-        for row in reader:
-            where, key = f"{table}, line {reader.line_num}", row["image_id"].strip()
-            if key in seen:
-                raise ValueError(f"{where}: expected one row an image, got a second one of {key}")
-            seen.add(key)
-            if key not in files:
-                raise ValueError(f"{where}: expected the image {key} in {folder}, it is not there")
-            label = _label(row, where)
-            person = people.get(key, {})
-            items.append(
-                {
-                    "image": str(files[key]),
-                    "label": label,
-                    "key": key,
-                    "patient": "",
-                    "age": person.get("age_approximate", ""),
-                    "sex": person.get("sex", ""),
-                }
-            )
+    items = []
+    for row in each_once(read_rows(table, ("image_id", *_LESIONS)), "image_id"):
+        key = row["image_id"]
+        if key not in files:
+            raise ValueError(f"{row.where}: expected the image {key} in {folder}, it is not there")
+        person = {"age": "", "sex": ""} | people.get(key, {})
+        items.append({"image": str(files[key]), "label": _label(row), "key": key, "patient": "", **person})
     if not items:
         raise ValueError(f"{table}: expected one row an image, got none")
     return sorted(items, key=lambda item: str(item["key"]))
@@ -84,13 +67,13 @@ def _table(split: str) -> str:
     return f"ISIC-2017_{_PARTS[split]}_Part3_GroundTruth.csv"
 
 
-def _label(row: dict[str, str], where: str) -> int:
-    try:
-        flags = [float(row[name]) for name in _COLUMNS[1:]]
-    except (TypeError, ValueError) as error:  # a short row has None
-        raise ValueError(f"{where}: expected 0.0 or 1.0 for melanoma and seborrheic_keratosis: {error}") from error
+def _label(row: Row) -> int:
+    flags = [row.number(name) for name in _LESIONS]
     if set(flags) - {0.0, 1.0} or sum(flags) > 1:
-        raise ValueError(f"{where}: expected at most one of melanoma and seborrheic_keratosis to be 1.0, got {flags}")
+        raise ValueError(
+            f"{row.where}: expected at most one of melanoma and seborrheic_keratosis to be 1.0, the others 0.0, got "
+            f"{flags}"
+        )
     return flags.index(1.0) + 1 if 1.0 in flags else 0
 
 
@@ -99,10 +82,8 @@ def _read_people(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / f"{folder.name}_metadata.csv"
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    unknown = ("", "unknown", None)
+    columns = {"age": "age_approximate", "sex": "sex"}
     return {
-        row.get("image_id", ""): {name: "" if value in unknown else value for name, value in row.items() if name}
-        for row in rows
+        row["image_id"]: {name: row.get(column).replace("unknown", "") for name, column in columns.items()}
+        for row in read_rows(path, ("image_id",))
     }

@@ -23,11 +23,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-__all__ = ["CLASS_NAMES", "make_phantom", "make_phantoms"]
+__all__ = ["make_phantom", "make_phantoms"]
 
 Array = NDArray[np.float64]
-
-CLASS_NAMES = ("clear", "lesion")
 
 # Separate random streams, so that a phantom's anatomy and noise do not depend on its label.
 _LABEL, _ANATOMY, _DISTRACTORS, _LESION, _NOISE = range(5)

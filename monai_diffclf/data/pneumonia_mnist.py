@@ -9,7 +9,6 @@ from patients held out of the official training set.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import urllib.request
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..storage.atomic_file import replaced
+from .table_rows import read_rows
 
 FILE_NAME = "pneumoniamnist.npz"
 URL = "https://zenodo.org/records/10519652/files/pneumoniamnist.npz?download=1"
@@ -218,13 +218,7 @@ def _read_patients(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ValueError(f"patients: expected a CSV file with the columns key and patient, but {path} does not exist")
     table: dict[str, str] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or [])
-        if not {"key", "patient"} <= set(columns):
-            raise ValueError(f"patients: {path} needs the columns key and patient, got {columns}")
-        for row in reader:
-            if not row["patient"]:
-                raise ValueError(f"patients: {path}, line {reader.line_num}: the patient of {row['key']} is empty")
-            table[row["key"]] = min(row["patient"], table.get(row["key"], row["patient"]))
+    for row in read_rows(path, ("key", "patient")):
+        patient = row.text("patient")
+        table[row["key"]] = min(patient, table.get(row["key"], patient))
     return table

@@ -10,7 +10,7 @@ from typing import Any
 
 from .image_table import check_split, split_by_hash
 from .mammogram_tables import CLASSES, SIDES, VIEWS
-from .table_rows import check_filled, one_of, read_rows
+from .table_rows import Row, each_once, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "TERMS", "is_vindr_mammo", "load_vindr_mammo"]
 
@@ -59,18 +59,14 @@ def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str,
     if not table.is_file():
         raise ValueError(f"root: expected {_TABLE} in {root}, it is missing; VinDr-Mammo is at {ADDRESS} ({TERMS})")
     items: list[dict[str, Any]] = []
-    seen: set[str] = set()
     official: dict[str, str] = {}
-    for where, row in read_rows(table, _COLUMNS):
-        item, part = _item(row, where, root), one_of(row, "split", _SPLIT, where)
-        key, patient = item["key"], item["patient"]
-        if key in seen:
-            raise ValueError(f"{where}: expected one row an image, got a second one with the 'image_id' {key}")
-        seen.add(key)
+    for row in each_once(read_rows(table, _COLUMNS), "image_id"):
+        item, part = _item(row, root), row.one_of("split", _SPLIT)
+        patient = item["patient"]
         if official.setdefault(patient, part) != part:
             raise ValueError(
-                f"{where}: expected the study {patient} ('study_id') in one split, got {row['split']!r} after the other"
-                "; use the table as it is distributed"
+                f"{row.where}: expected the study {patient} ('study_id') in one split, got {row['split']!r} after the "
+                "other; use the table as it is distributed"
             )
         if part == "train" and split_by_hash(patient) == "validation":
             part = "validation"
@@ -78,8 +74,8 @@ def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str,
             continue
         if not Path(item["image"]).is_file():
             raise ValueError(
-                f"{where}: expected the image {item['image']} ('study_id', 'image_id'), it is not there; download it "
-                f"from {ADDRESS}, or remove the row"
+                f"{row.where}: expected the image {item['image']} ('study_id', 'image_id'), it is not there; download "
+                f"it from {ADDRESS}, or remove the row"
             )
         items.append(item)
     if not items:
@@ -87,15 +83,15 @@ def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str,
     return sorted(items, key=lambda item: str(item["key"]))
 
 
-def _item(row: dict[str, str], where: str, root: Path) -> dict[str, Any]:
-    check_filled(row, ("study_id", "image_id"), where)
+def _item(row: Row, root: Path) -> dict[str, Any]:
+    study, image = row.text("study_id"), row.text("image_id")
     return {
-        "image": str(root / "images" / row["study_id"] / f"{row['image_id']}.dicom"),
-        "label": one_of(row, "breast_birads", _BIRADS, where, _BIRADS_HINT),
-        "key": row["image_id"],
-        "patient": row["study_id"],
-        "laterality": one_of(row, "laterality", SIDES, where),
-        "view": one_of(row, "view_position", VIEWS, where),
-        "density": one_of(row, "breast_density", _DENSITY, where),
+        "image": str(root / "images" / study / f"{image}.dicom"),
+        "label": row.one_of("breast_birads", _BIRADS, _BIRADS_HINT),
+        "key": image,
+        "patient": study,
+        "laterality": row.one_of("laterality", SIDES),
+        "view": row.one_of("view_position", VIEWS),
+        "density": row.one_of("breast_density", _DENSITY),
         "assessment": row["breast_birads"].removeprefix("BI-RADS "),
     }

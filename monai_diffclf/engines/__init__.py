@@ -6,6 +6,6 @@ from __future__ import annotations
 
 from .dataset_errors import compute_dataset_errors
 from .evaluator import DiffusionClassifierEvaluator
-from .prepare_batch import DenoisingPrepareBatch, check_labels
+from .prepare_batch import DenoisingPrepareBatch
 
-__all__ = ["DenoisingPrepareBatch", "DiffusionClassifierEvaluator", "check_labels", "compute_dataset_errors"]
+__all__ = ["DenoisingPrepareBatch", "DiffusionClassifierEvaluator", "compute_dataset_errors"]

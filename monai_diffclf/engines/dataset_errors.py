@@ -58,7 +58,7 @@ def compute_dataset_errors(
             parts.append(inferer.compute_errors(images.to(device), network).to("cpu"))
             continue
         result = inferer.classify(images.to(device), network, error_maps=True)
-        parts.append(cast(DenoisingErrors, result.errors).to("cpu"))
+        parts.append(result.errors.to("cpu"))
         maps.append(pool_maps(cast(torch.Tensor, result.error_maps), grid).cpu())
     return StoredErrors(
         DenoisingErrors.concatenate(parts),

@@ -6,45 +6,51 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
-from monai.data import MetaTensor
+from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
-from ..classification import Classification, image_keys
-from ..inferers import ClassifierInferer, ScoreClassifierInferer, provenance
+from .._checks import plain_tensor
+from ..classification import Classification
+from ..inferers import ClassifierInferer, ScoreClassifierInferer, evaluation_keys, provenance
+from ..keys import NamedValues, OutputKeys, warn_of_old_keys, with_old_names
+from ..networks.latent_space import PixelSpace
 from ..storage.errors_journal import ErrorsJournal
 
 __all__ = ["DiffusionClassifierEvaluator"]
 
 
 class DiffusionClassifierEvaluator(SupervisedEvaluator):
-    """MONAI's `SupervisedEvaluator` with votes, uncertainty and explanation in its output.
+    """MONAI's `SupervisedEvaluator` with all of a `Classification` in its output.
 
-    Output keys: ``image``, ``label``, ``pred`` (probabilities [B, K]) as every MONAI handler expects, and ``votes``
-    (vote shares [B, K]), ``uncertainty`` (dict of [B]), ``errors`` [B, K, N], ``evaluations`` (how many of the network
-    [B]), ``decided`` (whether the class has the guarantee of the stopping rule [B]) and, if asked for, ``explanation``
-    (error maps [B, K, *spatial]: the class with the lower map explains a pixel better). All come from the same network
-    evaluations. With a `ScoreClassifierInferer` there are ``log_likelihood`` [B, K] and ``probe_log_likelihood``
-    [B, K, P] in place of ``errors``, and the explanation takes noise draws of its own.
+    Output keys: ``image``, ``label``, ``pred`` (probabilities [B, K]) as every MONAI handler expects, and those of
+    :class:`monai_diffclf.keys.OutputKeys`: ``uncertainty`` (dict of [B]), ``network_evaluations`` [B], ``decided``
+    (whether the class has the guarantee of the stopping rule [B]), ``vote_share`` [B, K], ``errors`` [B, K, N] and, if
+    asked for, ``error_maps`` [B, K, *spatial]: the class with the lower map explains a pixel better. All come from the
+    same network evaluations. With a `ScoreClassifierInferer` there are ``probe_share`` [B, K], ``log_likelihood``
+    [B, K] and ``probe_log_likelihood`` [B, K, P] in place of votes and errors, and the maps take noise draws of their
+    own. Their former keys ``votes``, ``explanation`` and ``evaluations`` are there too; to read one of these warns.
 
     **Long evaluations** keep a journal: with ``journal_dir`` the errors of every image are recorded as soon as they are
     computed, and looked up before they are computed. To go on after a crash or a kill, run the same command again: all
     images pass through metrics and handlers, those in the journal without a network evaluation (output ``recorded``
-    [B]). Images are found by their pixels, so equal ones are computed once. Each image is given to the network by
-    itself, ``batch_size`` evaluations at a time, so that its errors are the same to the last bit whatever was done
-    before and however many processes share the images; only with a stopping rule, which needs few evaluations an image,
-    are the images of a batch evaluated together, and errors the same up to the network's rounding.
+    [B]). Images are found by their pixels and by whatever else reaches the network with them, so equal ones are
+    computed once. Each image is given to the network by itself, ``batch_size`` evaluations at a time, so that its
+    errors are the same to the last bit whatever was done before and however many processes share the images; only with
+    a stopping rule, which needs few evaluations an image, are the images of a batch evaluated together, and errors the
+    same up to the network's rounding.
 
     Args:
         args: as for `SupervisedEvaluator`.
-        explain: whether to add ``explanation``; with a stopping rule there is none, as the maps need all draws.
+        explain: whether to add ``error_maps``; with a stopping rule there is none, as the maps need all draws.
         journal_dir: folder of the journal, one for each data set and network, see
             :class:`monai_diffclf.storage.ErrorsJournal`; needs ``explain=False``. `ErrorsSaver` removes it in the end.
         kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer` or a
@@ -68,10 +74,14 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             raise ValueError(
                 "explain: expected False with journal_dir, got True; a journal keeps errors, no maps of them"
             )
+        # After decollation and post-processing, which were registered before.
+        self.add_event_handler(IterationEvents.MODEL_COMPLETED, _answer_old_names)
         self.classifier = self.inferer
         self.explain = explain and self.inferer.stopping is None
         self.journal_dir = None if journal_dir is None else Path(journal_dir)
         self.journal: ErrorsJournal | None = None
+        self._latents_of: torch.Size | None = None
+        self._elements = 0
 
     def provenance(self) -> dict[str, str | int]:
         """What the errors depend on, see :func:`monai_diffclf.inferers.provenance`."""
@@ -123,47 +133,67 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             if self.journal is None:
                 result = self.classifier.classify(inputs, engine.network, error_maps=self.explain, **kwargs)
             else:
-                if kwargs:
-                    raise ValueError(
-                        f"prepare_batch: expected no further network arguments with journal_dir, got {sorted(kwargs)}; "
-                        "the journal would not notice when they change"
-                    )
-                result, output["recorded"] = self._look_up(inputs, self.journal)
-        output[CommonKeys.PRED] = result.probabilities
-        output["votes"] = result.vote_share
-        output["uncertainty"] = result.uncertainty
-        if result.errors is not None:
-            output["errors"] = result.errors.values
-        else:
-            output["log_likelihood"] = result.log_likelihood
-            output["probe_log_likelihood"] = result.evidence
-        output["evaluations"] = result.network_evaluations
-        output["decided"] = result.decided
-        if result.error_maps is not None:
-            output["explanation"] = result.error_maps
+                result, recorded = self._look_up(inputs, kwargs, self.journal)
+                output[OutputKeys.RECORDED] = recorded
+        output.update(with_old_names(result.outputs()))
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output  # type: ignore[no-any-return]
 
-    def _look_up(self, images: torch.Tensor, journal: ErrorsJournal) -> tuple[Classification, torch.Tensor]:
+    def _look_up(
+        self, images: torch.Tensor, conditions: dict[str, Any], journal: ErrorsJournal
+    ) -> tuple[Classification, torch.Tensor]:
         """The result of a batch, and which images were in the journal [B]; the others are computed and recorded."""
         inferer = self.classifier
-        images = images.as_tensor() if isinstance(images, MetaTensor) else images
-        keys = [key.hex() for key in image_keys(images)]
+        images = plain_tensor(images)
+        keys = evaluation_keys(images, conditions)
         recorded = torch.tensor([key in journal for key in keys])
         # Of equal images, the first.
         missing = [i for i, key in enumerate(keys) if key not in journal and keys.index(key) == i]
         for group in [[i] for i in missing] if inferer.stopping is None else [missing] if missing else []:
-            result = inferer.classify(images[group], self.network)
+            own: dict[str, Any] = {n: v[group] if isinstance(v, torch.Tensor) else v for n, v in conditions.items()}
+            result = inferer.classify(images[group], self.network, **own)
             journal.append(
                 [keys[i] for i in group],
                 result.evidence,
                 predicted=result.predicted.tolist(),
-                evaluations=result.network_evaluations.tolist(),
+                network_evaluations=result.network_evaluations.tolist(),
                 decided=result.decided.tolist(),
             )
         found = journal.get(keys)
-        result = inferer.decide(found.values.to(images.device), math.prod(images.shape[1:]))
+        result = inferer.decide(found.values.to(images.device), self._num_elements(images))
         # Not in the errors: evaluations made twice for precision, and why a stopping rule stopped.
-        evaluations, decided = found.evaluations.to(images.device), found.decided.to(images.device)
-        return replace(result, network_evaluations=evaluations, decided=decided), recorded
+        spent, decided = found.network_evaluations.to(images.device), found.decided.to(images.device)
+        return replace(result, network_evaluations=spent, decided=decided), recorded
+
+    def _num_elements(self, images: torch.Tensor) -> int:
+        """Elements of an image or of its latents; one image is encoded to know."""
+        if isinstance(self.classifier.latent_space, PixelSpace) or len(images) == 0:
+            return math.prod(images.shape[1:])
+        if self._latents_of != images.shape[1:]:
+            self._latents_of = images.shape[1:]
+            self._elements = math.prod(self.classifier.encode(images[:1], self.network).shape[1:])
+        return self._elements
+
+    def _register_postprocessing(self, posttrans: Callable[..., Any]) -> None:
+        warn_of_old_keys(posttrans)
+        super()._register_postprocessing(posttrans)
+
+
+def _answer_old_names(engine: Engine) -> None:
+    """Make of the plain dictionaries that MONAI leaves such that know what things were called."""
+    state: Any = engine.state
+    if isinstance(state.output, list):
+        state.output = [_named(item) for item in state.output]
+    else:
+        state.output = _named(state.output)
+
+
+def _named(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    named = NamedValues(item)
+    uncertainty = named.get(OutputKeys.UNCERTAINTY)
+    if isinstance(uncertainty, dict):
+        named[OutputKeys.UNCERTAINTY.value] = NamedValues(uncertainty)
+    return named

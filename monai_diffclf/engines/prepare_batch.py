@@ -4,41 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.engines.utils import PrepareBatch
 from monai.networks.schedulers import Scheduler
 from monai.utils import CommonKeys
 
-from ..networks.conditioning import Conditioning, make_conditioning
+from .._checks import check_labels, plain_tensor
+from ..networks.conditioning import Conditioning, image_parameters, make_conditioning, split_conditions
+from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode
 from ..networks.schedulers.noise_process import NoiseProcess
 
-__all__ = ["DenoisingPrepareBatch", "check_labels"]
-
-
-def check_labels(labels: Any, num_classes: int, batch_size: int) -> torch.Tensor:
-    """Labels as an int64 vector [B].
-
-    Raises:
-        ValueError: when there is not one label from 0 to K - 1 for each image.
-
-    Example:
-        >>> check_labels([0, 1, 1], 2, 3)
-        tensor([0, 1, 1])
-    """
-    vector = torch.as_tensor(labels).detach().reshape(-1)
-    vector = vector.as_tensor() if isinstance(vector, MetaTensor) else vector
-    if vector.numel() != batch_size:
-        raise ValueError(f"label: expected one class index an image, {batch_size} in all, got {vector.numel()}")
-    if vector.is_floating_point() and not bool((vector == vector.round()).all()):
-        raise ValueError(f"label: expected class indices, got {vector[vector != vector.round()][0].item()}")
-    vector = vector.long()
-    if batch_size and not (int(vector.min()) >= 0 and int(vector.max()) < num_classes):
-        raise ValueError(f"label: expected 0 to {num_classes - 1}, got {int(vector.min())} to {int(vector.max())}")
-    return vector
+__all__ = ["DenoisingPrepareBatch"]
 
 
 class DenoisingPrepareBatch(PrepareBatch):
@@ -55,6 +34,10 @@ class DenoisingPrepareBatch(PrepareBatch):
         conditioning: how a class reaches the network, see :mod:`monai_diffclf.networks.conditioning`.
         label_dropout: probability of the null class, in [0, 1).
         seed: seed of noise, levels and dropout; ``EpochSeed`` sets a new one every epoch.
+        extra_keys: keys of the batch that hold conditions of each image, one row an image, as in MONAI's
+            `PrepareBatchExtraInput`; a mapping gives the name of the argument for each key's name.
+        latent_space: the space the network works in, None for pixels; images are encoded in every step. Latents that
+            are kept (:class:`monai_diffclf.transforms.EncodeLatentsd`) are taken for images, without it.
 
     Raises:
         ValueError: when ``label_dropout`` is out of range, or a batch's labels or images are not valid.
@@ -76,6 +59,8 @@ class DenoisingPrepareBatch(PrepareBatch):
         conditioning: str | Conditioning = "class_labels",
         label_dropout: float = 0.1,
         seed: int = 0,
+        extra_keys: Sequence[str] | Mapping[str, str] = (),
+        latent_space: LatentSpace | None = None,
     ) -> None:
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout: expected a probability in [0, 1), got {label_dropout!r}")
@@ -84,6 +69,10 @@ class DenoisingPrepareBatch(PrepareBatch):
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.label_dropout = label_dropout
         self.generator = torch.Generator().manual_seed(seed)
+        self.extra_keys = dict(
+            extra_keys if isinstance(extra_keys, Mapping) else zip(extra_keys, extra_keys, strict=True)
+        )
+        self.latent_space = check_latent_space(latent_space)
 
     def set_random_state(self, seed: int) -> DenoisingPrepareBatch:
         """Start the random numbers anew (MONAI's name)."""
@@ -98,13 +87,14 @@ class DenoisingPrepareBatch(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple[()], dict[str, Any]]:
         """See the class."""
-        images = torch.as_tensor(batchdata[CommonKeys.IMAGE]).float()
-        images = images.as_tensor() if isinstance(images, MetaTensor) else images
+        images = plain_tensor(torch.as_tensor(batchdata[CommonKeys.IMAGE])).float()
         if not bool(torch.isfinite(images).all()):
             raise ValueError("image: expected finite values, got NaN or infinity in a training batch")
-        labels = check_labels(batchdata[CommonKeys.LABEL], self.num_classes, len(images)).cpu()
+        if not isinstance(self.latent_space, PixelSpace):
+            images = encode(self.latent_space, images.to(device=device, non_blocking=non_blocking))
+        given = check_labels(batchdata[CommonKeys.LABEL], self.num_classes, len(images), name="label")
         dropped = torch.rand(len(images), generator=self.generator) < self.label_dropout
-        labels = torch.where(dropped, self.num_classes, labels)
+        labels = torch.where(dropped, self.num_classes, torch.from_numpy(given))
         part = torch.randperm(len(images), generator=self.generator)
         offset = torch.rand(len(images), generator=self.generator, dtype=torch.float64)
         timesteps = self.process.timesteps((part + offset) / len(images))
@@ -116,4 +106,12 @@ class DenoisingPrepareBatch(PrepareBatch):
         )
         targets = {"target": self.process.target(images, noise, timesteps), "timesteps": timesteps}
         noisy = self.process.add_noise(images, noise, timesteps)
-        return noisy, targets, (), {"timesteps": timesteps, **self.conditioning(labels)}
+        return noisy, targets, (), {"timesteps": timesteps, **self._conditions(batchdata, labels)}
+
+    def _conditions(self, batchdata: Mapping[str, Any], labels: torch.Tensor) -> dict[str, Any]:
+        """The network's arguments for labels [B] and what the images bring along."""
+        extra = {name: torch.as_tensor(batchdata[key]).to(labels.device) for name, key in self.extra_keys.items()}
+        rows, _ = split_conditions({name: plain_tensor(value) for name, value in extra.items()}, len(labels))
+        taken = [name for name in image_parameters(self.conditioning) if name in rows]
+        own = self.conditioning(labels, **{name: rows.pop(name) for name in taken})
+        return {**own, **rows}

@@ -13,11 +13,13 @@ import torch
 from monai.networks.schedulers import Scheduler
 from tqdm import tqdm
 
+from .._checks import check_images
 from ..networks.conditioning import Conditioning, make_conditioning
+from ..networks.denoiser import Denoiser
+from ..networks.latent_space import LatentSpace, check_decodes, check_latent_space, encode
 from ..networks.schedulers.noise_process import NoiseProcess
-from ..sampling.paths import GuidedDenoiser
-from .counterfactual_edit import EditSettings, PairEdit
-from .counterfactual_inputs import check_images, check_mask, check_null_class, choose_classes
+from .counterfactual_edit import EditedBatch, EditSettings, PairEdit
+from .counterfactual_inputs import check_mask, check_null_class, choose_classes
 from .counterfactual_result import Counterfactuals
 
 __all__ = ["CounterfactualGenerator"]
@@ -62,6 +64,8 @@ class CounterfactualGenerator:
             refused with 0. Weights do not tell whether a network ever saw that class.
         max_drift: drift of a factual, in the images' units, above which it counts as drifted.
         progress: show a progress bar.
+        latent_space: the space the network works in, one that can decode; None for pixels. Edits are made on latents;
+            ``clip``, masks and changes stay those of images.
 
     Raises:
         TypeError: when the scheduler or the conditioning is of the wrong kind.
@@ -81,7 +85,7 @@ class CounterfactualGenerator:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        scheduler: Scheduler | NoiseProcess,
         num_classes: int = 2,
         *,
         method: str = "invert",
@@ -97,7 +101,10 @@ class CounterfactualGenerator:
         label_dropout: float | None = None,
         max_drift: float = 0.05,
         progress: bool = False,
+        latent_space: LatentSpace | None = None,
     ) -> None:
+        self.latent_space = check_latent_space(latent_space)
+        check_decodes(self.latent_space, "counterfactuals")
         self.settings = EditSettings(
             NoiseProcess.of(scheduler),
             num_classes=num_classes,
@@ -158,7 +165,7 @@ class CounterfactualGenerator:
         Warns:
             UserWarning: when factuals drift from their images by more than ``max_drift``.
         """
-        images = check_images(images, network)
+        images = check_images(images, network, min_images=1).float()
         settings = self.settings
         if settings.uses_null:
             check_null_class(network, self.num_classes)
@@ -171,13 +178,23 @@ class CounterfactualGenerator:
         source, target = choose_classes(images, self.num_classes, source, target, judge)
         masks = None if mask is None else check_mask(mask, images)
         evidence = _evidence(inferer, images, network, source, target, kwargs) if searches else None
-        denoiser = GuidedDenoiser(
-            network, settings.process, self.conditioning, batch_size=self.batch_size, kwargs=kwargs
+        latents = encode(self.latent_space, images)
+        denoiser = Denoiser(
+            network,
+            settings.process,
+            self.num_classes,
+            conditioning=self.conditioning,
+            conditions=kwargs,
+            num_images=len(images),
+            null_class=settings.uses_null,
+            batch_size=self.batch_size,
+            device=images.device,
         )
+        whole = EditedBatch(images, latents, self.latent_space)
         parts = []
         with tqdm(total=len(images), unit="image", disable=not self.progress) as bar:
             for rows in torch.arange(len(images), device=images.device).split(self.batch_size):
-                edit = PairEdit(settings, denoiser, images[rows], source[rows], target[rows])
+                edit = PairEdit(settings, denoiser, whole[rows], source[rows], target[rows])
                 where = edit.find_mask(evidence[rows]) if evidence is not None else None
                 parts.append(edit.run(judge, where if masks is None else masks[rows]))
                 bar.update(len(rows))

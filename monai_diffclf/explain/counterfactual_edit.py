@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..classification import NoiseDraws, image_keys
+from ..networks.denoiser import Denoiser
+from ..networks.latent_space import LatentSpace, PixelSpace, decode, mask_in_latents
 from ..networks.schedulers.noise_process import NoiseProcess
-from ..sampling.paths import GuidedDenoiser, denoise, edit_timesteps, invert
+from ..sampling.paths import denoise, edit_timesteps, invert
 from .counterfactual_result import Counterfactuals
 from .masks import mask_from_map
 
-__all__ = ["EditSettings", "PairEdit"]
+__all__ = ["EditSettings", "EditedBatch", "PairEdit"]
 
 METHODS = ("invert", "sample")
 GUIDE_AWAY = ("source", "null")
@@ -68,13 +70,33 @@ class EditSettings:
         return self.guide_away == "null" and self.guidance[-1] > 0
 
 
+@dataclass(frozen=True)
+class EditedBatch:
+    """Images to edit, their latents, and which images of the call they are.
+
+    Args:
+        images: images [B, C, *spatial], float32.
+        latents: what the network works on [B, c, *grid].
+        space: the latent space.
+        rows: index of each image in the whole call [B]; None for all of them.
+    """
+
+    images: torch.Tensor
+    latents: torch.Tensor
+    space: LatentSpace
+    rows: torch.Tensor | None = None
+
+    def __getitem__(self, rows: torch.Tensor) -> EditedBatch:
+        return replace(self, images=self.images[rows], latents=self.latents[rows], rows=rows)
+
+
 class PairEdit:
     """The edits of a batch: the way up is gone once, the ways down share it.
 
     Args:
         settings: how to edit.
-        denoiser: the denoiser; its guidance is set by the settings.
-        images: images [B, C, *spatial], float32.
+        denoiser: the denoiser.
+        batch: images [B].
         source: own classes [B].
         target: classes to edit towards [B].
     """
@@ -82,17 +104,22 @@ class PairEdit:
     def __init__(
         self,
         settings: EditSettings,
-        denoiser: GuidedDenoiser,
-        images: torch.Tensor,
+        denoiser: Denoiser,
+        batch: EditedBatch,
         source: torch.Tensor,
         target: torch.Tensor,
     ) -> None:
-        self.settings, self.denoiser, self.images, self.source, self.target = settings, denoiser, images, source, target
+        self.settings, self.denoiser, self.source, self.target = settings, denoiser, source, target
+        self.images, self.latents, self.space = batch.images, batch.latents, batch.space
+        everyone = torch.arange(len(batch.images), device=batch.images.device)
+        self.index = everyone if batch.rows is None else batch.rows
         self.away = source if settings.guide_away == "source" else torch.full_like(source, settings.num_classes)
         self.timesteps = edit_timesteps(settings.process, settings.start, settings.num_steps)
         self.draws = NoiseDraws(torch.zeros(1), settings.seed)
-        self.random = self.draws.random(image_keys(images), images.device)
-        self.path = invert(denoiser, images, self.timesteps, source) if settings.method == "invert" else None
+        self.random = self.draws.random(image_keys(self.latents), self.latents.device)
+        self.path = None
+        if settings.method == "invert":
+            self.path = invert(denoiser, self.latents, self.timesteps, source, image=self.index)
 
     def run(self, judge: Callable[[torch.Tensor], torch.Tensor] | None, mask: torch.Tensor | None) -> Counterfactuals:
         """Factual and counterfactual of each image, with the first guidance that flips it.
@@ -147,16 +174,21 @@ class PairEdit:
         images, clip = self.images[rows], self.settings.clip
         where = None if mask is None else mask[rows].double()
         edited = denoise(
-            replace(self.denoiser, guidance=guidance),
+            self.denoiser,
             self._known(rows, 0),
             self.timesteps,
             labels[rows],
-            self.away[rows],
+            away=self.away[rows],
+            guidance=guidance,
+            image=self.index[rows],
             noise=None if self.path else lambda step: self._noise(rows, step + 1),
-            clip=None if self.path else clip,
-            mask=where,
+            # Latents have no range that is known; their images are clipped in the end.
+            clip=None if self.path or not isinstance(self.space, PixelSpace) else clip,
+            mask=None if where is None else mask_in_latents(where, self.space.stride, self.latents.shape[2:]),
             known=lambda step: self._known(rows, step),
         )
+        if not isinstance(self.space, PixelSpace):
+            edited = decode(self.space, edited.to(self.latents.dtype), purpose="counterfactuals")
         if where is not None:
             edited = where * edited + (1 - where) * images
         return (edited if clip is None else edited.clamp(*clip)).float()
@@ -166,9 +198,9 @@ class PairEdit:
         if self.path:
             return self.path[step][rows]
         timesteps = self.timesteps[step].expand(len(rows))
-        return self.settings.process.add_noise(self.images[rows].double(), self._noise(rows, 0), timesteps)
+        return self.settings.process.add_noise(self.latents[rows].double(), self._noise(rows, 0), timesteps)
 
     def _noise(self, rows: torch.Tensor, index: int) -> torch.Tensor:
         """Standard normal noise, each image's own: seeded by its pixels, the same whatever class it is edited to."""
         draw = torch.full_like(rows, index)
-        return self.draws.batch_noise(self.random, rows, draw, self.images.shape[1:]).double()
+        return self.draws.batch_noise(self.random, rows, draw, self.latents.shape[1:]).double()

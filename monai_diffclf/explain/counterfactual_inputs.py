@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What a counterfactual needs: images, classes, a mask and, for some guidance, a null class."""
+"""What a counterfactual needs beside images: classes, a mask and, for some guidance, a null class."""
 
 from __future__ import annotations
 
@@ -8,33 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 
-__all__ = ["check_images", "check_mask", "check_null_class", "choose_classes"]
+from .._checks import plain_tensor
 
-
-def check_images(images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
-    """Plain float32 images, for a network in eval mode.
-
-    Raises:
-        TypeError: when the images are no floating point tensor.
-        ValueError: when the network is in training mode, or the images' shape or values are wrong.
-    """
-    if isinstance(network, torch.nn.Module) and any(module.training for module in network.modules()):
-        raise ValueError(
-            "network: expected eval mode, got training mode, in which dropout changes every step; call network.eval()"
-        )
-    if not isinstance(images, torch.Tensor) or not images.is_floating_point():
-        got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-        raise TypeError(f"images: expected a floating point Tensor scaled as in training, got {got}")
-    if images.ndim not in (4, 5) or 0 in images.shape:
-        raise ValueError(f"images: expected shape [B, C, H, W] or [B, C, H, W, D], got {list(images.shape)}")
-    plain = images.as_tensor() if isinstance(images, MetaTensor) else images
-    bad = (~torch.isfinite(plain)).flatten(1).any(1)
-    if bool(bad.any()):
-        rows = bad.nonzero().flatten().tolist()[:10]
-        raise ValueError(f"images: expected finite values, got NaN or infinity in image(s) {rows} of the batch")
-    return plain.detach().float()
+__all__ = ["check_mask", "check_null_class", "choose_classes"]
 
 
 def check_mask(mask: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -46,7 +23,7 @@ def check_mask(mask: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     expected = [len(images), 1, *images.shape[2:]]
     if list(mask.shape) != expected:
         raise ValueError(f"mask: expected one channel for each image, {expected}, got {list(mask.shape)}")
-    plain = (mask.as_tensor() if isinstance(mask, MetaTensor) else mask).to(images)
+    plain = plain_tensor(mask).to(images)
     if not bool(((plain >= 0) & (plain <= 1)).all()):
         raise ValueError(f"mask: expected values from 0 to 1, got {float(plain.min()):.4g} to {float(plain.max()):.4g}")
     empty = ~plain.flatten(1).any(1)

@@ -17,6 +17,8 @@ import torch
 from matplotlib import colormaps
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, zoom
 
+from .._checks import check_labels
+
 __all__ = ["class_difference", "decision_map", "overlay", "rival_class", "smooth_map", "upsample_map"]
 
 
@@ -176,11 +178,8 @@ def _check_maps(error_maps: torch.Tensor) -> None:
 
 def _index(name: str, classes: torch.Tensor, error_maps: torch.Tensor) -> torch.Tensor:
     """Classes [B] as an index along the maps' class axis."""
-    if classes.shape != error_maps.shape[:1]:
-        raise ValueError(f"{name}: expected one class an image, [{len(error_maps)}], got {list(classes.shape)}")
-    if bool(((classes < 0) | (classes >= error_maps.shape[1])).any()):
-        raise ValueError(f"{name}: expected classes 0 to {error_maps.shape[1] - 1}, got {classes.unique().tolist()}")
-    return classes.to(error_maps.device).long().reshape(-1, *[1] * (error_maps.ndim - 1))
+    index = torch.from_numpy(check_labels(classes, error_maps.shape[1], len(error_maps), name=name))
+    return index.to(error_maps.device).reshape(-1, *[1] * (error_maps.ndim - 1))
 
 
 def overlay(

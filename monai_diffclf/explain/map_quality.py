@@ -22,6 +22,8 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 from torch import nn
 
+from .._checks import check_labels
+
 __all__ = [
     "FaithfulnessAUC",
     "deletion_insertion",
@@ -160,8 +162,7 @@ def deletion_insertion(
     """
     if images.ndim not in (4, 5) or maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(f"maps: expected [B, *spatial] of the images {list(images.shape)}, got {list(maps.shape)}")
-    if classes.shape != (len(images),):
-        raise ValueError(f"classes: expected one class an image, [{len(images)}], got {list(classes.shape)}")
+    label = torch.from_numpy(check_labels(classes, None, len(images), name="classes")).to(images.device)[:, None]
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise ValueError(f"steps: expected an integer of at least 2, got {steps!r}")
     empty = _without_evidence(images, baseline)
@@ -169,7 +170,6 @@ def deletion_insertion(
     if not bool(torch.isfinite(flat).all()):
         raise ValueError("maps: expected finite values, got NaN or infinity")
     rank = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1).reshape(maps.shape)[:, None]
-    label = classes.to(images.device).long()[:, None]
 
     def score(changed: torch.Tensor) -> FloatArray:
         found = classify(changed).detach().to(label.device).gather(1, label)[:, 0]

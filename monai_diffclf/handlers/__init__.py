@@ -13,7 +13,7 @@ from .explanation_images import ExplanationImages
 from .likelihood_saver import LikelihoodSaver
 from .results import read_results, write_results
 from .subgroups import SubgroupReport, write_subgroups
-from .training import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint, save_atomically
+from .training import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint
 from .uncertainty import ShiftWarning, uncertainty_metrics
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "ShiftWarning",
     "SubgroupReport",
     "read_results",
-    "save_atomically",
     "uncertainty_metrics",
     "write_results",
     "write_subgroups",

@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,12 +18,15 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..classification import DenoisingErrors
+from ..classification.vote_statistics import of_final_probabilities
 from ..inferers import DiffusionClassifierInferer
-from ..report.case import Case, unsureness
+from ..keys import OutputKeys
+from ..report.case import Case, choose_measure, unsureness
 from ..report.case_record import CaseRecord, encode_case
 from ..report.cases import write_case_records
 from .dataset_collector import is_repeated
 from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, make_item
+from .processes import gather
 
 __all__ = ["CaseReport"]
 
@@ -58,7 +60,7 @@ class CaseReport:
         description: what was done, in a sentence or two.
         notes: further facts for the reader, name to value.
         order_by: the uncertainty that says which images are the least sure: one of the evaluator's, or
-            ``"probability"``.
+            ``"probability"``; None for ``"vote_entropy"``, or ``"probability_entropy"`` where there are no votes.
 
     Raises:
         ValueError: when ``max_cases`` is not positive; during the evaluation, when classes, outputs or ``order_by``
@@ -75,7 +77,7 @@ class CaseReport:
         title: str = "Case by case",
         description: str = "",
         notes: Mapping[str, str] | None = None,
-        order_by: str = "vote_entropy",
+        order_by: str | None = None,
     ) -> None:
         if max_cases < 1:
             raise ValueError(f"max_cases: expected a positive number, got {max_cases}")
@@ -111,12 +113,11 @@ class CaseReport:
             raise ValueError(
                 f"classes: expected {case.num_classes} names, one for each probability of pred, got {len(self.classes)}"
             )
-        if case.uncertainty and self.order_by not in (*case.uncertainty, "probability"):
-            raise ValueError(
-                f"order_by: expected one of {sorted(case.uncertainty)} or 'probability', got {self.order_by!r}"
-            )
+        measure = choose_measure(self.order_by, case.uncertainty)
+        if case.uncertainty and measure not in (*case.uncertainty, "probability"):
+            raise ValueError(f"order_by: expected one of {sorted(case.uncertainty)} or 'probability', got {measure!r}")
         # Of equally sure images the first ones stay.
-        kept = _Kept(unsureness(case, self.order_by), -place, case, item)
+        kept = _Kept(unsureness(case, measure), -place, case, item)
         if len(self._kept) < self.max_cases:
             heapq.heappush(self._kept, kept)
         else:
@@ -131,8 +132,7 @@ class CaseReport:
             items = add_counterfactuals([entry.item for entry in kept], engine, self.counterfactuals)
             cases = [replace(case, counterfactual=item.pair) for case, item in zip(cases, items, strict=True)]
         records = [(-entry.earliness, encode_case(case)) for entry, case in zip(kept, cases, strict=True)]
-        if idist.get_world_size() > 1:
-            records = list(chain.from_iterable(cast(Any, idist.all_gather(records))))
+        records = gather(records)
         if idist.get_rank() == 0 and records:
             self._write([record for _, record in sorted(records, key=lambda pair: pair[0])], total)
 
@@ -153,9 +153,7 @@ class CaseReport:
 
 def _least_sure(own: list[tuple[Any, ...]], seen: int, max_cases: int) -> tuple[set[tuple[Any, ...]], int]:
     """Which images of all processes are shown, and how many there are in all."""
-    everyone = [(own, seen)]
-    if idist.get_world_size() > 1:
-        everyone = list(chain.from_iterable(cast(Any, idist.all_gather(everyone))))
+    everyone = gather([(own, seen)])
     ranked = sorted((entry for entries, _ in everyone for entry in entries), reverse=True)
     return set(ranked[:max_cases]), sum(count for _, count in everyone)
 
@@ -173,22 +171,24 @@ def _with_different_keys(records: list[CaseRecord]) -> list[CaseRecord]:
 
 def _case(engine: Engine, key: str, label: Any, result: dict[str, Any], item: ExplainedItem) -> Case:
     depth = item.image.shape[-1]
+    uncertainty = of_final_probabilities(result.get(OutputKeys.UNCERTAINTY, {}), item.probabilities)
+    spent, decided = result.get(OutputKeys.NETWORK_EVALUATIONS), result.get(OutputKeys.DECIDED)
     return Case(
         key=key,
         image=item.plane(item.image),
         probabilities=item.probabilities.double().numpy(),
-        uncalibrated=_array(result.get("pred_uncalibrated")),
-        vote_share=_array(result.get("votes")),
-        uncertainty={name: float(value) for name, value in result.get("uncertainty", {}).items()},
+        uncalibrated=_array(result.get(OutputKeys.PRED_UNCALIBRATED)),
+        vote_share=_array(result.get(OutputKeys.VOTE_SHARE)),
+        uncertainty={name: float(value) for name, value in uncertainty.items()},
         errors=_errors(engine, result),
         label=None if label is None else int(label),
-        error_map=None if item.error_map is None else item.plane(item.error_map),
+        decision_map=None if item.decision_map is None else item.plane(item.decision_map),
         rival=item.rival,
-        prediction_set=_classes(result.get("prediction_set")),
-        ood_score=_number(result.get("ood_score")),
-        ood_p_value=_number(result.get("ood_p_value")),
-        evaluations=None if "evaluations" not in result else int(result["evaluations"]),
-        decided=None if "decided" not in result else bool(result["decided"]),
+        prediction_set=_classes(result.get(OutputKeys.PREDICTION_SET)),
+        ood_score=_number(result.get(OutputKeys.OOD_SCORE)),
+        ood_p_value=_number(result.get(OutputKeys.OOD_P_VALUE)),
+        network_evaluations=None if spent is None else int(spent),
+        decided=None if decided is None else bool(decided),
         note="" if item.index is None else f"slice {item.index + 1} of {depth}",
     )
 
@@ -196,9 +196,9 @@ def _case(engine: Engine, key: str, label: Any, result: dict[str, Any], item: Ex
 def _errors(engine: Engine, result: dict[str, Any]) -> DenoisingErrors | None:
     """The errors with their noise levels, which the inferer knows."""
     inferer = getattr(engine, "inferer", None)
-    if "errors" not in result or not isinstance(inferer, DiffusionClassifierInferer):
+    if OutputKeys.ERRORS not in result or not isinstance(inferer, DiffusionClassifierInferer):
         return None
-    values = np.array(torch.as_tensor(result["errors"]).detach().float().cpu())
+    values = np.array(torch.as_tensor(result[OutputKeys.ERRORS]).detach().float().cpu())
     return inferer.errors_from_values(torch.from_numpy(values)[None], int(result["image"].numel()))
 
 

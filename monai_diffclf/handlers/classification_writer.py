@@ -14,47 +14,55 @@ import matplotlib.image
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import CommonKeys
 
+from ..classification.vote_statistics import of_final_probabilities
 from ..engines import DiffusionClassifierEvaluator
 from ..explain import decision_map, overlay
+from ..keys import OutputKeys, UncertaintyKeys
 
 __all__ = ["ClassificationWriter"]
 
+_OF_PROBABILITIES = (UncertaintyKeys.PROBABILITY_MARGIN, UncertaintyKeys.PROBABILITY_ENTROPY)
 UNCERTAINTIES = (
-    "vote_variance",
-    "vote_entropy",
-    "margin",
-    "vote_share_low",
-    "vote_share_high",
-    "entropy_monte_carlo",
-    "entropy_remaining",
+    UncertaintyKeys.VOTE_VARIANCE,
+    UncertaintyKeys.VOTE_ENTROPY,
+    UncertaintyKeys.VOTE_MARGIN,
+    UncertaintyKeys.VOTE_SHARE_LOW,
+    UncertaintyKeys.VOTE_SHARE_HIGH,
+    UncertaintyKeys.ENTROPY_MONTE_CARLO,
+    UncertaintyKeys.ENTROPY_REMAINING,
+    *_OF_PROBABILITIES,
 )
-# Of likelihoods: votes of a few probes say little.
-LIKELIHOOD_UNCERTAINTIES = ("margin", "entropy", "log_ratio_error")
+# Of likelihoods: what a few probes would choose says little.
+LIKELIHOOD_UNCERTAINTIES = (*_OF_PROBABILITIES, UncertaintyKeys.LOG_RATIO_ERROR)
 # What post-transforms may have added; written where the first image has it.
-OPTIONAL = ("prediction_set", "ood_score", "ood_p_value")
+OPTIONAL = (OutputKeys.PREDICTION_SET, OutputKeys.OOD_SCORE, OutputKeys.OOD_P_VALUE)
 # Columns of each class and the output they are from.
-_SHARES = (("probability", "pred"), ("vote", "votes"))
-_LIKELIHOODS = (("probability", "pred"), ("log_likelihood", "log_likelihood"))
+_SHARES = (("probability", CommonKeys.PRED), (OutputKeys.VOTE_SHARE, OutputKeys.VOTE_SHARE))
+_LIKELIHOODS = (("probability", CommonKeys.PRED), (OutputKeys.LOG_LIKELIHOOD, OutputKeys.LOG_LIKELIHOOD))
 
 
 class ClassificationWriter:
     """Ignite handler for a `DiffusionClassifierEvaluator`: ``predictions.csv`` and one PNG an image.
 
-    Columns: key, predicted, probability_CLASS, vote_CLASS, the uncertainties (vote_variance, vote_entropy, margin,
-    vote_share_low, vote_share_high, entropy_monte_carlo, entropy_remaining, see
-    :func:`monai_diffclf.uncertainty.vote_uncertainty`), where post-transforms give them prediction_set (the names of
-    its classes, separated by ``;``), ood_score and ood_p_value, then evaluations (of the network), decided (whether the
-    stopping rule's guarantee holds), map. Of a score classifier there are log_likelihood_CLASS in nats in place of the
-    votes, and margin, entropy and log_ratio_error (see :func:`monai_diffclf.classification.classify_likelihood`). Rows
-    are written batch by batch; when all are, the evaluator's journal, if it keeps one, has done its work and is
-    removed. The PNG shows the image with the explanation of its predicted class over it, see
-    :func:`monai_diffclf.explain.overlay`.
+    Columns: key, predicted, probability_CLASS, vote_share_CLASS, the uncertainties (vote_variance, vote_entropy,
+    vote_margin, vote_share_low, vote_share_high, entropy_monte_carlo, entropy_remaining, probability_margin,
+    probability_entropy, see :class:`monai_diffclf.keys.UncertaintyKeys`), where post-transforms give them
+    prediction_set (the names of its classes, separated by ``;``), ood_score and ood_p_value, then network_evaluations,
+    decided (whether the stopping rule's guarantee holds), map (name of the PNG). Of a score classifier there are
+    log_likelihood_CLASS in nats in place of the votes, and probability_margin, probability_entropy and log_ratio_error
+    (see :func:`monai_diffclf.classification.classify_likelihood`). Rows are written batch by batch; when all are, the
+    evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
+    map of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
 
     Args:
         output_dir: folder to write to.
         classes: names of the classes.
         maps: whether to write the PNGs (2D images only).
+
+    Raises:
+        ValueError: when the evaluation starts, if two columns would have one name.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
@@ -85,7 +93,13 @@ class ClassificationWriter:
         """Begin the table anew."""
         self._optional = list(optional)
         names = [f"{what}_{name}" for what, _ in self._shares for name in self.classes]
-        columns = ["key", "predicted", *names, *self._uncertainties, *self._optional, "evaluations", "decided", "map"]
+        end = [OutputKeys.NETWORK_EVALUATIONS, OutputKeys.DECIDED, "map"]
+        columns = ["key", "predicted", *names, *self._uncertainties, *self._optional, *end]
+        if twice := sorted({str(name) for name in columns if columns.count(name) > 1}):
+            raise ValueError(
+                f"classes: expected names that make a column each, got {self.classes}, with which there would be two "
+                f"columns {twice}; call the classes otherwise"
+            )
         with open(self.table, "w", newline="") as file:
             csv.writer(file).writerow(columns)
 
@@ -93,8 +107,8 @@ class ClassificationWriter:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
         if self._count == 0:
-            if "log_likelihood" in output[0]:
-                known = output[0]["uncertainty"]
+            if OutputKeys.LOG_LIKELIHOOD in output[0]:
+                known = output[0][OutputKeys.UNCERTAINTY]
                 self._uncertainties = tuple(name for name in LIKELIHOOD_UNCERTAINTIES if name in known)
                 self._shares = _LIKELIHOODS
             self._write_header(name for name in OPTIONAL if name in output[0])
@@ -105,21 +119,23 @@ class ClassificationWriter:
                 self._count += 1
 
     def _row(self, key: str, result: dict[str, Any]) -> list[str]:
-        probabilities = result["pred"]
-        predicted = int(torch.as_tensor(probabilities).argmax())
+        probabilities = torch.as_tensor(result[CommonKeys.PRED])
+        predicted = int(probabilities.argmax())
+        uncertainty = of_final_probabilities(result[OutputKeys.UNCERTAINTY], probabilities)
         numbers = [value for _, output in self._shares for value in result[output]]
-        numbers += [result["uncertainty"][name] for name in self._uncertainties]
+        numbers += [uncertainty[name] for name in self._uncertainties]
         picture = ""
-        if self.maps and "explanation" in result and result["image"].ndim == 3:
+        if self.maps and OutputKeys.ERROR_MAPS in result and result[CommonKeys.IMAGE].ndim == 3:
             picture = f"map_{self._count:05d}.png"
-            difference = decision_map(torch.as_tensor(result["explanation"])[None], torch.tensor([predicted]))[0]
-            image = (np.asarray(torch.as_tensor(result["image"]).float().cpu()) + 1) / 2
+            maps = torch.as_tensor(result[OutputKeys.ERROR_MAPS])
+            difference = decision_map(maps[None], torch.tensor([predicted]))[0]
+            image = (np.asarray(torch.as_tensor(result[CommonKeys.IMAGE]).float().cpu()) + 1) / 2
             matplotlib.image.imsave(self.output_dir / picture, overlay(image, difference.cpu().numpy()))
         further = [self._optional_cell(name, result[name]) for name in self._optional]
-        spent = [str(int(result["evaluations"])), str(bool(result["decided"])).lower()]
+        spent = [str(int(result[OutputKeys.NETWORK_EVALUATIONS])), str(bool(result[OutputKeys.DECIDED])).lower()]
         return [key, self.classes[predicted], *(f"{float(n):.6f}" for n in numbers), *further, *spent, picture]
 
     def _optional_cell(self, name: str, value: Any) -> str:
-        if name == "prediction_set":
+        if name == OutputKeys.PREDICTION_SET:
             return ";".join(self.classes[k] for k in torch.as_tensor(value).flatten().nonzero().flatten().tolist())
         return f"{float(value):.6g}"

@@ -7,17 +7,18 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import CommonKeys
 from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 
 from ..engines import DiffusionClassifierEvaluator
+from .processes import gather
 
 __all__ = ["Collected", "DatasetCollector", "EvidenceCollector"]
 
@@ -92,9 +93,7 @@ class DatasetCollector(ABC):
             self._seen += 1
 
     def _finish(self, engine: Engine) -> None:
-        items, self._items = self._items, []
-        if idist.get_world_size() > 1:
-            items = list(chain.from_iterable(cast(Any, idist.all_gather(items))))
+        items, self._items = gather(self._items), []
         if idist.get_rank() == 0:
             items.sort(key=lambda item: item[:-1])
             collected = Collected(
@@ -129,7 +128,7 @@ class EvidenceCollector(DatasetCollector):
     def _collect(self, engine: Engine) -> None:
         super()._collect(engine)
         output: Any = engine.state.output
-        self._num_elements = int(output[0]["image"].numel())
+        self._num_elements = int(output[0][CommonKeys.IMAGE].numel())
 
 
 def is_repeated(position: int, sampler: object) -> bool:

@@ -14,8 +14,9 @@ from monai.networks.schedulers import Scheduler
 from tqdm.auto import tqdm
 
 from ..engines import DiffusionClassifierEvaluator
-from ..inferers import sample_classes
+from ..keys import OutputKeys
 from ..networks.conditioning import Conditioning
+from ..sampling import sample_classes
 
 __all__ = ["ProgressBar", "SampleGrid"]
 
@@ -68,8 +69,8 @@ class ProgressBar:
     def _count(self, output: list[dict[str, Any]]) -> None:
         """Move on by the images of a batch."""
         self._images += len(output)
-        self._evaluations += sum(int(item["evaluations"]) for item in output)
-        found = sum(bool(item.get("recorded", False)) for item in output)
+        self._evaluations += sum(int(item[OutputKeys.NETWORK_EVALUATIONS]) for item in output)
+        found = sum(bool(item.get(OutputKeys.RECORDED, False)) for item in output)
         # As if they had been done before the bar began.
         self._bar.initial += found
         self._bar.n += found

@@ -15,6 +15,7 @@ from ignite.engine import Engine
 from ..classification import DenoisingErrors, classify_errors
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
+from ..keys import OutputKeys
 from ..storage.errors_file import save_errors
 from .dataset_collector import Collected, EvidenceCollector
 from .evaluation_saver import EvaluationSaver
@@ -61,7 +62,7 @@ class ErrorsSaver(EvidenceCollector):
         num_resamples: int = 2000,
         keep_journal: bool = False,
     ) -> None:
-        super().__init__("errors", keep_journal=keep_journal)
+        super().__init__(OutputKeys.ERRORS, keep_journal=keep_journal)
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
         self.savers = {
             rule: EvaluationSaver(

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine
+from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
+from ..data.table_rows import read_rows
 from ..metrics import choose_threshold, classification_metrics
 from ..storage.atomic_file import replace_text
 from .dataset_collector import Collected, DatasetCollector
@@ -64,7 +66,7 @@ class EvaluationSaver(DatasetCollector):
         commit: str | None = None,
         num_resamples: int = 2000,
     ) -> None:
-        super().__init__("pred")
+        super().__init__(CommonKeys.PRED)
         self.template = os.fspath(predictions_path)
         if "{seed}" not in Path(self.template).name:
             raise ValueError(f"predictions_path: expected a file name with {{seed}} in it, got {self.template!r}.")
@@ -216,14 +218,13 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         ...     read_predictions(folder + "/test.csv")["probabilities"].tolist()
         [[0.5, 0.5], [0.25, 0.75]]
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = sorted((c for c in rows[0] if c.startswith("probability_")), key=lambda c: int(c[12:])) if rows else []
-    if not columns or not {"key", "patient", "label"} <= set(rows[0]):
-        raise ValueError(f"path: expected rows with key, patient, label and probability_0, ... in {path}, got none.")
+    rows = list(read_rows(path, ("key", "patient", "label", "probability_0")))
+    if not rows:
+        raise ValueError(f"path: expected a row an image in {path}, got none.")
+    columns = sorted((c for c in rows[0].fields if c.startswith("probability_")), key=lambda c: int(c[12:]))
     return {
-        "keys": np.array([row["key"] for row in rows]),
-        "patients": np.array([row["patient"] for row in rows]),
-        "labels": np.array([int(row["label"]) for row in rows]),
-        "probabilities": np.array([[float(row[c]) for c in columns] for row in rows]),
+        "keys": np.array([row.fields["key"] for row in rows]),
+        "patients": np.array([row.fields["patient"] for row in rows]),
+        "labels": np.array([row.integer("label") for row in rows]),
+        "probabilities": np.array([[row.number(c) for c in columns] for row in rows]),
     }

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.networks.utils import eval_mode
+from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from ..engines import DiffusionClassifierEvaluator
 from ..explain import decision_map, rival_class
 from ..inferers import DiffusionClassifierInferer
+from ..keys import OutputKeys
 from ..report.case import CounterfactualPair
 from ..report.case_pictures import shown_slice
 
@@ -40,7 +42,7 @@ class ExplainedItem:
         probabilities: class probabilities [K].
         predicted: the class called.
         rival: the class that the map compares with; without a map, the most probable other class.
-        error_map: see :func:`monai_diffclf.explain.decision_map` [*spatial], None without error maps.
+        decision_map: see :func:`monai_diffclf.explain.decision_map` [*spatial], None without error maps.
         index: slice along the last axis that stands for a volume, None for a plane.
         pair: its counterfactual, where there is one.
     """
@@ -49,7 +51,7 @@ class ExplainedItem:
     probabilities: torch.Tensor
     predicted: int
     rival: int
-    error_map: torch.Tensor | None
+    decision_map: torch.Tensor | None
     index: int | None
     pair: CounterfactualPair | None = None
 
@@ -66,8 +68,8 @@ def make_item(result: dict[str, Any]) -> ExplainedItem:
         ValueError: when ``pred`` are no probabilities [K].
     """
     # Copies: a view would keep its batch, and on a GPU its memory.
-    image = torch.as_tensor(np.array(torch.as_tensor(result["image"]).detach().float().cpu()))
-    scores = torch.as_tensor(np.array(torch.as_tensor(result["pred"]).detach().float().cpu()))
+    image = torch.as_tensor(np.array(torch.as_tensor(result[CommonKeys.IMAGE]).detach().float().cpu()))
+    scores = torch.as_tensor(np.array(torch.as_tensor(result[CommonKeys.PRED]).detach().float().cpu()))
     if scores.ndim != 1 or len(scores) < 2:
         raise ValueError(
             f"pred: expected class probabilities [K], got shape {list(scores.shape)}; where metrics need classes, copy "
@@ -76,14 +78,14 @@ def make_item(result: dict[str, Any]) -> ExplainedItem:
     predicted = int(scores.argmax())
     others = scores.clone()
     others[predicted] = -torch.inf
-    rival, error_map = int(others.argmax()), None
-    if "explanation" in result:
-        maps = torch.as_tensor(result["explanation"]).detach().float().cpu()
+    rival, difference = int(others.argmax()), None
+    if OutputKeys.ERROR_MAPS in result:
+        maps = torch.as_tensor(result[OutputKeys.ERROR_MAPS]).detach().float().cpu()
         rival = int(rival_class(maps[None], torch.tensor([predicted])))
-        error_map = decision_map(maps[None], torch.tensor([predicted]))[0]
+        difference = decision_map(maps[None], torch.tensor([predicted]))[0]
     spatial = tuple(image.shape[1:])
-    index = shown_slice(spatial, None if error_map is None else error_map.numpy())
-    return ExplainedItem(image, scores, predicted, rival, error_map, index)
+    index = shown_slice(spatial, None if difference is None else difference.numpy())
+    return ExplainedItem(image, scores, predicted, rival, difference, index)
 
 
 def add_counterfactuals(

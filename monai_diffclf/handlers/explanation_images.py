@@ -20,7 +20,7 @@ __all__ = ["ExplanationImages"]
 class ExplanationImages:
     """Write a grid of explained images to TensorBoard: one row an image.
 
-    Columns: the image, the image with the error map of its predicted class over it (see
+    Columns: the image, the image with the decision map of its predicted class over it (see
     :func:`monai_diffclf.explain.overlay`), and with ``counterfactuals`` the image painted again as its own class and as
     the class that came second. The first images of every evaluation are shown, so that epochs can be compared; of
     volumes, the slice in which the map is strongest.
@@ -83,8 +83,8 @@ class ExplanationImages:
         image = item.plane(item.image)
         nothing = np.zeros(image.shape[1:])
         pictures = [(image, nothing)]
-        if item.error_map is not None:
-            pictures.append((image, item.plane(item.error_map)))
+        if item.decision_map is not None:
+            pictures.append((image, item.plane(item.decision_map)))
         if item.pair is not None:
             pictures += [(item.pair.factual, nothing), (item.pair.counterfactual, nothing)]
         painted = [overlay((picture + 1) / 2, difference, size=self.size) for picture, difference in pictures]

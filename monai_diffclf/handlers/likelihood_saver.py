@@ -14,6 +14,7 @@ from ignite.engine import Engine
 from ..classification import bits_per_dimension, marginal_log_likelihood
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import ScoreClassifierInferer
+from ..keys import OutputKeys
 from ..metrics import bootstrap_interval
 from ..storage.likelihood_file import StoredLikelihoods
 from .dataset_collector import Collected, EvidenceCollector
@@ -61,7 +62,7 @@ class LikelihoodSaver(EvidenceCollector):
         model: str = "score_likelihood",
         keep_journal: bool = False,
     ) -> None:
-        super().__init__("probe_log_likelihood", keep_journal=keep_journal)
+        super().__init__(OutputKeys.PROBE_LOG_LIKELIHOOD, keep_journal=keep_journal)
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
         self.model = model
         self.num_resamples = num_resamples
@@ -119,7 +120,7 @@ class LikelihoodSaver(EvidenceCollector):
     def _collect(self, engine: Engine) -> None:
         super()._collect(engine)
         output: Any = engine.state.output
-        self._evaluations += [int(item["evaluations"]) for item in output]
+        self._evaluations += [int(item[OutputKeys.NETWORK_EVALUATIONS]) for item in output]
 
 
 def _mean(values: Any, weights: Any = None) -> Any:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine
+from monai.utils import CommonKeys
 
+from ..data.table_rows import read_rows
 from ..metrics.subgroups import age_bands, subgroup_metrics
 from ..storage.atomic_file import replace_text
 from .dataset_collector import Collected, DatasetCollector
@@ -50,7 +52,7 @@ class SubgroupReport(DatasetCollector):
         *,
         key_column: str = "key",
         age_column: str | None = None,
-        output: str = "pred",
+        output: str = CommonKeys.PRED,
         min_images: int = 20,
         num_resamples: int = 2000,
     ) -> None:
@@ -122,12 +124,8 @@ def _read_table(table: Path, key_column: str, names: Sequence[str]) -> dict[str,
     """Key of an image to its row."""
     if not table.is_file():
         raise ValueError(f"table: expected a CSV table, but {table} does not exist")
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        present = list(reader.fieldnames or [])
-        if missing := [name for name in [key_column, *names] if name not in present]:
-            raise ValueError(f"columns: expected columns of {table}, which has {present}; {missing} are not there")
-        return {row[key_column]: row for row in reader}
+    columns = [key_column, *names]
+    return {row[key_column]: {name: row[name] for name in columns} for row in read_rows(table, columns)}
 
 
 def _number(text: str) -> float:

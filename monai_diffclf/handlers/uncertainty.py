@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import ignite.distributed as idist
@@ -16,11 +15,13 @@ import torch
 from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CumulativeIterationMetric
+from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from ..classification import SURE_WHEN_LARGE
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
+from ..keys import NamedValues, OutputKeys
 from ..metrics.cumulative import (
     BrierScore,
     NegativeLogLikelihood,
@@ -32,14 +33,15 @@ from ..storage.uncertainty_file import load_part
 from ..uncertainty.shift import SHIFT_ADVICE, ShiftTest, shift_test
 from ..uncertainty.typicality import Typicality
 from .dataset_collector import is_repeated
+from .processes import gather
 
 __all__ = ["ShiftWarning", "uncertainty_metrics"]
 
 
 def uncertainty_metrics(
     *,
-    pred: str = "pred",
-    label: str = "label",
+    pred: str = CommonKeys.PRED,
+    label: str = CommonKeys.LABEL,
     ranking: str | None = None,
     coverage: float = 0.8,
     prediction_set: str | None = None,
@@ -55,8 +57,8 @@ def uncertainty_metrics(
     Args:
         pred: output key of the probabilities [K].
         label: output key of the labels: class number or one-hot.
-        ranking: which of the evaluator's uncertainties ranks the images for the last three, e.g. ``"vote_entropy"``;
-            None for 1 - the largest probability.
+        ranking: which of the evaluator's uncertainties ranks the images for the last three, e.g. ``"vote_entropy"`` or
+            ``"probability_margin"``; None for 1 - the largest probability.
         coverage: share of the images for ``accuracy_at_...``.
         prediction_set: output key of the prediction sets [K], e.g. ``"prediction_set"``; None without.
 
@@ -93,15 +95,15 @@ def _ranked_by(name: str, pred: str, label: str) -> Callable[[Any], tuple[list[f
 
     def transform(output: Any) -> tuple[list[float], list[bool]]:
         items = cast("list[Mapping[str, Any]]", output)
-        if missing := [item for item in items if name not in item.get("uncertainty", {})]:
+        found = [NamedValues(item.get(OutputKeys.UNCERTAINTY, {})) for item in items]
+        if missing := [uncertainty for uncertainty in found if name not in uncertainty]:
             raise ValueError(
-                f"ranking: expected one of the evaluator's uncertainties, "
-                f"{sorted(missing[0].get('uncertainty', {}))}, got {name!r}"
+                f"ranking: expected one of the evaluator's uncertainties, {sorted(missing[0])}, got {name!r}"
             )
         labels = (torch.as_tensor(item[label]) for item in items)
         truth = [int(y.argmax() if y.numel() > 1 else y) for y in labels]
         right = [int(torch.as_tensor(i[pred]).argmax()) == y for i, y in zip(items, truth, strict=True)]
-        return [sign * float(item["uncertainty"][name]) for item in items], right
+        return [sign * float(uncertainty[name]) for uncertainty in found], right
 
     return transform
 
@@ -140,7 +142,7 @@ class ShiftWarning:
         rule: str | None = None,
         provenance: Mapping[str, Any] | None = None,
         alpha: float = 0.01,
-        output: str = "errors",
+        output: str = OutputKeys.ERRORS,
     ) -> None:
         self.typicality = load_part("typicality", typicality, Typicality, rule, provenance)
         self.alpha, self.output = alpha, output
@@ -179,9 +181,7 @@ class ShiftWarning:
             self._seen += 1
 
     def _test(self, engine: Engine) -> None:
-        items, self._items = self._items, []
-        if idist.get_world_size() > 1:
-            items = list(chain.from_iterable(cast(Any, idist.all_gather(items))))
+        items, self._items = gather(self._items), []
         # In an order of their own, so that the permutations do not depend on the loader or the number of processes.
         items.sort(key=lambda item: (item.patient, item.values.tobytes()))
         values = torch.from_numpy(np.stack([item.values for item in items]))

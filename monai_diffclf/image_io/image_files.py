@@ -76,8 +76,7 @@ def read_image_file(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     except Exception as error:
         # The decoders raise whatever they meet (OSError, KeyError, struct.error, ...): one kind for the user.
         raise ValueError(f"{path}: cannot be read as an image: {type(error).__name__}: {error}") from error
-    if not np.isfinite(image).all():
-        raise ValueError(f"{path}: expected finite pixels, got {int((~np.isfinite(image)).sum())} NaN or infinite ones")
+    _check_finite(image, f"{path}: ")
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
@@ -98,13 +97,17 @@ def scale_by_type(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return image.astype(np.float32)
     if not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"expected pixels of type uint8, uint16, bool or float, got {image.dtype}; convert them first")
-    if not np.isfinite(image).all():
-        raise ValueError(f"expected finite pixels, got {int((~np.isfinite(image)).sum())} NaN or infinite ones")
+    _check_finite(image)
     if image.size and (image.min() < 0 or image.max() > 1):
         raise ValueError(
             f"expected float pixels in [0, 1], got [{image.min():.4g}, {image.max():.4g}]; scale them first"
         )
     return image.astype(np.float32)
+
+
+def _check_finite(image: npt.NDArray[Any], where: str = "") -> None:
+    if not np.isfinite(image).all():
+        raise ValueError(f"{where}expected finite pixels, got {int((~np.isfinite(image)).sum())} NaN or infinite ones")
 
 
 def merge_equal_channels(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -4,16 +4,22 @@
 
 from __future__ import annotations
 
-from ..sampling.class_sampler import sample_classes
+from typing import Any
+
+from .._moved import moved
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
-from .provenance import provenance
+from .provenance import evaluation_keys, provenance
 from .score_classifier import ScoreClassifierInferer
 
 __all__ = [
     "ClassifierInferer",
     "DiffusionClassifierInferer",
     "ScoreClassifierInferer",
+    "evaluation_keys",
     "provenance",
-    "sample_classes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name, {"sample_classes": "monai_diffclf.sampling"})

@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
+from .._checks import check_images
 from ..classification import Classification, StoppingRule
 from ..networks.conditioning import Conditioning
+from ..networks.denoiser import Denoiser
+from ..networks.latent_space import LatentSpace, encode
 from ..networks.schedulers import NoiseProcess
 
 __all__ = ["ClassifierInferer"]
@@ -25,10 +28,17 @@ class ClassifierInferer(Inferer):
     conditioning: Conditioning
     num_classes: int
     seed: int
+    latent_space: LatentSpace
+    batch_size: int | None
+    amp_dtype: torch.dtype | None = None
     stopping: StoppingRule | None = None
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Class probabilities [B, K] of images [B, C, *spatial]. Further arguments go to the network at every call."""
+        """Class probabilities [B, K] of images [B, C, *spatial].
+
+        Further arguments go to the network: a tensor is a condition of each image, with one row an image, see
+        :mod:`monai_diffclf.networks.conditioning`; anything else reaches every call as it is.
+        """
         if args:
             raise ValueError(f"args: expected keyword arguments for the network only, got {len(args)} positional ones")
         return self.classify(inputs, network, **kwargs).probabilities
@@ -47,3 +57,36 @@ class ClassifierInferer(Inferer):
     @abstractmethod
     def num_estimates(self) -> int:
         """Values of each image and class, N."""
+
+    def encode(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
+        """Checked images, or their latents [B, c, *grid], float32 or float64 as given.
+
+        Raises:
+            TypeError: when the images are no floating point tensor.
+            ValueError: when the network is in training mode, or images or latents are not finite or of the wrong shape.
+        """
+        return encode(self.latent_space, check_images(images, network))
+
+    def denoiser(self, latents: torch.Tensor, network: Callable[..., Any], conditions: dict[str, Any]) -> Denoiser:
+        """The network for some images' latents, with their conditions."""
+        return Denoiser(
+            network,
+            self.process,
+            self.num_classes,
+            conditioning=self.conditioning,
+            conditions=conditions,
+            num_images=len(latents),
+            batch_size=self.batch_size or default_batch_size(latents),
+            dtype=latents.dtype,
+            amp_dtype=self.amp_dtype,
+            device=latents.device,
+        )
+
+
+def default_batch_size(latents: torch.Tensor) -> int:
+    """Network evaluations in one forward call where nothing is said, by measurement.
+
+    On a CPU a call of 128 images of 32 px keeps its activations in the cache better than one of 256 (see
+    ``benchmarks/results/inferer_overhead.json``); larger images are given fewer at a time. A GPU is filled by 256.
+    """
+    return 128 if latents.device.type == "cpu" else 256

@@ -7,16 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..classification.draws import image_keys
 from ..classification.philox import ImageRandom
-from ..networks.conditioning import Conditioning, class_table
-from ..networks.retimed import check_differentiable
-from ..networks.schedulers import SDEProcess, alpha_sigma
+from ..networks.denoiser import Denoiser
+from ..networks.schedulers import SDE, alpha_sigma
 from .ode_solvers import TABLEAUS, denser_grid, even_grid, solve_adaptive, solve_fixed, solve_multistep
 
 __all__ = ["PROBES", "TERMINALS", "FlowLikelihood"]
@@ -49,38 +47,29 @@ class FlowLikelihood:
     density of images it is right to first order in alpha_u, at the cost of one more evaluation.
 
     Args:
-        network: the network in eval mode.
+        denoiser: the network in eval mode, under its SDE.
         images: images [B, C, *spatial], floating point.
-        process: the SDE and what the network predicts of it.
-        conditioning: from labels [n] to keyword arguments of the network.
-        num_classes: number of classes K.
+        sde: the SDE.
         num_probes: probes P of the divergence.
         probe: ``"rademacher"`` or ``"gaussian"``.
         exact_divergence: sum over all D directions instead of probes.
         terminal: ``"corrected"`` or ``"prior"``.
-        batch_size: network evaluations in one call.
         seed: seed of the probes.
-        kwargs: further keyword arguments of the network.
     """
 
-    network: Callable[..., Any]
+    denoiser: Denoiser
     images: torch.Tensor
-    process: SDEProcess
-    conditioning: Conditioning
-    num_classes: int
+    sde: SDE
     num_probes: int
     probe: str
     exact_divergence: bool
     terminal: str
-    batch_size: int
     seed: int
-    kwargs: dict[str, Any]
 
     def __post_init__(self) -> None:
-        self.sde = self.process.sde
+        self.num_classes, self.batch_size = self.denoiser.num_classes, self.denoiser.batch_size
         self.shape = tuple(self.images.shape[1:])
         self.num_elements = math.prod(self.shape)
-        self.conditions = class_table(self.conditioning, self.num_classes, self.images.device)
         self.evaluations = 0
 
     def solve(self, solver: str, num_steps: int, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,10 +150,8 @@ class FlowLikelihood:
             z, std = u * (self._scale(1.0) / self.sde.prior_std), self.sde.prior_std / self._scale(1.0)
         else:
             end = self.sde.log_snr_range[0]
-            labels = self._labels(image)
-            parts = zip(u.split(self.batch_size), labels.split(self.batch_size), strict=True)
             with torch.no_grad():
-                z = torch.cat([self._epsilon(part.to(self.images.dtype), end, label) for part, label in parts]).double()
+                z = self._epsilon(u.to(self.images.dtype), end, *self._labels(image)).double()
             std = float(alpha_sigma(torch.tensor(end, dtype=torch.float64))[1])
         density = -0.5 * z.square().flatten(1).sum(1, keepdim=True)
         constant = -0.5 * math.log(2 * math.pi) - math.log(std) - math.log(self._scale(self.sde.t_min))
@@ -172,14 +159,15 @@ class FlowLikelihood:
             len(image), self.num_classes, self._directions
         )
 
-    def _labels(self, image: torch.Tensor) -> torch.Tensor:
-        """Class of each state of images [b], int64 [b K]."""
-        return torch.arange(self.num_classes, device=self.images.device).repeat(len(image))
+    def _labels(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class and image of each state of images [b], int64 [b K]."""
+        labels = torch.arange(self.num_classes, device=self.images.device).repeat(len(image))
+        return labels, image.to(self.images.device).repeat_interleave(self.num_classes)
 
     def _derivative(self, image: torch.Tensor) -> Callable[[float, tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...]]:
         """d state / d lambda for the states of images [b]."""
         directions, device = self._probes(image), self.images.device
-        labels = self._labels(image)
+        labels, owners = self._labels(image)
         norms = directions.flatten(2).square().sum(2).repeat_interleave(self.num_classes, dim=0)
         rows = torch.arange(self.num_classes * len(image), device=device).repeat_interleave(directions.shape[1])
 
@@ -193,7 +181,7 @@ class FlowLikelihood:
                 probe = directions[
                     row // self.num_classes, torch.arange(len(rows), device=device)[part] % directions.shape[1]
                 ]
-                epsilon[row], products[part] = self._evaluate(u[row], log_snr, labels[row], probe)
+                epsilon[row], products[part] = self._evaluate(u[row], log_snr, labels[row], owners[row], probe)
             products = products.view(len(u), directions.shape[1])
             _, sigma = (float(factor) for factor in alpha_sigma(torch.tensor(log_snr, dtype=torch.float64)))
             slope = 0.5 * sigma * (sigma * u - epsilon)
@@ -218,27 +206,19 @@ class FlowLikelihood:
         return make(image, index, self.shape).double().view(count, self.num_probes, *self.shape)
 
     def _evaluate(
-        self, u: torch.Tensor, log_snr: float, labels: torch.Tensor, probe: torch.Tensor
+        self, u: torch.Tensor, log_snr: float, labels: torch.Tensor, owners: torch.Tensor, probe: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """epsilon_hat [n, C, *spatial] and v^T (d epsilon_hat / du) v [n] of states u under their classes."""
         # Also inside an evaluator's no_grad or inference_mode: the divergence is a derivative.
         with torch.inference_mode(False), torch.enable_grad():
             point = u.clone().to(self.images.dtype).requires_grad_(True)
-            epsilon = self._epsilon(point, log_snr, labels)
+            epsilon = self._epsilon(point, log_snr, labels, owners)
             (product,) = torch.autograd.grad(epsilon, point, probe.to(epsilon))
         return epsilon.detach().double(), (product.double() * probe).flatten(1).sum(1)
 
-    def _epsilon(self, u: torch.Tensor, log_snr: float, labels: torch.Tensor) -> torch.Tensor:
-        """epsilon_hat [n, C, *spatial] of states u [n, C, *spatial] under their classes [n]."""
+    def _epsilon(self, u: torch.Tensor, log_snr: float, labels: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+        """epsilon_hat [n, C, *spatial] of states u [n, C, *spatial] of some images [n] under their classes [n]."""
         t = self.sde.time(log_snr).clamp(self.sde.t_min, 1.0)
-        alpha, sigma = self.sde.alpha_sigma(t)
         self.evaluations += len(u)
         x = self._scale(t) * u
-        condition = {name: table[labels] for name, table in self.conditions.items()}
-        prediction = self.network(x=x, timesteps=t.to(x).expand(len(x)), **condition, **self.kwargs)
-        if prediction.shape != x.shape:
-            raise ValueError(
-                f"network: expected a prediction of the input's shape {list(x.shape)}, got {list(prediction.shape)}"
-            )
-        check_differentiable(prediction, x)
-        return self.process.to_epsilon(prediction.to(x.dtype), x, alpha, sigma)
+        return self.denoiser.epsilon(x, t, labels, image=owners)

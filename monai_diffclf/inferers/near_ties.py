@@ -65,7 +65,7 @@ def redo_near_ties(
     again(pilot)
     current = replace(errors, values=values)
     leader = classify_draws(current, stopping, rule=rule, weighting=weighting).predicted
-    factor = source.process.epsilon_factor(source.timesteps).to(values.device)
+    factor = source.denoiser.process.epsilon_factor(source.timesteps).to(values.device)
     unit = (current.values.double().nanmean(1) * factor).sqrt().clamp(min=1e-300)[:, None]
     rounding = (_leads((values - errors.values).double(), leader) / unit).masked_fill(~pilot[:, None], torch.nan)
     if rule == "mean":

@@ -5,17 +5,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from ..classification.draws import image_keys
 from ..classification.philox import GENERATOR
+from ..networks.conditioning import image_parameters, split_conditions
 from ..networks.schedulers import SDEProcess
 from ..networks.weight_files import network_hash
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .score_classifier import ScoreClassifierInferer
 
-__all__ = ["provenance"]
+__all__ = ["evaluation_keys", "provenance"]
 
 
 def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str, str | int]:
@@ -42,7 +46,9 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         (3, 5, 'epsilon', 'None')
     """
     parameter = next(network.parameters(), torch.empty(0))
-    classes = inferer.conditioning(torch.arange(inferer.num_classes, device=parameter.device))
+    classes = {}
+    if not image_parameters(inferer.conditioning):  # else it depends on the images: part of their keys
+        classes = inferer.conditioning(torch.arange(inferer.num_classes, device=parameter.device))
     common: dict[str, str | int] = {
         "network": network_hash(network),
         "seed": inferer.seed,
@@ -50,7 +56,7 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         "num_classes": inferer.num_classes,
         "prediction_type": inferer.process.prediction_type,
         "conditioning": _hash(classes),
-        "latent_space": "pixels",
+        "latent_space": inferer.latent_space.version,
     }
     if isinstance(inferer.process, SDEProcess):
         common["sde"] = _describe(inferer.process.sde)
@@ -59,6 +65,43 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
     if isinstance(inferer, DiffusionClassifierInferer):
         return common | _of_errors(inferer)
     raise TypeError(f"inferer: expected one of this package, got {type(inferer).__name__}")
+
+
+def evaluation_keys(images: torch.Tensor, conditions: Mapping[str, Any] | None = None) -> list[str]:
+    """A name for each image that depends on its pixels and on whatever else reaches the network with it.
+
+    Without conditions it is the image's key in hexadecimal digits, see
+    :func:`monai_diffclf.classification.image_keys`.
+
+    Args:
+        images: images [B, C, *spatial].
+        conditions: tensors with one row an image, and numbers, texts, booleans or None that all images share.
+
+    Raises:
+        TypeError: when a condition is something else, of which no record could be kept.
+        ValueError: when a tensor has another number of rows.
+
+    Example:
+        >>> images = torch.zeros(2, 1, 2, 2)
+        >>> same, other = evaluation_keys(images), evaluation_keys(images, {"age": torch.tensor([40.0, 50.0])})
+        >>> same[0] == same[1], other[0] == other[1], len({*same, *other})
+        (True, False, 3)
+    """
+    keys = image_keys(images)
+    if not conditions:
+        return [key.hex() for key in keys]
+    rows, shared = split_conditions(conditions, len(images))
+    if strange := [name for name, value in shared.items() if not isinstance(value, int | float | str | None)]:
+        raise TypeError(
+            f"{', '.join(strange)}: expected tensors with one row an image, numbers or texts where a record is kept of "
+            f"the errors, got {type(shared[strange[0]]).__name__}"
+        )
+    common = repr(sorted(shared.items())).encode()
+    found = []
+    for index, key in enumerate(keys):
+        own = _hash({name: value[index] for name, value in rows.items()})
+        found.append(hashlib.blake2b(key + own.encode() + common, digest_size=8).hexdigest())
+    return found
 
 
 def _of_likelihood(inferer: ScoreClassifierInferer) -> dict[str, str | int]:

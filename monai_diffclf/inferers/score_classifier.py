@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from .._checks import check_images
 from ..classification import (
-    Classification,
+    LikelihoodClassification,
     StoppingRule,
     UniformDequantization,
     VariationalBound,
@@ -25,8 +26,9 @@ from ..classification.draws import check_seed
 from ..classification.likelihood import Prior, check_prior
 from ..classification.rules import check_temperature
 from ..networks.conditioning import Conditioning, make_conditioning
+from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode, spread_map
 from ..networks.schedulers import SDE, SDEProcess
-from .checks import check_images, check_settings
+from .checks import check_settings
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .flow_likelihood import PROBES, TERMINALS, FlowLikelihood
@@ -70,8 +72,11 @@ class ScoreClassifierInferer(ClassifierInferer):
         terminal: density at t = 1, ``"corrected"`` for what is left of the class by the network, or ``"prior"`` for the
             SDE's prior as published; see `FlowLikelihood`.
         conditioning: how a class reaches the network, see :mod:`monai_diffclf.networks.conditioning`.
-        batch_size: network evaluations in one call: bounds memory, never changes a result.
+        batch_size: network evaluations in one call: bounds memory, never changes a result; None as in
+            `DiffusionClassifierInferer`.
         map_draws: noise draws a class of the error maps.
+        latent_space: the space the network works in, None for pixels; the likelihood is then that of the latents, and
+            says nothing of bits a dimension.
 
     Raises:
         TypeError: when ``sde``, ``dequantization`` or the conditioning is of the wrong kind.
@@ -109,15 +114,16 @@ class ScoreClassifierInferer(ClassifierInferer):
         dequantization: UniformDequantization | None = None,
         terminal: str = "corrected",
         conditioning: str | Conditioning = "class_labels",
-        batch_size: int = 256,
+        batch_size: int | None = None,
         map_draws: int = 51,
+        latent_space: LatentSpace | None = None,
     ) -> None:
         super().__init__()
         check_settings(
             num_classes=num_classes,
             num_probes=num_probes,
             num_steps=num_steps,
-            batch_size=batch_size,
+            batch_size=1 if batch_size is None else batch_size,
             map_draws=map_draws,
         )
         check_seed(seed)
@@ -133,7 +139,12 @@ class ScoreClassifierInferer(ClassifierInferer):
         if dequantization is not None and not isinstance(dequantization, UniformDequantization):
             kind = type(dequantization).__name__
             raise TypeError(f"dequantization: expected None or a UniformDequantization, got {kind}")
-        self.process = SDEProcess(sde, prediction_type)
+        self.process, self.latent_space = SDEProcess(sde, prediction_type), check_latent_space(latent_space)
+        if dequantization is not None and not isinstance(self.latent_space, PixelSpace):
+            raise ValueError(
+                "dequantization: expected None with a latent_space, whose likelihood is that of latents and no "
+                "probability of discrete pixels"
+            )
         self.sde, self.prediction_type, self.num_classes = sde, prediction_type, num_classes
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.prior = check_prior(prior, num_classes)
@@ -144,7 +155,7 @@ class ScoreClassifierInferer(ClassifierInferer):
 
     def classify(
         self, images: torch.Tensor, network: Callable[..., Any], *, error_maps: bool = False, **kwargs: Any
-    ) -> Classification:
+    ) -> LikelihoodClassification:
         """Classify a batch of images; see :func:`monai_diffclf.classification.classify_likelihood` for the fields.
 
         Args:
@@ -159,13 +170,13 @@ class ScoreClassifierInferer(ClassifierInferer):
             ValueError: when the network is in training mode or cannot be differentiated, the images or the likelihoods
                 are not finite, the shapes are wrong, or the tolerance cannot be met.
         """
-        values, evaluations = self._solve(images, network, kwargs)
+        latents = self.encode(images, network)
+        values, evaluations = self._solve(latents, network, kwargs)
         maps = None
         if error_maps:
-            noisy = self._prepare(images, network)
-            maps = self.denoising_classifier(num_draws=self.map_draws).error_maps(noisy, network, **kwargs)
+            maps = self._maps(latents, network, self.map_draws, images, kwargs)
             evaluations = evaluations + self.map_draws * self.num_classes
-        result = self.decide(values, math.prod(images.shape[1:]))
+        result = self.decide(values, math.prod(latents.shape[1:]))
         return replace(result, network_evaluations=evaluations, error_maps=maps)
 
     @property
@@ -173,13 +184,13 @@ class ScoreClassifierInferer(ClassifierInferer):
         """Estimates of each log-likelihood, P: one a probe, a single one if the divergence is exact."""
         return 1 if self.exact_divergence else self.num_probes
 
-    def decide(self, values: torch.Tensor, num_elements: int) -> Classification:
+    def decide(self, values: torch.Tensor, num_elements: int) -> LikelihoodClassification:
         """Classify from stored log-likelihoods of each probe [n, K, P], without a network."""
         return classify_likelihood(values, num_elements=num_elements, prior=self.prior, temperature=self.temperature)
 
     def log_likelihood(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> torch.Tensor:
         """log p(x | k) in nats [B, K], float64; with ``dequantization`` log P of the discrete image. See `classify`."""
-        return self._solve(images, network, kwargs)[0].mean(2)
+        return self._solve(self.encode(images, network), network, kwargs)[0].mean(2)
 
     def bits_per_dimension(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> torch.Tensor:
         """-log2 P(x) / D of discrete images [B], float64, with P(x) the sum over the classes of prior(k) P(x | k).
@@ -224,6 +235,7 @@ class ScoreClassifierInferer(ClassifierInferer):
             seed=self.seed,
             weighting="elbo" if rule == "mean" and time_sampling == "log_snr" else "uniform",
             temperature=temperature,
+            latent_space=self.latent_space,
         )
 
     def variational_bound(
@@ -236,9 +248,9 @@ class ScoreClassifierInferer(ClassifierInferer):
         decoded by a Gaussian. It belongs to the stochastic process, the likelihood to the ODE: with the exact score
         both are log p(x | k).
         """
-        noisy = self._prepare(images, network)
-        errors = self.denoising_classifier(num_draws=num_draws).compute_errors(noisy, network, **kwargs)
-        return variational_bound(errors, self._bound_constant(noisy.double()))
+        latents = self.encode(images, network)
+        errors = self._on_latents(num_draws).compute_errors(latents, network, **kwargs)
+        return variational_bound(errors, self._bound_constant(latents.double()))
 
     def log_likelihood_maps(
         self, images: torch.Tensor, network: Callable[..., Any], *, num_draws: int = 51, **kwargs: Any
@@ -248,44 +260,56 @@ class ScoreClassifierInferer(ClassifierInferer):
         -1/2 integral sum_c E (epsilon - epsilon_hat)^2 d lambda in each pixel. The difference of two classes' maps is
         the log-likelihood ratio of each pixel; it adds up to the difference of their `variational_bound`.
         """
-        noisy = self._prepare(images, network)
-        maps = self.denoising_classifier(num_draws=num_draws).error_maps(noisy, network, **kwargs)
-        return -0.5 * images.shape[1] * maps
+        latents = self.encode(images, network)
+        return -0.5 * latents.shape[1] * self._maps(latents, network, num_draws, images, kwargs)
+
+    def encode(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
+        """Checked images, with dequantisation noise if asked for, or their latents; in the images' own type."""
+        checked = check_images(images, network)
+        if self.dequantization is not None:
+            return self.dequantization(checked, seed=self.seed).to(checked.dtype)
+        return encode(self.latent_space, checked)
+
+    def _on_latents(self, num_draws: int) -> DiffusionClassifierInferer:
+        """The classifier by denoising error for what is encoded already."""
+        classifier = self.denoising_classifier(num_draws=num_draws)
+        classifier.latent_space = PixelSpace()
+        return classifier
+
+    def _maps(
+        self,
+        latents: torch.Tensor,
+        network: Callable[..., Any],
+        num_draws: int,
+        images: torch.Tensor,
+        kwargs: dict[str, Any],
+    ) -> torch.Tensor:
+        """Error maps in image pixels [B, K, *spatial]."""
+        maps = self._on_latents(num_draws).error_maps(latents, network, **kwargs)
+        return spread_map(maps, self.latent_space.stride, images.shape[2:])
 
     def _solve(
-        self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]
+        self, latents: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """log p(x | k) of each probe [B, K, P] and network evaluations [B]."""
-        prepared = self._prepare(images, network)
-        elements = math.prod(images.shape[1:])
+        elements = math.prod(latents.shape[1:])
         if self.exact_divergence and elements > LARGEST_EXACT:
             raise ValueError(
                 f"exact_divergence: expected images of at most {LARGEST_EXACT} elements, got {elements}; use num_probes"
             )
         flow = FlowLikelihood(
-            network=network,
-            images=prepared,
-            process=self.process,
-            conditioning=self.conditioning,
-            num_classes=self.num_classes,
+            denoiser=self.denoiser(latents, network, kwargs),
+            images=latents,
+            sde=self.sde,
             num_probes=self.num_probes,
             probe=self.probe,
             exact_divergence=self.exact_divergence,
             terminal=self.terminal,
-            batch_size=self.batch_size,
             seed=self.seed,
-            kwargs=kwargs,
         )
         values, evaluations = flow.solve(self.solver, self.num_steps, self.tolerance)
         volume = 0.0 if self.dequantization is None else self.dequantization.log_volume(elements)
         return values + volume, evaluations
-
-    def _prepare(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
-        """Checked images, with dequantisation noise if asked for, in their own type."""
-        checked = check_images(images, network)
-        if self.dequantization is None:
-            return checked
-        return self.dequantization(checked, seed=self.seed).to(checked.dtype)
 
     def _bound_constant(self, images: torch.Tensor) -> torch.Tensor:
         """Reconstruction and prior terms of the bound, and the volume of dequantisation [B, 1], float64."""

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .statistics import FloatArray, _shaped, _weight_rows
+from .._checks import check_labels, check_probabilities
+from .statistics import FloatArray, _shaped, _weight_rows, class_columns
 
 __all__ = [
     "BrierDecomposition",
@@ -65,7 +66,7 @@ def expected_calibration_error(
         >>> round(float(expected_calibration_error([0, 1, 1, 1], [0.1, 0.9, 0.9, 0.4])), 4)
         0.225
     """
-    truth, p = check_probabilities(labels, probabilities)
+    truth, p = labelled_probabilities(labels, probabilities)
     right = p.argmax(1) == truth
     return _shaped(_binned_gap(right, p.max(1), _bins(num_bins), _weight_rows(weights, len(truth))), weights)
 
@@ -82,7 +83,7 @@ def classwise_calibration_error(
         >>> round(float(classwise_calibration_error([0, 1, 1, 1], [0.1, 0.9, 0.9, 0.4])), 4)
         0.225
     """
-    truth, p = check_probabilities(labels, probabilities)
+    truth, p = labelled_probabilities(labels, probabilities)
     rows = _weight_rows(weights, len(truth))
     gaps = [_binned_gap(truth == k, column, _bins(num_bins), rows) for k, column in enumerate(p.T)]
     return _shaped(np.mean(gaps, axis=0), weights)
@@ -98,7 +99,7 @@ def brier_score(labels: ArrayLike, probabilities: ArrayLike, *, weights: ArrayLi
         >>> round(float(brier_score([0, 1], [0.2, 0.6])), 4)
         0.2
     """
-    truth, p = check_probabilities(labels, probabilities)
+    truth, p = labelled_probabilities(labels, probabilities)
     rows = _weight_rows(weights, len(truth))
     return _shaped(rows @ ((p - np.eye(p.shape[1])[truth]) ** 2).sum(1) / rows.sum(1), weights)
 
@@ -118,7 +119,7 @@ def brier_decomposition(
         >>> round(float(total), 4), round(float(brier_score([0, 1, 1, 1], [0.1, 0.9, 0.9, 0.4])), 4)
         (0.195, 0.195)
     """
-    truth, p = check_probabilities(labels, probabilities)
+    truth, p = labelled_probabilities(labels, probabilities)
     rows = _weight_rows(weights, len(truth))
     total = rows.sum(1)
     parts = np.zeros((4, len(rows)))
@@ -147,40 +148,27 @@ def negative_log_likelihood(
         >>> round(float(negative_log_likelihood([0, 1], [0.5, 0.5])), 4)
         0.6931
     """
-    truth, p = check_probabilities(labels, probabilities)
+    truth, p = labelled_probabilities(labels, probabilities)
     rows = _weight_rows(weights, len(truth))
     given = np.maximum(p[np.arange(len(truth)), truth], np.finfo(np.float64).eps)
     return _shaped(rows @ -np.log(given) / rows.sum(1), weights)
 
 
-def check_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], FloatArray]:
-    """Labels [N] and probabilities [N, K], whose rows are made to sum to 1 where float32 rounded them.
+def labelled_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], FloatArray]:
+    """Labels [N] and probabilities [N, K], whose rows are made to sum to 1 where low precision rounded them.
 
     Raises:
         ValueError: when the shapes do not fit, labels are no classes, or rows are no probabilities.
     """
-    given, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if p.ndim == 1:
-        p = np.stack([1 - p, p], axis=1)
+    given, p = np.asarray(labels), class_columns(probabilities)
     if given.ndim != 1 or not len(given) or p.ndim != 2 or len(p) != len(given) or p.shape[1] < 2:
         raise ValueError(
             f"probabilities: expected the shape [N, K], or [N] for two classes, with labels [N], got "
             f"{list(np.shape(probabilities))} and {list(given.shape)}."
         )
-    truth = given.astype(np.int64)
-    if (truth != given).any() or truth.min() < 0 or truth.max() >= p.shape[1]:
-        raise ValueError(
-            f"labels: expected class numbers from 0 to {p.shape[1] - 1}, got {np.unique(given)[:8].tolist()}."
-        )
-    sums = p.sum(1)
-    # Not (sums close): NaN compares as False either way.
-    bad = ~((np.abs(sums - 1) < 1e-3) & (p.min(1) >= -1e-6))
-    if bad.any():
-        raise ValueError(
-            f"probabilities: expected rows of numbers of at least 0 that sum to 1, got {int(bad.sum())} others, "
-            f"the first {p[bad][0].tolist()}."
-        )
-    return truth, np.clip(p, 0, None) / sums[:, None]
+    truth = check_labels(given, p.shape[1], len(p))
+    p = check_probabilities(p)
+    return truth, p / p.sum(1)[:, None]
 
 
 def _bins(num_bins: int) -> int:

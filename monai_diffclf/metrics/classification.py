@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import check_labels
 from .bootstrap import FloatArray, bootstrap_columns, mean_evaluator, seed_arrays
-from .statistics import average_precision, class_recall, roc_auc, sensitivity_at_specificity
+from .statistics import average_precision, class_columns, class_recall, roc_auc, sensitivity_at_specificity
 
 _CRITERIA = ("balanced_accuracy", "accuracy", "f1")
 _RANKING: dict[str, Callable[..., FloatArray]] = {
@@ -161,12 +161,7 @@ def _multiclass(truth: NDArray[np.int64], probabilities: FloatArray) -> Callable
 
 
 def _class_labels(labels: ArrayLike) -> NDArray[np.int64]:
-    array: NDArray[Any] = np.asarray(labels)
-    if array.ndim != 1 or not len(array):
-        raise ValueError(f"labels: expected one class an image, the shape [N], got {list(array.shape)}.")
-    truth = array.astype(np.int64)
-    if (truth != array).any() or truth.min() < 0:
-        raise ValueError(f"labels: expected class numbers 0, 1, ..., got {np.unique(array)[:8].tolist()}.")
+    truth = check_labels(labels, None)
     present = np.unique(truth)
     if len(present) < 2:
         raise ValueError(f"labels: expected images of at least two classes, got class {present.tolist()} only.")
@@ -175,9 +170,7 @@ def _class_labels(labels: ArrayLike) -> NDArray[np.int64]:
 
 def _probabilities(values: ArrayLike, truth: NDArray[np.int64]) -> FloatArray:
     """Probabilities as [N, K], checked against the labels."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 1:
-        array = np.stack([1 - array, array], axis=1)
+    array = class_columns(values)
     if array.ndim != 2 or len(array) != len(truth):
         raise ValueError(
             f"probabilities: expected the shape [{len(truth)}, K], or [{len(truth)}] for two classes, got "

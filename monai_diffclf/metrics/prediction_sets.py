@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import check_labels
 from .statistics import FloatArray, _shaped, _weight_rows
 
 __all__ = ["class_set_coverage", "set_coverage", "set_size"]
@@ -69,15 +70,8 @@ def set_size(sets: ArrayLike, *, weights: ArrayLike | None = None) -> FloatArray
 
 
 def _checked(labels: ArrayLike, sets: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    given, members = np.asarray(labels), _boolean(sets)
-    if given.shape != members.shape[:1]:
-        raise ValueError(f"labels: expected one class an image, [{len(members)}], got {list(given.shape)}.")
-    truth = given.astype(np.int64)
-    if (truth != given).any() or truth.min() < 0 or truth.max() >= members.shape[1]:
-        raise ValueError(
-            f"labels: expected class numbers from 0 to {members.shape[1] - 1}, got {np.unique(given)[:8].tolist()}."
-        )
-    return truth, members
+    members = _boolean(sets)
+    return check_labels(labels, members.shape[1], len(members)), members
 
 
 def _boolean(sets: ArrayLike) -> NDArray[np.bool_]:

@@ -25,6 +25,12 @@ def _weight_rows(weights: ArrayLike | None, num_images: int) -> FloatArray:
     return rows
 
 
+def class_columns(probabilities: ArrayLike) -> FloatArray:
+    """Probabilities of the classes [N, K] as given, or [N, 2] from those of class 1 alone [N]."""
+    array = np.asarray(probabilities, dtype=np.float64)
+    return np.stack([1 - array, array], axis=1) if array.ndim == 1 else array
+
+
 def _binary(labels: ArrayLike, values: ArrayLike, name: str) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     positive, array = np.asarray(labels), np.asarray(values)
     if positive.ndim != 1 or array.shape != positive.shape:

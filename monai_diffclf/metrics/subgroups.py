@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .bootstrap import FloatArray, bootstrap_interval
-from .calibration import brier_score, check_probabilities, expected_calibration_error, negative_log_likelihood
+from .calibration import brier_score, expected_calibration_error, labelled_probabilities, negative_log_likelihood
 from .selective import accuracy_at_coverage, aurc
 from .statistics import average_precision, class_recall, roc_auc, sensitivity_at_specificity
 
@@ -67,7 +67,7 @@ def subgroup_metrics(
         >>> [(row["subgroup"], row["num_images"], row["metrics"]["accuracy"]["value"]) for row in rows]
         [('all', 40, 0.75), ('f', 20, 1.0), ('m', 20, 0.5)]
     """
-    truth, p = check_probabilities(labels, probabilities)
+    truth, p = labelled_probabilities(labels, probabilities)
     if not columns or "all" in columns:
         raise ValueError(f"columns: expected at least one, none called 'all', got {list(columns)}.")
     values = {name: _names(column, len(truth), f"columns[{name!r}]") for name, column in columns.items()}

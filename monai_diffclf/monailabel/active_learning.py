@@ -15,12 +15,13 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from ..classification import SURE_WHEN_LARGE
+from ..keys import UncertaintyKeys, current_name
 from .infer_task import DiffusionClassifierTask
 
 __all__ = ["SCORE", "MostUncertain", "UncertaintyScoring"]
 
 SCORE = "diffusion_classifier"  # key of an image's info in the datastore
-DEFAULT_MEASURE = "probability_entropy"
+DEFAULT_MEASURE = UncertaintyKeys.PROBABILITY_ENTROPY.value
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +95,11 @@ class MostUncertain(Strategy):
         names = sorted(datastore.get_unlabeled_images())
         if not names:
             return None
-        measure = str(request.get("measure") or DEFAULT_MEASURE)
+        asked = str(request.get("measure") or DEFAULT_MEASURE)
         scores = {name: _score(datastore, name, made_by) for name in names}
         measured = {name: score["uncertainty"] for name, score in scores.items() if score and "uncertainty" in score}
-        known = next(iter(measured.values()), {measure: None})
+        known = next(iter(measured.values()), {asked: None})
+        measure = current_name(asked, known)
         if measure not in known:
             raise HTTPException(422, f"measure: expected one of {sorted(known)}, got {measure!r}")
         sign = -1 if measure in SURE_WHEN_LARGE else 1

@@ -17,10 +17,12 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
+from monai.utils import CommonKeys
 
 from ..explain import decision_map, rival_class
 from ..image_io import ReadImaged
 from ..inferers import DiffusionClassifierInferer, provenance
+from ..keys import NamedValues, OutputKeys, with_old_names
 from .image_grid import undo_crop_and_resize
 
 __all__ = ["BundleModel", "Outcome", "find_default_bundle"]
@@ -70,7 +72,7 @@ class Outcome:
     @property
     def predicted(self) -> int:
         """The most probable class after the post-processing."""
-        return int(self.item["pred"].argmax())
+        return int(self.item[CommonKeys.PRED].argmax())
 
 
 class BundleModel:
@@ -176,21 +178,15 @@ class BundleModel:
         if result.error_maps is None:
             raise RuntimeError("the inferer made no error maps")
         maps = result.error_maps.cpu()
-        item: dict[str, Any] = {
-            "image": image.as_tensor(),
-            "pred": result.probabilities[0].cpu(),
-            "votes": result.vote_share[0].cpu(),
-            "uncertainty": {name: value[0].cpu() for name, value in result.uncertainty.items()},
-            "evaluations": result.network_evaluations[0].cpu(),
-            "decided": result.decided[0].cpu(),
-            "explanation": maps[0],
-        }
-        if result.errors is not None:
-            item["errors"] = result.errors.values[0].cpu()
-        before = item["pred"].clone()
+        outputs = result.outputs()
+        uncertainty = outputs.pop(OutputKeys.UNCERTAINTY)
+        item: dict[str, Any] = with_old_names({name: value[0].cpu() for name, value in outputs.items()})
+        item[CommonKeys.IMAGE] = image.as_tensor()
+        item[OutputKeys.UNCERTAINTY] = NamedValues({name: value[0].cpu() for name, value in uncertainty.items()})
+        before = item[CommonKeys.PRED].clone()
         item, warnings = _apply(transforms, item)
         warnings = (*refused, *warnings)
-        predicted = item["pred"].argmax().reshape(1)
+        predicted = item[CommonKeys.PRED].argmax().reshape(1)
         map_ = self._to_image_size(decision_map(maps, predicted)[0], image)
         return Outcome(item, before, map_, int(rival_class(maps, predicted)), inferer, device, warnings)
 
@@ -274,4 +270,4 @@ def _apply(transforms: Sequence[Any], item: dict[str, Any]) -> tuple[dict[str, A
             item = dict(transform(dict(item)))
         except ValueError as error:
             warnings.append(f"{type(transform).__name__}: {error}")
-    return item, tuple(warnings)
+    return NamedValues(item), tuple(warnings)

@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 from fastapi import HTTPException
+from monai.utils import CommonKeys
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from ..classification.vote_statistics import of_final_probabilities
+from ..keys import OutputKeys
 from .bundle_model import BundleModel, Outcome
 from .image_grid import read_grid
 from .infer_request import RESULT_EXTENSIONS, InferRequest, find_devices, parse_request
@@ -119,29 +122,31 @@ class DiffusionClassifierTask(InferTask):
 def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
     """An outcome in plain numbers and class names, ready for JSON.
 
-    ``prediction`` has the form in which MONAI Label's own classifiers answer. ``uncertainty`` gains
-    ``probability_entropy``, -sum_k p_k log p_k of the final probabilities, in nats.
+    ``prediction`` has the form in which MONAI Label's own classifiers answer. ``probability_margin`` and
+    ``probability_entropy`` are those of the final probabilities.
     """
     item, inferer = outcome.item, outcome.inferer
-    probabilities = _by_class(item["pred"], classes)
-    uncertainty = {name: _number(value) for name, value in item["uncertainty"].items()}
-    uncertainty["probability_entropy"] = sum(-p * math.log(p) for p in probabilities.values() if p > 0)
-    calibrated = not torch.equal(torch.as_tensor(item["pred"]).float().cpu(), outcome.before.float())
+    final = torch.as_tensor(item[CommonKeys.PRED]).cpu()
+    probabilities = _by_class(final, classes)
+    uncertainty = of_final_probabilities(item[OutputKeys.UNCERTAINTY], final)
+    calibrated = not torch.equal(final.float(), outcome.before.float())
     reply: dict[str, Any] = {
         "label": classes[outcome.predicted],
         "prediction": [{"idx": i, "label": name, "score": probabilities[name]} for i, name in enumerate(classes)],
         "probabilities": probabilities,
         "calibrated": calibrated,
-        "vote_share": _by_class(item["votes"], classes),
-        "uncertainty": uncertainty,
+        OutputKeys.VOTE_SHARE.value: _by_class(item[OutputKeys.VOTE_SHARE], classes),
+        OutputKeys.UNCERTAINTY.value: {name: _number(value) for name, value in uncertainty.items()},
     }
     if calibrated:
         reply["probabilities_before_calibration"] = _by_class(outcome.before, classes)
-    if "prediction_set" in item:
-        reply["prediction_set"] = [name for name, inside in zip(classes, item["prediction_set"], strict=True) if inside]
-    reply |= {name: _number(item[name]) for name in ("ood_score", "ood_p_value") if name in item}
+    if OutputKeys.PREDICTION_SET in item:
+        inside = zip(classes, item[OutputKeys.PREDICTION_SET], strict=True)
+        reply[OutputKeys.PREDICTION_SET.value] = [name for name, is_in in inside if is_in]
+    ood = (OutputKeys.OOD_SCORE.value, OutputKeys.OOD_P_VALUE.value)
+    reply |= {name: _number(item[name]) for name in ood if name in item}
     return reply | {
-        "network_evaluations": int(item["evaluations"]),
+        OutputKeys.NETWORK_EVALUATIONS.value: int(item[OutputKeys.NETWORK_EVALUATIONS]),
         "num_draws": inferer.num_draws,
         "rule": inferer.rule,
         "seed": inferer.seed,

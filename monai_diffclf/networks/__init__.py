@@ -6,13 +6,18 @@ from __future__ import annotations
 
 from .checkpoints import load_generative_checkpoint
 from .conditioning import class_labels, make_conditioning, one_hot_context
+from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
+from .latent_space import LatentSpace, PixelSpace
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
 from .weight_files import load_weights, network_hash
 
 __all__ = [
+    "Denoiser",
     "FastNetwork",
+    "LatentSpace",
+    "PixelSpace",
     "RetimedNetwork",
     "Trial",
     "Tuning",

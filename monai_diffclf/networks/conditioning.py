@@ -1,18 +1,24 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""How a class reaches a network: labels [B] -> the keyword arguments of its forward call."""
+"""How a class, and whatever else is known of an image, reach a network: as keyword arguments of its forward call.
+
+A conditioning is a function of labels [n] that gives arguments with one row a label. If it has further parameters, it
+takes the conditions of the same names that each image brings along, such as a covariate or a prompt of its own:
+``conditioning(labels, age=...)`` with one row an evaluation each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 
-__all__ = ["Conditioning", "class_labels", "class_table", "make_conditioning", "one_hot_context"]
+__all__ = ["Conditioning", "Conditions", "class_labels", "class_table", "make_conditioning", "one_hot_context"]
 
-Conditioning = Callable[[torch.Tensor], dict[str, Any]]
+Conditioning = Callable[..., dict[str, Any]]
 
 
 def class_labels(labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -86,3 +92,95 @@ def class_table(conditioning: Conditioning, num_classes: int, device: torch.devi
             got = list(table.shape) if isinstance(table, torch.Tensor) else type(table).__name__
             raise ValueError(f"conditioning: expected {name} with one row a label, [{num_classes}, ...], got {got}")
     return conditions
+
+
+class Conditions:
+    """The network's arguments for evaluations of some images under some classes.
+
+    Args:
+        conditioning: from labels [n], and the image conditions it has parameters for, to arguments of the network.
+        num_classes: number of classes K.
+        device: where the labels are.
+        extra: further arguments. A tensor is a condition of each image, with one row an image [B, ...], and its rows go
+            where the image goes; anything else reaches every call as it is.
+        num_images: number of images B; None where tensors must not come.
+        null_class: whether the null class, index K, is asked for too.
+
+    Raises:
+        ValueError: when a table or a condition has another number of rows, or an argument would be given twice.
+
+    Example:
+        >>> def conditioning(labels, age):
+        ...     return {"context": torch.stack([labels.float(), age], dim=1)[:, None]}
+        >>> conditions = Conditions(conditioning, 2, "cpu", extra={"age": torch.tensor([50.0, 70.0])}, num_images=2)
+        >>> conditions(torch.tensor([0, 1]), torch.tensor([1, 1]))["context"].tolist()
+        [[[0.0, 70.0]], [[1.0, 70.0]]]
+    """
+
+    def __init__(
+        self,
+        conditioning: Conditioning,
+        num_classes: int,
+        device: torch.device | str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        num_images: int | None = None,
+        null_class: bool = False,
+    ) -> None:
+        self.conditioning = conditioning
+        taken = image_parameters(conditioning)
+        rows, self.shared = split_conditions(extra or {}, num_images)
+        self.of_images = {name: rows[name].to(device) for name in rows if name not in taken}
+        self.taken = {name: rows[name].to(device) for name in taken if name in rows}
+        if missing := [name for name in taken if name not in rows]:
+            raise ValueError(f"conditioning: expected a tensor with one row an image for {missing}, got none")
+        count = num_classes + null_class
+        self.table = {} if self.taken else class_table(conditioning, count, device)
+        if twice := sorted(self.table.keys() & {*self.of_images, *self.shared}):
+            raise ValueError(
+                f"{', '.join(twice)}: expected once, got it from the conditioning and from the call; a conditioning "
+                "with a parameter of that name takes it and can combine the two"
+            )
+
+    def __call__(self, labels: torch.Tensor, image: torch.Tensor | None = None) -> dict[str, Any]:
+        """Arguments of some evaluations.
+
+        Args:
+            labels: class of each evaluation [n].
+            image: index of each evaluation's image [n]; None where images bring no conditions.
+        """
+        if self.taken and image is not None:
+            own = self.conditioning(labels, **{name: rows[image] for name, rows in self.taken.items()})
+        else:
+            own = {name: table[labels] for name, table in self.table.items()}
+        if image is not None:
+            own = {**own, **{name: rows[image] for name, rows in self.of_images.items()}}
+        return {**own, **self.shared}
+
+
+def image_parameters(conditioning: Conditioning) -> list[str]:
+    """Names of a conditioning's parameters without a default after the labels: conditions that images bring along."""
+    try:
+        parameters = list(inspect.signature(conditioning).parameters.values())[1:]
+    except (TypeError, ValueError):  # a callable without a signature
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [each.name for each in parameters if each.kind in kinds and each.default is inspect.Parameter.empty]
+
+
+def split_conditions(
+    extra: Mapping[str, Any], num_images: int | None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Conditions of each image, tensors with one row an image, and the arguments that all calls share.
+
+    Raises:
+        ValueError: when a tensor has another number of rows.
+    """
+    rows = {name: value for name, value in extra.items() if isinstance(value, torch.Tensor)}
+    for name, value in rows.items():
+        if value.shape[:1] != (num_images,):
+            raise ValueError(
+                f"{name}: expected one row an image, [{num_images}, ...], got {list(value.shape)}; what is the same "
+                "for all images can be repeated with expand"
+            )
+    return rows, {name: value for name, value in extra.items() if name not in rows}

@@ -5,7 +5,7 @@
 Measured on a CPU, MONAI's blocks lose time in four places: group normalisation is slow on channels-last tensors (as is
 the conversion to the other layout), attention returns its result in another layout, every block adds the timestep
 embedding in a pass of its own, and a 3 x 3 convolution after an upsampling multiplies each value several times.
-`benchmarks/profile_network.py` measures it.
+`benchmarks/speed/profile_network.py` measures it.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from monai.networks.nets.diffusion_model_unet import (
 )
 from torch import nn
 
+from .._checks import check_eval_mode
 from .fast_blocks import Norm, ResidualBlock, SpatialAttention, TransformerStack, UpsampleConvolution, join_linear
 from .nets import WaveletDiffusionUNet
 
@@ -64,8 +65,7 @@ def fast_inference(network: nn.Module, *, compile: bool | str = False) -> FastNe
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: expected an nn.Module, got {type(network).__name__}")
-    if any(module.training for module in network.modules()):
-        raise ValueError("network: expected eval mode, got training mode; call network.eval()")
+    check_eval_mode(network)
     if not isinstance(compile, bool) and compile not in COMPILE_MODES:
         raise ValueError(f"compile: expected True, False or one of {list(COMPILE_MODES)}, got {compile!r}")
     mode = "default" if compile is True else compile

@@ -10,23 +10,11 @@ import torch
 from monai.networks.schedulers import Scheduler
 from torch import nn
 
+from .denoiser import check_prediction
 from .schedulers import NoiseProcess
 from .schedulers.noise_process import column
 
-__all__ = ["RetimedNetwork", "check_differentiable"]
-
-
-def check_differentiable(prediction: torch.Tensor, x: torch.Tensor) -> None:
-    """Refuse a prediction without a graph where x has one: its derivative would silently be taken for 0.
-
-    Raises:
-        ValueError: when the network cut the graph.
-    """
-    if x.requires_grad and not prediction.requires_grad:
-        raise ValueError(
-            "network: expected a prediction that can be differentiated by x, got one without a graph; does the network "
-            "run under no_grad or inference_mode, or as a FastNetwork?"
-        )
+__all__ = ["RetimedNetwork"]
 
 
 class RetimedNetwork(nn.Module):
@@ -64,7 +52,6 @@ class RetimedNetwork(nn.Module):
         own, own_alpha, own_sigma = self.trained.at_log_snr(self.called.log_snr(timesteps))
         alpha, sigma = self.called.alpha_sigma(timesteps)
         scaled = column(own_alpha / alpha, x) * x
-        prediction = self.network(x=scaled, timesteps=own.to(x.device), **kwargs).to(x.dtype)
-        check_differentiable(prediction, scaled)
+        prediction = check_prediction(self.network(x=scaled, timesteps=own.to(x.device), **kwargs), scaled).to(x.dtype)
         epsilon = self.trained.to_epsilon(prediction, scaled, own_alpha, own_sigma)
         return self.called.from_epsilon(epsilon, x, alpha, sigma)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from .._checks import check_eval_mode
 from .conditioning import Conditioning, make_conditioning
 from .fast_inference import FastNetwork
 
@@ -226,8 +227,7 @@ def _check(
 ) -> None:
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: expected an nn.Module, got {type(network).__name__}")
-    if any(module.training for module in network.modules()):
-        raise ValueError("network: expected eval mode, got training mode; call network.eval()")
+    check_eval_mode(network)
     if len(_positive_shape(shape)) not in (3, 4):
         raise ValueError(f"shape: expected that of one image, [C, H, W] or [C, H, W, D], got {list(shape)}")
     if not memory_formats or any(item not in MEMORY_FORMATS for item in memory_formats):

@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._moved import renamed_fields
 from ..classification import SURE_WHEN_LARGE, DenoisingErrors
+from ..keys import UncertaintyKeys, current_name
 
-__all__ = ["UNCERTAINTIES", "Case", "CounterfactualPair", "UncertaintyName", "unsureness"]
+__all__ = ["UNCERTAINTIES", "Case", "CounterfactualPair", "UncertaintyName", "choose_measure", "unsureness"]
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,44 @@ class UncertaintyName:
     words: str = ""
 
 
-UNCERTAINTIES = {
-    "vote_entropy": UncertaintyName(
+UNCERTAINTIES: dict[str, UncertaintyName] = {
+    UncertaintyKeys.VOTE_ENTROPY: UncertaintyName(
         "Vote entropy", "0 when all draws agree, the logarithm of the number of classes when they split evenly"
     ),
-    "vote_variance": UncertaintyName("Vote variance", "p (1 - p) of the winner's share p of the votes"),
-    "margin": UncertaintyName("Margin", "the winner's share of the votes less that of the runner-up"),
-    "vote_share_low": UncertaintyName("Vote share, low", "lower end of its 95 % interval"),
-    "vote_share_high": UncertaintyName("Vote share, high", "upper end of its 95 % interval"),
-    "entropy_monte_carlo": UncertaintyName("Entropy of few draws", "what more draws would settle"),
-    "entropy_remaining": UncertaintyName("Entropy that remains", "what more draws would not settle"),
+    UncertaintyKeys.VOTE_VARIANCE: UncertaintyName("Vote variance", "p (1 - p) of the winner's share p of the votes"),
+    UncertaintyKeys.VOTE_MARGIN: UncertaintyName(
+        "Vote margin", "the winner's share of the votes less that of the runner-up"
+    ),
+    UncertaintyKeys.VOTE_SHARE_LOW: UncertaintyName("Vote share, low", "lower end of its 95 % interval"),
+    UncertaintyKeys.VOTE_SHARE_HIGH: UncertaintyName("Vote share, high", "upper end of its 95 % interval"),
+    UncertaintyKeys.ENTROPY_MONTE_CARLO: UncertaintyName("Entropy of few draws", "what more draws would settle"),
+    UncertaintyKeys.ENTROPY_REMAINING: UncertaintyName("Entropy that remains", "what more draws would not settle"),
+    UncertaintyKeys.PROBABILITY_MARGIN: UncertaintyName(
+        "Probability margin", "the largest probability less the second"
+    ),
+    UncertaintyKeys.PROBABILITY_ENTROPY: UncertaintyName(
+        "Probability entropy", "0 when one class is certain, the logarithm of the number of classes when all are alike"
+    ),
+    UncertaintyKeys.PROBE_VARIANCE: UncertaintyName(
+        "Probe variance", "p (1 - p) of the share p of the probes that chose alike"
+    ),
+    UncertaintyKeys.PROBE_ENTROPY: UncertaintyName(
+        "Probe entropy", "0 when all probes of the likelihood would choose one class"
+    ),
+    UncertaintyKeys.PROBE_MARGIN: UncertaintyName(
+        "Probe margin", "share of the probes for one class less that for the next"
+    ),
+    UncertaintyKeys.PROBE_SHARE_LOW: UncertaintyName("Probe share, low", "lower end of its 95 % interval"),
+    UncertaintyKeys.PROBE_SHARE_HIGH: UncertaintyName("Probe share, high", "upper end of its 95 % interval"),
+    UncertaintyKeys.PROBE_ENTROPY_MONTE_CARLO: UncertaintyName(
+        "Entropy of few probes", "what more probes would settle"
+    ),
+    UncertaintyKeys.PROBE_ENTROPY_REMAINING: UncertaintyName(
+        "Probe entropy that remains", "what more probes would not settle"
+    ),
+    UncertaintyKeys.LOG_RATIO_ERROR: UncertaintyName(
+        "Error of the log-ratio", "standard error over the probes, in nats, of the two most probable classes' log-ratio"
+    ),
     "probability": UncertaintyName("1 - probability", "how far the called class's probability is from 1"),
 }
 
@@ -66,6 +96,7 @@ class CounterfactualPair:
     warning: str = ""
 
 
+@renamed_fields(error_map="decision_map", evaluations="network_evaluations")
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One image, its class, how sure that is and why.
@@ -80,14 +111,14 @@ class Case:
             unsure.
         errors: the errors of this image alone [1, K, N], for the votes by noise level.
         label: true class, None where not known.
-        error_map: where the called class explains the image better (positive) than its rival (negative) [H, W], see
+        decision_map: where the called class explains the image better (positive) than its rival (negative) [H, W], see
             :func:`monai_diffclf.explain.decision_map`. The report shows it smoothed.
         rival: the class that the map compares with; with two classes it is the other one.
         counterfactual: the image as it would look in another class.
         prediction_set: classes of the conformal prediction set.
         ood_score: how unlike the model's own images it is; larger is less alike.
         ood_p_value: share of such images that are less alike still.
-        evaluations: network evaluations spent.
+        network_evaluations: network evaluations spent.
         decided: whether the class has the guarantee of the stopping rule.
         note: what else to say, e.g. which slice of a volume this is.
 
@@ -108,13 +139,13 @@ class Case:
     uncertainty: Mapping[str, float] = field(default_factory=dict)
     errors: DenoisingErrors | None = None
     label: int | None = None
-    error_map: NDArray[Any] | None = None
+    decision_map: NDArray[Any] | None = None
     rival: int | None = None
     counterfactual: CounterfactualPair | None = None
     prediction_set: Sequence[int] | None = None
     ood_score: float | None = None
     ood_p_value: float | None = None
-    evaluations: int | None = None
+    network_evaluations: int | None = None
     decided: bool | None = None
     note: str = ""
 
@@ -128,7 +159,7 @@ class Case:
                 f"got shape {list(np.shape(self.probabilities))}"
             )
         self._check_shapes(shape)
-        for name in ("image", "probabilities", "uncalibrated", "vote_share", "error_map"):
+        for name in ("image", "probabilities", "uncalibrated", "vote_share", "decision_map"):
             value = getattr(self, name)
             if value is not None and not np.isfinite(value).all():
                 raise ValueError(f"{name}: expected finite numbers in case {self.key!r}, got NaN or infinity")
@@ -144,7 +175,7 @@ class Case:
         expected: dict[str, tuple[int, ...]] = {
             "uncalibrated": (self.num_classes,),
             "vote_share": (self.num_classes,),
-            "error_map": shape[1:],
+            "decision_map": shape[1:],
         }
         arrays = {name: getattr(self, name) for name in expected}
         if self.errors is not None:
@@ -179,11 +210,29 @@ def unsureness(case: Case, name: str) -> float:
 
     Example:
         >>> case = Case(key="a", image=np.zeros((1, 8, 8)), probabilities=np.array([0.25, 0.75]),
-        ...             uncertainty={"margin": 0.4})
-        >>> unsureness(case, "margin"), unsureness(case, "probability")
-        (-0.4, 0.25)
+        ...             uncertainty={"probability_margin": 0.5})
+        >>> unsureness(case, "probability_margin"), unsureness(case, "probability")
+        (-0.5, 0.25)
     """
+    name = current_name(name, case.uncertainty)
     if name not in case.uncertainty:
         return 1 - float(np.max(case.probabilities))
     sign = -1 if name in SURE_WHEN_LARGE else 1
     return sign * float(case.uncertainty[name])
+
+
+def choose_measure(asked: str | None, known: Collection[str]) -> str:
+    """The uncertainty that cases are ordered by.
+
+    Args:
+        asked: its name, an old one too; None for the entropy of the votes, or without votes of the probabilities.
+        known: the names of the cases' uncertainties.
+
+    Example:
+        >>> choose_measure(None, ["probability_entropy", "vote_entropy"]), choose_measure(None, ["probability_entropy"])
+        ('vote_entropy', 'probability_entropy')
+    """
+    if asked is not None:
+        return current_name(asked, known)
+    preferred = (UncertaintyKeys.VOTE_ENTROPY, UncertaintyKeys.PROBABILITY_ENTROPY)
+    return next((name.value for name in preferred if name in known), "probability")

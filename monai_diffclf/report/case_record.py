@@ -36,7 +36,7 @@ class CaseRecord:
         key: name of the image.
         row: what the overview shows of it, and what it is sorted by.
         content: everything else, as JSON that is safe inside a script element.
-        map_limit: the difference that has the full colour in its error map, None without one.
+        map_limit: the difference that has the full colour in its decision map, None without one.
     """
 
     key: str
@@ -79,9 +79,9 @@ def encode_case(case: Case) -> CaseRecord:
         >>> record.row["predicted"], json.loads(record.content)["probabilities"]
         (1, [0.2, 0.8])
     """
-    error_map, limit = None, None
-    if case.error_map is not None:
-        error_map, limit = signed_film(_smoothed(case.error_map), _map_colours(case))
+    painted, limit = None, None
+    if case.decision_map is not None:
+        painted, limit = signed_film(_smoothed(case.decision_map), _map_colours(case))
     row = {
         "key": case.key,
         "thumbnail": thumbnail(case.image),
@@ -94,29 +94,29 @@ def encode_case(case: Case) -> CaseRecord:
     }
     content = {
         "image": film(case.image),
-        "map": error_map,
+        "map": painted,
         "mapLimit": limit,
         "rival": _rival(case),
         "counterfactual": None if case.counterfactual is None else _counterfactual(case.image, case.counterfactual),
         "probabilities": case.probabilities,
         "uncalibrated": case.uncalibrated,
-        "votes": case.vote_share,
+        "voteShare": case.vote_share,
         "draws": None if case.errors is None else _draws(case.errors, case.predicted),
         "oodScore": case.ood_score,
-        "evaluations": case.evaluations,
+        "networkEvaluations": case.network_evaluations,
         "decided": case.decided,
         "note": case.note,
     }
     return CaseRecord(case.key, row, to_json(content), limit)
 
 
-def _smoothed(error_map: NDArray[Any]) -> NDArray[Any]:
-    smoothed: NDArray[Any] = smooth_map(torch.as_tensor(np.asarray(error_map, np.float64))[None])[0].numpy()
+def _smoothed(decision_map: NDArray[Any]) -> NDArray[Any]:
+    smoothed: NDArray[Any] = smooth_map(torch.as_tensor(np.asarray(decision_map, np.float64))[None])[0].numpy()
     return smoothed
 
 
 def _rival(case: Case) -> int | None:
-    """The class that the error map compares with, where known."""
+    """The class that the decision map compares with, where known."""
     return 1 - case.predicted if case.rival is None and case.num_classes == 2 else case.rival
 
 

@@ -53,7 +53,7 @@ function imageAndMap(about, row, content) {
   if (!content.map) return make("div", { class: "films" }, ...films);
   const rival = content.rival === null ? "another class" : className(about, content.rival);
   const words = ["Where it speaks for ", className(about, row.predicted), " or for ", rival];
-  const mapped = film([image, { source: content.map, words: "Error map laid over the image" }], words);
+  const mapped = film([image, { source: content.map, words: "Decision map laid over the image" }], words);
   const overlay = mapped.querySelectorAll("img")[1];
   const shared = content.mapLimit / about.mapLimit;
   const paint = () => {
@@ -71,7 +71,7 @@ function imageAndMap(about, row, content) {
 function classTable(about, row, content) {
   const columns = [["Probability", content.probabilities]];
   if (content.uncalibrated) columns.push(["Uncalibrated", content.uncalibrated]);
-  if (content.votes) columns.push(["Votes", content.votes]);
+  if (content.voteShare) columns.push(["Votes", content.voteShare]);
   const head = ["Class", ...columns.map(([name]) => name), ...(row.set === null ? [] : ["In set"])];
   const lines = about.classes.map((_, k) => {
     const cells = columns.map(([, values], i) => make("td", { class: "number" },
@@ -97,7 +97,9 @@ function uncertaintySection(about, row, content) {
     const score = row.ood === null || content.oodScore === null ? "" : `score ${number(content.oodScore)}`;
     tiles.push(tile("Out of distribution", value, score, "p is the share of the model's own images that are less alike still"));
   }
-  if (content.evaluations !== null) tiles.push(tile("Network evaluations", number(content.evaluations), "spent on this image"));
+  if (content.networkEvaluations !== null) {
+    tiles.push(tile("Network evaluations", number(content.networkEvaluations), "spent on this image"));
+  }
   return make("section", {}, make("h3", {}, "How sure"), make("dl", { class: "measures" }, ...tiles));
 }
 

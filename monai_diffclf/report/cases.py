@@ -16,7 +16,7 @@ import numpy as np
 
 from ..classification import SURE_WHEN_LARGE
 from ..storage.atomic_file import replace_text
-from .case import UNCERTAINTIES, Case, UncertaintyName
+from .case import UNCERTAINTIES, Case, UncertaintyName, choose_measure
 from .case_record import BRIGHTER, DARKER, CaseRecord, encode_case, to_json
 from .html import NOTICE
 from .style import STYLE
@@ -36,7 +36,7 @@ def write_case_report(
     classes: Sequence[str],
     description: str = "",
     notes: Mapping[str, str] | None = None,
-    order_by: str = "vote_entropy",
+    order_by: str | None = None,
 ) -> Path:
     """Write a report with a page for every case: one file with everything inside, nothing fetched, fit for hundreds.
 
@@ -51,7 +51,8 @@ def write_case_report(
         description: what was done, in a sentence or two.
         notes: further facts for the reader, name to value: the model, the images, how it was calibrated.
         order_by: the uncertainty that cases are ordered by first: a name in ``Case.uncertainty``, or
-            ``"probability"`` for 1 - probability.
+            ``"probability"`` for 1 - probability; None for the entropy of the votes, or without votes of the
+            probabilities.
 
     Returns:
         the path written.
@@ -82,7 +83,7 @@ def write_case_records(
     classes: Sequence[str],
     description: str = "",
     notes: Mapping[str, str] | None = None,
-    order_by: str = "vote_entropy",
+    order_by: str | None = None,
 ) -> Path:
     """Write the report from cases that were encoded before, see :func:`write_case_report`."""
     kept = list(records)
@@ -108,14 +109,20 @@ def _checked(case: Case, classes: Sequence[str]) -> Case:
 
 
 def _page(
-    records: list[CaseRecord], title: str, classes: list[str], description: str, notes: dict[str, str], order_by: str
+    records: list[CaseRecord],
+    title: str,
+    classes: list[str],
+    description: str,
+    notes: dict[str, str],
+    order_by: str | None,
 ) -> str:
     names = [*dict.fromkeys(name for record in records for name in record.row["uncertainty"]), "probability"]
+    measure = choose_measure(order_by, names)
     about = {
         "title": title,
         "classes": classes,
         "uncertainties": [_named(name) for name in names],
-        "orderBy": order_by if order_by in names else "probability",
+        "orderBy": measure if measure in names else "probability",
         "mapLimit": _common_limit(records),
         "colours": {"brighter": BRIGHTER, "darker": DARKER},
         "cases": [record.row for record in records],
@@ -173,7 +180,7 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _common_limit(records: list[CaseRecord]) -> float | None:
-    """The difference that has the full colour when all error maps share one scale."""
+    """The difference that has the full colour when all decision maps share one scale."""
     limits = [record.map_limit for record in records if record.map_limit is not None]
     return float(np.quantile(limits, 0.95)) if limits else None
 

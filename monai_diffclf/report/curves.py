@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from ..classification import Classification, DenoisingErrors, classify_errors, mean_errors
+from ..classification import DenoisingClassification, DenoisingErrors, classify_errors, mean_errors
+from ..keys import UncertaintyKeys
 from ..metrics import class_recall, classification_metrics, roc_auc
 from .data import ReportData
 
@@ -30,7 +31,7 @@ FloatArray = NDArray[np.float64]
 RULES = {"vote": "Majority vote", "mean": "Mean error"}
 
 
-def classify(errors: DenoisingErrors, rule: str, weighting: str) -> Classification:
+def classify(errors: DenoisingErrors, rule: str, weighting: str) -> DenoisingClassification:
     """Classify, with a temperature at which mean-error probabilities do not saturate.
 
     At temperature 1 most of these round to 0 or 1, and the ranking of the images, hence the AUC, is lost. The
@@ -106,9 +107,9 @@ def auc_by_level(data: ReportData) -> tuple[FloatArray, FloatArray]:
     return np.array(levels), np.array(areas)
 
 
-def vote_uncertainty(result: Classification) -> FloatArray:
+def vote_uncertainty(result: DenoisingClassification) -> FloatArray:
     """Entropy of the votes over its largest value log K [B]: 0 when all draws agree, 1 when they split evenly."""
-    entropy = result.uncertainty["vote_entropy"].double().abs() / np.log(result.vote_share.shape[1])
+    entropy = result.uncertainty[UncertaintyKeys.VOTE_ENTROPY].double().abs() / np.log(result.vote_share.shape[1])
     # Rounded, so that equal splits of the votes are equal numbers.
     return np.asarray(entropy.clamp(0, 1).numpy().round(6))
 

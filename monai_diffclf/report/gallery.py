@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ..classification import Classification
+from ..classification import DenoisingClassification
 from .curves import vote_uncertainty
 from .data import ReportData
 from .figures import CLASS_COLOURS
@@ -26,7 +27,7 @@ __all__ = ["choose_images", "class_difference", "make_cards", "mask_outline"]
 FloatArray = NDArray[np.float64]
 
 
-def choose_images(labels: NDArray[Any], result: Classification, *, count: int = 6) -> dict[str, list[int]]:
+def choose_images(labels: NDArray[Any], result: DenoisingClassification, *, count: int = 6) -> dict[str, list[int]]:
     """Choose the images to show: surely right (classes in turn), most uncertain, and wrong (the surest first).
 
     Among equal votes, the mean errors decide: the wider apart they are, the surer. No image is shown twice.
@@ -46,7 +47,7 @@ def choose_images(labels: NDArray[Any], result: Classification, *, count: int = 
     return {"sure": sure, "uncertain": uncertain, "wrong": wrong}
 
 
-def class_difference(maps: NDArray[Any], result: Classification) -> FloatArray:
+def class_difference(maps: NDArray[Any], result: DenoisingClassification) -> FloatArray:
     """Where the called class explains an image better than the runner-up does [B, H, W]; lightly smoothed."""
     best, second = result.mean_error.argsort(1)[:, :2].T.numpy()
     called = result.predicted.numpy()
@@ -91,10 +92,10 @@ def _overlay(difference: FloatArray, colours: tuple[str, str]) -> str:
     return _png((255 * pixels).round().astype(np.uint8))
 
 
-def _votes(result: Classification, index: int, class_names: Sequence[str]) -> str:
+def _votes(result: DenoisingClassification, index: int, class_names: Sequence[str]) -> str:
     """How the votes split, as a bar and in words."""
     share = result.vote_share[index].tolist()
-    cast = (~result.evidence[index].isnan()).any(0).sum().item()
+    cast = result.errors.evaluated[index].any(0).sum().item()
     parts = "".join(
         f'<span style="width:{100 * p:.1f}%;background:var(--class-{k % len(CLASS_COLOURS)})"></span>'
         for k, p in enumerate(share)
@@ -103,7 +104,7 @@ def _votes(result: Classification, index: int, class_names: Sequence[str]) -> st
     return f'<div class="votes" role="img" aria-label="Votes: {words}">{parts}</div><p class="split">{words}</p>'
 
 
-def make_cards(data: ReportData, result: Classification, chosen: dict[str, list[int]]) -> dict[str, str]:
+def make_cards(data: ReportData, result: DenoisingClassification, chosen: dict[str, list[int]]) -> dict[str, str]:
     """The cards of the chosen images, as HTML."""
     window = tuple(np.quantile(data.images, [0.001, 0.999]).tolist())
     indices = [i for group in chosen.values() for i in group]
@@ -120,14 +121,14 @@ def make_cards(data: ReportData, result: Classification, chosen: dict[str, list[
     }
 
 
-def _pick(result: Classification, indices: list[int]) -> Classification:
-    fields = {k: v[indices] for k, v in vars(result).items() if k in ("predicted", "mean_error", "vote_share")}
-    return Classification(**{**vars(result), **fields})
+def _pick(result: DenoisingClassification, indices: list[int]) -> DenoisingClassification:
+    names = ("predicted", "mean_error", "vote_share")
+    return replace(result, **{name: getattr(result, name)[indices] for name in names})
 
 
 def _card(
     data: ReportData,
-    result: Classification,
+    result: DenoisingClassification,
     index: int,
     window: tuple[float, ...],
     difference: FloatArray | None,
@@ -150,7 +151,7 @@ def _card(
 
 def _pictures(
     data: ReportData,
-    result: Classification,
+    result: DenoisingClassification,
     index: int,
     window: tuple[float, ...],
     difference: FloatArray | None,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..classification import Classification
+from ..classification import DenoisingClassification
 from ..storage.atomic_file import replace_text
 from .curves import RULES, classify, metric_table
 from .data import ReportData
@@ -139,7 +139,7 @@ def _rule(name: str, value: float, low: float, high: float) -> str:
     )
 
 
-def _gallery(data: ReportData, result: Classification) -> str:
+def _gallery(data: ReportData, result: DenoisingClassification) -> str:
     chosen = choose_images(data.labels, result)
     cards = make_cards(data, result, chosen)
     errors = int((result.predicted.numpy() != data.labels).sum())

@@ -1,89 +1,24 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Editing an image with a diffusion model: noise it part of the way, then denoise it under a class of choice.
+"""Paths between an image and noise under a class: up by inversion, down by deterministic or ancestral steps.
 
-Two ways up, two ways down. Up: add noise (`NoiseProcess.add_noise`), or follow the class's own deterministic path back
-(`invert`). Down (`denoise`): deterministic DDIM steps, or ancestral steps that draw noise. Either way down can be kept
-to a mask. The arithmetic of a path is float64, as an inversion divides by the little noise of the lowest level; the
-network gets float32.
+Up: add noise (`NoiseProcess.add_noise`), or follow the class's own deterministic path back (`invert`). Down
+(`denoise`): deterministic DDIM steps, or ancestral steps that draw noise, with or without guidance. Either way down can
+be kept to a mask. The arithmetic of a path is float64, as an inversion divides by the little noise of the lowest level;
+the network gets float32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
-from ..networks.conditioning import Conditioning
+from ..networks.denoiser import Denoiser
 from ..networks.schedulers.noise_process import NoiseProcess
 
-__all__ = ["GuidedDenoiser", "ancestral_step", "denoise", "edit_timesteps", "invert"]
-
-
-@dataclass(frozen=True)
-class GuidedDenoiser:
-    """The clean image that a network sees in a noisy one, under a class and away from another.
-
-    Classifier-free guidance (Ho and Salimans 2022, equation 6): f = (1 + w) f(z, label) - w f(z, away). Where the two
-    labels are the same, or w is 0, it is f(z, label) and the second evaluation is not made.
-
-    Args:
-        network: the denoiser in eval mode.
-        process: the network's forward process.
-        conditioning: from labels [n] to keyword arguments of the network.
-        guidance: w.
-        batch_size: network evaluations in one forward call.
-        kwargs: further keyword arguments of the network.
-    """
-
-    network: Callable[..., Any]
-    process: NoiseProcess
-    conditioning: Conditioning
-    guidance: float = 0.0
-    batch_size: int = 256
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(
-        self, noisy: torch.Tensor, timestep: torch.Tensor, labels: torch.Tensor, away: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """x_hat [B, C, *spatial], in the dtype of ``noisy``.
-
-        Args:
-            noisy: z [B, C, *spatial], all at the same level.
-            timestep: that level's timestep, one number.
-            labels: class of each image [B].
-            away: class or null class to guide away from [B]; None for no guidance.
-
-        Raises:
-            ValueError: when a prediction has the wrong shape or is not finite.
-        """
-        prediction = self._predict(noisy, timestep, labels)
-        if self.guidance and away is not None and bool((rows := labels != away).any()):
-            other = self._predict(noisy[rows], timestep, away[rows])
-            prediction[rows] += self.guidance * (prediction[rows] - other)
-        return self.process.predict_sample(prediction, noisy, timestep.expand(len(noisy)))
-
-    def _predict(self, noisy: torch.Tensor, timestep: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The network's predictions, in forward calls of ``batch_size``."""
-        predictions = []
-        for z, label in zip(noisy.split(self.batch_size), labels.split(self.batch_size), strict=True):
-            now = timestep.to(z.device).expand(len(z))
-            predictions.append(self.network(x=z.float(), timesteps=now, **self.conditioning(label), **self.kwargs))
-        prediction = torch.cat(predictions).to(noisy.dtype)
-        if prediction.shape != noisy.shape:
-            raise ValueError(
-                f"network: expected a prediction of the input's shape {list(noisy.shape)}, got "
-                f"{list(prediction.shape)}; networks that also predict a variance are not supported"
-            )
-        if not bool(torch.isfinite(prediction).all()):
-            raise ValueError(
-                f"network: expected finite predictions, got NaN or infinity at timestep {float(timestep):.4g}; with "
-                f"guidance {self.guidance}, a smaller one may help"
-            )
-        return prediction
+__all__ = ["ancestral_step", "denoise", "edit_timesteps", "invert"]
 
 
 def edit_timesteps(process: NoiseProcess, start: float, num_steps: int) -> torch.Tensor:
@@ -117,11 +52,12 @@ def edit_timesteps(process: NoiseProcess, start: float, num_steps: int) -> torch
 
 
 def invert(
-    denoiser: GuidedDenoiser,
+    denoiser: Denoiser,
     images: torch.Tensor,
     timesteps: torch.Tensor,
     labels: torch.Tensor,
     *,
+    image: torch.Tensor | None = None,
     corrections: int = 2,
 ) -> list[torch.Tensor]:
     """Noisy images from which deterministic DDIM steps lead back to the images: DDIM inversion, corrected.
@@ -132,10 +68,11 @@ def invert(
     epsilon_hat(z_t), starting from the last level's epsilon_hat. No guidance is used.
 
     Args:
-        denoiser: the denoiser; its guidance is ignored.
+        denoiser: the denoiser.
         images: images [B, C, *spatial].
         timesteps: timesteps of the path, highest first, from `edit_timesteps`.
         labels: class of each image [B].
+        image: index of each image [B], for conditions of the images' own.
         corrections: network evaluations a step, at least 1.
 
     Returns:
@@ -149,7 +86,7 @@ def invert(
         ratio = alpha_t / alpha
         for _ in range(corrections):
             up = ratio * (z - sigma * epsilon) + sigma_t * epsilon
-            epsilon = (up - alpha_t * denoiser(up, timestep, labels)) / sigma_t
+            epsilon = (up - alpha_t * denoiser.clean(up, timestep, labels, image=image)) / sigma_t
         z, alpha, sigma = ratio * (z - sigma * epsilon) + sigma_t * epsilon, alpha_t, sigma_t
         path.append(z)
     return path[::-1]
@@ -189,12 +126,14 @@ def ancestral_step(
 
 
 def denoise(
-    denoiser: GuidedDenoiser,
+    denoiser: Denoiser,
     noisy: torch.Tensor,
     timesteps: torch.Tensor,
     labels: torch.Tensor,
-    away: torch.Tensor | None = None,
     *,
+    away: torch.Tensor | None = None,
+    guidance: float = 0.0,
+    image: torch.Tensor | None = None,
     noise: Callable[[int], torch.Tensor] | None = None,
     clip: Sequence[float] | None = None,
     mask: torch.Tensor | None = None,
@@ -209,7 +148,9 @@ def denoise(
         noisy: z at the first timestep [B, C, *spatial].
         timesteps: timesteps, highest first, from `edit_timesteps`.
         labels: class of each image [B].
-        away: class to guide away from [B], or None.
+        away: class or null class to guide away from [B], or None.
+        guidance: w of the guidance, see :class:`monai_diffclf.networks.Denoiser`.
+        image: index of each image [B], for conditions of the images' own.
         noise: from the index of a step to standard normal noise [B, C, *spatial], for ancestral steps; None for
             deterministic ones.
         clip: bounds of the clean image at each step, or None.
@@ -223,7 +164,7 @@ def denoise(
         raise ValueError("known: expected a function with the mask, got None")
     z, clean = noisy.double(), noisy
     for step, timestep in enumerate(timesteps):
-        clean = denoiser(z, timestep, labels, away)
+        clean = denoiser.clean(z, timestep, labels, away=away, guidance=guidance, image=image)
         if clip is not None:
             clean = clean.clamp(*clip)
         if step + 1 < len(timesteps):

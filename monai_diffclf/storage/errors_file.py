@@ -4,20 +4,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..classification import DenoisingErrors
-from .atomic_file import replaced
+from .array_file import (
+    Arrays,
+    check_lengths,
+    image_arrays,
+    image_fields,
+    provenance_array,
+    read_arrays,
+    write_arrays,
+)
 
 __all__ = ["StoredErrors", "list_differences", "load_errors", "save_errors"]
 
@@ -80,23 +84,14 @@ def save_errors(
     Raises:
         ValueError: when the suffix or a length is wrong.
     """
-    path = Path(path)
     patients = [""] * len(keys) if patients is None else patients
-    if path.suffix != ".npz":
-        raise ValueError(f"path: expected a name ending in .npz, got {path.name!r}")
-    if not len(errors) == len(labels) == len(keys) == len(patients):
-        raise ValueError(
-            f"errors: expected as many labels, keys and patients as images, {len(errors)}; "
-            f"got {len(labels)}, {len(keys)}, {len(patients)}"
-        )
+    check_lengths("errors", len(errors), labels, keys, patients)
     arrays: dict[str, Any] = {
         "values": errors.values.float().cpu().numpy(),
         "timesteps": errors.timesteps.cpu().numpy(),
         "log_snr": errors.log_snr.cpu().numpy(),
         "num_elements": np.asarray(errors.num_elements),
-        "labels": torch.as_tensor(labels).cpu().numpy(),
-        "keys": np.asarray(list(keys), dtype=np.str_),
-        "patients": np.asarray(list(patients), dtype=np.str_),
+        **image_arrays(labels, keys, patients),
     }
     if maps is not None:
         if len(maps) != len(errors):
@@ -106,10 +101,8 @@ def save_errors(
         if (vector := getattr(errors, name)) is not None:
             arrays[name] = vector.cpu().numpy()
     if provenance:
-        arrays["provenance"] = np.asarray(json.dumps(provenance, sort_keys=True, allow_nan=False))
-    # Given a name, NumPy would add ".npz" to it.
-    with replaced(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        arrays["provenance"] = provenance_array(provenance)
+    write_arrays(path, arrays)
 
 
 def load_errors(path: str | os.PathLike[str], *, provenance: Mapping[str, Any] | None = None) -> StoredErrors:
@@ -132,7 +125,7 @@ def load_errors(path: str | os.PathLike[str], *, provenance: Mapping[str, Any] |
         >>> torch.equal(stored.errors.values, errors.values), stored.keys
         (True, ['a', 'b'])
     """
-    stored = _read(path)
+    stored = read_arrays(path, _from_arrays, written_by="save_errors")
     if provenance is None:
         return stored
     if not stored.provenance:
@@ -161,24 +154,16 @@ def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> s
     )
 
 
-def _read(path: str | os.PathLike[str]) -> StoredErrors:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        optional = {name: torch.from_numpy(arrays[name]) for name in ("log_snr_rate", "importance") if name in arrays}
-        return StoredErrors(
-            errors=DenoisingErrors(
-                torch.from_numpy(arrays["values"]),
-                timesteps=torch.from_numpy(arrays["timesteps"]),
-                log_snr=torch.from_numpy(arrays["log_snr"]),
-                num_elements=int(arrays["num_elements"]),
-                **optional,
-            ),
-            labels=torch.from_numpy(arrays["labels"]),
-            keys=[str(key) for key in arrays["keys"]],
-            patients=[str(patient) for patient in arrays["patients"]],
-            provenance=json.loads(str(arrays["provenance"])) if "provenance" in arrays else {},
-            maps=torch.from_numpy(arrays["maps"]) if "maps" in arrays else None,
-        )
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"path: expected a file written by save_errors, got {path}: {error}") from error
+def _from_arrays(arrays: Arrays) -> StoredErrors:
+    optional = {name: torch.from_numpy(arrays[name]) for name in ("log_snr_rate", "importance") if name in arrays}
+    return StoredErrors(
+        errors=DenoisingErrors(
+            torch.from_numpy(arrays["values"]),
+            timesteps=torch.from_numpy(arrays["timesteps"]),
+            log_snr=torch.from_numpy(arrays["log_snr"]),
+            num_elements=int(arrays["num_elements"]),
+            **optional,
+        ),
+        maps=torch.from_numpy(arrays["maps"]) if "maps" in arrays else None,
+        **image_fields(arrays),
+    )

@@ -18,12 +18,13 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 import torch
 
+from .._moved import renamed_arguments
 from .atomic_file import replace_text, replaced
 from .errors_file import list_differences
 
 __all__ = ["ErrorsJournal"]
 
-_HEADER = "image,block,predicted,evaluations,decided,crc32\n"
+_HEADER = "image,block,predicted,network_evaluations,decided,crc32\n"
 _ROWS = re.compile(r"rows_rank_(\d+)\.csv")
 
 
@@ -31,8 +32,14 @@ class Recorded(NamedTuple):
     """What the journal keeps of n images: errors [n, K, N], network evaluations [n], whether they were decided [n]."""
 
     values: torch.Tensor
-    evaluations: torch.Tensor
+    network_evaluations: torch.Tensor
     decided: torch.Tensor
+
+    @property
+    def evaluations(self) -> torch.Tensor:
+        """Old name of `network_evaluations`."""
+        warnings.warn("evaluations is now network_evaluations", DeprecationWarning, stacklevel=2)
+        return self.network_evaluations
 
 
 class _Row(NamedTuple):
@@ -74,7 +81,7 @@ class ErrorsJournal:
         >>> folder = tempfile.TemporaryDirectory()
         >>> settings = {"provenance": {"seed": 0}, "num_classes": 2, "num_draws": 3}
         >>> with ErrorsJournal(folder.name, **settings) as journal:
-        ...     journal.append(["00ff"], torch.ones(1, 2, 3), predicted=[1], evaluations=[6], decided=[True])
+        ...     journal.append(["00ff"], torch.ones(1, 2, 3), predicted=[1], network_evaluations=[6], decided=[True])
         >>> with ErrorsJournal(folder.name, **settings) as journal:
         ...     len(journal), "00ff" in journal, journal.get(["00ff"]).values.shape
         (1, True, torch.Size([1, 2, 3]))
@@ -142,13 +149,14 @@ class ErrorsJournal:
         evaluations = torch.tensor([row.evaluations for row in rows], dtype=torch.int64)
         return Recorded(torch.from_numpy(values), evaluations, torch.tensor([row.decided for row in rows]))
 
+    @renamed_arguments(evaluations="network_evaluations")
     def append(
         self,
         keys: Sequence[str],
         values: torch.Tensor,
         *,
         predicted: Sequence[int],
-        evaluations: Sequence[int],
+        network_evaluations: Sequence[int],
         decided: Sequence[bool],
     ) -> None:
         """Record images; when this returns, a kill of the process does not lose them.
@@ -157,7 +165,7 @@ class ErrorsJournal:
             keys: hexadecimal key of each image's pixels [n], see :func:`monai_diffclf.classification.image_keys`.
             values: errors [n, K, N].
             predicted: predicted class of each image [n].
-            evaluations: network evaluations of each image [n].
+            network_evaluations: network evaluations of each image [n].
             decided: whether each image was decided [n].
 
         Raises:
@@ -172,7 +180,7 @@ class ErrorsJournal:
         self._errors.flush()
         rows: dict[str, _Row] = {}
         lines: list[str] = []
-        for key, block, label, count, done in zip(keys, blocks, predicted, evaluations, decided, strict=True):
+        for key, block, label, count, done in zip(keys, blocks, predicted, network_evaluations, decided, strict=True):
             rows[key] = _Row(self.rank, self._num_blocks + len(lines), int(count), bool(done))
             text = f"{key},{rows[key].block},{int(label)},{int(count)},{int(done)},"
             lines.append(f"{text}{_checksum(text, block.tobytes())}\n")

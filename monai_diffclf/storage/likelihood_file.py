@@ -4,18 +4,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .atomic_file import replaced
+from ..keys import OutputKeys
+from .array_file import (
+    Arrays,
+    check_lengths,
+    image_arrays,
+    image_fields,
+    provenance_array,
+    read_arrays,
+    write_arrays,
+)
 
 __all__ = ["StoredLikelihoods", "load_likelihoods"]
 
@@ -55,11 +60,7 @@ class StoredLikelihoods:
     def __post_init__(self) -> None:
         if self.values.ndim != 3:
             raise ValueError(f"values: expected shape [image, class, probe], got {list(self.values.shape)}")
-        if not len(self.values) == len(self.labels) == len(self.keys) == len(self.patients):
-            raise ValueError(
-                f"values: expected as many labels, keys and patients as images, {len(self.values)}; got "
-                f"{len(self.labels)}, {len(self.keys)}, {len(self.patients)}"
-            )
+        check_lengths("values", len(self.values), self.labels, self.keys, self.patients)
 
     @property
     def log_likelihood(self) -> torch.Tensor:
@@ -72,19 +73,13 @@ class StoredLikelihoods:
         Raises:
             ValueError: when the suffix is another one.
         """
-        path = Path(path)
-        if path.suffix != ".npz":
-            raise ValueError(f"path: expected a name ending in .npz, got {path.name!r}")
-        with replaced(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                log_likelihood=self.values.double().cpu().numpy(),
-                num_elements=np.asarray(self.num_elements),
-                labels=self.labels.cpu().numpy(),
-                keys=np.asarray(self.keys, dtype=np.str_),
-                patients=np.asarray(self.patients, dtype=np.str_),
-                provenance=np.asarray(json.dumps(self.provenance, sort_keys=True, allow_nan=False)),
-            )
+        arrays = {
+            str(OutputKeys.PROBE_LOG_LIKELIHOOD): self.values.double().cpu().numpy(),
+            "num_elements": np.asarray(self.num_elements),
+            **image_arrays(self.labels, self.keys, self.patients),
+            "provenance": provenance_array(self.provenance),
+        }
+        write_arrays(path, arrays)
 
 
 def load_likelihoods(path: str | os.PathLike[str]) -> StoredLikelihoods:
@@ -93,16 +88,14 @@ def load_likelihoods(path: str | os.PathLike[str]) -> StoredLikelihoods:
     Raises:
         ValueError: when the file does not exist or holds something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return StoredLikelihoods(
-            values=torch.from_numpy(arrays["log_likelihood"]),
-            num_elements=int(arrays["num_elements"]),
-            labels=torch.from_numpy(arrays["labels"]),
-            keys=[str(key) for key in arrays["keys"]],
-            patients=[str(patient) for patient in arrays["patients"]],
-            provenance=json.loads(str(arrays["provenance"])),
-        )
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"path: expected a file written by StoredLikelihoods.save, got {path}: {error}") from error
+    return read_arrays(path, _from_arrays, written_by="StoredLikelihoods.save")
+
+
+def _from_arrays(arrays: Arrays) -> StoredLikelihoods:
+    # Before it had its present name, the array was called as the mean over the probes is.
+    name = str(OutputKeys.PROBE_LOG_LIKELIHOOD)
+    return StoredLikelihoods(
+        values=torch.from_numpy(arrays[name if name in arrays else "log_likelihood"]),
+        num_elements=int(arrays["num_elements"]),
+        **image_fields(arrays),
+    )

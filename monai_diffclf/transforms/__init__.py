@@ -18,6 +18,7 @@ from .haar import (
     InverseHaarTransformd,
     InverseHaarTransformDict,
 )
+from .latents import EncodeLatents, EncodeLatentsD, EncodeLatentsd, EncodeLatentsDict, latent_hash
 from .mammography import (
     CropBreast,
     CropBreastD,
@@ -69,6 +70,10 @@ __all__ = [
     "CropBreastD",
     "CropBreastDict",
     "CropBreastd",
+    "EncodeLatents",
+    "EncodeLatentsD",
+    "EncodeLatentsDict",
+    "EncodeLatentsd",
     "EqualizeAdaptive",
     "EqualizeAdaptiveD",
     "EqualizeAdaptiveDict",
@@ -112,4 +117,5 @@ __all__ = [
     "breast_mask",
     "haar_forward",
     "haar_inverse",
+    "latent_hash",
 ]

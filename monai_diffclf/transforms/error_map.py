@@ -12,7 +12,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import MetaKeys, ensure_tuple_rep
+from monai.utils import CommonKeys, MetaKeys, ensure_tuple_rep
+
+from .._checks import plain_tensor
+from ..explain import decision_map, overlay
+from ..keys import NamedValues, OutputKeys, with_old_names
 
 __all__ = ["ErrorMap", "ErrorMapD", "ErrorMapDict", "ErrorMapd"]
 
@@ -56,11 +60,7 @@ class ErrorMap(Transform):
             image: the image [C, *spatial], for the overlay in [-1, 1]. The map takes over its metadata, so that it is
                 saved in the image's grid under its name.
         """
-        # Not at the top: explanations need networks, and networks need transforms.
-        from ..explain import decision_map
-
-        maps = torch.as_tensor(error_maps).detach()
-        maps = maps.as_tensor() if isinstance(maps, MetaTensor) else maps
+        maps = plain_tensor(torch.as_tensor(error_maps)).detach()
         scores = torch.as_tensor(prediction)
         if scores.numel() not in (1, len(maps)):
             raise ValueError(
@@ -83,8 +83,6 @@ class ErrorMap(Transform):
 
     @staticmethod
     def _overlay(difference: torch.Tensor, image: torch.Tensor | None) -> torch.Tensor:
-        from ..explain import overlay
-
         if image is None or difference.ndim != 2:
             given = "no image" if image is None else f"a map of {difference.ndim} dimensions"
             raise ValueError(f"kind: an overlay needs the 2D image, got {given}; use 'signed' or 'unit'")
@@ -96,7 +94,7 @@ class ErrorMap(Transform):
 class ErrorMapd(MapTransform):
     """Dictionary form of `ErrorMap`, a post-transform for a `DiffusionClassifierEvaluator`; `SaveImaged` saves it.
 
-    The map is in the grid of the image that the network saw and has its metadata. ``SaveImaged("error_map",
+    The map is in the grid of the image that the network saw and has its metadata. ``SaveImaged("decision_map",
     resample=True, ...)`` brings it back to the grid of the file where MONAI's reader told it; images read by
     `ReadImaged` have no such grid, and their maps stay in the network's. For PNG use the kinds ``"unit"`` and
     ``"overlay"`` with ``output_ext=".png", output_dtype="uint8", scale=255``, and after `ReadImaged`, whose images are
@@ -106,7 +104,8 @@ class ErrorMapd(MapTransform):
         keys: key of the error maps [K, *spatial].
         pred_key: key of the class probabilities [K] or of the predicted class.
         image_key: key of the image; the map takes over its metadata.
-        output_key: key of the map.
+        output_key: key of the map, `OutputKeys.DECISION_MAP`; under this key the map is there as ``"error_map"`` too,
+            as it was called.
         kind: see `ErrorMap`.
         allow_missing_keys: leave an item without error maps as it is instead of raising.
 
@@ -114,18 +113,18 @@ class ErrorMapd(MapTransform):
         ValueError: when an item has no error maps; see also `ErrorMap`.
 
     Example:
-        >>> item = {"explanation": torch.rand(2, 8, 6), "pred": torch.tensor([0.3, 0.7]), "image": torch.zeros(1, 8, 6)}
-        >>> tuple(ErrorMapd()(item)["error_map"].shape)
+        >>> item = {"error_maps": torch.rand(2, 8, 6), "pred": torch.tensor([0.3, 0.7]), "image": torch.zeros(1, 8, 6)}
+        >>> tuple(ErrorMapd()(item)["decision_map"].shape)
         (1, 8, 6)
     """
 
     def __init__(
         self,
-        keys: KeysCollection = "explanation",
-        pred_key: str = "pred",
+        keys: KeysCollection = OutputKeys.ERROR_MAPS,
+        pred_key: str = CommonKeys.PRED,
         *,
-        image_key: str = "image",
-        output_key: str = "error_map",
+        image_key: str = CommonKeys.IMAGE,
+        output_key: KeysCollection = OutputKeys.DECISION_MAP,
         kind: str = "signed",
         allow_missing_keys: bool = False,
     ) -> None:
@@ -136,10 +135,12 @@ class ErrorMapd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the map to an item."""
-        item = dict(data)
+        item: dict[Any, Any] = dict(data)
+        known: dict[Any, Any] = NamedValues(item)
         for key, output_key in zip(self.keys, self.output_keys, strict=True):
-            if key in item:
-                item[output_key] = self.paint(item[key], item[self.pred_key], item.get(self.image_key))
+            if key in known:
+                painted = self.paint(known[key], item[self.pred_key], item.get(self.image_key))
+                item.update(with_old_names({output_key: painted}))
             elif not self.allow_missing_keys:
                 raise ValueError(
                     f"{key}: expected error maps in the output, got none; they need all draws, so give the evaluator "

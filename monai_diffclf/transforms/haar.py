@@ -13,6 +13,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import InvertibleTransform, MapTransform, TraceableTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from .._checks import plain_tensor
 from ..networks.layers.haar import check_levels, haar_forward, haar_inverse
 
 __all__ = [
@@ -57,7 +58,7 @@ class HaarTransform(InvertibleTransform):
         """Transform one image ``[C, *spatial]``."""
         image, spatial_dims = _as_image(img)
         size = tuple(image.shape[1:])
-        out = _with_meta_of(image, haar_forward(_plain(image), self.levels, spatial_dims=spatial_dims))
+        out = _with_meta_of(image, haar_forward(plain_tensor(image), self.levels, spatial_dims=spatial_dims))
         result: torch.Tensor = self.push_transform(
             out,
             orig_size=size,
@@ -97,7 +98,7 @@ class InverseHaarTransform(Transform):
     def __call__(self, img: NdarrayOrTensor) -> torch.Tensor:
         """Transform the coefficients ``[C * 2**(d * levels), *spatial]`` of one image."""
         image, spatial_dims = _as_image(img)
-        out = _with_meta_of(image, haar_inverse(_plain(image), self.levels, spatial_dims=spatial_dims))
+        out = _with_meta_of(image, haar_inverse(plain_tensor(image), self.levels, spatial_dims=spatial_dims))
         if isinstance(out, MetaTensor):
             affine = _grid_change(2.0**-self.levels, spatial_dims)
             out.copy_meta_from(TraceableTransform.track_transform_meta(out, affine=affine))
@@ -172,10 +173,6 @@ def _as_image(img: NdarrayOrTensor) -> tuple[torch.Tensor, int]:
             "for batches use haar_forward and haar_inverse."
         )
     return (image if image.is_floating_point() else image.float()), image.ndim - 1
-
-
-def _plain(image: torch.Tensor) -> torch.Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else image
 
 
 def _with_meta_of(image: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

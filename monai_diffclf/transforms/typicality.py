@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
+from ..keys import NamedValues, OutputKeys
 from ..storage.uncertainty_file import load_part
 from ..uncertainty.typicality import Typicality
 
@@ -68,8 +68,8 @@ class TypicalityScore(Transform):
                 f"errors: expected those of one image [K, N], got shape {list(tensor.shape)}; for a batch call "
                 "Typicality.score"
             )
-        maps = None if error_maps is None else _plain(error_maps)[None]
-        score = self.typicality.score(_plain(tensor)[None], maps)
+        maps = None if error_maps is None else convert_to_tensor(error_maps)[None]
+        score = self.typicality.score(tensor[None], maps)
         return score[0].float(), self.typicality.p_value(score)[0].float()
 
 
@@ -104,9 +104,9 @@ class TypicalityScored(MapTransform):
         *,
         rule: str | None = None,
         provenance: Mapping[str, Any] | None = None,
-        maps_key: str = "explanation",
-        score_key: str = "ood_score",
-        p_value_key: str = "ood_p_value",
+        maps_key: str = OutputKeys.ERROR_MAPS,
+        score_key: str = OutputKeys.OOD_SCORE.value,
+        p_value_key: str = OutputKeys.OOD_P_VALUE.value,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -117,15 +117,10 @@ class TypicalityScored(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add score and p-value of the errors under the key."""
-        out = dict(data)
+        out, known = dict(data), NamedValues(data)
         for key in self.key_iterator(out):
-            out[self.score_key], out[self.p_value_key] = self.score(out[key], out.get(self.maps_key))
+            out[self.score_key], out[self.p_value_key] = self.score(out[key], known.get(self.maps_key))
         return out
-
-
-def _plain(values: NdarrayOrTensor) -> torch.Tensor:
-    tensor: torch.Tensor = convert_to_tensor(values)
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 TypicalityScoreD = TypicalityScoreDict = TypicalityScored

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+from monai.utils import CommonKeys, TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
 from ..classification.likelihood import Prior
+from ..classification.vote_statistics import of_final_probabilities
+from ..keys import OutputKeys
 from ..storage.uncertainty_file import load_part
 from ..uncertainty.calibration import Calibration
 from ..uncertainty.conformal import ConformalSets
@@ -30,7 +31,7 @@ __all__ = [
     "ConformalSetd",
 ]
 
-_UNCALIBRATED = "_uncalibrated"
+_UNCALIBRATED = OutputKeys.PRED_UNCALIBRATED.value.removeprefix(CommonKeys.PRED.value)
 
 
 class CalibrateProbabilities(Transform):
@@ -116,6 +117,8 @@ class CalibrateProbabilitiesd(MapTransform):
     """Dictionary form of `CalibrateProbabilities`.
 
     What the inferer gave stays under KEY + "_uncalibrated": `ConformalSetd` needs it, whichever of the two comes first.
+    ``uncertainty`` always speaks of ``pred`` as it stands: with that, its ``probability_margin`` and
+    ``probability_entropy`` are made anew.
 
     Args:
         keys: keys of the probabilities [K], e.g. ``"pred"``.
@@ -159,6 +162,10 @@ class CalibrateProbabilitiesd(MapTransform):
                     "is there too, so they are calibrated already; calibrate once"
                 )
             out[raw], out[key] = out[key], self.calibrate(out[key])
+            if key == CommonKeys.PRED and isinstance(out.get(OutputKeys.UNCERTAINTY), Mapping):
+                out[OutputKeys.UNCERTAINTY] = of_final_probabilities(
+                    out[OutputKeys.UNCERTAINTY], _batch_of_one(out[key])[0]
+                )
         return out
 
 
@@ -188,7 +195,7 @@ class ConformalSetd(MapTransform):
         conformal: ConformalSets | str | os.PathLike[str],
         *,
         rule: str | None = None,
-        output_key: KeysCollection = "prediction_set",
+        output_key: KeysCollection = OutputKeys.PREDICTION_SET.value,
         confidence: float | None = None,
         allow_empty: bool = False,
         provenance: Mapping[str, Any] | None = None,
@@ -217,7 +224,7 @@ def _batch_of_one(probabilities: NdarrayOrTensor) -> torch.Tensor:
             f"probabilities: expected those of one image [K], got shape {list(tensor.shape)}; for a batch call "
             "the Calibration or ConformalSets.sets itself"
         )
-    return (tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor)[None]
+    return tensor[None]
 
 
 CalibrateProbabilitiesD = CalibrateProbabilitiesDict = CalibrateProbabilitiesd

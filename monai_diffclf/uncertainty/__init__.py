@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ..classification import vote_uncertainty
+from ..classification import probability_uncertainty, vote_uncertainty
 from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
 from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
@@ -25,6 +25,7 @@ __all__ = [
     "fit_typicality",
     "likelihood_score",
     "pool_maps",
+    "probability_uncertainty",
     "shift_test",
     "vote_uncertainty",
     "warn_if_shifted",

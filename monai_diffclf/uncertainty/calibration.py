@@ -16,14 +16,14 @@ from scipy.special import log_expit, log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from .._checks import check_labels
 from ..classification.likelihood import Prior
 from .probabilities import (
     adjust_prior,
-    check_labels,
     check_prior,
-    check_probabilities,
     like,
     log_odds_parts,
+    probability_array,
 )
 
 __all__ = ["Calibration", "fit_calibration"]
@@ -93,7 +93,7 @@ class Calibration:
         Raises:
             ValueError: when the probabilities are none, of other classes, or the prior is none.
         """
-        own, rest = log_odds_parts(check_probabilities(probabilities, self.num_classes))
+        own, rest = log_odds_parts(probability_array(probabilities, self.num_classes))
         calibrated = softmax(self._scores(own, rest), axis=1)
         if prior is not None:
             calibrated = adjust_prior(torch.from_numpy(calibrated), self.prior, prior).numpy()
@@ -180,9 +180,9 @@ def fit_calibration(
         tensor([[0.0885, 0.9115]])
     """
     _check_method(method)
-    values = check_probabilities(probabilities)
+    values = probability_array(probabilities)
     count, classes = values.shape
-    truth = check_labels(labels, count, classes)
+    truth = check_labels(labels, classes, count)
     shares = _check_enough(values, truth)
     wanted = shares if prior is None else check_prior(prior, classes)
     sizes = shares * count

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .probabilities import check_labels, check_probabilities, sum_of_others
+from .._checks import check_labels
+from .probabilities import probability_array, sum_of_others
 
 __all__ = ["ConformalSets", "fit_conformal"]
 
@@ -74,7 +75,7 @@ class ConformalSets:
     def _p_values(self, probabilities: torch.Tensor) -> np.ndarray:
         from crepes import ConformalClassifier  # loads pandas, which nothing else needs
 
-        scores = sum_of_others(check_probabilities(probabilities, self.num_classes))
+        scores = sum_of_others(probability_array(probabilities, self.num_classes))
         sizes = [len(values) for values in self.scores]
         calibration, classes = np.concatenate([np.asarray(v, dtype=float) for v in self.scores]), np.arange(len(sizes))
         if not self.per_class:
@@ -184,8 +185,9 @@ def fit_conformal(
         >>> [round(float(covered[labels[2000:] == k].float().mean()), 2) for k in (0, 1)]
         [0.91, 0.9]
     """
-    values = check_probabilities(probabilities)
-    truth = check_labels(labels, *values.shape)
+    values = probability_array(probabilities)
+    count, classes = values.shape
+    truth = check_labels(labels, classes, count)
     scores = sum_of_others(values)[np.arange(len(truth)), truth]
-    by_class = tuple(tuple(np.sort(scores[truth == k]).tolist()) for k in range(values.shape[1]))
+    by_class = tuple(tuple(np.sort(scores[truth == k]).tolist()) for k in range(classes))
     return ConformalSets(by_class, confidence, per_class, dict(provenance or {}))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .._checks import check_probabilities
 from ..classification.likelihood import Prior
 from ..classification.likelihood import check_prior as check_shares
 
@@ -32,7 +33,7 @@ def adjust_prior(probabilities: torch.Tensor, prior: Prior, new_prior: Prior) ->
         tensor([[0.9000, 0.1000],
                 [0.5000, 0.5000]])
     """
-    values = check_probabilities(probabilities)
+    values = probability_array(probabilities)
     classes = values.shape[1]
     ratio = check_prior(new_prior, classes, "new_prior") / check_prior(prior, classes, "prior")
     weighted = values * ratio
@@ -56,48 +57,22 @@ def sum_of_others(probabilities: np.ndarray) -> np.ndarray:
     return np.stack([np.delete(probabilities, k, axis=1).sum(1) for k in classes], axis=1)
 
 
-def check_probabilities(probabilities: torch.Tensor, num_classes: int | None = None) -> np.ndarray:
+def probability_array(probabilities: torch.Tensor, num_classes: int | None = None) -> np.ndarray:
     """Class probabilities [B, K] as float64.
 
     Raises:
         TypeError: when they are no tensor.
-        ValueError: when they are none, or of another number of classes.
+        ValueError: when they are none, or of another number of classes than that of the fit.
     """
     if not isinstance(probabilities, torch.Tensor):
         raise TypeError(f"probabilities: expected a Tensor [B, K], got {type(probabilities).__name__}")
-    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
-        raise ValueError(f"probabilities: expected shape [B, K] with K >= 2, got {list(probabilities.shape)}")
-    if num_classes is not None and probabilities.shape[1] != num_classes:
+    values = check_probabilities(probabilities)
+    if num_classes not in (None, values.shape[1]):
         raise ValueError(
-            f"probabilities: expected {num_classes} classes, as in the fit, got {probabilities.shape[1]}; "
-            "is this the file of another model?"
-        )
-    values: np.ndarray = probabilities.detach().cpu().double().numpy()
-    # Written so that NaN fails too. Half precision leaves sums that are off by a few thousandths.
-    if not ((values >= 0).all() and (values <= 1).all() and (np.abs(values.sum(1) - 1) < 0.01).all()):
-        raise ValueError(
-            "probabilities: expected numbers in [0, 1] with rows that sum to 1, as the inferer gives them; got others "
-            "(logits? apply softmax first)"
+            f"probabilities: expected {num_classes} classes, as in the fit, got {values.shape[1]}; is this the file of "
+            "another model?"
         )
     return values
-
-
-def check_labels(labels: torch.Tensor, num_images: int, num_classes: int) -> np.ndarray:
-    """Labels [n] as int64.
-
-    Raises:
-        ValueError: when they are not one class index an image.
-    """
-    values: np.ndarray = torch.as_tensor(labels).detach().cpu().numpy()
-    if values.shape != (num_images,):
-        raise ValueError(f"labels: expected one class an image, shape [{num_images}], got {list(values.shape)}")
-    wrong = (values < 0) | (values >= num_classes) | (values != np.floor(values))
-    if wrong.any():
-        raise ValueError(
-            f"labels: expected class indices 0 to {num_classes - 1}, got {values[wrong][0]} in {int(wrong.sum())} "
-            f"image(s), the first at {int(wrong.argmax())}; leave images without a label out"
-        )
-    return values.astype(np.int64)
 
 
 def check_prior(prior: Prior, num_classes: int, name: str = "prior") -> np.ndarray:

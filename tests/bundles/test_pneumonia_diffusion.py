@@ -143,8 +143,8 @@ def test_early_stopping_gives_the_class_of_all_draws(image_folder: Path, tmp_pat
             rows[name] = list(csv.DictReader(file))
     assert rows["early"]
     assert [row["predicted"] for row in rows["early"]] == [row["predicted"] for row in rows["all"]]
-    assert all(int(row["evaluations"]) == 102 for row in rows["all"])
-    assert all(16 <= int(row["evaluations"]) <= 102 for row in rows["early"])
+    assert all(int(row["network_evaluations"]) == 102 for row in rows["all"])
+    assert all(16 <= int(row["network_evaluations"]) <= 102 for row in rows["early"])
     assert not (tmp_path / "early" / "journal").exists()
 
 

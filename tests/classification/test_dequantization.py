@@ -10,7 +10,8 @@ from monai.data import MetaTensor
 from scipy.stats import kstest
 
 from monai_diffclf.classification import UniformDequantization
-from monai_diffclf.classification.draws import image_generator, image_keys
+from monai_diffclf.classification.draws import image_keys
+from monai_diffclf.classification.philox import ImageRandom
 
 
 def discrete(levels: int = 256, *shape: int) -> torch.Tensor:
@@ -64,16 +65,21 @@ def test_noise_is_the_images_own(device):
 
 def test_noise_is_not_that_of_the_draws_or_the_probes():
     """One seed for all: what numbers are for is part of their seed."""
+
+    def uniform(key: bytes, seed: int, index: int, purpose: bytes) -> torch.Tensor:
+        random = ImageRandom([key], seed, purpose=purpose)
+        return random.uniform(torch.tensor([0]), torch.tensor([index]), (20,))[0]
+
     key = image_keys(discrete())[0]
-    kinds = [
-        torch.rand(20, generator=image_generator(key, 0, 0, purpose=purpose))
-        for purpose in (b"", b"divergence", b"dequantization")
-    ]
+    kinds = [uniform(key, 0, 0, purpose) for purpose in (b"", b"divergence", b"dequantization")]
     assert all(not torch.equal(a, b) for i, a in enumerate(kinds) for b in kinds[:i])
-    again = torch.rand(20, generator=image_generator(key, 0, 0, purpose=b"divergence"))
+    again = uniform(key, 0, 0, b"divergence")
     assert torch.equal(again, kinds[1])
     for other in ((key, 1, 0), (key, 0, 1), (image_keys(discrete())[1], 0, 0)):
-        assert not torch.equal(torch.rand(20, generator=image_generator(*other, purpose=b"divergence")), kinds[1])
+        assert not torch.equal(uniform(*other, b"divergence"), kinds[1])
+    dequantization = UniformDequantization()
+    noise = (dequantization(discrete()) - discrete())[0].flatten() / dequantization.bin_width + 0.5
+    torch.testing.assert_close(noise[:20].float(), kinds[2], rtol=0, atol=1e-6)
 
 
 def test_global_random_state_neither_matters_nor_changes():

@@ -7,8 +7,9 @@ import torch
 from monai.data import MetaTensor
 from scipy import stats
 
-from monai_diffclf.classification import NoiseDraws, image_keys
+from monai_diffclf.classification import LevelSampling, NoiseDraws, image_keys
 from monai_diffclf.classification.draws import random_order
+from monai_diffclf.classification.philox import ImageRandom
 
 IMAGES = torch.rand(4, 1, 5, 3, generator=torch.Generator().manual_seed(0))
 
@@ -82,6 +83,78 @@ def test_a_mirrored_draw_has_the_noise_of_its_twin_with_the_other_sign():
     assert draws.importance is None
 
 
+def every_pair(num_draws: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every image of IMAGES with every draw."""
+    return torch.arange(4).repeat_interleave(num_draws), torch.arange(num_draws).repeat(4)
+
+
+@pytest.mark.parametrize("mirrors", [None, [-1, 0, -1, 2, -1], [-1, 0, 0, -1, 3]], ids=str)
+@pytest.mark.parametrize("shape", [(1, 5, 3), (2, 4), (3, 2, 3, 5)], ids=str)
+def test_noise_of_a_batch_is_that_of_each_pair(shape, mirrors, device):
+    """One call for many pairs, on the images' device, gives what one call a pair on the CPU gives."""
+    draws = NoiseDraws(torch.full((5,), 0.5), seed=7, mirrors=None if mirrors is None else torch.tensor(mirrors))
+    keys, (image, draw) = image_keys(IMAGES), every_pair(5)
+    random = draws.random(keys, device)
+    batch = draws.batch_noise(random, image, draw, shape)
+    assert batch.shape == (20, *shape)
+    assert batch.dtype == torch.float32
+    assert batch.device.type == device
+    alone = torch.stack([draws.noise(keys[b], n, shape) for b, n in zip(image.tolist(), draw.tolist(), strict=True)])
+    assert alone.device.type == "cpu"
+    torch.testing.assert_close(batch.cpu(), alone, rtol=0, atol=0 if device == "cpu" else 1e-6)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(draws.batch_noise(random, image[order], draw[order], shape), batch[order])
+    on_device = draws.batch_noise(random, image.to(device), draw.to(device), shape)
+    assert torch.equal(on_device, batch), "indices may lie on either device"
+
+
+def test_noise_of_draws_is_that_of_no_purpose():
+    """What probes and dequantisation are made of is another set of numbers."""
+    key, draws = image_keys(IMAGES)[1], NoiseDraws(torch.full((5,), 0.5), seed=-3)
+    expected = ImageRandom([key], -3).normal(torch.tensor([0]), torch.tensor([4]), (1, 5, 3))
+    assert torch.equal(draws.noise(key, 4, (1, 5, 3)), expected[0])
+    for purpose in (b"divergence", b"dequantization"):
+        other = ImageRandom([key], -3, purpose=purpose).normal(torch.tensor([0]), torch.tensor([4]), (1, 5, 3))
+        assert not torch.equal(other, expected)
+
+
+def test_mirrored_pairs_of_a_level_sampling(device):
+    """Where pairs are mirrored they share their level and cancel; all other draws have noise of their own."""
+    draws = NoiseDraws.make(41, LevelSampling((1.0, 2.0), antithetic=(False, True)), seed=1)
+    assert draws.mirrors is not None
+    mirrored = (draws.mirrors >= 0).nonzero()[:, 0]
+    twins = draws.mirrors[mirrored]
+    assert 5 < len(mirrored) < 20
+    assert torch.equal(mirrored, twins + 1)
+    assert torch.equal(draws.levels[mirrored], draws.levels[twins])
+    random, (image, draw) = draws.random(image_keys(IMAGES), device), every_pair(41)
+    noise = draws.batch_noise(random, image, draw, (1, 5, 3)).view(4, 41, -1)
+    assert torch.equal(noise[:, mirrored], -noise[:, twins])
+    own = torch.tensor([n for n in range(41) if n not in set(mirrored.tolist())])
+    assert len(torch.unique(noise[:, own].abs())) == 4 * len(own) * 15
+    # Draws with noise of their own have that of the same draw without mirrors.
+    plain = NoiseDraws(draws.levels, 1)
+    assert torch.equal(plain.batch_noise(random, image, draw, (1, 5, 3)).view(4, 41, -1)[:, own], noise[:, own])
+
+
+def test_mirrors_change_neither_the_images_random_numbers_nor_themselves():
+    """Signs are turned in the result alone."""
+    mirrors = torch.tensor([-1, 0])
+    draws, keys = NoiseDraws(torch.full((2,), 0.5), mirrors=mirrors), image_keys(IMAGES)
+    random, image, draw = draws.random(keys), torch.tensor([0, 0]), torch.tensor([0, 1])
+    first = draws.batch_noise(random, image, draw, (2, 4))
+    assert torch.equal(draws.batch_noise(random, image, draw, (2, 4)), first)
+    assert torch.equal(mirrors, torch.tensor([-1, 0]))
+    assert draw.tolist() == [0, 1]
+
+
+def test_no_pairs():
+    nothing = torch.zeros(0, dtype=torch.int64)
+    for mirrors in (None, torch.tensor([-1, 0])):
+        draws = NoiseDraws(torch.full((2,), 0.5), mirrors=mirrors)
+        assert draws.batch_noise(draws.random(image_keys(IMAGES)), nothing, nothing, (2, 4)).shape == (0, 2, 4)
+
+
 @pytest.mark.parametrize("count", [1, 2, 51])
 def test_random_order(count):
     order = random_order(count, 3)
@@ -132,3 +205,21 @@ def test_make_refuses(kwargs, message):
 def test_levels_are_checked(levels, message):
     with pytest.raises(ValueError, match=message):
         NoiseDraws(torch.tensor(levels, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "message"),
+    [
+        ([-1, 0], r"mirrors: expected one index a draw, shape \[3\], got \[2\]"),
+        ([[-1, 0, -1]], r"mirrors: expected one index a draw, shape \[3\], got \[1, 3\]"),
+        ([-1, 0, 3], "mirrors: expected -1 or the index of a draw with noise of its own, got 3 for draw 2"),
+        ([-1, -2, -1], "mirrors: expected -1 or the index of a draw with noise of its own, got -2 for draw 1"),
+        ([-1, 0, 1], "mirrors: expected -1 or the index of a draw with noise of its own, got 1 for draw 2"),
+        ([0, -1, -1], "mirrors: expected -1 or the index of a draw with noise of its own, got 0 for draw 0"),
+        ([1, 0, -1], "mirrors: expected -1 or the index of a draw with noise of its own, got 1 for draw 0"),
+    ],
+    ids=str,
+)
+def test_mirrors_are_checked(mirrors, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseDraws(torch.full((3,), 0.5), mirrors=torch.tensor(mirrors))

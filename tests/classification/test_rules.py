@@ -258,7 +258,7 @@ def test_uncertainty():
     shares = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.3, 0.2], [1 / 3, 1 / 3, 1 / 3]])
     got = vote_uncertainty(shares)
     torch.testing.assert_close(got["vote_variance"], torch.tensor([0.0, 0.25, 2 / 9]))
-    torch.testing.assert_close(got["margin"], torch.tensor([1.0, 0.2, 0.0]))
+    torch.testing.assert_close(got["vote_margin"], torch.tensor([1.0, 0.2, 0.0]))
     entropy = torch.tensor([stats.entropy(row) for row in shares.numpy()], dtype=torch.float32)
     torch.testing.assert_close(got["vote_entropy"], entropy, atol=1e-6, rtol=1e-6)
 

@@ -15,7 +15,7 @@ from monai_diffclf.classification.vote_statistics import effective_draws, vote_u
 KEYS = {
     "vote_variance",
     "vote_entropy",
-    "margin",
+    "vote_margin",
     "vote_share_low",
     "vote_share_high",
     "entropy_monte_carlo",
@@ -95,7 +95,7 @@ def test_classification_gives_them(rule):
     values[0, :, 4:] = torch.nan
     errors = DenoisingErrors(values, torch.arange(10), torch.linspace(4, -4, 10))
     result = classify_errors(errors, rule)
-    assert set(result.uncertainty) == KEYS
+    assert set(result.uncertainty) == {*KEYS, "probability_margin", "probability_entropy"}
     draws = torch.tensor([4, 10, 10, 10, 10, 10])
     for name, value in vote_uncertainty(result.vote_share, draws).items():
         torch.testing.assert_close(result.uncertainty[name], value)

@@ -50,12 +50,12 @@ def test_test_set_is_version_two(tmp_path: Path) -> None:
     [
         ("ISIC_0000009,0.0,0.0\n", HEADER, "line 2: expected the image ISIC_0000009"),
         ("ISIC_0000001,1.0,1.0\n", HEADER, "line 2: expected at most one"),
-        ("ISIC_0000001,yes,0.0\n", HEADER, "line 2: expected 0.0 or 1.0"),
-        ("ISIC_0000001,1.0\n", HEADER, "line 2: expected 0.0 or 1.0"),
+        ("ISIC_0000001,yes,0.0\n", HEADER, "line 2: expected a number in 'melanoma', got 'yes'"),
+        ("ISIC_0000001,1.0\n", HEADER, "line 2: expected 3 fields, as many as the header has, got 2"),
         (
             ROWS + "ISIC_0000001,0.0,0.0\n",
             HEADER,
-            "line 5: expected one row an image, got a second one of ISIC_0000001",
+            "line 5: expected one row an image, got a second one with the 'image_id' ISIC_0000001",
         ),
         ("ISIC_0000001,0.0\n", "image_id,melanoma\n", "expected the columns"),
         ("", HEADER, "expected one row an image"),

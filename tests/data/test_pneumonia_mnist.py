@@ -192,10 +192,10 @@ def test_wrong_split_and_patients(root, patients, tmp_path):
     ):
         load_pneumonia_mnist(root, "train", patients=patients)
     patients.write_text("key,person\nabc,1\n")
-    with pytest.raises(ValueError, match=r"needs the columns key and patient, got \['key', 'person'\]"):
+    with pytest.raises(ValueError, match=r"\['patient'\] is missing from \['key', 'person'\]"):
         load_pneumonia_mnist(root, "train", patients=patients)
     patients.write_text("key,patient\nabc,\n")
-    with pytest.raises(ValueError, match="line 2: the patient of abc is empty"):
+    with pytest.raises(ValueError, match="line 2: expected a text in 'patient', it is empty"):
         load_pneumonia_mnist(root, "train", patients=patients)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 
 import pytest
 import torch
@@ -79,18 +80,66 @@ def test_output(classifier, device):
     expected = inferer.classify(images.to(device), network, error_maps=True)
     assert len(items) == 12
     for i, item in enumerate(items):
-        more = {"votes", "uncertainty", "errors", "evaluations", "decided", "explanation"}
-        assert set(item) == {"image", "label", "pred", *more}
+        more = {"vote_share", "uncertainty", "errors", "network_evaluations", "decided", "error_maps"}
+        assert set(item) == {"image", "label", "pred", *more, "votes", "evaluations", "explanation"}
         assert torch.equal(item["image"].cpu(), images[i])
         assert int(item["label"]) == LABELS[i]
         torch.testing.assert_close(item["pred"], expected.probabilities[i])
-        torch.testing.assert_close(item["votes"], expected.vote_share[i])
+        torch.testing.assert_close(item["vote_share"], expected.vote_share[i])
         torch.testing.assert_close(item["errors"], expected.errors.values[i])
-        torch.testing.assert_close(item["explanation"], expected.error_maps[i])
-        assert (int(item["evaluations"]), bool(item["decided"])) == (18, True)
+        torch.testing.assert_close(item["error_maps"], expected.error_maps[i])
+        assert (int(item["network_evaluations"]), bool(item["decided"])) == (18, True)
         assert set(item["uncertainty"]) == set(expected.uncertainty)
         for name, value in item["uncertainty"].items():
             assert float(value) == pytest.approx(float(expected.uncertainty[name][i]))
+
+
+OLD = {"votes": "vote_share", "evaluations": "network_evaluations", "explanation": "error_maps"}
+
+
+def test_former_keys_are_there_and_say_what_they_are_now(classifier):
+    inferer, network, images = classifier
+    items = collect(DiffusionClassifierEvaluator(torch.device("cpu"), loader(images), network, inferer=inferer))
+    for old, new in OLD.items():
+        with pytest.warns(DeprecationWarning, match=f"'{old}' is now '{new}'"):
+            torch.testing.assert_close(torch.as_tensor(items[3][old]), torch.as_tensor(items[3][new]))
+        assert old in items[3] and old in dict(items[3]), "whoever copies an output finds them too"
+    with pytest.warns(DeprecationWarning, match="'margin' is now 'vote_margin'"):
+        assert items[3]["uncertainty"]["margin"] == items[3]["uncertainty"]["vote_margin"]
+    assert "margin" not in dict(items[3]["uncertainty"])
+
+
+def test_an_evaluation_by_the_new_names_does_not_warn(classifier):
+    inferer, network, images = classifier
+    after = Compose([ToDeviced(keys=["pred", "error_maps"], device="cpu"), CopyItemsd("vote_share", names="shares")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        evaluator = DiffusionClassifierEvaluator(
+            torch.device("cpu"), loader(images), network, inferer=inferer, postprocessing=after
+        )
+        for item in collect(evaluator):
+            assert torch.equal(item["shares"], item["vote_share"])
+            assert float(item["uncertainty"]["vote_margin"]) >= 0
+
+
+@pytest.mark.parametrize("decollate", [True, False])
+def test_post_transforms_find_the_former_keys(classifier, decollate):
+    """A configuration of before: MONAI's own transforms copy and change outputs under their former names."""
+    inferer, network, images = classifier
+    old = Compose([CopyItemsd(["votes", "explanation"], names=["copied", "maps"]), ToDeviced("explanation", "cpu")])
+    with pytest.warns(DeprecationWarning) as caught:
+        evaluator = DiffusionClassifierEvaluator(
+            torch.device("cpu"), loader(images), network, inferer=inferer, postprocessing=old, decollate=decollate
+        )
+    assert {str(warning.message).split()[0] for warning in caught} == {"'votes'", "'explanation'"}
+    outputs: list = []
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
+    evaluator.run()
+    for output in outputs[0] if decollate else outputs[:1]:
+        assert torch.equal(output["copied"], output["vote_share"])
+        assert torch.equal(output["maps"], output["error_maps"])
+        with pytest.warns(DeprecationWarning, match="'votes' is now 'vote_share'"):
+            assert torch.equal(output["votes"], output["copied"])
 
 
 def test_monais_handlers(classifier, tmp_path, device):
@@ -170,14 +219,14 @@ def test_without_labels(classifier):
 
 @pytest.mark.parametrize("explain", [True, False])
 @pytest.mark.parametrize("stopping", [None, CurtailedVote()])
-def test_explanation_only_where_all_draws_are_made(classifier, explain, stopping):
+def test_error_maps_only_where_all_draws_are_made(classifier, explain, stopping):
     inferer, network, images = classifier
     short = DiffusionClassifierInferer(inferer.scheduler, num_draws=9, stopping=stopping)
     evaluator = DiffusionClassifierEvaluator(
         torch.device("cpu"), loader(images), network, inferer=short, explain=explain
     )
     items = collect(evaluator)
-    assert ("explanation" in items[0]) == (explain and stopping is None)
+    assert ("error_maps" in items[0]) == (explain and stopping is None)
     assert (torch.stack([item["pred"] for item in items]).argmax(1) == inferer(images, network).argmax(1)).all()
 
 

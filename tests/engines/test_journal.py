@@ -66,7 +66,7 @@ def assert_same(items, expected) -> None:
     assert len(items) == len(expected)
     for item, other in zip(items, expected, strict=True):
         assert set(item) == {*other, "recorded"}
-        for name in ("image", "label", "pred", "votes", "errors", "evaluations", "decided"):
+        for name in ("image", "label", "pred", "vote_share", "errors", "network_evaluations", "decided"):
             a, b = torch.as_tensor(item[name]), torch.as_tensor(other[name])
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=name)
         assert item["uncertainty"] == other["uncertainty"]
@@ -81,7 +81,7 @@ def test_same_output_with_and_without(images, tmp_path, device, stopping):
     items = run(first)
     assert_same(items, expected)
     assert not any(item["recorded"] for item in items[:-1])
-    assert evaluations(first) == evaluations(without) - int(expected[-1]["evaluations"]), "equal images once"
+    assert evaluations(first) == evaluations(without) - int(expected[-1]["network_evaluations"]), "equal images once"
     second = evaluator_of(images, tmp_path, device=device, inferer=inferer)
     items = run(second)
     assert_same(items, expected)
@@ -127,11 +127,42 @@ def test_explanations_are_refused(images, tmp_path):
         DiffusionClassifierEvaluator("cpu", [], torch.nn.Identity(), inferer=inferer, journal_dir=tmp_path)
 
 
-def test_network_arguments_that_may_change_are_refused(images, tmp_path):
-    def prepare(batch, device, non_blocking, **kwargs):
-        return batch["image"], batch["label"], (), {"scale": 2.0}
+def test_what_images_bring_along_is_part_of_their_record(images, tmp_path):
+    """An image under another condition is another evaluation; the same one is found."""
 
-    with pytest.raises(ValueError, match=r"prepare_batch: expected no further network arguments .* got \['scale'\]"):
+    class Scaled(ExactDenoiser):
+        def forward(self, x, timesteps, class_labels, scale, power=1):
+            return scale.reshape(-1, 1, 1, 1) ** power * super().forward(x, timesteps, class_labels=class_labels)
+
+    def evaluate(scales, power=1, folder="journal"):
+        given = iter(scales.split(5))
+
+        def prepare(batch, device, non_blocking, **kwargs):
+            return batch["image"], batch["label"], (), {"scale": next(given), "power": power}
+
+        evaluator = evaluator_of(images, tmp_path / folder, prepare_batch=prepare)
+        evaluator.network = Scaled(evaluator.classifier.process, make_classes("gaussian"))
+        return torch.stack([item["errors"] for item in run(evaluator)]), evaluations(evaluator)
+
+    ones, others = torch.ones(12), torch.tensor([1.0] * 10 + [2.0, 1.0])
+    first, spent = evaluate(ones)
+    assert spent == 11 * DRAWS * 2, "the last image is the first again"
+    again, spent = evaluate(ones)
+    assert spent == 0
+    assert torch.equal(again, first)
+    changed, spent = evaluate(others)
+    assert spent == DRAWS * 2
+    assert torch.equal(changed[:10], first[:10])
+    assert not torch.equal(changed[10], first[10])
+    assert torch.equal(changed, evaluate(others, folder="another")[0])
+    assert evaluate(others, power=2)[1] == 11 * DRAWS * 2, "what all calls share counts too"
+
+
+def test_network_arguments_of_which_no_record_can_be_kept_are_refused(images, tmp_path):
+    def prepare(batch, device, non_blocking, **kwargs):
+        return batch["image"], batch["label"], (), {"adapter": object()}
+
+    with pytest.raises(TypeError, match="adapter: expected tensors with one row an image, numbers or texts"):
         evaluator_of(images, tmp_path, prepare_batch=prepare).run()
 
 

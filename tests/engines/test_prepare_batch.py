@@ -10,7 +10,8 @@ from monai.engines import SupervisedTrainer
 from monai.inferers import SimpleInferer
 from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
-from monai_diffclf.engines import DenoisingPrepareBatch, check_labels
+from monai_diffclf._checks import check_labels
+from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.losses import DenoisingLoss
 from monai_diffclf.networks.schedulers import NoiseProcess
 from tests.tiny_unet import tiny_unet
@@ -138,18 +139,18 @@ def test_drives_monais_trainer(device):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 2], "label: expected 0 to 1, got 0 to 2"),
-        ([-1, 0], "label: expected 0 to 1, got -1 to 0"),
-        ([0, 1, 1], "label: expected one class index an image, 2 in all, got 3"),
-        ([[1, 0], [0, 1]], "label: expected one class index an image, 2 in all, got 4"),
-        ([0.5, 1], "label: expected class indices, got 0.5"),
-        ([float("nan"), 1], "label: expected class indices, got nan"),
+        ([0, 2], "label: expected class numbers from 0 to 1, got 2"),
+        ([-1, 0], "label: expected class numbers from 0 to 1, got -1"),
+        ([0, 1, 1], r"label: expected one class an image, \[2\], got \[3\]"),
+        ([[1, 0], [0, 1]], r"label: expected one class an image, \[2\], got \[2, 2\]"),
+        ([0.5, 1], "label: expected class numbers from 0 to 1, got 0.5"),
+        ([float("nan"), 1], "label: expected class numbers from 0 to 1, got nan"),
         ([float("inf"), 1], "label: expected"),
     ],
 )
 def test_labels_are_checked(labels, message):
     with pytest.raises(ValueError, match=message):
-        check_labels(labels, 2, 2)
+        check_labels(labels, 2, 2, name="label")
     with pytest.raises(ValueError, match=message):
         DenoisingPrepareBatch(DDPMScheduler(10))({"image": torch.zeros(2, 1, 4, 4), "label": torch.tensor(labels)})
 

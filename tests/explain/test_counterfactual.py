@@ -305,7 +305,7 @@ def test_guidance_needs_a_null_class():
     ("call", "error", "message"),
     [
         ({"images": torch.zeros(2, 4, 4)}, ValueError, r"images: expected shape \[B, C, H, W\] or .* got \[2, 4, 4\]"),
-        ({"images": torch.zeros(2, 1, 4, 4).long()}, TypeError, "images: expected a floating point Tensor"),
+        ({"images": torch.zeros(2, 1, 4, 4).long()}, TypeError, "images: expected floating point values scaled"),
         ({"images": torch.full((2, 1, 4, 4), torch.nan)}, ValueError, r"NaN or infinity in image\(s\) \[0, 1\]"),
         ({"source": None}, ValueError, "source: expected the class of each image, or an inferer that finds it"),
         ({"source": torch.tensor([0, 2])}, ValueError, r"source: expected classes 0 to 1, got \[0, 2\]"),

@@ -43,8 +43,8 @@ def test_rival_is_the_runner_up(size):
     [
         (torch.zeros(2, 1, 4, 4), [0, 0], r"error_maps: expected \[B, K, \*spatial\] with K of at least 2, got \[2, 1"),
         (torch.zeros(2, 3, 4, 4), [0], r"expected one class an image, \[2\], got \[1\]"),
-        (torch.zeros(2, 3, 4, 4), [0, 3], r"expected classes 0 to 2, got \[0, 3\]"),
-        (torch.zeros(2, 3, 4, 4), [-1, 0], r"expected classes 0 to 2, got \[-1, 0\]"),
+        (torch.zeros(2, 3, 4, 4), [0, 3], r"expected class numbers from 0 to 2, got 3"),
+        (torch.zeros(2, 3, 4, 4), [-1, 0], r"expected class numbers from 0 to 2, got -1"),
     ],
     ids=["classes", "length", "too large", "negative"],
 )

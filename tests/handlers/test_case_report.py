@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,8 @@ from PIL import Image
 
 from monai_diffclf.explain import CounterfactualGenerator, decision_map, smooth_map
 from monai_diffclf.handlers import CaseReport
+from monai_diffclf.transforms import CalibrateProbabilitiesd
+from monai_diffclf.uncertainty import Calibration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,16 +49,16 @@ def test_every_image_has_a_case(evaluate, images, tmp_path):
     for i, (row, case, output) in enumerate(zip(about["cases"], cases, outputs, strict=True)):
         assert row["predicted"] == int(output["pred"].argmax())
         assert case["probabilities"] == pytest.approx(output["pred"].tolist(), rel=1e-5)
-        assert case["votes"] == pytest.approx(output["votes"].tolist(), rel=1e-5)
+        assert case["voteShare"] == pytest.approx(output["vote_share"].tolist(), rel=1e-5)
         assert row["uncertainty"] == pytest.approx({n: float(v) for n, v in output["uncertainty"].items()}, rel=1e-5)
-        assert (case["evaluations"], case["decided"], len(case["draws"]["winner"])) == (18, True, 9)
+        assert (case["networkEvaluations"], case["decided"], len(case["draws"]["winner"])) == (18, True, 9)
         expected = (255 * (images[i, 0].numpy() + 1) / 2).round()
         np.testing.assert_array_equal(pixels(case["image"]), expected)
         predicted = torch.tensor([row["predicted"]])
-        difference = smooth_map(decision_map(output["explanation"][None].cpu(), predicted))[0]
+        difference = smooth_map(decision_map(output["error_maps"][None].cpu(), predicted))[0]
         assert case["mapLimit"] == pytest.approx(difference.abs().double().quantile(0.995).item(), rel=1e-4)
     votes = [np.bincount(case["draws"]["winner"], minlength=2) / 9 for case in cases]
-    np.testing.assert_allclose(votes, [output["votes"].tolist() for output in outputs], atol=1e-6)
+    np.testing.assert_allclose(votes, [output["vote_share"].tolist() for output in outputs], atol=1e-6)
 
 
 def test_what_post_transforms_add(evaluate, images, tmp_path):
@@ -78,6 +81,7 @@ def test_what_post_transforms_add(evaluate, images, tmp_path):
         assert (row["predicted"], row["probability"], row["set"], row["ood"]) == (0, 0.75, [0], 0.125)
         assert case["uncalibrated"] == pytest.approx(output["pred_uncalibrated"].tolist(), rel=1e-5)
         assert case["oodScore"] == 2.5
+        assert row["uncertainty"]["probability_margin"] == 0.5, "that of the probabilities beside it"
 
 
 def test_labels_names_maps_and_a_stopping_rule_are_optional(evaluate, images, tmp_path):
@@ -129,7 +133,7 @@ def test_of_volumes_the_slice_that_speaks_most(evaluate, images, tmp_path):
     _, outputs = evaluate(volumes.clamp(-1, 1), [CaseReport(path, ["no", "yes"])])
     about, cases = read(path)
     for row, case, output in zip(about["cases"], cases, outputs, strict=True):
-        difference = decision_map(output["explanation"][None].cpu(), torch.tensor([row["predicted"]]))[0]
+        difference = decision_map(output["error_maps"][None].cpu(), torch.tensor([row["predicted"]]))[0]
         index = int(difference.abs().sum((0, 1)).argmax())
         assert case["note"] == f"slice {index + 1} of 4"
         expected = (255 * (output["image"].cpu()[0, ..., index].numpy() + 1) / 2).round()
@@ -201,3 +205,30 @@ def test_two_processes_write_what_one_does(tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
     assert (tmp_path / "two.html").read_text() == (tmp_path / "one.html").read_text()
     assert [row["key"] for row in read(tmp_path / "one.html")[0]["cases"]] == ["film 1", "film 2", "film 3"]
+
+
+def test_uncertainty_is_of_the_probabilities_shown(evaluate, images, tmp_path):
+    """Calibration changes the probabilities; their margin and entropy beside them must be theirs."""
+    path = tmp_path / "cases.html"
+    calibration = Calibration("temperature", {"temperature": 3.0}, (0.5, 0.5), 100)
+    post = CalibrateProbabilitiesd("pred", calibration)
+    _, outputs = evaluate(images, [CaseReport(path, ["no", "yes"])], postprocessing=post)
+    about, cases = read(path)
+    titles = {measure["name"]: measure["title"] for measure in about["uncertainties"]}
+    assert (titles["vote_margin"], titles["probability_margin"]) == ("Vote margin", "Probability margin")
+    for row, case, output in zip(about["cases"], cases, outputs, strict=True):
+        assert case["uncalibrated"] != pytest.approx(case["probabilities"], rel=0.01)
+        shown, shares = row["uncertainty"], sorted(case["voteShare"])
+        assert shown["probability_margin"] == pytest.approx(abs(np.subtract(*case["probabilities"])), abs=1e-5)
+        assert shown["vote_margin"] == pytest.approx(shares[-1] - shares[0], abs=1e-5)
+        assert output["uncertainty"]["probability_margin"] == pytest.approx(shown["probability_margin"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("order_by", "meant"), [(None, "vote_entropy"), ("margin", "vote_margin")])
+def test_order_by_default_and_by_a_former_name(evaluate, images, tmp_path, order_by, meant):
+    path = tmp_path / "cases.html"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        evaluate(images, [CaseReport(path, ["no", "yes"], order_by=order_by)])
+    assert any("'margin' is now" in str(warning.message) for warning in caught) == (order_by == "margin")
+    assert read(path)[0]["orderBy"] == meant

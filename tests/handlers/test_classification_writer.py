@@ -11,18 +11,23 @@ from PIL import Image
 
 from monai_diffclf.explain import decision_map, overlay
 from monai_diffclf.handlers import ClassificationWriter
+from monai_diffclf.keys import OutputKeys, UncertaintyKeys
+from monai_diffclf.transforms import CalibrateProbabilitiesd
+from monai_diffclf.uncertainty import Calibration
 
-BASE = ["key", "predicted", "probability_no", "probability_yes", "vote_no", "vote_yes"]
+BASE = ["key", "predicted", "probability_no", "probability_yes", "vote_share_no", "vote_share_yes"]
 UNCERTAINTIES = [
     "vote_variance",
     "vote_entropy",
-    "margin",
+    "vote_margin",
     "vote_share_low",
     "vote_share_high",
     "entropy_monte_carlo",
     "entropy_remaining",
+    "probability_margin",
+    "probability_entropy",
 ]
-END = ["evaluations", "decided", "map"]
+END = ["network_evaluations", "decided", "map"]
 
 
 def read(folder) -> list[dict[str, str]]:
@@ -43,20 +48,26 @@ def test_columns_and_numbers(evaluate, images, tmp_path):
     for row, output in zip(rows, outputs, strict=True):
         assert row["predicted"] == ["no", "yes"][int(output["pred"].argmax())]
         assert float(row["probability_yes"]) == pytest.approx(float(output["pred"][1]), abs=1e-6)
-        assert float(row["vote_no"]) == pytest.approx(float(output["votes"][0]), abs=1e-6)
+        assert float(row["vote_share_no"]) == pytest.approx(float(output["vote_share"][0]), abs=1e-6)
         for name in UNCERTAINTIES:
             assert float(row[name]) == pytest.approx(float(output["uncertainty"][name]), abs=1e-6)
-        assert (row["evaluations"], row["decided"]) == ("18", "true")
+        assert (row["network_evaluations"], row["decided"]) == ("18", "true")
     assert len({row["predicted"] for row in rows}) == 2
 
 
 def test_what_post_transforms_add(evaluate, images, tmp_path):
-    added = {"prediction_set": torch.tensor([True, True]), "ood_score": torch.tensor(12.5), "ood_p_value": 0.03125}
+    added = {
+        "pred": torch.tensor([0.25, 0.75]),
+        "prediction_set": torch.tensor([True, True]),
+        "ood_score": torch.tensor(12.5),
+        "ood_p_value": 0.03125,
+    }
     evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])], postprocessing=add(**added))
     rows = read(tmp_path)
     assert list(rows[0]) == [*BASE, *UNCERTAINTIES, "prediction_set", "ood_score", "ood_p_value", *END]
     for row in rows:
         assert (row["prediction_set"], row["ood_score"], row["ood_p_value"]) == ("no;yes", "12.5", "0.03125")
+        assert row["probability_margin"] == "0.500000", "that of the probabilities beside it"
 
 
 @pytest.mark.parametrize(("members", "expected"), [([False, True], "yes"), ([False, False], "")])
@@ -83,7 +94,7 @@ def test_pictures(evaluate, images, tmp_path):
     rows = read(tmp_path)
     assert [row["map"] for row in rows] == [f"map_{i:05d}.png" for i in range(5)]
     output = outputs[4]
-    difference = decision_map(output["explanation"][None].cpu(), output["pred"].argmax()[None].cpu())[0].numpy()
+    difference = decision_map(output["error_maps"][None].cpu(), output["pred"].argmax()[None].cpu())[0].numpy()
     expected = overlay((images[4].numpy() + 1) / 2, difference)
     shown = np.asarray(Image.open(tmp_path / "map_00004.png").convert("RGB")) / 255
     np.testing.assert_allclose(shown, expected, atol=1 / 255)
@@ -99,3 +110,26 @@ def test_volumes_and_unexplained_images_have_no_picture(evaluate, images, tmp_pa
 def test_images_without_names_are_numbered(evaluate, images, tmp_path):
     evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"], maps=False)], keys=False, labels=False)
     assert [row["key"] for row in read(tmp_path)] == [str(i) for i in range(5)]
+
+
+def test_columns_of_one_name_are_refused(evaluate, images, tmp_path):
+    message = r"classes: expected names that make a column each, got \['low', 'high'\], with which .*'vote_share_low'\]"
+    with pytest.raises(ValueError, match=message):
+        evaluate(images, [ClassificationWriter(tmp_path, ["low", "high"])])
+
+
+def test_columns_are_of_the_vocabulary():
+    assert set(UNCERTAINTIES) <= set(UncertaintyKeys) and set(END[:-1]) <= set(OutputKeys)
+    assert {column.removesuffix("_yes") for column in BASE if column.endswith("_yes")} == {"probability", "vote_share"}
+
+
+def test_margins_are_of_the_columns_beside_them(evaluate, images, tmp_path):
+    calibration = Calibration("temperature", {"temperature": 3.0}, (0.5, 0.5), 100)
+    post = CalibrateProbabilitiesd("pred", calibration)
+    evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"], maps=False)], postprocessing=post)
+    rows = read(tmp_path)
+    for row in rows:
+        for margin, column in (("probability_margin", "probability"), ("vote_margin", "vote_share")):
+            difference = float(row[f"{column}_yes"]) - float(row[f"{column}_no"])
+            assert float(row[margin]) == pytest.approx(abs(difference), abs=3e-6)
+    assert any(abs(float(row["probability_margin"]) - float(row["vote_margin"])) > 0.01 for row in rows)

@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from monai.data import DataLoader, Dataset, DistributedSampler
 from monai.engines import SupervisedEvaluator
 
-from monai_diffclf.handlers import dataset_collector
+from monai_diffclf.handlers import processes
 from monai_diffclf.handlers.dataset_collector import Collected, DatasetCollector
 
 
@@ -94,9 +94,7 @@ def test_processes_are_joined(monkeypatch):
     others = Keep()
     monkeypatch.setattr(others, "_finish", lambda engine: None)
     collect(shares[1], keep=others)
-    fake = SimpleNamespace(
-        get_world_size=lambda: 2, get_rank=lambda: 0, all_gather=lambda items: [items, others._items]
-    )
-    monkeypatch.setattr(dataset_collector, "idist", fake)
+    fake = SimpleNamespace(get_world_size=lambda: 2, all_gather=lambda items: [items, others._items])
+    monkeypatch.setattr(processes, "idist", fake)
     (collected,) = collect(shares[0]).written
     assert collected.keys == sorted(item["key"] for item in items_of(6))

@@ -13,7 +13,8 @@ from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.handlers import ProgressBar, SampleGrid, display
-from monai_diffclf.inferers import DiffusionClassifierInferer, sample_classes
+from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.sampling import sample_classes
 
 
 class Bar:

@@ -132,5 +132,11 @@ def test_bad_input(tmp_path):
     with pytest.raises(ValueError, match=r"predictions_path: expected a file name with {seed} in it"):
         EvaluationSaver(tmp_path / "a.csv", split="test", model="m", data="d", seed=0)
     (tmp_path / "a.csv").write_text("key,label\na,1\n")
-    with pytest.raises(ValueError, match="path: expected rows with key, patient, label and probability_0"):
+    with pytest.raises(ValueError, match=r"a.csv: expected the columns .*'patient', 'probability_0'\] is missing"):
+        read_predictions(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("key,patient,label,probability_0\n")
+    with pytest.raises(ValueError, match="path: expected a row an image in .*a.csv, got none"):
+        read_predictions(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("key,patient,label,probability_0\na,,0,high\n")
+    with pytest.raises(ValueError, match="a.csv, line 2: expected a number in 'probability_0', got 'high'"):
         read_predictions(tmp_path / "a.csv")

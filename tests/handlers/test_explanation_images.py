@@ -37,7 +37,7 @@ def test_image_and_map(evaluate, images):
     for i in range(3):
         row = grid[:, 8 * i : 8 * i + 8]
         torch.testing.assert_close(row[:, :, :6], (images[i] + 1).expand(3, -1, -1) / 2)
-        maps, predicted = outputs[i]["explanation"][None].cpu(), outputs[i]["pred"].argmax()[None].cpu()
+        maps, predicted = outputs[i]["error_maps"][None].cpu(), outputs[i]["pred"].argmax()[None].cpu()
         expected = overlay((images[i].numpy() + 1) / 2, decision_map(maps, predicted)[0].numpy(), size=8)
         torch.testing.assert_close(row[:, :, 6:].permute(1, 2, 0), torch.as_tensor(expected, dtype=torch.float32))
 

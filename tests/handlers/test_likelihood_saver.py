@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from monai_diffclf.classification import UniformDequantization, bits_per_dimension, marginal_log_likelihood
 from monai_diffclf.engines import DiffusionClassifierEvaluator
-from monai_diffclf.handlers import ClassificationWriter, LikelihoodSaver, read_results
+from monai_diffclf.handlers import CaseReport, ClassificationWriter, LikelihoodSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.inferers import ScoreClassifierInferer, provenance
 from monai_diffclf.networks.schedulers import VPSDE
@@ -107,7 +109,9 @@ def test_an_evaluation_goes_on_where_it_was(tmp_path):
     before = (tmp_path / "part" / "results" / FILES[0]).read_bytes()
     evaluate(tmp_path / "part", keep_journal=True)
     assert (tmp_path / "part" / "results" / FILES[0]).read_bytes() == before
-    assert [int(item["evaluations"]) for item in outputs] == [int(item["evaluations"]) for item in expected]
+    assert [int(item["network_evaluations"]) for item in outputs] == [
+        int(item["network_evaluations"]) for item in expected
+    ]
 
 
 def test_the_journal_of_other_settings_is_refused(tmp_path):
@@ -121,16 +125,22 @@ def test_output(tmp_path, device, explain):
     evaluator, outputs = evaluate(tmp_path, device, journal=False, explain=explain, map_draws=5)
     assert len(outputs) == 12
     assert all("errors" not in item for item in outputs)
-    assert all(("explanation" in item) == explain for item in outputs)
+    assert all(("error_maps" in item) == explain for item in outputs)
     result = evaluator.inferer.classify(IMAGES.to(device), evaluator.network, error_maps=explain)
     for i, item in enumerate(outputs):
         torch.testing.assert_close(item["pred"], result.probabilities[i], rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(item["log_likelihood"], result.log_likelihood[i], rtol=1e-6, atol=0)
         assert item["probe_log_likelihood"].shape == (2, 2)
-        assert set(item["uncertainty"]) >= {"vote_variance", "vote_entropy", "margin", "entropy", "log_ratio_error"}
-        assert int(item["evaluations"]) == 38 + (5 * 2 if explain else 0)
+        assert set(item["uncertainty"]) >= {
+            "probe_variance",
+            "probe_entropy",
+            "probability_margin",
+            "probability_entropy",
+            "log_ratio_error",
+        }
+        assert int(item["network_evaluations"]) == 38 + (5 * 2 if explain else 0)
         if explain:
-            torch.testing.assert_close(item["explanation"], result.error_maps[i], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(item["error_maps"], result.error_maps[i], rtol=1e-4, atol=1e-6)
 
 
 def test_stored_likelihoods_refuse_what_does_not_fit(tmp_path):
@@ -165,9 +175,73 @@ def test_table_of_an_inference(tmp_path, probes):
         rows = list(csv.DictReader(file))
     shares = ["probability_a", "probability_b", "log_likelihood_a", "log_likelihood_b"]
     spread = ["log_ratio_error"] if probes > 1 else []
-    end = ["evaluations", "decided", "map"]
-    assert list(rows[0]) == ["key", "predicted", *shares, "margin", "entropy", *spread, *end]
+    end = ["network_evaluations", "decided", "map"]
+    assert list(rows[0]) == ["key", "predicted", *shares, "probability_margin", "probability_entropy", *spread, *end]
     expected = inferer.log_likelihood(IMAGES[:3], evaluator.network)
     got = [[float(row[f"log_likelihood_{name}"]) for name in "ab"] for row in rows]
     np.testing.assert_allclose(got, expected.numpy(), atol=1e-5)
     assert all((tmp_path / row["map"]).is_file() for row in rows)
+
+
+def test_the_report_calls_numbers_what_they_are(tmp_path):
+    """The margin of a likelihood's probabilities was shown as a margin of votes, which were those of its probes."""
+    inferer = ScoreClassifierInferer(VPSDE(), solver="multistep", num_steps=8, num_probes=3, probe="gaussian")
+    evaluator = DiffusionClassifierEvaluator(
+        torch.device("cpu"),
+        DataLoader(Dataset([{"image": 0.1 * image, "key": f"{i}"} for i, image in enumerate(IMAGES)]), batch_size=4),
+        ExactDenoiser(inferer.process, CLASSES),
+        inferer=inferer,
+        explain=False,
+        val_handlers=[CaseReport(tmp_path / "cases.html", ["a", "b"])],
+    )
+    evaluator.run()
+    html = (tmp_path / "cases.html").read_text(encoding="utf-8")
+    found = dict(re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', html))
+    about = json.loads(found["about"])
+    result = inferer.classify(0.1 * IMAGES, evaluator.network)
+    top = result.probabilities.sort(1, descending=True).values
+    votes = result.probe_share.sort(1, descending=True).values
+    expected = {
+        "Probability margin": (top[:, 0] - top[:, 1], "the largest probability less the second"),
+        "Probe margin": (votes[:, 0] - votes[:, 1], "share of the probes for one class less that for the next"),
+    }
+    assert (expected["Probability margin"][0] - expected["Probe margin"][0]).abs().max() > 0.01, "two numbers"
+    shown = {measure["title"]: measure for measure in about["uncertainties"]}
+    for title, (values, words) in expected.items():
+        assert shown[title]["words"] == words and shown[title]["surer"]
+        numbers = [row["uncertainty"][shown[title]["name"]] for row in about["cases"]]
+        np.testing.assert_allclose(numbers, values, rtol=1e-4, atol=1e-6)
+    # Nothing is said of votes or draws, of which there are none.
+    for measure in about["uncertainties"]:
+        assert not re.search(r"\bvotes?\b|\bdraws?\b", f"{measure['title']} {measure['words']}".lower()), measure
+    assert all(json.loads(found[f"case-{i}"])["voteShare"] is None for i in range(12))
+    assert about["orderBy"] == "probability_entropy", "without votes, by the probabilities"
+
+
+@pytest.mark.parametrize(("order_by", "meant"), [("entropy", "probability_entropy"), ("margin", "probability_margin")])
+def test_configurations_may_rank_by_the_former_names(tmp_path, order_by, meant):
+    inferer = ScoreClassifierInferer(VPSDE(), solver="multistep", num_steps=8)
+    evaluator = DiffusionClassifierEvaluator(
+        torch.device("cpu"),
+        DataLoader(Dataset([{"image": image, "key": f"{i}"} for i, image in enumerate(IMAGES[:2])])),
+        ExactDenoiser(inferer.process, CLASSES),
+        inferer=inferer,
+        explain=False,
+        val_handlers=[CaseReport(tmp_path / "cases.html", ["a", "b"], order_by=order_by)],
+    )
+    with pytest.warns(DeprecationWarning, match=f"'{order_by}' is now '{meant}'"):
+        evaluator.run()
+    assert f'"orderBy":"{meant}"' in (tmp_path / "cases.html").read_text(encoding="utf-8")
+
+
+def test_likelihoods_stored_under_the_former_name_are_read(tmp_path):
+    values = torch.randn(2, 2, 3, dtype=torch.float64)
+    stored = StoredLikelihoods(values, 4, torch.tensor([0, 1]), ["a", "b"], ["", ""], {"seed": 1})
+    stored.save(tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as archive:
+        arrays = dict(archive)
+    arrays["log_likelihood"] = arrays.pop("probe_log_likelihood")
+    np.savez_compressed(tmp_path / "old.npz", **arrays)
+    for name in ("new.npz", "old.npz"):
+        again = load_likelihoods(tmp_path / name)
+        assert torch.equal(again.values, values) and again.provenance == {"seed": 1}

@@ -21,7 +21,8 @@ from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 from PIL import Image
 
 from monai_diffclf.engines import DenoisingPrepareBatch
-from monai_diffclf.handlers import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint, save_atomically
+from monai_diffclf.handlers import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint
+from monai_diffclf.handlers.training import save_atomically
 from monai_diffclf.handlers.training import torch as torch_of_the_module
 
 ROOT = Path(__file__).resolve().parents[2]

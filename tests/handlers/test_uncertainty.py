@@ -67,6 +67,21 @@ def test_metrics_are_those_of_all_images(images, device):
     assert set(found) == set(metrics)
 
 
+def test_images_are_ranked_by_either_margin(images):
+    """Two trainings of thought: how the votes split, and how far the probabilities are apart."""
+    labels = [i % 2 for i in range(30)]
+    for ranking in ("vote_margin", "probability_margin"):
+        metrics = uncertainty_metrics(ranking=ranking)
+        evaluator, kept = evaluate(images, labels, metrics=metrics)
+        right = torch.stack([item["pred"] for item in kept]).argmax(1).numpy() == labels
+        doubt = [-float(item["uncertainty"][ranking]) for item in kept]
+        assert evaluator.state.metrics["aurc"] == pytest.approx(float(aurc(right, doubt)))
+    with pytest.warns(DeprecationWarning, match="'margin' is now 'vote_margin'"):
+        former, _ = evaluate(images, labels, metrics=uncertainty_metrics(ranking="margin"))
+    by_votes, _ = evaluate(images, labels, metrics=uncertainty_metrics(ranking="vote_margin"))
+    assert former.state.metrics == by_votes.state.metrics
+
+
 def test_margin_is_large_where_sure_and_unknown_rankings_are_refused():
     items = [
         {"pred": torch.tensor([0.9, 0.1]), "label": 0, "uncertainty": {"margin": 0.8}},
@@ -205,7 +220,7 @@ def test_report_refuses(tmp_path, images):
     with pytest.raises(ValueError, match="table: expected a CSV table, but .* does not exist"):
         SubgroupReport(tmp_path / "s.csv", table, ["sex"])
     write_table(table, [["other", "f", "3"]])
-    with pytest.raises(ValueError, match=r"columns: .*\['site'\] are not there"):
+    with pytest.raises(ValueError, match=r"table.csv: expected the columns .* but \['site'\] is missing"):
         SubgroupReport(tmp_path / "s.csv", table, ["site"])
     with pytest.raises(ValueError, match="columns: expected at least one column, or an age_column, got none"):
         SubgroupReport(tmp_path / "s.csv", table)

@@ -99,11 +99,13 @@ def test_classes_channels_and_dimensions(num_classes, shape, device):
     assert set(result.uncertainty) == {
         "vote_variance",
         "vote_entropy",
-        "margin",
+        "vote_margin",
         "vote_share_low",
         "vote_share_high",
         "entropy_monte_carlo",
         "entropy_remaining",
+        "probability_margin",
+        "probability_entropy",
     }
 
 

@@ -74,8 +74,8 @@ def test_images_must_be_a_tensor():
 
 
 def test_prediction_of_another_shape():
-    network = Zero(lambda x: torch.cat([x, x], 1)).eval()
-    message = r"network: expected a prediction of the input's shape \[12, 1, 4, 4\], got \[12, 2, 4, 4\].*variance"
+    network = Zero(lambda x: torch.cat([x, x, x], 1)).eval()
+    message = r"network: expected a prediction of the input's shape \[12, 1, 4, 4\], got \[12, 3, 4, 4\].*variance"
     with pytest.raises(ValueError, match=message):
         make()(IMAGES, network)
 

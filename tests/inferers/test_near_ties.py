@@ -85,7 +85,7 @@ def test_clear_images_are_made_again_in_the_pilot_draws_only(rule):
 
 def test_near_ties_alone_pay():
     network = Close(0.0)
-    network.shift.data[1, :8] = torch.linspace(0, 2, 8)
+    network.shift.data[1, :8] = torch.linspace(0, 0.1, 8)  # some of 60 images are near ties, with any seed
     result = classify(network, amp=torch.bfloat16, rule="mean")
     exact = classify(network, rule="mean")
     assert torch.equal(result.predicted, exact.predicted)

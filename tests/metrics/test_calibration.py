@@ -128,10 +128,14 @@ def test_float32_rows_are_accepted():
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        ([0, 1], [[0.5, 0.6], [0.5, 0.5]], "rows of numbers of at least 0 that sum to 1, got 1 others, the first"),
+        (
+            [0, 1],
+            [[0.5, 0.6], [0.5, 0.5]],
+            "expected numbers in .* with rows that sum to 1, got 1 others, the first",
+        ),
         ([0, 1], [[1.2, -0.2], [0.5, 0.5]], "sum to 1, got 1 others"),
         ([0, 1], [0.5, np.nan], "sum to 1, got 1 others"),
-        ([0, 2], [0.5, 0.5], r"labels: expected class numbers from 0 to 1, got \[0, 2\]"),
+        ([0, 2], [0.5, 0.5], r"labels: expected class numbers from 0 to 1, got 2"),
         ([0, 0.5], [0.5, 0.5], "labels: expected class numbers from 0 to 1"),
         ([0], [0.5, 0.5], r"probabilities: expected the shape \[N, K\].*got \[2\] and \[1\]"),
         ([], [], r"probabilities: expected the shape \[N, K\]"),

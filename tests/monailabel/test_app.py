@@ -59,8 +59,9 @@ def test_all_numbers_of_an_image(client: Any, images: dict[str, Path]) -> None:
     p = np.array(list(probabilities.values()))
     uncertainty = reply["uncertainty"]
     assert uncertainty["probability_entropy"] == pytest.approx(-(p * np.log(p)).sum(), abs=1e-6)
-    assert uncertainty["margin"] == pytest.approx(abs(votes["normal"] - votes["pneumonia"]))
-    assert {"vote_variance", "vote_entropy"} < uncertainty.keys()
+    assert uncertainty["vote_margin"] == pytest.approx(abs(votes["normal"] - votes["pneumonia"]))
+    assert uncertainty["probability_margin"] == pytest.approx(p.max() - p.min(), abs=1e-6)
+    assert {"vote_variance", "vote_entropy"} < uncertainty.keys() and "margin" not in uncertainty
     assert (reply["network_evaluations"], reply["num_draws"], reply["seed"]) == (6, 3, 4)
     assert reply["calibrated"] is False and reply["device"] == "cpu" and reply["warnings"] == []
     assert "overlay" not in reply
@@ -161,7 +162,7 @@ def test_most_uncertain_image_is_served_until_it_is_labelled(client: Any, images
 
     names = ["image0", "image1", "image2", "scan"]
     replies = {name: client.post(MODEL, params={"image": name, "output": "json"}).json() for name in names}
-    for measure, sign in [("probability_entropy", 1), ("margin", -1)]:
+    for measure, sign in [("probability_entropy", 1), ("vote_margin", -1), ("probability_margin", -1)]:
         values = {name: reply["uncertainty"][measure] for name, reply in replies.items()}
         served = client.post("/activelearning/most_uncertain", json={"measure": measure}).json()
         assert served["uncertainty"] == pytest.approx(values[served["id"]])
@@ -216,6 +217,16 @@ def test_calibration_set_and_p_value_reach_the_client(
     file, reply = DiffusionClassifierTask(model)({"image": str(images["png"])})
     Path(file).unlink()
     assert reply["calibrated"] and reply["probabilities"] != reply["probabilities_before_calibration"]
+    p = sorted(reply["probabilities"].values())
+    assert reply["uncertainty"]["probability_margin"] == pytest.approx(p[-1] - p[-2], abs=1e-6)
     assert reply["prediction_set"] == [name for name, p in reply["probabilities"].items() if p > 0.1]
     assert reply["ood_p_value"] == 0.25 and reply["warnings"] == ["Refuse: errors: expected 51 draws, got 3"]
     json.dumps(reply, allow_nan=False)
+
+
+def test_the_former_name_of_a_measure_is_understood(client: Any) -> None:
+    client.post("/scoring/uncertainty", params={"run_sync": True})
+    new = client.post("/activelearning/most_uncertain", json={"measure": "vote_margin"}).json()
+    with pytest.warns(DeprecationWarning, match="'margin' is now 'vote_margin'"):
+        old = client.post("/activelearning/most_uncertain", json={"measure": "margin"}).json()
+    assert (old["id"], old["measure"], old["uncertainty"]) == (new["id"], "vote_margin", new["uncertainty"])

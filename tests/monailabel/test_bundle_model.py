@@ -56,8 +56,8 @@ def test_answers_as_the_bundle_itself_does(model: BundleModel, images: dict[str,
 
     outcome = model.classify(model.read(images["png"]))
     assert torch.allclose(outcome.item["pred"], result.probabilities[0], atol=1e-6)
-    assert torch.equal(outcome.item["votes"], result.vote_share[0])
-    assert outcome.item["evaluations"] == 3 * 2 and outcome.warnings == ()
+    assert torch.equal(outcome.item["vote_share"], result.vote_share[0])
+    assert outcome.item["network_evaluations"] == 3 * 2 and outcome.warnings == ()
     # The network's 32 pixels are 28 and padding; of the 61 rows, 47 were taken.
     expected = decision_map(result.error_maps, result.predicted)[0, 2:30, 2:30]
     assert outcome.rival == 1 - outcome.predicted
@@ -121,7 +121,7 @@ def test_postprocessing_of_another_model_is_refused(changed_bundle: Callable[...
 def test_a_stopping_rule_is_left_out(changed_bundle: Callable[..., Path], images: dict[str, Path]) -> None:
     stopping = {"_target_": "monai_diffclf.classification.CurtailedVote"}
     model = BundleModel(changed_bundle(stopping=stopping, rule="vote", num_draws=5))
-    assert model.classify(model.read(images["png"])).item["evaluations"] == 10
+    assert model.classify(model.read(images["png"])).item["network_evaluations"] == 10
 
 
 def test_made_by_changes_with_the_configuration(model: BundleModel, changed_bundle: Callable[..., Path]) -> None:

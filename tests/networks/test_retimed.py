@@ -10,7 +10,15 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowSchedul
 from monai_diffclf.classification import classify_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks import RetimedNetwork
-from monai_diffclf.networks.schedulers import VESDE, VPSDE, NoiseProcess, SchedulerSDE, SDEProcess, SubVPSDE
+from monai_diffclf.networks.schedulers import (
+    VESDE,
+    VPSDE,
+    NoiseProcess,
+    RectifiedFlowProcess,
+    SchedulerSDE,
+    SDEProcess,
+    SubVPSDE,
+)
 from tests.closed_form import ExactDenoiser, make_classes, make_images
 from tests.tiny_unet import tiny_unet
 
@@ -35,7 +43,8 @@ class Fractional:
 
     def __init__(self, scheduler) -> None:
         self.process = NoiseProcess(scheduler)
-        self.prediction_type, self.rectified_flow = self.process.prediction_type, self.process.rectified_flow
+        self.prediction_type = self.process.prediction_type
+        self.rectified_flow = isinstance(self.process, RectifiedFlowProcess)
 
     def alpha_sigma(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.rectified_flow:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
 
 from monai_diffclf.classification import DenoisingErrors
+from monai_diffclf.keys import UncertaintyKeys
 from monai_diffclf.report import Case, CounterfactualPair
-from monai_diffclf.report.case import unsureness
+from monai_diffclf.report.case import UNCERTAINTIES, choose_measure, unsureness
 
 IMAGE = np.zeros((1, 8, 6))
 
@@ -25,7 +29,7 @@ def case(**settings) -> Case:
         ({"probabilities": np.array([1.0])}, r"probabilities: expected one number a class \[K\].*got shape \[1\]"),
         ({"vote_share": np.ones(3)}, r"vote_share: expected shape \[2\] in case 'film', got \[3\]"),
         ({"uncalibrated": np.ones(3)}, r"uncalibrated: expected shape \[2\] in case 'film', got \[3\]"),
-        ({"error_map": np.zeros((6, 8))}, r"error_map: expected shape \[8, 6\] in case 'film', got \[6, 8\]"),
+        ({"decision_map": np.zeros((6, 8))}, r"decision_map: expected shape \[8, 6\] in case 'film', got \[6, 8\]"),
         ({"label": 2}, r"label: expected 0 to 1 in case 'film', got \[2\]"),
         ({"rival": -1}, r"rival: expected 0 to 1 in case 'film', got \[-1\]"),
         ({"prediction_set": [0, 5]}, r"prediction_set: expected 0 to 1 in case 'film', got \[0, 5\]"),
@@ -58,3 +62,36 @@ def test_unsureness_grows_with_doubt():
     for name in ("vote_entropy", "margin"):
         assert unsureness(case(uncertainty=sure), name) < unsureness(case(uncertainty=torn), name)
     assert unsureness(case(), "vote_entropy") == pytest.approx(0.3), "without it, 1 - probability"
+
+
+def test_every_uncertainty_has_a_caption_of_its_own():
+    assert set(UNCERTAINTIES) == {*UncertaintyKeys, "probability"}
+    assert len({name.title for name in UNCERTAINTIES.values()}) == len(UNCERTAINTIES)
+    words = [name.words for key, name in UNCERTAINTIES.items() if not key.endswith(("_low", "_high"))]
+    assert len(set(words)) == len(words) and all(words)
+
+
+def test_former_fields_can_be_given_and_read():
+    with pytest.warns(DeprecationWarning, match="Case: the argument error_map is now decision_map"):
+        old = case(error_map=np.ones((8, 6)), evaluations=5)
+    assert old.decision_map.sum() == 48 and old.network_evaluations == 5
+    with pytest.warns(DeprecationWarning, match="Case.evaluations is now network_evaluations"):
+        assert old.evaluations == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert replace(old, key="other").network_evaluations == 5
+        assert {field.name for field in fields(old)}.isdisjoint(("error_map", "evaluations"))
+
+
+def test_a_margin_that_does_not_say_of_what_is_shown_without_words():
+    """A user's own table of before: it may be of votes or of probabilities."""
+    old = case(uncertainty={"margin": 0.4})
+    assert unsureness(old, "margin") == pytest.approx(-0.4) and "margin" not in UNCERTAINTIES
+    with pytest.warns(DeprecationWarning, match="'margin' is now 'vote_margin'"):
+        assert unsureness(case(uncertainty={"vote_margin": 0.3}), "margin") == pytest.approx(-0.3)
+
+
+def test_measure_to_order_by():
+    both = ["probability_entropy", "vote_entropy"]
+    assert (choose_measure(None, both), choose_measure(None, both[:1])) == ("vote_entropy", "probability_entropy")
+    assert (choose_measure(None, []), choose_measure("own", both)) == ("probability", "own")

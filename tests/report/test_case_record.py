@@ -71,12 +71,12 @@ def test_row_and_content():
     record = encode_case(
         case(
             label=0,
-            uncertainty={"margin": 0.123456789},
+            uncertainty={"vote_margin": 0.123456789},
             prediction_set=[1],
             ood_p_value=0.25,
             ood_score=3.5,
             vote_share=np.array([0.25, 0.75]),
-            evaluations=10,
+            network_evaluations=10,
             decided=np.bool_(False),
         )
     )
@@ -87,18 +87,18 @@ def test_row_and_content():
         "predicted": 1,
         "probability": 0.7,
         "label": 0,
-        "uncertainty": {"margin": 0.123457},
+        "uncertainty": {"vote_margin": 0.123457},
         "set": [1],
         "ood": 0.25,
     }
-    assert (content["votes"], content["evaluations"], content["decided"]) == ([0.25, 0.75], 10, False)
+    assert (content["voteShare"], content["networkEvaluations"], content["decided"]) == ([0.25, 0.75], 10, False)
     assert content["map"] is content["draws"] is content["counterfactual"] is record.map_limit is None
 
 
 @pytest.mark.parametrize(("settings", "rival"), [({}, 0), ({"rival": 0}, 0)])
 def test_the_map_is_smoothed_and_knows_its_rival(settings, rival):
     difference = np.random.default_rng(0).normal(size=(8, 6))
-    record = encode_case(case(error_map=difference, **settings))
+    record = encode_case(case(decision_map=difference, **settings))
     smoothed = smooth_map(torch.as_tensor(difference)[None])[0].numpy()
     content = json.loads(record.content)
     assert content["rival"] == rival
@@ -109,7 +109,7 @@ def test_the_map_is_smoothed_and_knows_its_rival(settings, rival):
 
 
 def test_of_three_classes_the_rival_may_be_unknown():
-    three = case(probabilities=np.array([0.2, 0.5, 0.3]), error_map=np.ones((8, 6)))
+    three = case(probabilities=np.array([0.2, 0.5, 0.3]), decision_map=np.ones((8, 6)))
     assert json.loads(encode_case(three).content)["rival"] is None
 
 

@@ -38,12 +38,12 @@ def make_case(number: int, *, size: int = 16, num_draws: int = 21) -> Case:
         uncertainty={name: float(value) for name, value in result.uncertainty.items()} | {"own_number": 0.5},
         errors=errors,
         label=number % 2,
-        error_map=rng.normal(size=(size, size)),
+        decision_map=rng.normal(size=(size, size)),
         counterfactual=CounterfactualPair(factual=image, counterfactual=-image, target=1, flipped=True, drift=0.1),
         prediction_set=[0, 1],
         ood_score=1.0,
         ood_p_value=0.04 if number else 0.5,
-        evaluations=42,
+        network_evaluations=42,
         decided=True,
     )
 
@@ -110,7 +110,7 @@ def test_overview_and_cases_agree(page):
     assert [row["key"] for row in about["cases"]] == [f"film {number} </script>" for number in range(4)]
     assert about["classes"] == CLASSES
     assert about["orderBy"] == "vote_entropy"
-    assert {m["name"]: m["surer"] for m in about["uncertainties"]}["margin"] is True
+    assert {m["name"]: m["surer"] for m in about["uncertainties"]}["vote_margin"] is True
     assert [m["title"] for m in about["uncertainties"]][-2:] == ["Own number", "1 - probability"]
     limits = []
     for number, row in enumerate(about["cases"]):

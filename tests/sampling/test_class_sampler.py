@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 
-from monai_diffclf.inferers import sample_classes
+from monai_diffclf.classification.philox import ImageRandom
 from monai_diffclf.networks.schedulers import NoiseProcess
+from monai_diffclf.sampling import sample_classes
 from tests.closed_form import ExactDenoiser, Mixture
 
 SHAPE = (1, 4, 4)
@@ -30,8 +33,8 @@ def classes(*, std: float | None = None) -> list[Mixture]:
 
 
 def start(count: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randn(SHAPE, generator=generator) for _ in range(count)])
+    random = ImageRandom([struct.pack("<q", index) for index in range(count)], seed, purpose=b"sampling")
+    return random.normal(torch.arange(count), torch.zeros(count, dtype=torch.int64), SHAPE)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
 
-from monai_diffclf.networks import class_labels
+from monai_diffclf.networks import Denoiser
 from monai_diffclf.networks.schedulers import NoiseProcess
-from monai_diffclf.sampling.paths import GuidedDenoiser, ancestral_step, denoise, edit_timesteps, invert
+from monai_diffclf.sampling import ancestral_step, denoise, edit_timesteps, invert
 from tests.closed_form import ExactDenoiser, Mixture
 
 SHAPE = (1, 4, 4)
@@ -27,9 +27,9 @@ def gaussians(std: float = 0.5, count: int = 2) -> list[Mixture]:
     return [Mixture(mean[None], torch.full((1, *SHAPE), std)) for mean in means]
 
 
-def exact(name: str, laws: list[Mixture], **settings) -> GuidedDenoiser:
+def exact(name: str, laws: list[Mixture], **settings) -> Denoiser:
     process = NoiseProcess(SCHEDULERS[name]())
-    return GuidedDenoiser(ExactDenoiser(process, laws), process, class_labels, **settings)
+    return Denoiser(ExactDenoiser(process, laws), process, len(laws), **settings)
 
 
 def images(law: Mixture, count: int = 3) -> torch.Tensor:
@@ -88,14 +88,15 @@ def test_a_partial_edit_goes_the_known_part_of_the_way(start):
 
 def test_guidance_away_from_the_own_class_goes_further_along_the_same_line():
     laws, label = gaussians(), torch.zeros(3, dtype=torch.long)
-    denoiser, x = exact("ddpm epsilon", laws, guidance=1.5), images(laws[0])
+    denoiser, x = exact("ddpm epsilon", laws), images(laws[0])
     timesteps = edit_timesteps(denoiser.process, 0.5, 30)
     path = invert(denoiser, x, timesteps, label, corrections=4)
     plain = denoise(denoiser, path[0], timesteps, label + 1)
-    guided = denoise(denoiser, path[0], timesteps, label + 1, label)
+    guided = denoise(denoiser, path[0], timesteps, label + 1, away=label, guidance=1.5)
     torch.testing.assert_close(guided - x, 2.5 * (plain - x), rtol=0, atol=1e-2)
     calls = len(denoiser.network.calls)
-    torch.testing.assert_close(denoise(denoiser, path[0], timesteps, label, label), x.double(), rtol=0, atol=1e-3)
+    own = denoise(denoiser, path[0], timesteps, label, away=label, guidance=1.5)
+    torch.testing.assert_close(own, x.double(), rtol=0, atol=1e-3)
     assert len(denoiser.network.calls) - calls == len(timesteps), "the same class twice: evaluated once"
 
 
@@ -105,7 +106,7 @@ def test_ancestral_steps_draw_from_the_class():
     timesteps, shape = edit_timesteps(denoiser.process, 1.0, 250), (6000, 1, 2, 2)
     start = torch.randn(shape, generator=generator)
     drawn = denoise(
-        GuidedDenoiser(denoiser.network, denoiser.process, class_labels, batch_size=6000),
+        Denoiser(denoiser.network, denoiser.process, 1, batch_size=6000),
         start,
         timesteps,
         torch.zeros(6000, dtype=torch.long),
@@ -143,7 +144,7 @@ def test_each_level_is_evaluated_once_and_told_truly():
             return super().forward(x, timesteps, **condition)
 
     process = NoiseProcess(SCHEDULERS["ddpm v"]())
-    denoiser = GuidedDenoiser(Recorder(process, gaussians()), process, class_labels)
+    denoiser = Denoiser(Recorder(process, gaussians()), process)
     timesteps = edit_timesteps(process, 0.5, 8)
     denoise(denoiser, torch.zeros(2, *SHAPE), timesteps, torch.zeros(2, dtype=torch.long))
     assert seen == timesteps.tolist()
@@ -158,7 +159,7 @@ def test_outside_the_mask_the_network_sees_the_known_image():
             return super().forward(x, timesteps, **condition)
 
     process = NoiseProcess(SCHEDULERS["ddpm v"]())
-    denoiser = GuidedDenoiser(Recorder(process, gaussians()), process, class_labels)
+    denoiser = Denoiser(Recorder(process, gaussians()), process)
     timesteps, mask = edit_timesteps(process, 0.5, 6), torch.zeros(1, 1, 4, 4)
     mask[..., :2] = 1
     path = [torch.full((1, *SHAPE), float(step)) for step in range(6)]
@@ -174,10 +175,10 @@ def test_packing_does_not_change_a_result():
     laws, label = gaussians(count=3), torch.tensor([0, 1, 0, 1, 0])
     x, results = images(laws[0], 5), []
     for size in (2, 256):
-        denoiser = exact("ddpm v", laws, guidance=1.0, batch_size=size)
+        denoiser = exact("ddpm v", laws, batch_size=size)
         timesteps = edit_timesteps(denoiser.process, 0.5, 5)
         path = invert(denoiser, x, timesteps, label)
-        results.append(denoise(denoiser, path[0], timesteps, label, torch.full_like(label, 2)))
+        results.append(denoise(denoiser, path[0], timesteps, label, away=torch.full_like(label, 2), guidance=1.0))
         assert max(denoiser.network.calls) == min(size, 5)
     torch.testing.assert_close(*results)
 
@@ -212,6 +213,6 @@ def test_refuses_a_number_of_steps(steps):
     ],
 )
 def test_refuses_predictions(network, message):
-    denoiser = GuidedDenoiser(network, NoiseProcess(DDPMScheduler(10)), class_labels)
+    denoiser = Denoiser(network, DDPMScheduler(10))
     with pytest.raises(ValueError, match=message):
-        denoiser(torch.zeros(2, *SHAPE), torch.tensor(5), torch.tensor([0, 1]))
+        denoiser.clean(torch.zeros(2, *SHAPE), torch.tensor(5), torch.tensor([0, 1]))

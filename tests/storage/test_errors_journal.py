@@ -30,7 +30,7 @@ def write(folder, keys, **kwargs) -> None:
     with journal_of(folder, **kwargs) as journal:
         values = torch.stack([values_of(key) for key in keys])
         n = len(keys)
-        journal.append(keys, values, predicted=[1] * n, evaluations=[4] * n, decided=[True] * n)
+        journal.append(keys, values, predicted=[1] * n, network_evaluations=[4] * n, decided=[True] * n)
 
 
 def assert_holds(journal: ErrorsJournal, keys) -> None:
@@ -47,18 +47,18 @@ def test_round_trip(tmp_path):
         warnings.simplefilter("error")
         assert_holds(journal, ["0c", "0a", "0b"])
         found = journal.get(["0b", "0a"])
-        assert (found.evaluations.tolist(), found.decided.tolist()) == ([4, 4], [True, True])
+        assert (found.network_evaluations.tolist(), found.decided.tolist()) == ([4, 4], [True, True])
         assert "0d" not in journal
         with pytest.raises(KeyError):
             journal.get(["0d"])
     rows = (tmp_path / "new" / "rows_rank_0.csv").read_text().splitlines()
-    assert rows[0] == "image,block,predicted,evaluations,decided,crc32"
+    assert rows[0] == "image,block,predicted,network_evaluations,decided,crc32"
     assert [row.rsplit(",", 1)[0] for row in rows[1:]] == ["0a,0,1,4,1", "0b,1,1,4,1", "0c,2,1,4,1"]
 
 
 def test_what_was_appended_is_there_before_the_journal_is_closed(tmp_path):
     with journal_of(tmp_path) as journal:
-        journal.append(["0a"], values_of("0a")[None], predicted=[0], evaluations=[4], decided=[True])
+        journal.append(["0a"], values_of("0a")[None], predicted=[0], network_evaluations=[4], decided=[True])
         assert_holds(journal, ["0a"])
         with journal_of(tmp_path, rank=1, num_ranks=2) as other:
             assert_holds(other, ["0a"])
@@ -112,7 +112,7 @@ def test_a_damaged_end_is_removed_and_said(tmp_path, damage, dropped):
     with pytest.warns(UserWarning, match=rf"rows_rank_0.csv: kept 2 images; {dropped} .* computed anew"):
         journal = journal_of(tmp_path)
     assert_holds(journal, ["0a", "0b"])
-    journal.append(["0c"], values_of("0c")[None], predicted=[1], evaluations=[4], decided=[True])
+    journal.append(["0c"], values_of("0c")[None], predicted=[1], network_evaluations=[4], decided=[True])
     journal.close()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with warnings.catch_warnings(), journal_of(tmp_path) as journal:
@@ -205,4 +205,20 @@ def test_bad_arguments(tmp_path):
         journal_of(tmp_path) as journal,
         pytest.raises(ValueError, match=r"values: expected shape \[1, 2, 3\], got \[1, 2, 4\]"),
     ):
-        journal.append(["0a"], torch.zeros(1, 2, 4), predicted=[0], evaluations=[8], decided=[True])
+        journal.append(["0a"], torch.zeros(1, 2, 4), predicted=[0], network_evaluations=[8], decided=[True])
+
+
+def test_a_journal_with_the_former_column_goes_on(tmp_path):
+    write(tmp_path, ["0a", "0b"])
+    rows = tmp_path / "rows_rank_0.csv"
+    rows.write_text(rows.read_text().replace("network_evaluations", "evaluations"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write(tmp_path, ["0c"])
+    with journal_of(tmp_path) as journal:
+        assert_holds(journal, ["0a", "0b", "0c"])
+        with pytest.warns(DeprecationWarning, match="evaluations is now network_evaluations"):
+            assert journal.get(["0b"]).evaluations.tolist() == [4]
+        with pytest.warns(DeprecationWarning, match="the argument evaluations is now network_evaluations"):
+            journal.append(["0d"], values_of("0d")[None], predicted=[0], evaluations=[4], decided=[True])
+        assert "0d" in journal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import nibabel
 import numpy as np
 import pytest
@@ -68,13 +70,13 @@ def test_overlay():
 def test_the_map_has_the_images_metadata_and_its_own_trace():
     image = MetaTensor(torch.zeros(1, 4, 5), affine=torch.diag(torch.tensor([2.0, 3, 4, 1])), meta={"a": "b"})
     image.applied_operations = [{"class": "Spacing"}]
-    item = {"explanation": MAPS, "pred": torch.tensor([1.0, 0, 0]), "image": image}
-    result = ErrorMapd()(item)["error_map"]
+    item = {"error_maps": MAPS, "pred": torch.tensor([1.0, 0, 0]), "image": image}
+    result = ErrorMapd()(item)["decision_map"]
     assert torch.equal(result.affine, image.affine)
     assert (result.meta["a"], result.applied_operations) == ("b", [{"class": "Spacing"}])
     result.applied_operations.pop()
     assert len(image.applied_operations) == 1
-    assert set(item) == {"explanation", "pred", "image"}, "the item given is left as it was"
+    assert set(item) == {"error_maps", "pred", "image"}, "the item given is left as it was"
 
 
 def test_refusals():
@@ -86,7 +88,7 @@ def test_refusals():
         ErrorMap("overlay")(MAPS, torch.tensor(0))
     with pytest.raises(ValueError, match="kind: an overlay needs the 2D image, got a map of 3 dimensions"):
         ErrorMap("overlay")(MAPS[..., None], torch.tensor(0), torch.zeros(1, 4, 5, 1))
-    with pytest.raises(ValueError, match="explanation: expected error maps in the output, got none; they need all"):
+    with pytest.raises(ValueError, match="error_maps: expected error maps in the output, got none; they need all"):
         ErrorMapd()({"pred": torch.rand(2)})
     assert set(ErrorMapd(allow_missing_keys=True)({"pred": torch.rand(2)})) == {"pred"}
     assert ErrorMapD is ErrorMapDict is ErrorMapd
@@ -104,7 +106,7 @@ def test_nifti_in_the_grid_of_the_file(tmp_path, device):
         Resized("image", (4, 6, 4)),
     ]
     save = SaveImaged(
-        "error_map", output_dir=str(tmp_path / "maps"), output_postfix="map", separate_folder=False, resample=True
+        "decision_map", output_dir=str(tmp_path / "maps"), output_postfix="map", separate_folder=False, resample=True
     )
     items = [{"image": tmp_path / f"{i}.nii"} for i in range(3)]
     outputs = evaluate(items, Compose(before), [ErrorMapd(), save], device)
@@ -113,7 +115,7 @@ def test_nifti_in_the_grid_of_the_file(tmp_path, device):
         file = nibabel.load(tmp_path / "maps" / f"{i}_map.nii.gz")
         assert file.shape == (8, 6, 4)
         np.testing.assert_allclose(file.affine, affine)
-        difference = output["error_map"].cpu()[0]
+        difference = output["decision_map"].cpu()[0]
         assert difference.shape == (4, 6, 4)
         assert difference.min() < 0 < difference.max()
         # From half the resolution along the first axis: the same on average, up to the edges.
@@ -123,10 +125,12 @@ def test_nifti_in_the_grid_of_the_file(tmp_path, device):
 def test_nifti_in_the_grid_of_the_network_is_exact(tmp_path, device):
     items = [{"image": np.random.default_rng(i).uniform(size=(12, 9)), "key": f"film{i}"} for i in range(3)]
     before = Compose([ReadImaged("image", [8, 6], resize=True), ScaleIntensityd("image", minv=-1, maxv=1)])
-    save = SaveImaged("error_map", output_dir=str(tmp_path), output_postfix="map", resample=True, separate_folder=False)
+    save = SaveImaged(
+        "decision_map", output_dir=str(tmp_path), output_postfix="map", resample=True, separate_folder=False
+    )
     for i, output in enumerate(evaluate(items, before, [ErrorMapd(), save], device)):
         stored = nibabel.load(tmp_path / f"film{i}_map.nii.gz").get_fdata()
-        np.testing.assert_allclose(stored, output["error_map"].cpu()[0].numpy(), rtol=1e-6)
+        np.testing.assert_allclose(stored, output["decision_map"].cpu()[0].numpy(), rtol=1e-6)
         predicted = output["pred"].argmax()
         gap = output["errors"].double().mean(1)
         assert stored.mean() == pytest.approx(float(gap[1 - predicted] - gap[predicted]), abs=1e-6)
@@ -143,7 +147,7 @@ def test_png_of_monais_reader(tmp_path, device):
         Resized("image", (6, 8)),
     ]
     save = SaveImaged(
-        "error_map",
+        "decision_map",
         output_dir=str(tmp_path),
         output_ext=".png",
         output_postfix="map",
@@ -158,7 +162,7 @@ def test_png_of_monais_reader(tmp_path, device):
     assert stored.shape == (16, 12)
     # MONAI's reader turns the picture, its writer turns it back.
     shown = stored.astype(float).reshape(8, 2, 6, 2).mean((1, 3)).T
-    assert np.corrcoef(shown.ravel(), output["error_map"].cpu()[0].ravel())[0, 1] > 0.8
+    assert np.corrcoef(shown.ravel(), output["decision_map"].cpu()[0].ravel())[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("kind", ["unit", "overlay"])
@@ -187,3 +191,16 @@ def test_png_is_upright(tmp_path, device, kind):
         shown = stored[None] if kind == "unit" else np.moveaxis(stored, -1, 0)
         assert np.abs(shown - expected).max() <= 1
         assert stored.std() > 1
+
+
+def test_former_keys():
+    item = {"error_maps": MAPS, "pred": torch.tensor([1.0, 0, 0])}
+    expected = ErrorMapd()(item)["decision_map"]
+    assert ErrorMapd()(item)["error_map"] is not None, "where SaveImaged looked for it before"
+    assert set(ErrorMapd(output_key="own")(item)) == {*item, "own"}
+    with pytest.warns(DeprecationWarning, match="'explanation' is now 'error_maps'"):
+        assert torch.equal(ErrorMapd(keys="explanation")(item)["decision_map"], expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own = {"explanation": MAPS, "pred": torch.tensor([1.0, 0, 0])}
+        assert torch.equal(ErrorMapd(keys="explanation")(own)["decision_map"], expected), "a key of the user's own"

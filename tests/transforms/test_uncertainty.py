@@ -71,6 +71,16 @@ def test_sets_are_those_of_the_inferers_probabilities_in_either_order():
     assert torch.equal(one["pred_uncalibrated"], given["pred"])
 
 
+def test_uncertainty_is_of_the_calibrated_probabilities():
+    given = {"pred": torch.tensor([0.1, 0.9]), "other": torch.tensor([0.1, 0.9])}
+    given["uncertainty"] = {"vote_margin": 0.7, "probability_margin": 0.8, "own": torch.tensor(2.0)}
+    done = CalibrateProbabilitiesd("pred", CALIBRATION)(given)["uncertainty"]
+    assert done == {"vote_margin": 0.7, "probability_margin": pytest.approx(0.5), "own": torch.tensor(2.0)}
+    assert given["uncertainty"]["probability_margin"] == 0.8, "the input is left as it is"
+    untouched = CalibrateProbabilitiesd("other", CALIBRATION)(given)["uncertainty"]
+    assert untouched is given["uncertainty"], "it speaks of pred"
+
+
 def test_several_keys():
     data = {"vote": torch.tensor([0.1, 0.9]), "mean": torch.tensor([0.9, 0.1])}
     predict = ConformalSetd(("vote", "mean", "none"), CONFORMAL, output_key=("a", "b", "c"), allow_missing_keys=True)

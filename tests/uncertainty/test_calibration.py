@@ -224,10 +224,10 @@ def test_refuses_what_cannot_be_calibrated_on():
 def test_refuses_bad_arguments():
     given, labels, _ = make(60)
     assert "method: expected one of ['temperature', 'beta', 'isotonic'], got 'platt'" in refused(method="platt")
-    assert "labels: expected one class an image, shape [60], got [59]" in refused(labels=labels[1:])
+    assert "labels: expected one class an image, [60], got [59]" in refused(labels=labels[1:])
     unknown = labels.clone()
     unknown[7] = -1
-    assert "labels: expected class indices 0 to 2, got -1 in 1 image(s), the first at 7" in refused(labels=unknown)
+    assert "labels: expected class numbers from 0 to 2, got -1 in 1 image(s), the first at 7" in refused(labels=unknown)
     assert "probabilities: expected numbers in [0, 1]" in refused(probabilities=given.log())
     assert "probabilities: expected numbers in [0, 1]" in refused(probabilities=given * torch.nan)
     assert "probabilities: expected shape [B, K] with K >= 2, got [60]" in refused(probabilities=given[:, 0])

@@ -174,7 +174,7 @@ def test_refuses_other_input():
         fitted.sets(torch.full((1, 3), 1 / 3))
     with pytest.raises(ValueError, match="probabilities: expected numbers in"):
         fit_conformal(torch.randn(50, 2), torch.arange(50) % 2)
-    with pytest.raises(ValueError, match="labels: expected class indices 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="labels: expected class numbers from 0 to 1, got 2"):
         fit_conformal(torch.full((50, 2), 0.5), torch.arange(50) % 3)
     with pytest.raises(ValueError, match="scores: expected those of at least two classes, got 1"):
         ConformalSets(([0.1] * 9,))

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from monai.inferers import Inferer
 from torch import nn
-
-if TYPE_CHECKING:  # inferers import networks; at run time the inferer arrives as an argument
-    from ...inferers import DiffusionClassifierInferer
 
 __all__ = ["DiffusionClassifier"]
 
@@ -25,7 +23,8 @@ class DiffusionClassifier(nn.Module):
     Args:
         network: the denoiser. A checkpoint of the denoiser alone loads into this module too, so that one file of
             weights serves training, inference and whatever loads a bundle's `network_def`.
-        inferer: the classifier's settings.
+        inferer: what classifies with the denoiser, a :class:`~monai_diffclf.inferers.DiffusionClassifierInferer` or
+            another inferer that returns probabilities.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -38,7 +37,7 @@ class DiffusionClassifier(nn.Module):
         torch.Size([2, 2])
     """
 
-    def __init__(self, network: nn.Module, inferer: DiffusionClassifierInferer) -> None:
+    def __init__(self, network: nn.Module, inferer: Inferer) -> None:
         super().__init__()
         self.network = network
         self.inferer = inferer
@@ -54,4 +53,5 @@ class DiffusionClassifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class probabilities [B, K]."""
-        return self.inferer(images, self.network)
+        probabilities: torch.Tensor = self.inferer(images, self.network)
+        return probabilities

@@ -12,9 +12,11 @@ from .noise_schedules import (
     shifted_cosine_log_snr_slope,
 )
 from .parameterization import PREDICTION_TYPES, alpha_sigma, convert_prediction
+from .rectified_flow_process import RectifiedFlowProcess
 from .scheduler_sde import SchedulerSDE
 from .sde import SDE, VESDE, VPSDE, SubVPSDE
 from .sde_process import SDEProcess
+from .table_process import TableProcess
 
 __all__ = [
     "PREDICTION_TYPES",
@@ -22,9 +24,11 @@ __all__ = [
     "VESDE",
     "VPSDE",
     "NoiseProcess",
+    "RectifiedFlowProcess",
     "SDEProcess",
     "SchedulerSDE",
     "SubVPSDE",
+    "TableProcess",
     "alpha_sigma",
     "convert_prediction",
     "cosine_log_snr",

@@ -44,7 +44,7 @@ class SchedulerSDE(SDE):
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
-        process = NoiseProcess(scheduler)
+        process = NoiseProcess.of(scheduler)
         if isinstance(scheduler, RFlowScheduler):
             raise TypeError(
                 "scheduler: expected DDPM, DDIM or PNDM, got RFlowScheduler, which has no variance preserving SDE; "

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from .noise_process import NoiseProcess, column
+from .noise_process import NoiseProcess
 from .scheduler_sde import SchedulerSDE
 from .sde import SDE, VPSDE, SubVPSDE
 
@@ -58,8 +58,7 @@ class SDEProcess(NoiseProcess):
         if time_sampling not in TIME_SAMPLINGS:
             raise ValueError(f"time_sampling: expected one of {list(TIME_SAMPLINGS)}, got {time_sampling!r}")
         self.sde, self.prediction_type, self.time_sampling = sde, prediction_type, time_sampling
-        self.num_train_timesteps = 1
-        self.rectified_flow = self.discrete = False
+        self.num_train_timesteps, self.discrete = 1, False
 
     def timesteps(self, levels: torch.Tensor) -> torch.Tensor:
         """Times of levels in [0, 1) [N], float32 in [t_min, 1]."""
@@ -89,40 +88,11 @@ class SDEProcess(NoiseProcess):
         """Factors of the image and of the noise [N] each, float64."""
         return self.sde.alpha_sigma(timesteps)
 
-    def target(self, images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """What the network should predict [B, C, *spatial]; the score of the noisy image is -epsilon / sigma."""
+    def mixture(self, alpha: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(0, -1 / sigma) for the score of the noisy image, -epsilon / sigma."""
         if self.prediction_type == "score":
-            return -noise / column(self.alpha_sigma(timesteps)[1], noise)
-        return super().target(images, noise, timesteps)
-
-    def epsilon_factor(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """c with (epsilon - epsilon_hat)^2 = c (target - prediction)^2 [N], float64: sigma^2 for the score."""
-        if self.prediction_type == "score":
-            return self.alpha_sigma(timesteps)[1].square()
-        return super().epsilon_factor(timesteps)
-
-    def predict_sample(self, prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """The image that a prediction implies, x_hat [B, C, *spatial]."""
-        if self.prediction_type == "score":
-            alpha, sigma = (column(factor, noisy) for factor in self.alpha_sigma(timesteps))
-            return (noisy + sigma.square() * prediction) / alpha
-        return super().predict_sample(prediction, noisy, timesteps)
-
-    def to_epsilon(
-        self, prediction: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
-    ) -> torch.Tensor:
-        """The noise that a prediction implies [B, C, *spatial]: -sigma s for the score."""
-        if self.prediction_type == "score":
-            return -column(sigma, noisy) * prediction
-        return super().to_epsilon(prediction, noisy, alpha, sigma)
-
-    def from_epsilon(
-        self, epsilon: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor
-    ) -> torch.Tensor:
-        """What would be predicted for noisy images with this noise, the inverse of :meth:`to_epsilon`."""
-        if self.prediction_type == "score":
-            return -epsilon / column(sigma, noisy)
-        return super().from_epsilon(epsilon, noisy, alpha, sigma)
+            return torch.zeros_like(alpha), -1 / sigma
+        return super().mixture(alpha, sigma)
 
 
 def check_prediction(sde: SDE, prediction_type: str) -> None:

@@ -1,0 +1,1 @@
+"""Do maps and counterfactuals show what decides?"""

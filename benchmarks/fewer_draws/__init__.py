@@ -1,0 +1,1 @@
+"""How few draws give the class of all draws?"""

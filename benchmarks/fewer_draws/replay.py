@@ -1,0 +1,176 @@
+"""How often each stopping rule gives the class of all draws, and what it spends: replayed on stored errors.
+
+    python -m benchmarks.fewer_draws.replay --errors FILE --alpha 0.01 [--fit FILE] [--orders 20]
+
+Prints one JSON object: rule -> "vote" and "mean" -> ``agreement`` with the class of all draws, ``evaluations_ratio``
+(mean evaluations spent over those of all draws) and ``accuracy_difference`` (in accuracy over the known labels), with
+the number of images that differ and the exact 95 % upper limit of their rate (Clopper and Pearson 1934).
+
+The model of the predictive rule is fitted to the images of ``--fit``; without it, to one half of the patients for the
+other half and the reverse, so that no image is judged by a model that has seen it. The sequential rule is replayed in
+several random orders of the draws. Rules that are not given for the mean (exact curtailment) make all draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+
+from monai_diffclf.classification import (
+    CurtailedVote,
+    DifferenceModel,
+    PredictiveCurtailment,
+    SequentialTest,
+    StagedElimination,
+    StoppingRule,
+    VoteModel,
+    classify_errors,
+    replay,
+)
+from monai_diffclf.storage import StoredErrors, load_errors
+
+
+def upper_limit(count: int, total: int) -> float:
+    """Clopper-Pearson 95 % upper limit of a rate (one-sided)."""
+    return float(binomtest(count, total).proportion_ci(0.9, method="exact").high)
+
+
+def patient_halves(stored: StoredErrors, seed: int = 0) -> torch.Tensor:
+    """Which images belong to the first half of the patients [n], bool."""
+    names = [patient or f"image {i}" for i, patient in enumerate(stored.patients)]
+    unique, index = np.unique(names, return_inverse=True)
+    first = np.random.default_rng(seed).permutation(len(unique)) < len(unique) // 2
+    return torch.from_numpy(first[index])
+
+
+def fitted(stored: StoredErrors, rule: str) -> tuple[VoteModel | DifferenceModel | None, str]:
+    """The model fitted to some images, or none where they are too few to fit to."""
+    try:
+        return VoteModel.fit(stored.errors) if rule == "vote" else DifferenceModel.fit(stored.errors, rule), "fitted"
+    except ValueError:
+        return None, "prior"
+
+
+def summary(
+    stored: StoredErrors, rule: str, parts: list[tuple[torch.Tensor, list[StoppingRule]]]
+) -> dict[str, float | int]:
+    """Agreement, cost and accuracy of stopping rules, each on its images; several of them are averaged over."""
+    full = classify_errors(stored.errors, rule).predicted
+    known = stored.labels >= 0
+    differ = spent = right = total = 0.0
+    for images, rules in parts:
+        for stopping in rules:
+            result = replay(stored.errors[images], stopping, rule=rule)
+            differ += float((result.predicted != full[images]).sum())
+            spent += float(result.network_evaluations.sum())
+            gain = (result.predicted == stored.labels[images]).double() - (
+                full[images] == stored.labels[images]
+            ).double()
+            right += float(gain[known[images]].sum())
+            total += len(result)
+    cost = stored.errors.num_draws * stored.errors.num_classes
+    labelled = float(known.double().mean())
+    return {
+        "agreement": 1 - differ / total,
+        "evaluations_ratio": spent / total / cost,
+        "accuracy_difference": right / total / labelled if labelled else float("nan"),
+        "images": len(stored.labels),
+        "differ": differ / (total / len(stored.labels)),
+        "differ_upper_limit": upper_limit(int(differ), int(total)),
+    }
+
+
+def replay_all(stored: StoredErrors, alpha: float, fit: StoredErrors | None, orders: int) -> dict[str, Any]:
+    """All rules for vote and mean."""
+    everyone = torch.ones(len(stored.labels), dtype=torch.bool)
+    half = patient_halves(stored)
+    stages = stage_rule(stored.errors.num_draws, stored.errors.num_classes)
+    report: dict[str, Any] = {name: {} for name in ("curtailed", "predictive", "sequential", "staged")}
+    for rule in ("vote", "mean"):
+        curtailed: list[StoppingRule] = [CurtailedVote()] if rule == "vote" else [AllDraws()]
+        report["curtailed"][rule] = summary(stored, rule, [(everyone, curtailed)])
+        if fit is None:
+            parts, kinds = [], []
+            for images in (half, ~half):
+                model, kind = fitted(subset(stored, ~images), rule)
+                parts.append((images, [PredictiveCurtailment(alpha, model)]))
+                kinds.append(kind)
+            source = "other half of the patients" if set(kinds) == {"fitted"} else "prior"
+        else:
+            model, kind = fitted(fit, rule)
+            parts, source = [(everyone, [PredictiveCurtailment(alpha, model)])], "--fit" if kind == "fitted" else kind
+        report["predictive"][rule] = {**summary(stored, rule, parts), "model": source}  # type: ignore[arg-type]
+        tests: list[StoppingRule] = [SequentialTest(alpha, seed=seed) for seed in range(orders)]
+        report["sequential"][rule] = {**summary(stored, rule, [(everyone, tests)]), "orders": orders}
+        report["staged"][rule] = {**summary(stored, rule, [(everyone, [stages])]), "stages": repr(stages)}
+    return report
+
+
+def subset(stored: StoredErrors, images: torch.Tensor) -> StoredErrors:
+    """Some images of a file."""
+    chosen = images.nonzero().flatten().tolist()
+    return StoredErrors(
+        stored.errors[images],
+        stored.labels[images],
+        [stored.keys[i] for i in chosen],
+        [stored.patients[i] for i in chosen],
+    )
+
+
+def stage_rule(num_draws: int, num_classes: int) -> StagedElimination:
+    """Stages in the proportions of Li et al. for Pets, 25 and 250 draws: a tenth of the draws, then half of them."""
+    first, last = max(1, num_draws // 20), max(2, num_draws // 2)
+    if num_classes == 2 or num_draws < 4:
+        return StagedElimination((max(1, num_draws // 20),), (1,))
+    return StagedElimination((first, last), (min(5, num_classes - 1), 1))
+
+
+class AllDraws:
+    """No early stop: what is left where no exact rule exists."""
+
+    rules = ("mean",)
+    guarantee = "all draws"
+
+    def order(self, num_draws: int) -> torch.Tensor:
+        """As they are."""
+        return torch.arange(num_draws)
+
+    def looks(self, num_draws: int) -> list[int]:
+        """At the end."""
+        return [num_draws]
+
+    def remaining(self, look: Any) -> torch.Tensor:
+        """All."""
+        return look.racing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--errors", type=Path, required=True, help="errors of all draws, as save_errors writes them")
+    parser.add_argument("--alpha", type=float, default=0.01)
+    parser.add_argument("--fit", type=Path, help="validation errors to fit the model of the predictive rule to")
+    parser.add_argument("--orders", type=int, default=20, help="random orders of the sequential rule")
+    args = parser.parse_args()
+    try:
+        if args.orders < 1:
+            raise ValueError(f"--orders: expected a positive number, got {args.orders}")
+        stored = load_errors(args.errors)
+        if not bool(stored.errors.evaluated.all()):
+            raise ValueError(f"--errors: expected all draws of all classes in {args.errors}, some were not evaluated")
+        network = {"network": stored.provenance["network"]} if "network" in stored.provenance else None
+        fit = None if args.fit is None else load_errors(args.fit, provenance=network)
+        report = replay_all(stored, args.alpha, fit, args.orders)
+    except ValueError as error:
+        sys.exit(f"replay: {error}")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What does the likelihood cost, and does it notice foreign images?"""

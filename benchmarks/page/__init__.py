@@ -1,0 +1,1 @@
+"""The page ``docs/benchmark.html``, made of what the others measured."""

@@ -1,0 +1,1 @@
+"""How long does it take, what memory, and where does the time go?"""

@@ -1,0 +1,1 @@
+"""How far can one trust the probabilities, sets and warnings?"""

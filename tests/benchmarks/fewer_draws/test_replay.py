@@ -1,0 +1,86 @@
+"""The stored errors of all 501 draws of the pneumonia bundle, replayed with every stopping rule."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+STORED = ROOT / "bundles" / "pneumonia_xray_diffusion" / "docs" / "evaluation"
+
+
+def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [sys.executable, "-m", "benchmarks.fewer_draws.replay", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+
+
+def report(*arguments: str) -> dict:
+    """What the command prints."""
+    done = replay(*arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_promises_hold_on_the_real_errors(split):
+    file = str(STORED / f"errors_{split}_draws_501.npz")
+    loose, strict = (report("--errors", file, "--alpha", alpha, "--orders", "4") for alpha in ("0.01", "0.001"))
+    assert loose["curtailed"]["vote"]["agreement"] == 1
+    assert 0.3 < loose["curtailed"]["vote"]["evaluations_ratio"] < 0.9
+    for rule in ("vote", "mean"):
+        assert loose["predictive"][rule]["agreement"] >= 0.99
+        assert loose["predictive"][rule]["evaluations_ratio"] <= 1 / 6
+        assert strict["predictive"][rule]["agreement"] >= 0.998  # one image of 429 is 0.0023
+        assert strict["predictive"][rule]["evaluations_ratio"] <= 1 / 3
+        assert loose["sequential"][rule]["agreement"] >= 0.99
+        assert loose["sequential"][rule]["evaluations_ratio"] < 1 / 3
+        assert abs(loose["predictive"][rule]["accuracy_difference"]) <= 0.01
+        assert loose["staged"][rule]["evaluations_ratio"] == pytest.approx(25 / 501)
+
+
+def test_model_from_another_file(tmp_path):
+    loose = report(
+        *("--errors", str(STORED / "errors_test_draws_501.npz"), "--alpha", "0.01", "--orders", "1"),
+        *("--fit", str(STORED / "errors_validation_draws_501.npz")),
+    )
+    assert loose["predictive"]["vote"]["model"] == "--fit"
+    assert loose["predictive"]["mean"]["agreement"] >= 0.99
+
+
+def test_the_path_of_old_prints_the_same_from_any_folder(tmp_path):
+    arguments = ["--errors", str(STORED / "errors_validation_seed_0.npz"), "--alpha", "0.01", "--orders", "2"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "replay.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
+    assert json.loads(done.stdout) == report(*arguments)
+
+
+@pytest.mark.parametrize("alpha", ["0", "1", "-0.1", "2"])
+def test_refuses_alpha(alpha):
+    done = replay("--errors", str(STORED / "errors_validation_seed_0.npz"), "--alpha", alpha)
+    assert done.returncode == 1
+    assert "alpha: expected a probability between 0 and 1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_refuses_a_model_of_another_network(tmp_path):
+    import numpy as np
+
+    path = STORED / "errors_validation_draws_501.npz"
+    arrays = dict(np.load(path))
+    arrays["provenance"] = np.asarray(json.dumps({**json.loads(str(arrays["provenance"])), "network": "0" * 16}))
+    np.savez(tmp_path / "other.npz", **arrays)
+    done = replay("--errors", str(path), "--alpha", "0.01", "--fit", str(tmp_path / "other.npz"))
+    assert done.returncode == 1
+    assert "network: expected" in done.stderr
+
+
+def test_refuses_a_file_that_is_none(tmp_path):
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    done = replay("--errors", str(tmp_path / "broken.npz"), "--alpha", "0.01")
+    assert done.returncode == 1
+    assert "expected a file written by save_errors" in done.stderr
