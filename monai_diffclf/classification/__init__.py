@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .._moved import moved
 from .bound import VariationalBound, variational_bound
 from .denoising_errors import DenoisingErrors
 from .dequantization import UniformDequantization
 from .difference_model import DifferenceModel
 from .draw_weights import LevelWeights, draw_weights
 from .draws import NoiseDraws, image_keys
-from .e_process import log_e_betting, log_e_symmetric
+from .e_process import log_e_betting, log_e_unbounded
 from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
 from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior, marginal_log_likelihood
 from .look import Look
+from .predictive_curtailment import PredictiveCurtailment
 from .replay import replay
 from .result import Classification, DenoisingClassification, LikelihoodClassification
 from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_uncertainty
-from .stopping import CurtailedVote, PredictiveCurtailment, SequentialTest, StagedElimination, StoppingRule
+from .stopping import CurtailedVote, SequentialTest, StagedElimination, StoppingRule
 from .vote_model import VoteModel
 from .vote_statistics import SURE_WHEN_LARGE, probability_uncertainty
 
@@ -52,7 +56,7 @@ __all__ = [
     "fit_level_weights",
     "image_keys",
     "log_e_betting",
-    "log_e_symmetric",
+    "log_e_unbounded",
     "marginal_log_likelihood",
     "mean_errors",
     "probability_uncertainty",
@@ -60,3 +64,7 @@ __all__ = [
     "variational_bound",
     "vote_uncertainty",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name, {"log_e_symmetric": f"{__name__}:log_e_unbounded"})

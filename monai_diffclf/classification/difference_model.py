@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.special import gammaln, stdtr
 
 from .denoising_errors import DenoisingErrors
 from .draw_weights import band_edges
+from .forecast import Forecast
 from .rules import draw_scores
 
 __all__ = ["DifferenceModel"]
@@ -48,6 +50,11 @@ class DifferenceModel:
     degrees: float
 
     def __post_init__(self) -> None:
+        # Lists, as they come from JSON, would leave it without a hash.
+        for name in ("edges", "noise"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        object.__setattr__(self, "covariance", tuple(tuple(map(float, row)) for row in self.covariance))
+        object.__setattr__(self, "_hash", hash((self.edges, self.noise, self.covariance, self.degrees)))
         bands = len(self.noise)
         if len(self.edges) != bands - 1 or np.shape(self.covariance) != (bands, bands):
             raise ValueError(
@@ -56,6 +63,9 @@ class DifferenceModel:
             )
         if not (min(self.noise) > 0 and np.diag(self.covariance).min() >= 0 and self.degrees >= 0):
             raise ValueError("noise, covariance, degrees: expected variances above 0 and degrees of at least 0")
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]
 
     @classmethod
     def prior(cls, strength: float = 0.6) -> DifferenceModel:
@@ -77,17 +87,20 @@ class DifferenceModel:
         return cls(edges=(), noise=(1.0,), covariance=((strength**2,),), degrees=0.0)
 
     @classmethod
-    def fit(cls, errors: DenoisingErrors, rule: str = "vote", *, num_bands: int = 8) -> DifferenceModel:
+    def fit(cls, errors: DenoisingErrors, rule: str = "vote", *, num_bands: int | None = None) -> DifferenceModel:
         """Fit to the errors of validation images by expectation maximisation, all pairs of classes together.
 
         Args:
             errors: errors of validation images [n, K, N], all draws made, at least 2 a band.
             rule: the rule whose draws are modelled: ``"vote"`` or ``"mean"``.
-            num_bands: bands of the log-SNR J, each with the same number of draws.
+            num_bands: bands of the log-SNR J, each with the same number of draws; None for one to every 16 draws, but
+                8 to 32 of them.
 
         Raises:
             ValueError: when there are fewer than 8 images or 2 draws a band, or errors are missing.
         """
+        if num_bands is None:
+            num_bands = min(max(errors.num_draws // 16, 8), 32)
         if len(errors) < 8 or errors.num_draws < 2 * num_bands or not bool(errors.evaluated.all()):
             raise ValueError(
                 f"errors: expected at least 8 images and {2 * num_bands} draws, all evaluated; got {len(errors)} "
@@ -113,26 +126,20 @@ class DifferenceModel:
             weights: weight of every draw in the total [N].
             log_snr: log-SNR of every draw [N].
         """
-        made = x.shape[1]
-        w, values = weights.double().cpu().numpy(), x.double().cpu().numpy()
-        band = np.searchsorted(np.asarray(self.edges), log_snr.double().cpu().numpy())
-        noise, covariance = np.asarray(self.noise), np.asarray(self.covariance)
-        counts = np.bincount(band[:made], minlength=len(noise))
-        seen = counts > 0
-        means = np.stack([values[:, band[:made] == j].mean(1) for j in np.flatnonzero(seen)], 1)
-        scatter = (values**2 / noise[band[:made]]).sum(1) - (means**2 * (counts / noise)[seen]).sum(1)
-        to_come = np.bincount(band[made:], weights=w[made:], minlength=len(noise))
-        to_come_squared = np.bincount(band[made:], weights=w[made:] ** 2, minlength=len(noise))
-        precision = np.linalg.inv(covariance[np.ix_(seen, seen)] + np.diag(noise[seen] / counts[seen]))
-        gain = to_come @ covariance[:, seen] @ precision
-        spread = to_come @ covariance @ to_come - gain @ covariance[seen] @ to_come + to_come_squared @ noise
-        total = values @ w[:made] + means @ gain
-        squares = scatter + np.einsum("mi,ij,mj->m", means, precision, means)
-        degrees = self.degrees + made
-        scale = np.sqrt(max(spread, 0.0) * (self.degrees + squares.clip(min=0.0)) / degrees)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.where(scale > 0, -total / scale, np.where(total > 0, -np.inf, np.inf))
-        return torch.from_numpy(stdtr(degrees, t)).to(x.device)
+        lead, degrees = self.forecast(weights, log_snr).to(x.device).lead(x.double())
+        chance = torch.from_numpy(stdtr(degrees, -lead.cpu().numpy())).to(x.device)
+        return chance.nan_to_num(nan=1.0)
+
+    def forecast(self, weights: torch.Tensor, log_snr: torch.Tensor, *, choose: bool = False) -> Forecast:
+        """What the model makes of a set of draws, see :class:`Forecast`; on the CPU.
+
+        Args:
+            weights: weight of every draw in the total [N].
+            log_snr: log-SNR of every draw [N].
+            choose: in the order in which they tell most, instead of as they come.
+        """
+        levels = (vector.detach().double().cpu().numpy().tobytes() for vector in (weights, log_snr))
+        return _forecast(self, *levels, choose)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers, for a JSON file."""
@@ -152,6 +159,12 @@ class DifferenceModel:
         return cls(
             tuple(map(float, values["edges"])), tuple(map(float, values["noise"])), covariance, float(values["degrees"])
         )
+
+
+@lru_cache(maxsize=8)
+def _forecast(model: DifferenceModel, weights: bytes, log_snr: bytes, choose: bool) -> Forecast:
+    """Worked out once for a set of draws, not for every batch of images: a function of its arguments alone."""
+    return Forecast.of(model, np.frombuffer(weights), np.frombuffer(log_snr), choose=choose)
 
 
 def _fit_moments(

@@ -13,12 +13,14 @@ import math
 
 import torch
 
-__all__ = ["log_e_betting", "log_e_symmetric"]
+__all__ = ["log_e_betting", "log_e_unbounded"]
 
 # Shares of the capital that are bet, and scales of the effect that are bet on; the mixture adapts to the best of them.
 BETS = tuple(float(c) for c in torch.logspace(-2.5, -0.01, 12))
 EFFECTS = (0.2, 0.6, 1.8)
-BURN_IN = 4
+BURN_IN = 8
+# How much wider than the draws made those to come may scatter, in standard deviations, where nothing bounds them.
+WIDER = 2.0
 
 
 def _null_means(x: torch.Tensor, population: int) -> torch.Tensor:
@@ -58,12 +60,19 @@ def log_e_betting(x: torch.Tensor, population: int) -> torch.Tensor:
     return torch.where(x.sum(1) > left + 1e-9, torch.inf, log_e)
 
 
-def log_e_symmetric(x: torch.Tensor, population: int) -> torch.Tensor:
+def log_e_unbounded(x: torch.Tensor, population: int) -> torch.Tensor:
     """Log e-value against "the total of all draws is not positive", for differences without bounds [M].
 
-    Self-normalised: if y is symmetric about 0, exp(d y - d^2 y^2 / 2) has expectation at most 1, whatever its variance
-    and tails (de la Pena 1999, lemma 6.1). With y_i = x_i - m_i (see :func:`log_e_betting`) and g_i = N / (N - i), the
-    sum of y_i g_i is the martingale N S_i / (N - i) of sampling without replacement. d is mixed over half-normal
+    Without bounds on the draws to come no test can be valid for all populations and stop early: one draw may undo all
+    others. This one assumes that the draws to come scatter at most twice as widely as those made: their variance v_i
+    around their own mean is at most 4 s_i^2, with s_i^2 the sample variance of draws 1 to i - 1. Nothing is assumed of
+    their shape; they may be skewed.
+
+    If y has a mean of at most 0 and variance v, exp(d y - d^2 (y^2 + 2 v) / 6) has expectation at most 1 for every
+    d >= 0 (Delyon 2009, proposition 12). With y_i = x_i - m_i (see :func:`log_e_betting`) and g_i = N / (N - i), the
+    sum of y_i g_i is the martingale N S_i / (N - i) of sampling without replacement, and E_n is the mean over d of
+    exp(sum_i d g_i y_i - d^2 g_i^2 (y_i^2 + 8 s_i^2) / 6). It is an e-process for as long as the assumption has held:
+    it reaches 1 / alpha before the assumption fails with probability at most alpha. d is mixed over half-normal
     distributions, whose scale is set by the first draws, which earn nothing.
 
     Args:
@@ -74,20 +83,25 @@ def log_e_symmetric(x: torch.Tensor, population: int) -> torch.Tensor:
         log E_n [M]; 0 while there are no more draws than set the scale.
 
     Example:
-        >>> x = 0.01 * (1 + 0.5 * torch.randn(1, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-        >>> bool(log_e_symmetric(x, 500) > math.log(100)), bool(log_e_symmetric(-x, 500) < 0)
+        >>> x = 0.01 * (1 + 0.5 * torch.randn(1, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+        >>> bool(log_e_unbounded(x, 500) > math.log(100)), bool(log_e_unbounded(-x, 500) < 0)
         (True, True)
     """
     if x.shape[1] <= BURN_IN:
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    number = torch.arange(x.shape[1], dtype=x.dtype, device=x.device)
+    gain = population / (population - 1 - number).clamp(min=0.5)
+    # Around the first draw, so that no digits are lost where the draws hardly differ.
+    shifted = x - x[:, :1]
+    total, squares = shifted.cumsum(1) - shifted, shifted.square().cumsum(1) - shifted.square()
+    scatter = (squares - total.square() / number.clamp(min=1)).clamp(min=0) / (number - 1).clamp(min=1)
     y = x - _null_means(x, population)
-    gain = population / (population - 1 - torch.arange(x.shape[1], dtype=x.dtype, device=x.device)).clamp(min=0.5)
-    y = (y * gain)[:, BURN_IN:]
+    spread = (y.square() + 2 * WIDER**2 * scatter) / 3
     scale = x[:, :BURN_IN].square().mean(1).sqrt().clamp(min=1e-100)  # its square must not be 0
-    drift, variance = y.sum(1) / scale, y.square().sum(1) / scale.square()
-    parts = []
-    for effect in EFFECTS:
-        spread = 1 + effect**2 * variance
-        z = effect * drift / spread.sqrt()
-        parts.append(math.log(2) - 0.5 * spread.log() + 0.5 * z.square() + torch.special.log_ndtr(z))
-    return torch.logsumexp(torch.stack(parts), 0) - math.log(len(EFFECTS))
+    drift = (gain * y)[:, BURN_IN:].sum(1) / scale
+    variance = (gain.square() * spread)[:, BURN_IN:].sum(1) / scale.square()
+    effect = x.new_tensor(EFFECTS)[:, None]
+    wide = 1 + effect.square() * variance
+    z = effect * drift / wide.sqrt()
+    parts = math.log(2) - 0.5 * wide.log() + 0.5 * z.square() + torch.special.log_ndtr(z)
+    return torch.logsumexp(parts, 0) - math.log(len(EFFECTS))

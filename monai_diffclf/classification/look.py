@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from .denoising_errors import DenoisingErrors
-from .draw_weights import Weighting, draw_weights
-from .rules import draw_scores, vote_weights
+from .draw_weights import Weighting
+from .rules import decision_weights, draw_scores
 
 __all__ = ["Look"]
 
@@ -37,7 +38,7 @@ class Look:
         cls, errors: DenoisingErrors, num_made: int, *, rule: str = "vote", weighting: Weighting = "uniform"
     ) -> Look:
         """The look after the first ``num_made`` of all draws of ``errors`` [B, K, N]."""
-        weights = draw_weights(errors, weighting) if rule == "mean" else vote_weights(errors, rule, weighting)
+        weights = decision_weights(errors, rule, weighting)
         return cls(draw_scores(errors.first(num_made), rule), weights, errors.log_snr, rule)
 
     @property
@@ -50,12 +51,12 @@ class Look:
         """Number of draws made n."""
         return self.scores.shape[2]
 
-    @property
+    @cached_property
     def racing(self) -> torch.Tensor:
         """Classes not eliminated before [B, K], bool."""
         return ~torch.isnan(self.scores[:, :, -1])
 
-    @property
+    @cached_property
     def totals(self) -> torch.Tensor:
         """Weighted total of each class so far [B, K]; -inf for a class eliminated before."""
         total = (torch.nan_to_num(self.scores, nan=0.0) * self.weights[: self.num_made]).sum(2)

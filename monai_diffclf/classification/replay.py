@@ -10,13 +10,13 @@ from dataclasses import replace
 import torch
 
 from .denoising_errors import DenoisingErrors
-from .draw_weights import Weighting
+from .draw_weights import Weighting, draw_weights
 from .look import Look
 from .result import DenoisingClassification
-from .rules import classify_errors
-from .stopping import StoppingRule, check_valid
+from .rules import classify_errors, decision_weights, score_values
+from .stopping import ForecastingRule, StoppingRule, check_valid
 
-__all__ = ["replay", "run_draws"]
+__all__ = ["classify_draws", "mean_weights", "replay", "run_draws"]
 
 MakeDraws = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -44,26 +44,62 @@ def run_draws(
     """
     check_valid(stopping, rule)
     device, (images, classes, num_draws) = errors.values.device, errors.values.shape
+    weights = decision_weights(errors, rule, weighting)
+    if isinstance(stopping, ForecastingRule):
+        stopping = stopping.for_draws(weights, errors.log_snr, rule)
     order = stopping.order(num_draws).to(device)
-    ordered = replace(errors.select(order), values=errors.values.clone())
-    # A weight belongs to its draw, wherever that comes in the order.
-    weighting = weighting[order.to(weighting.device)] if isinstance(weighting, torch.Tensor) else weighting
+    weights, log_snr = weights[order], errors.log_snr[order]
+    values, every_class = errors.values.clone(), torch.arange(classes, device=device)[:, None]
+    # Of the images that are not decided: which they are, what their draws gave each class, which classes are left.
+    todo = torch.arange(images, device=device)
+    scores = torch.empty(images, classes, 0, dtype=torch.float64, device=device)
     racing = torch.ones(images, classes, dtype=torch.bool, device=device)
-    decided = torch.zeros(images, dtype=torch.bool, device=device)
     made = 0
     for look in stopping.looks(num_draws):
-        todo = (~decided).nonzero().flatten()
         if len(todo) == 0:
             break
-        ordered.values[todo, :, made:look] = make(todo, order[made:look], racing[todo])
-        made = look
-        racing[todo] = stopping.remaining(Look.of(ordered[todo], made, rule=rule, weighting=weighting))
-        decided = racing.sum(1) == 1
+        draws = order[made:look]
+        new = make(todo, draws, racing)
+        values[todo[:, None, None], every_class, draws] = new
+        made, scores = look, torch.cat([scores, score_values(new, rule)], 2)
+        racing = stopping.remaining(Look(scores, weights, log_snr, rule))
+        undecided = racing.sum(1) > 1
+        if not bool(undecided.all()):
+            todo, scores, racing = todo[undecided], scores[undecided], racing[undecided]
+    decided = torch.ones(images, dtype=torch.bool, device=device)
     # With all draws made the answer is that of all draws, ties broken as ever.
-    decided |= made == num_draws
-    values = torch.full_like(ordered.values, torch.nan)
-    values[:, :, order] = ordered.values
+    decided[todo] = made == num_draws
     return replace(errors, values=values), decided
+
+
+def classify_draws(
+    errors: DenoisingErrors,
+    stopping: StoppingRule | None,
+    *,
+    rule: str = "vote",
+    weighting: Weighting = "uniform",
+    temperature: float = 1.0,
+) -> DenoisingClassification:
+    """Classify from the draws that a stopping rule made, by the mean errors that it decided by if it has its own.
+
+    Args:
+        errors: errors [B, K, N], NaN where the rule made none.
+        stopping: the rule; None for :func:`monai_diffclf.classification.classify_errors`.
+        rule: rule of decision, see :func:`monai_diffclf.classification.classify_errors`.
+        weighting: see :func:`monai_diffclf.classification.draw_weights`.
+        temperature: see :func:`monai_diffclf.classification.classify_errors`.
+    """
+    means = (
+        stopping.mean_errors(errors, weighting) if isinstance(stopping, ForecastingRule) and rule == "mean" else None
+    )
+    return classify_errors(errors, rule, weighting=weighting, temperature=temperature, mean_error=means)
+
+
+def mean_weights(errors: DenoisingErrors, stopping: StoppingRule | None, weighting: Weighting) -> torch.Tensor:
+    """How much each draw made counts in the difference of mean errors that decides an image [B, N]."""
+    if isinstance(stopping, ForecastingRule):
+        return stopping.mean_weights(errors, weighting)
+    return draw_weights(errors, weighting).expand(len(errors), -1)
 
 
 def replay(
@@ -100,5 +136,5 @@ def replay(
 
     blank = replace(errors, values=torch.full_like(errors.values, torch.nan))
     spent, decided = run_draws(blank, stored, stopping, rule=rule, weighting=weighting)
-    result = classify_errors(spent, rule, weighting=weighting, temperature=temperature)
+    result = classify_draws(spent, stopping, rule=rule, weighting=weighting, temperature=temperature)
     return replace(result, decided=decided, guarantee=stopping.guarantee)

@@ -33,10 +33,15 @@ def draw_scores(errors: DenoisingErrors, rule: str = "vote") -> torch.Tensor:
         [[[1.0, 0.5], [0.0, 0.5]]]
     """
     check_rule(rule)
-    evaluated = errors.evaluated
+    return score_values(errors.values, rule)
+
+
+def score_values(values: torch.Tensor, rule: str) -> torch.Tensor:
+    """:func:`draw_scores` of values [B, K, n]; the rule is known to be one."""
     if rule == "mean":
-        return -errors.values.double()
-    values = torch.where(evaluated, errors.values, torch.inf)
+        return -values.double()
+    evaluated = ~torch.isnan(values)
+    values = torch.where(evaluated, values, torch.inf)
     winners = ((values == values.min(dim=1, keepdim=True).values) & evaluated).double()
     return torch.where(evaluated, winners / winners.sum(1, keepdim=True).clamp(min=1), torch.nan)
 
@@ -67,6 +72,11 @@ def vote_weights(errors: DenoisingErrors, rule: str, weighting: Weighting) -> to
         weights = draw_weights(errors, weighting)
         return weights / weights.mean()
     return draw_weights(errors, "uniform")
+
+
+def decision_weights(errors: DenoisingErrors, rule: str, weighting: Weighting) -> torch.Tensor:
+    """Weight of each draw in the totals that decide [N], float64."""
+    return draw_weights(errors, weighting) if rule == "mean" else vote_weights(errors, rule, weighting)
 
 
 def count_votes(errors: DenoisingErrors, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -128,7 +138,12 @@ def _mean_errors(errors: DenoisingErrors, weights: torch.Tensor) -> torch.Tensor
 
 
 def classify_errors(
-    errors: DenoisingErrors, rule: str = "vote", *, weighting: Weighting = "uniform", temperature: float = 1.0
+    errors: DenoisingErrors,
+    rule: str = "vote",
+    *,
+    weighting: Weighting = "uniform",
+    temperature: float = 1.0,
+    mean_error: torch.Tensor | None = None,
 ) -> DenoisingClassification:
     """Classify images from stored errors.
 
@@ -151,6 +166,8 @@ def classify_errors(
         rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``.
         weighting: weights of the draws, see :func:`draw_weights`. The vote does not depend on it, save for ties.
         temperature: divides the scores; larger is less sure.
+        mean_error: the mean error of each class [B, K], where it is better known than from the draws made alone; None
+            for :func:`mean_errors`.
 
     Raises:
         ValueError: when ``rule`` or ``weighting`` is unknown, or ``temperature`` is not positive.
@@ -165,7 +182,7 @@ def classify_errors(
     check_temperature(temperature)
     count = errors.num_evaluated
     racing = count == count.max(1, keepdim=True).values
-    mean = mean_errors(errors, weighting)
+    mean = mean_errors(errors, weighting) if mean_error is None else mean_error
     best = torch.where(racing, mean, torch.inf).min(1, keepdim=True).values
     # Given up for worse: an estimate from fewer draws must not make it the most probable again.
     mean = torch.where(racing, mean, torch.maximum(mean, best + 1e-6 * best.abs()))

@@ -18,6 +18,9 @@ from .rules import draw_scores
 
 __all__ = ["VoteModel"]
 
+# Pairs of classes at a time: the table of the votes that each may still get is in memory.
+ROWS = 4096
+
 
 @dataclass(frozen=True)
 class VoteModel:
@@ -74,15 +77,18 @@ class VoteModel:
             weights: weight of every draw in the total [N].
             log_snr: log-SNR of every draw [N]; has no influence.
         """
-        made, w, values = x.shape[1], weights.double().cpu().numpy(), x.double().cpu().numpy()
+        made, w, values = x.shape[1], weights.to(x.device).double(), x.double()
+        if made == len(w):
+            return (values @ w <= 0).double()
         seen, left = w[:made], w[made:]
-        wins, losses = (np.maximum(sign * values, 0) @ seen * made / seen.sum() for sign in (1, -1))
-        to_come = np.round(len(left) * (wins + losses) / made)
+        wins, losses = (sign * values for sign in (1, -1))
+        wins, losses = (votes.clamp(min=0) @ seen * (made / seen.sum()) for votes in (wins, losses))
+        to_come = (len(left) * (wins + losses) / made).round()
         # Votes the rival needs so that what it gains is the leader's lead.
-        lead = values @ seen / left.mean()
-        needed = np.ceil((to_come + lead) / 2 - 1e-9)
-        chance = betabinom.sf(needed - 1, to_come, self.concentration + losses, self.concentration + wins)
-        return torch.from_numpy(np.where(needed > to_come, 0.0, chance)).to(x.device)
+        needed = ((to_come + values @ seen / left.mean()) / 2 - 1e-9).ceil()
+        a, b = self.concentration + losses, self.concentration + wins
+        parts = zip(needed.split(ROWS), to_come.split(ROWS), a.split(ROWS), b.split(ROWS), strict=True)
+        return torch.cat([_at_least(*part, most=len(left)) for part in parts])
 
     def to_dict(self) -> dict[str, float]:
         """As plain numbers, for a JSON file."""
@@ -94,3 +100,17 @@ class VoteModel:
         if "concentration" not in values:
             raise ValueError("values: expected concentration, it is missing")
         return cls(float(values["concentration"]))
+
+
+def _at_least(needed: torch.Tensor, total: torch.Tensor, a: torch.Tensor, b: torch.Tensor, most: int) -> torch.Tensor:
+    """P(X >= needed) [M] of a beta-binomial X of ``total`` votes [M], at most ``most``.
+
+    P(0) = B(a, total + b) / B(a, b), and P(k + 1) / P(k) = (total - k) (k + a) / ((k + 1) (total - k - 1 + b)).
+    """
+    needed, total, a, b = (values[:, None] for values in (needed, total, a, b))
+    k = torch.arange(most + 1, dtype=total.dtype, device=total.device)
+    left = (total - k[:-1]).clamp(min=0)
+    steps = (left * (k[:-1] + a) / (k[1:] * ((left - 1).clamp(min=0) + b))).log()
+    none = (total + b).lgamma() + (a + b).lgamma() - (total + a + b).lgamma() - b.lgamma()
+    log_pmf = torch.cat([none, none + steps.cumsum(1)], 1)
+    return log_pmf.exp().masked_fill(k < needed, 0.0).sum(1).clamp(max=1.0)

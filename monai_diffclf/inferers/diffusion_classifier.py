@@ -17,11 +17,10 @@ from ..classification import (
     LevelSampling,
     NoiseDraws,
     StoppingRule,
-    classify_errors,
     replay,
 )
 from ..classification.draw_weights import Weighting, check_weighting, draw_weights
-from ..classification.replay import run_draws
+from ..classification.replay import classify_draws, run_draws
 from ..classification.rules import check_rule, check_temperature
 from ..classification.stopping import check_valid
 from ..networks.conditioning import Conditioning, make_conditioning
@@ -148,7 +147,13 @@ class DiffusionClassifierInferer(ClassifierInferer):
         else:
             result, maps = self._until_decided(source, self.stopping), None
         if self.amp_dtype is not None:
-            errors, redone = redo_near_ties(result.errors, source, rule=self.rule, weighting=self.weighting)
+            errors, redone = redo_near_ties(
+                result.errors,
+                source,
+                rule=self.rule,
+                weighting=self.weighting,
+                stopping=self.stopping,
+            )
             spent = result.network_evaluations + redone
             result = replace(
                 self._from_errors(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
@@ -216,7 +221,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
         return self._from_errors(self.errors_from_values(values, num_elements))
 
     def _from_errors(self, errors: DenoisingErrors) -> DenoisingClassification:
-        return classify_errors(errors, self.rule, weighting=self.weighting, temperature=self.temperature)
+        return classify_draws(
+            errors, self.stopping, rule=self.rule, weighting=self.weighting, temperature=self.temperature
+        )
 
     def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> DrawEvaluator:
         """The images, encoded once, the network and the draws."""

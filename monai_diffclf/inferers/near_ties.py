@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from ..classification import DenoisingErrors, classify_errors, draw_scores
-from ..classification.draw_weights import Weighting, draw_weights
+from ..classification import DenoisingErrors, StoppingRule, draw_scores
+from ..classification.draw_weights import Weighting
+from ..classification.replay import classify_draws, mean_weights
 from ..classification.rules import vote_weights
 from .draw_evaluator import DrawEvaluator
 
@@ -20,7 +21,12 @@ SAFETY = 5.0
 
 
 def redo_near_ties(
-    errors: DenoisingErrors, source: DrawEvaluator, *, rule: str, weighting: Weighting
+    errors: DenoisingErrors,
+    source: DrawEvaluator,
+    *,
+    rule: str,
+    weighting: Weighting,
+    stopping: StoppingRule | None = None,
 ) -> tuple[DenoisingErrors, torch.Tensor]:
     """Make again in float32 what rounding could have turned.
 
@@ -38,6 +44,7 @@ def redo_near_ties(
         source: network and images they came from.
         rule: rule of decision.
         weighting: weights of the draws.
+        stopping: the stopping rule that made the draws.
 
     Returns:
         the errors, with those in float32 where they were made again, and how many evaluations that took [B], int64.
@@ -57,12 +64,13 @@ def redo_near_ties(
     pilot = made & (made.cumsum(1) <= PILOT_DRAWS)
     again(pilot)
     current = replace(errors, values=values)
-    leader = classify_errors(current, rule, weighting=weighting).predicted
+    leader = classify_draws(current, stopping, rule=rule, weighting=weighting).predicted
     factor = source.denoiser.process.epsilon_factor(source.timesteps).to(values.device)
     unit = (current.values.double().nanmean(1) * factor).sqrt().clamp(min=1e-300)[:, None]
     rounding = (_leads((values - errors.values).double(), leader) / unit).masked_fill(~pilot[:, None], torch.nan)
     if rule == "mean":
-        doubtful = _mean_in_doubt(current, rounding, leader, draw_weights(errors, weighting), unit)[:, None] & made
+        weights = mean_weights(errors, stopping, weighting)[:, None]
+        doubtful = _mean_in_doubt(current, rounding, leader, weights, unit)[:, None] & made
     else:
         doubtful = _votes_in_doubt(current, rounding, leader, vote_weights(errors, rule, weighting), unit)
     doubtful &= ~pilot
