@@ -7,8 +7,10 @@ Prints one JSON object: rule -> "vote" and "mean" -> ``agreement`` with the clas
 the number of images that differ and the exact 95 % upper limit of their rate (Clopper and Pearson 1934).
 
 The model of the predictive rule is fitted to the images of ``--fit``; without it, to one half of the patients for the
-other half and the reverse, so that no image is judged by a model that has seen it. The sequential rule is replayed in
-several random orders of the draws. Rules that are not given for the mean (exact curtailment) make all draws.
+other half and the reverse, so that no image is judged by a model that has seen it. ``predictive_as_made`` is the same
+rule as it was before it chose the order of the draws: as they come, with 8 bands, by what was made, at looks from 8
+draws on, every 4. The sequential rule is replayed in several random orders of the draws. Rules that are not given for
+the mean (exact curtailment) make all draws.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from scipy.stats import binomtest
 from monai_diffclf.classification import (
     CurtailedVote,
     DifferenceModel,
+    Look,
     PredictiveCurtailment,
     SequentialTest,
     StagedElimination,
@@ -34,7 +37,10 @@ from monai_diffclf.classification import (
     classify_errors,
     replay,
 )
+from monai_diffclf.classification.stopping import eliminate
 from monai_diffclf.storage import StoredErrors, load_errors
+
+NAMES = ("curtailed", "predictive", "predictive_as_made", "sequential", "staged")
 
 
 def upper_limit(count: int, total: int) -> float:
@@ -50,12 +56,41 @@ def patient_halves(stored: StoredErrors, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(first[index])
 
 
-def fitted(stored: StoredErrors, rule: str) -> tuple[VoteModel | DifferenceModel | None, str]:
+Model = VoteModel | DifferenceModel
+
+
+def fitted(stored: StoredErrors, rule: str, num_bands: int | None = None) -> tuple[Model | None, str]:
     """The model fitted to some images, or none where they are too few to fit to."""
     try:
-        return VoteModel.fit(stored.errors) if rule == "vote" else DifferenceModel.fit(stored.errors, rule), "fitted"
+        if rule == "vote":
+            return VoteModel.fit(stored.errors), "fitted"
+        return DifferenceModel.fit(stored.errors, rule, num_bands=num_bands), "fitted"
     except ValueError:
         return None, "prior"
+
+
+class AsMade:
+    """The predictive rule as it was: draws come as they are, and what was made decides."""
+
+    rules = ("vote", "mean")
+    guarantee = "under the model"
+
+    def __init__(self, alpha: float, model: Model | None) -> None:
+        self.rule = PredictiveCurtailment(alpha, model, block=4, min_draws=8)
+
+    def order(self, num_draws: int) -> torch.Tensor:
+        """As they are."""
+        return torch.arange(num_draws)
+
+    def looks(self, num_draws: int) -> list[int]:
+        """Every 4 draws from 8 on."""
+        return self.rule.looks(num_draws)
+
+    def remaining(self, look: Look) -> torch.Tensor:
+        """A class is out when its chance to end above the leader of the draws made is below alpha / (K - 1)."""
+        model = self.rule.model or (VoteModel() if look.rule == "vote" else DifferenceModel.prior())
+        limit = self.rule.alpha / (look.scores.shape[1] - 1)
+        return eliminate(look, lambda leads: model.chance_to_lose(leads, look.weights, look.log_snr) < limit)
 
 
 def summary(
@@ -92,21 +127,21 @@ def replay_all(stored: StoredErrors, alpha: float, fit: StoredErrors | None, ord
     everyone = torch.ones(len(stored.labels), dtype=torch.bool)
     half = patient_halves(stored)
     stages = stage_rule(stored.errors.num_draws, stored.errors.num_classes)
-    report: dict[str, Any] = {name: {} for name in ("curtailed", "predictive", "sequential", "staged")}
+    report: dict[str, Any] = {name: {} for name in NAMES}
     for rule in ("vote", "mean"):
         curtailed: list[StoppingRule] = [CurtailedVote()] if rule == "vote" else [AllDraws()]
         report["curtailed"][rule] = summary(stored, rule, [(everyone, curtailed)])
-        if fit is None:
-            parts, kinds = [], []
-            for images in (half, ~half):
-                model, kind = fitted(subset(stored, ~images), rule)
-                parts.append((images, [PredictiveCurtailment(alpha, model)]))
-                kinds.append(kind)
-            source = "other half of the patients" if set(kinds) == {"fitted"} else "prior"
-        else:
-            model, kind = fitted(fit, rule)
-            parts, source = [(everyone, [PredictiveCurtailment(alpha, model)])], "--fit" if kind == "fitted" else kind
-        report["predictive"][rule] = {**summary(stored, rule, parts), "model": source}  # type: ignore[arg-type]
+        for name, kind, num_bands in (("predictive", PredictiveCurtailment, None), ("predictive_as_made", AsMade, 8)):
+            if fit is None:
+                models = [(images, *fitted(subset(stored, ~images), rule, num_bands)) for images in (half, ~half)]
+                source = "other half of the patients"
+            else:
+                models, source = [(everyone, *fitted(fit, rule, num_bands))], "--fit"
+            parts: list[tuple[torch.Tensor, list[StoppingRule]]] = [
+                (images, [kind(alpha, model)]) for images, model, _ in models
+            ]
+            source = source if {found for _, _, found in models} == {"fitted"} else "prior"
+            report[name][rule] = {**summary(stored, rule, parts), "model": source}
         tests: list[StoppingRule] = [SequentialTest(alpha, seed=seed) for seed in range(orders)]
         report["sequential"][rule] = {**summary(stored, rule, [(everyone, tests)]), "orders": orders}
         report["staged"][rule] = {**summary(stored, rule, [(everyone, [stages])]), "stages": repr(stages)}

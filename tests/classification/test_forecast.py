@@ -145,9 +145,7 @@ def test_the_level_of_a_smooth_curve_is_nearly_right():
 def test_refuses_draws_in_another_order():
     forecast = MODEL.forecast(torch.ones(DRAWS), LOG_SNR, choose=True)
     errors = stopped([[6, 6]], forecast.order.flip(0).tolist())
-    with pytest.raises(
-        ValueError, match="errors: expected the draws that this rule makes first, some of them are miss"
-    ):
+    with pytest.raises(ValueError, match="errors: expected the draws that this rule makes first, some are missing"):
         forecast.mean_errors(errors, "uniform")
 
 
