@@ -1,6 +1,6 @@
 """What a random number costs: the counter-based generator, eager and compiled, beside a torch.Generator a pair.
 
-    OMP_NUM_THREADS=1 python benchmarks/random_numbers.py [--repeats 15] [--threads 1] [--output FILE]
+    python -m benchmarks.speed.random_numbers [--repeats 15] [--threads 1] [--output FILE]
 
 All are timed in turn, round by round, within one run; ratios are of the same round, and given with their spread. On a
 CPU the clock is the processor's time, so that other programs disturb little; on CUDA it is wall time.
@@ -22,9 +22,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.bundles import RESULTS
 from monai_diffclf.classification import philox
 
-RESULTS = Path(__file__).parent / "results" / "random_numbers.json"
+OUTPUT = RESULTS / "random_numbers.json"
 CASES = [((1, 28, 28), 128), ((3, 64, 64), 128), ((3, 256, 256), 16)]
 """Shape of an image, and pairs of image and draw made in one call."""
 IMAGES = 8
@@ -130,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
