@@ -1,6 +1,6 @@
 """Choose alpha of the predictive rule for the mean on validation errors, and judge the choice once on test errors.
 
-    python -m benchmarks.fewer_draws.choose_alpha --fit VALIDATION.npz [--judge TEST.npz] [--alpha 0.04 0.003]
+    python -m benchmarks.fewer_draws.choose_alpha --fit VALIDATION.npz [--judge TEST.npz] [--alpha 0.2 0.02]
 
 For each agreement that is asked for (0.99 and 0.999) alpha is the largest of some round numbers under which, on the
 validation images, at most four fifths of what is allowed differ. Validation images are judged by a model of other
@@ -34,7 +34,7 @@ from monai_diffclf.classification import (
 )
 from monai_diffclf.storage import StoredErrors, load_errors
 
-ALPHAS = (0.001, 0.002, 0.003, 0.004, 0.005, 0.007, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
+ALPHAS = (0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 AGREEMENTS = (0.99, 0.999)
 SHARE = 0.8
 NEIGHBOURS = (8, 20)
@@ -65,6 +65,7 @@ def curve(errors: DenoisingErrors, model: DifferenceModel) -> np.ndarray:
     scale = np.sqrt(np.asarray(forecast.spread)[looks - 1] * (forecast.degrees + squares) / degrees)
     with np.errstate(divide="ignore"):
         chance = np.where(looks == errors.num_draws, 0.0, stdtr(degrees, -np.abs(totals) / scale))
+    chance /= np.sqrt(looks / errors.num_draws)
     at = np.stack([(chance < alpha).argmax(1) for alpha in ALPHAS])
     differ = np.sign(np.take_along_axis(totals, at.T, 1)) != np.sign(totals[:, -1:])
     return np.stack([looks[at].sum(1) / errors.num_draws, differ.sum(0)], 1)

@@ -9,8 +9,8 @@ the number of images that differ and the exact 95 % upper limit of their rate (C
 The model of the predictive rule is fitted to the images of ``--fit``; without it, to one half of the patients for the
 other half and the reverse, so that no image is judged by a model that has seen it. ``predictive_as_made`` is the same
 rule as it was before it chose the order of the draws: as they come, with 8 bands, by what was made, at looks from 8
-draws on, every 4. The sequential rule is replayed in several random orders of the draws. Rules that are not given for
-the mean (exact curtailment) make all draws.
+draws on, every 4, with the same limit at all of them. The sequential rule is replayed in several random orders of the
+draws. Rules that are not given for the mean (exact curtailment) make all draws.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import copy
 
 import torch
@@ -24,9 +25,11 @@ __all__ = ["PredictiveCurtailment"]
 class PredictiveCurtailment:
     """Stop when the class that all draws would give is the leader with probability above 1 - alpha, under a model.
 
-    A class is eliminated when its probability of ending above the leader is below alpha / (K - 1). The probability is
-    that of a :class:`VoteModel` for votes, of a :class:`DifferenceModel` for the mean and weighted votes, best fitted
-    to the network's validation errors. It is as good as its model; replay it on stored errors to see how often it errs.
+    After n of N draws a class is eliminated when its probability of ending above the leader is below sqrt(n / N) alpha
+    / (K - 1): risk is taken late, where two classes are nearly level and the draws that would settle it are many. The
+    probability is that of a :class:`VoteModel` for votes, of a :class:`DifferenceModel` for the mean and weighted
+    votes, best fitted to the network's validation errors. It is as good as its model, and most images are far below
+    alpha when they stop; replay it on stored errors to see how often it errs.
 
     For the mean a fitted model also says in which order the draws are made: next comes the draw that leaves the total
     of all draws the least variance (:class:`monai_diffclf.classification.forecast.Forecast`). The order is the same for
@@ -36,7 +39,7 @@ class PredictiveCurtailment:
     made in the order in which they come, and what was made decides.
 
     Args:
-        alpha: probability, image by image, that all draws would give another class, in (0, 1).
+        alpha: largest probability, image by image, that all draws would give another class, in (0, 1).
         model: the model for this rule of decision; None for a prior that knows no network: ``VoteModel()`` for votes,
             ``DifferenceModel.prior()`` else.
         block: draws between two looks.
@@ -100,8 +103,9 @@ class PredictiveCurtailment:
         return spaced_looks(num_draws, self.block, self.min_draws, self.max_draws)
 
     def remaining(self, look: Look) -> torch.Tensor:
-        """A class is out when its chance to end above the leader is below alpha / (K - 1)."""
-        votes, limit = self._vote_model(look.rule), self.alpha / (look.scores.shape[1] - 1)
+        """A class is out when its chance to end above the leader is below sqrt(n / N) alpha / (K - 1)."""
+        votes = self._vote_model(look.rule)
+        limit = math.sqrt(look.num_made / look.num_draws) * self.alpha / (look.scores.shape[1] - 1)
         if votes is not None:
             return eliminate(look, lambda leads: votes.chance_to_lose(leads, look.weights, look.log_snr) < limit)
         forecast = self._forecast or self._forecast_of(look.weights, look.log_snr, choose=False)
