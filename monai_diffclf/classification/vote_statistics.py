@@ -194,6 +194,7 @@ def effective_draws(errors: DenoisingErrors, weights: torch.Tensor) -> torch.Ten
         >>> effective_draws(errors, torch.tensor([3, 1, 0, 0])).tolist()
         [1.6]
     """
-    weight = errors.evaluated.any(1) * weights.to(errors.values.device).double()
+    voted = errors.image_by_image(lambda part: part.evaluated.any(1))
+    weight = voted * weights.to(errors.values.device).double()
     squares = weight.square().sum(1)
     return weight.sum(1).square() / squares.where(squares > 0, 1.0)
