@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def shuffled(errors: DenoisingErrors, neighbours: int, rng: np.random.Generator)
     return replace(errors, values=errors.values[:, :, source])
 
 
-def curve(errors: DenoisingErrors, model: DifferenceModel) -> np.ndarray:
+def curve(errors: DenoisingErrors, model: DifferenceModel, alphas: Sequence[float] = ALPHAS) -> np.ndarray:
     """For each alpha the evaluations spent, over those of all draws, and images that differ, summed: [A, 2].
 
     The rule at all alphas and looks at once, for two classes.
@@ -66,7 +67,7 @@ def curve(errors: DenoisingErrors, model: DifferenceModel) -> np.ndarray:
     with np.errstate(divide="ignore"):
         chance = np.where(looks == errors.num_draws, 0.0, stdtr(degrees, -np.abs(totals) / scale))
     chance /= np.sqrt(looks / errors.num_draws)
-    at = np.stack([(chance < alpha).argmax(1) for alpha in ALPHAS])
+    at = np.stack([(chance < alpha).argmax(1) for alpha in alphas])
     differ = np.sign(np.take_along_axis(totals, at.T, 1)) != np.sign(totals[:, -1:])
     return np.stack([looks[at].sum(1) / errors.num_draws, differ.sum(0)], 1)
 
@@ -96,12 +97,15 @@ def choose(found: dict[str, list[float]], agreement: float) -> float:
     return max(good)
 
 
-def judge(stored: StoredErrors, model: DifferenceModel, alpha: float) -> dict[str, Any]:
-    """The rule replayed once, as it is used."""
+def judge(stored: StoredErrors, model: DifferenceModel, alpha: float, shuffles: int) -> dict[str, Any]:
+    """The rule replayed as it is used, and with the draws shuffled among neighbouring levels many times."""
     full = classify_errors(stored.errors, "mean")
     result = replay(stored.errors, PredictiveCurtailment(alpha, model), rule="mean")
     differ = int((result.predicted != full.predicted).sum())
     ratio = float(result.network_evaluations.double().mean() / full.network_evaluations.double().mean())
+    rng = np.random.default_rng(0)
+    orders = [shuffled(stored.errors, NEIGHBOURS[i % len(NEIGHBOURS)], rng) for i in range(shuffles)]
+    other = np.mean([curve(errors, model, [alpha])[0] for errors in orders], axis=0) / len(full)
     return {
         "alpha": alpha,
         "images": len(full),
@@ -110,6 +114,7 @@ def judge(stored: StoredErrors, model: DifferenceModel, alpha: float) -> dict[st
         "differ_upper_limit": float(binomtest(differ, len(full)).proportion_ci(0.9, method="exact").high),
         "evaluations_ratio": ratio,
         "times_fewer": 1 / ratio,
+        "shuffled": {"orders": shuffles, "agreement": 1 - other[1], "times_fewer": 1 / other[0]},
     }
 
 
@@ -128,7 +133,8 @@ def main() -> None:
         report["chosen"] = {str(agreement): choose(report["validation"], agreement) for agreement in AGREEMENTS}
     if args.judge is not None:
         test, model = load_errors(args.judge), DifferenceModel.fit(stored.errors, "mean")
-        report["judged"] = [judge(test, model, alpha) for alpha in args.alpha or report["chosen"].values()]
+        alphas = args.alpha or report["chosen"].values()
+        report["judged"] = [judge(test, model, alpha, args.shuffles) for alpha in alphas]
     print(json.dumps(report, indent=1))
 
 

@@ -198,7 +198,7 @@ class SequentialTest:
     the assumption that the differences of two classes in the draws to come scatter at most twice as widely, in standard
     deviations, as in those made (:func:`log_e_unbounded`): alpha bounds the errors before the first look at which this
     fails. Differences may be skewed. On real errors of a few heavy-tailed images it does fail;
-    ``benchmarks/tied_populations.py`` measures how often ties are decided then.
+    ``benchmarks/fewer_draws/tied_populations.py`` measures how often ties are decided then.
 
     Args:
         alpha: largest probability of a wrong elimination, in (0, 1).
