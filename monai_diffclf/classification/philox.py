@@ -31,8 +31,8 @@ WORD = 0xFFFFFFFF
 COUNTERS_AT_ONCE = 1 << 16
 """Counters of one pass over the rounds: their words fit into a processor's cache, and launches hardly count."""
 
-COMPILE_AFTER = 1 << 31
-"""Numbers after which compiling, some 30 seconds, has paid for itself on a CPU."""
+COMPILE_AFTER = 1 << 30
+"""Numbers after which compiling, up to some 30 seconds, has paid for itself on a CPU."""
 
 Words = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 _logger = logging.getLogger(__name__)
