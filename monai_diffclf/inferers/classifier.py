@@ -86,7 +86,7 @@ class ClassifierInferer(Inferer):
 def default_batch_size(latents: torch.Tensor) -> int:
     """Network evaluations in one forward call where nothing is said, by measurement.
 
-    On a CPU calls of 64 to 128 images were faster than of 256, whose activations leave the cache; a GPU is filled by 256.
+    On a CPU calls of 64 to 128 images were faster than of 256, whose activations leave the cache; 256 fill a GPU.
     For one network and machine :func:`monai_diffclf.networks.tune_batch` measures it.
     """
     return 128 if latents.device.type == "cpu" else 256
