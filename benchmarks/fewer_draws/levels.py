@@ -108,7 +108,7 @@ def ways(
         rows.append(compare(stored, few, full, f"first {draws} draws, sampled levels"))
     weighted_rule = "mean" if rule == "mean" else "weighted_vote"
     weighing = {"rule": weighted_rule, "weighting": weighted.level_weights}
-    for alpha in (0.001, 0.01, 0.02, 0.05):
+    for alpha in (0.01, 0.02, 0.05, 0.2):
         early = PredictiveCurtailment(alpha, learned.model)
         rows.append(compare(stored, replay(errors, early, rule=rule), full, f"predictive {alpha:g}"))
         few = replay(sampled.errors, early, rule=rule)

@@ -131,6 +131,13 @@ def test_fit_to_votes(made):
         assert lost[mine].mean().item() == pytest.approx(chance[mine].mean().item(), abs=0.1 if high > 0.02 else 0.01)
 
 
+@pytest.mark.parametrize(("draws", "bands"), [(16, 8), (64, 8), (200, 12), (501, 31), (800, 32)])
+def test_one_band_to_every_sixteen_draws(draws, bands):
+    values = torch.rand(20, 2, draws, generator=torch.Generator().manual_seed(0))
+    errors = DenoisingErrors(values, torch.arange(draws), torch.linspace(6, -6, draws))
+    assert len(DifferenceModel.fit(errors, "mean").noise) == bands
+
+
 def test_fit_to_images_all_alike_does_not_break():
     model = DifferenceModel.fit(errors_of(torch.ones(10, DRAWS)), "vote", num_bands=2)
     chance = model.chance_to_lose(torch.ones(1, 4, dtype=torch.float64), torch.ones(DRAWS), LEVELS)
@@ -144,6 +151,14 @@ def test_fit_with_fewer_levels_than_bands(levels):
     model = DifferenceModel.fit(few, "mean", num_bands=8)
     assert np.isfinite(model.noise).all()
     assert np.isfinite(model.covariance).all()
+
+
+def test_equal_models_are_one():
+    model = MODELS["three bands"]
+    lists = DifferenceModel([-2.0, 2.0], list(NOISE), [list(row) for row in COVARIANCE], 6)
+    assert lists == model
+    assert hash(lists) == hash(model)
+    assert {model: 1}[lists] == 1
 
 
 def test_survives_json():

@@ -30,6 +30,7 @@ RULES = [
     StagedElimination((5, 12), (2, 1)),
 ]
 CASES = [(stopping, rule) for stopping in RULES for rule in stopping.rules]
+FITTED = PredictiveCurtailment(0.1, DifferenceModel((0.0,), (0.5, 2.0), ((0.2, 0.1), (0.1, 0.4)), 6.0))
 
 
 def make(classes: int = 3, draws: int = 40, images: int = 60) -> DenoisingErrors:
@@ -39,7 +40,7 @@ def make(classes: int = 3, draws: int = 40, images: int = 60) -> DenoisingErrors
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize(("stopping", "rule"), CASES)
+@pytest.mark.parametrize(("stopping", "rule"), [*CASES, (FITTED, "mean"), (FITTED, "vote")])
 def test_an_image_alone_is_as_in_company(stopping, rule, classes):
     errors = make(classes)
     together = replay(errors, stopping, rule=rule, weighting="min_snr", temperature=2.0)
@@ -120,14 +121,14 @@ def test_decided_images_make_no_more_draws():
 
 def test_on_the_device_of_the_errors(device):
     errors = make().to(device)
-    for stopping, rule in CASES:
+    for stopping, rule in [*CASES, (FITTED, "mean")]:
         weights = torch.linspace(0.5, 1, 40)
         on_device, here = (replay(e, stopping, rule=rule, weighting=weights) for e in (errors, errors.to("cpu")))
         assert on_device.predicted.device.type == on_device.decided.device.type == device
         assert torch.equal(on_device.predicted.cpu(), here.predicted)
 
 
-@pytest.mark.parametrize("stopping", RULES, ids=repr)
+@pytest.mark.parametrize("stopping", [*RULES, FITTED], ids=repr)
 def test_weights_by_number_and_by_level_agree(stopping):
     errors = make()
     weights = torch.rand(40, generator=torch.Generator().manual_seed(0)) + 0.1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
-from monai_diffclf.classification import SequentialTest, classify_errors
+from monai_diffclf.classification import DifferenceModel, PredictiveCurtailment, SequentialTest, classify_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer
 
 SCHEDULER = DDPMScheduler(1000, schedule="cosine_log_snr", log_snr_min=-6.0, log_snr_max=6.0)
@@ -111,6 +111,22 @@ def test_with_a_stopping_rule(rule):
     assert torch.equal(result.predicted[same], exact.predicted[same])
     if rule == "mean":
         assert not made[:, 2].all(), "classes given up stay given up"
+
+
+def test_with_a_rule_that_decides_by_forecast():
+    network = Close(0.3)
+    errors = DiffusionClassifierInferer(SCHEDULER, num_draws=DRAWS).compute_errors(IMAGES, network)
+    stopping = PredictiveCurtailment(0.2, DifferenceModel.fit(errors, "mean", num_bands=4))
+    exact = classify(network, rule="mean", stopping=stopping)
+    result = classify(network, rule="mean", stopping=stopping, amp=torch.bfloat16)
+    assert exact.errors.network_evaluations.double().mean() < 1.5 * DRAWS
+    assert torch.equal(result.predicted, stopping.mean_errors(result.errors).argmin(1))
+    same = (result.errors.evaluated == exact.errors.evaluated).all((1, 2))
+    assert same.sum() > 40
+    assert torch.equal(result.predicted[same], exact.predicted[same])
+    # What is in doubt is told by the forecast: with all its draws in float32 an image has the very same mean errors.
+    dear = result.network_evaluations == 2 * result.errors.network_evaluations
+    assert torch.equal(result.mean_error[same & dear], exact.mean_error[same & dear])
 
 
 def test_float16_too():

@@ -8,6 +8,7 @@ from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import (
     CurtailedVote,
+    DifferenceModel,
     LevelSampling,
     LevelWeights,
     PredictiveCurtailment,
@@ -21,10 +22,12 @@ from tests.closed_form import ExactDenoiser, make_classes, make_images
 
 SCHEDULER = DDPMScheduler(1000, schedule="cosine_log_snr", log_snr_min=-6.0, log_snr_max=6.0)
 DRAWS = 31
+MODEL = DifferenceModel((0.0,), (0.3, 3.0), ((0.4, 0.2), (0.2, 1.0)), 6.0)
 RULES = [
     CurtailedVote(2),
     PredictiveCurtailment(0.1),
     PredictiveCurtailment(0.01, max_draws=12),
+    PredictiveCurtailment(0.1, MODEL),
     SequentialTest(0.2, block=3, seed=5),
     SequentialTest(0.2, max_draws=12),
     StagedElimination((4, 20), (2, 1)),
