@@ -219,11 +219,11 @@ class DrawEvaluator:
     def _noise(self, count: int) -> torch.Tensor:
         return self._scratch("noise", (count,))
 
-    def _scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def _scratch(self, name: str, shape: Sequence[int]) -> torch.Tensor:
         """Memory that is used over and over, as new memory costs more than what is written to it [*shape]."""
         count, held = math.prod(shape), self._held.get(name)
         if held is None or len(held) < count:
-            held = self._held[name] = torch.empty(count, dtype=dtype, device=self.images.device)
+            held = self._held[name] = torch.empty(count, dtype=torch.float32, device=self.images.device)
         return held[:count].view(shape)
 
     def _parts(self, count: int, elements: int) -> list[slice]:
@@ -251,10 +251,9 @@ class DrawEvaluator:
             own = predictions[part]
             squared = torch.sub(own, target[pair][:, None], out=self._scratch("squared", own.shape)).square_()
             squared *= _column(factor[pair], squared)
-            double = self._scratch("double", own.shape, torch.float64).copy_(squared)
-            sums.append(double.flatten(2).sum(2))
+            sums.append(squared.flatten(2).sum(2, dtype=torch.float64))
             if maps is not None:
-                pixels = double.mean(2)
+                pixels = squared.mean(2, dtype=torch.float64)
                 if weights is not None:
                     pixels *= _column(weights[call.draw[pair]], pixels)
                 every = slice(part.start * predictions.shape[1], part.stop * predictions.shape[1])
