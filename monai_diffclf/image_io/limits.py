@@ -84,8 +84,13 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
         return _gather(content.read, max_bytes)
 
 
-def inflate(data: bytes, max_bytes: int) -> bytes:
-    """What a raw deflate stream (RFC 1951, without zlib's header) holds, never more than the limit.
+def inflate(data: bytes, max_bytes: int, *, header: bool = False) -> bytes:
+    """What a deflate stream (RFC 1951) holds, never more than the limit.
+
+    Args:
+        data: the stream.
+        max_bytes: the limit.
+        header: whether it is one with zlib's header (RFC 1950).
 
     Raises:
         ValueError: when it holds more, or is cut off.
@@ -96,7 +101,7 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
         >>> len(bomb), len(inflate(bomb, 1000))
         (11, 1000)
     """
-    stream = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS if header else -zlib.MAX_WBITS)
     rest = data
 
     def read(size: int) -> bytes:
