@@ -130,7 +130,8 @@ def _decode(path: str | os.PathLike[str], page: Any, layout: Layout) -> Samples:
     """The samples [H, W, S], the right way round."""
     orientation = int(getattr(page.tags.get("Orientation"), "value", 1))
     packed = layout.bits not in (1, 8, 16, 32, 64)
-    simple = page.predictor == 1 and layout.photometric != YCBCR
+    # Bits in the reverse order are those of the compressed data, which libtiff turns back.
+    simple = page.predictor == 1 and layout.photometric != YCBCR and (page.fillorder == 1 or layout.compression == NONE)
     if layout.compression in (NONE, PACK_BITS, *DEFLATE) and simple and not packed:
         _check_deflated(page, layout)
         array = page.asarray()

@@ -98,7 +98,7 @@ def test_where_dcmtk_is_otherwise(tmp_path: Path) -> None:
 
 
 def test_fractions_of_the_modality_lut_are_kept(tmp_path: Path) -> None:
-    """DCMTK cuts them: of values from 0 to 4.095 it shows five. PS3.3, C.11.1.1.2: output = slope x value + intercept."""
+    """DCMTK cuts them: of values from 0 to 4.095 it shows five. PS3.3, C.11.1.1.2."""
     window = {"RescaleSlope": "0.001", "RescaleIntercept": "0", "WindowCenter": "2", "WindowWidth": "3"}
     path = write(image(RAMP, **window), tmp_path / "a.dcm")
     expected = np.clip((RAMP * 0.001 - 1.5) / 2 + 0.5, 0, 1)
