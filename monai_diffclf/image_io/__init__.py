@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from .image_files import read_image_file
+from .image_files import is_image_file, read_image_file
 from .mammogram import read_mammogram
 from .read_image import ReadImage, ReadImaged, crop_and_resize
 
-__all__ = ["ReadImage", "ReadImaged", "crop_and_resize", "read_image_file", "read_mammogram"]
+__all__ = ["ReadImage", "ReadImaged", "crop_and_resize", "is_image_file", "read_image_file", "read_mammogram"]
