@@ -128,41 +128,39 @@ def _check_segments(page: Any, size: int) -> None:
 
 def _decode(path: str | os.PathLike[str], page: Any, layout: Layout) -> Samples:
     """The samples [H, W, S], the right way round."""
-    orientation = int(getattr(page.tags.get("Orientation"), "value", 1))
+    compression = layout.compression
+    if compression not in (NONE, PACK_BITS, *DEFLATE, *BY_PILLOW):
+        name = getattr(page.compression, "name", compression)
+        raise ValueError(f"the compression {name} is not read; save the file uncompressed or with LZW")
+    planes = page.planarconfig == SEPARATE
     packed = layout.bits not in (1, 8, 16, 32, 64)
     # Bits in the reverse order are those of the compressed data, which libtiff turns back.
-    simple = page.predictor == 1 and layout.photometric != YCBCR and (page.fillorder == 1 or layout.compression == NONE)
-    if layout.compression in (NONE, PACK_BITS, *DEFLATE) and simple and not packed:
-        _check_deflated(page, layout)
+    simple = page.predictor == 1 and layout.photometric != YCBCR and (page.fillorder == 1 or compression == NONE)
+    if compression not in (NONE, PACK_BITS, *DEFLATE) or not simple or (packed and (planes or page.is_tiled)):
+        return _by_pillow(path, layout)
+    _check_sizes(page, layout)
+    if packed:
+        array = _unpack(page, layout)
+    else:
         array = page.asarray()
-        array = (
-            array[..., None]
-            if array.ndim == 2
-            else np.moveaxis(array, 0, -1)
-            if page.planarconfig == SEPARATE
-            else array
-        )
-        return Samples(turned(array, orientation), *layout.ends)
-    if (
-        layout.compression in (NONE, PACK_BITS, *DEFLATE)
-        and simple
-        and not page.is_tiled
-        and page.planarconfig != SEPARATE
-    ):
-        return Samples(turned(_unpack(page, layout), orientation), *layout.ends)
-    if layout.compression not in (NONE, PACK_BITS, *DEFLATE, *BY_PILLOW):
-        name = getattr(page.compression, "name", layout.compression)
-        raise ValueError(f"the compression {name} is not read; save the file uncompressed or with LZW")
-    return _by_pillow(path, layout)
+        array = np.moveaxis(array, 0, -1) if planes and array.ndim == 3 else array
+        array = array if array.ndim == 3 else array[..., None]
+    orientation = int(getattr(page.tags.get("Orientation"), "value", 1))
+    return Samples(turned(array, orientation), *layout.ends)
 
 
-def _check_deflated(page: Any, layout: Layout) -> None:
-    """Refuse a strip or tile that holds more than its share of the picture, before it is inflated as a whole."""
-    if layout.compression not in DEFLATE:
-        return
-    expected = math.prod(page.chunks) * layout.bits // 8 + SPARE_BYTES
-    for data in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
-        inflate(data[0], expected, header=True)
+def _check_sizes(page: Any, layout: Layout) -> None:
+    """Refuse files that hold fewer pixels than they say, and strips or tiles that inflate to more than their share."""
+    if layout.compression == NONE:
+        row = page.imagewidth * page.samplesperpixel * layout.bits // 8
+        if sum(page.databytecounts) < row * page.imagelength:
+            raise ValueError(
+                f"expected {row * page.imagelength} bytes of pixels, got {sum(page.databytecounts)}: it is cut off"
+            )
+    if layout.compression in DEFLATE:
+        share = math.prod(page.chunks) * layout.bits // 8 + SPARE_BYTES
+        for data, _ in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
+            inflate(data, share, header=True)
 
 
 def _unpack(page: Any, layout: Layout) -> npt.NDArray[np.uint16]:

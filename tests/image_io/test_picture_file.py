@@ -250,3 +250,28 @@ def test_the_limit_is_ours_and_not_pillow_s(tmp_path: Path, monkeypatch: pytest.
     for name in ("a.png", "a.jpg", "a.bmp", "a.pgm"):
         Image.fromarray(GREY).save(tmp_path / name)
         assert read_image_file(tmp_path / name).shape[:2] == (12, 17)
+
+
+def test_damaged_files_end_in_one_line(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sources = []
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "PPM", "JPEG2000", "BMP", "TIFF"):
+        Image.fromarray(SMOOTH).save(tmp_path / "a", kind)
+        sources.append((tmp_path / "a").read_bytes())
+    path = tmp_path / "damaged.png"
+    refused = 0
+    for number in range(200):
+        content = bytearray(sources[number % len(sources)])
+        for place in rng.integers(0, min(len(content), (40, 400, 4000)[number % 3]), 3):
+            content[place] = rng.integers(0, 256)
+        if number % 4 == 0:
+            del content[rng.integers(8, len(content)) :]
+        path.write_bytes(content)
+        try:
+            shown = read_image_file(path, max_pixels=1_000_000)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        else:
+            assert 0 <= shown.min() <= shown.max() <= 1
+    assert refused > 100
