@@ -27,8 +27,15 @@ def is_absent(value: Any) -> bool:
 
 
 def value_of(dataset: Any, name: str, default: Any = None) -> Any:
-    """The value of an element, or the default where it is absent or empty."""
-    value = dataset.get(name)
+    """The value of an element, or the default where it is absent or empty.
+
+    Raises:
+        ValueError: naming the tag, when it holds what its kind cannot (letters for a number, say).
+    """
+    try:
+        value = dataset.get(name)
+    except Exception as error:  # pydicom parses a value when it is asked for, and raises whatever it meets
+        raise ValueError(f"{field(name)} cannot be read: {error}") from error
     return default if is_absent(value) else value
 
 

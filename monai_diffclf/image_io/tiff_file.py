@@ -16,7 +16,7 @@ from PIL import TiffImagePlugin
 
 from .limits import MAX_PIXELS, check_pixel_count, inflate
 from .picture_file import check_opaque, deep_colour
-from .pixel_values import scale_by_type, turned
+from .pixel_values import scale_by_type, turned, warn_if_faint
 
 __all__ = ["read_tiff"]
 
@@ -64,6 +64,8 @@ def read_tiff(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
         if layout.photometric == PALETTE:
             return np.asarray(_colours(page)[samples.values[..., 0].astype(np.int64)], dtype=np.float32)
         image = _without_extra(samples, 3 if layout.photometric in (RGB, YCBCR) else 1).scaled()
+        if layout.kind != FLOAT:
+            warn_if_faint(image, layout.bits, path)
         return 1 - image if layout.photometric == WHITE_IS_ZERO else image
 
 

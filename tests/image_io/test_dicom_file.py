@@ -269,6 +269,28 @@ def test_contradictions_are_refused_with_file_and_tag(tmp_path: Path, dataset: D
         read_mammogram(path)
 
 
+def test_values_that_are_no_numbers_are_refused_with_their_tag(tmp_path: Path) -> None:
+    path = write(image(RAMP, WindowCenter="1.5", WindowWidth="900"), tmp_path / "a.dcm")
+    bad = tmp_path / "bad.dcm"
+    for text in (b"1,5 ", b"abc "):
+        assert path.read_bytes().count(b"DS\x04\x001.5 ") == 1
+        bad.write_bytes(path.read_bytes().replace(b"DS\x04\x001.5 ", b"DS\x04\x00" + text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(ValueError, match=r"bad\.dcm: .*WindowCenter \(0028,1050\) cannot be read"):
+                read_image_file(bad)
+
+
+def test_tables_in_implicit_vr(tmp_path: Path) -> None:
+    """Where the kinds of descriptor and data are not written down, they follow from the pixels."""
+    for name in ("VOILUTSequence", "ModalityLUTSequence"):
+        for pixels, first in ((RAMP, 0), (SIGNED, -2048)):
+            dataset = image(pixels, **{name: lut((4096, first, 12), np.arange(4096)[::-1])})
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            shown = read_quietly(write(dataset, tmp_path / "a.dcm"))[..., 0]
+            np.testing.assert_allclose(shown, 1 - EXPECTED, atol=1e-6)
+
+
 def test_high_bit_of_compressed_pixels(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(RAMP).save(buffer, "JPEG2000", irreversible=False, no_jp2=True)

@@ -178,6 +178,23 @@ def test_pnm_of_any_greatest_value(tmp_path: Path, maxval: int) -> None:
     np.testing.assert_allclose(read_image_file(tmp_path / "c.ppm"), colour / maxval, atol=0.51 / 255)
 
 
+def test_12_bits_saved_as_16_are_warned_of(tmp_path: Path) -> None:
+    values = RNG.integers(0, 4096, (12, 17)).astype(np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        with pytest.warns(UserWarning, match=rf"{name}: uses 6\.\d% of the range of its 16 bits"):
+            read_image_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["BMI,age,label\n23,50,1\n", "P1 patient, male\n", "P2\n", "PNG\n", "GIF87\n", "\x08\x00 notes", "II, III\n"],
+)
+def test_texts_are_no_images(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text * 20)
+    assert not is_image_file(tmp_path / "labels.csv")
+
+
 def test_pbm_and_pfm(tmp_path: Path) -> None:
     black = RNG.random((12, 17)) > 0.5
     (tmp_path / "a.pbm").write_bytes(b"P4\n17 12\n" + np.packbits(black, axis=1).tobytes())
