@@ -14,16 +14,14 @@ import numpy.typing as npt
 from monai.utils import optional_import
 from PIL import Image, ImageOps
 
-nibabel, _ = optional_import("nibabel")
+from .nifti_file import read_nifti
+
 pydicom, _ = optional_import("pydicom")
 pixels, _ = optional_import("pydicom.pixels")
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
-# A NIfTI axis that runs towards the patient's right, front or head runs against the screen's columns and rows.
-AGAINST_THE_SCREEN = ("R", "A", "S")
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
@@ -68,7 +66,7 @@ def read_image_file(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     name = path.name.lower()
     try:
         if name.endswith(NIFTI_SUFFIXES):
-            image = _read_nifti(path)
+            image = read_nifti(path)
         elif name.endswith(DICOM_SUFFIXES) or has_dicom_mark(path):
             image = _read_dicom(path)
         else:
@@ -191,35 +189,3 @@ def _apply_grey_luts(array: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.fl
     values = np.asarray(shown, dtype=np.float64)
     scaled = (high - values if inverted else values - low) / max(high - low, np.finfo(np.float64).tiny)
     return np.asarray(np.clip(scaled, 0, 1), dtype=np.float32)
-
-
-def _read_nifti(path: Path) -> npt.NDArray[np.float32]:
-    file = nibabel.load(path)
-    array = np.asanyarray(file.dataobj)
-    if array.dtype.names:  # RGB24 and RGBA32 store a record for each pixel
-        array = np.stack([array[name] for name in array.dtype.names[:3]], axis=-1)
-    elif array.ndim in (2, 3, 4) and all(size == 1 for size in array.shape[3:]):
-        array = array.reshape(array.shape[:3])[..., None]
-    else:
-        raise ValueError(f"expected a NIfTI array [X, Y], [X, Y, 1] or [X, Y, Z], got {list(array.shape)}")
-    for axis, code in enumerate(nifti_orientation(file)):
-        if code in AGAINST_THE_SCREEN:
-            array = np.flip(array, axis)
-    array = np.swapaxes(array, 0, 1)
-    if array.ndim == 4 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.dtype == np.uint8:
-        return scale_by_type(array)
-    array = array.astype(np.float64)
-    low, high = array.min(), array.max()
-    # A constant image has no contrast to stretch; NaN passes through and is refused by the caller.
-    return np.asarray((array - low) / (high - low) if high != low else array - low, dtype=np.float32)
-
-
-def nifti_orientation(file: Any) -> tuple[str, ...]:
-    """Where array axes 0 and 1 point, or nothing when the file does not say."""
-    header, affine = file.header, file.affine
-    unknown = header["sform_code"] == 0 and header["qform_code"] == 0
-    if unknown or np.array_equal(affine[:3, :3], np.eye(3)):
-        return ()
-    return tuple(nibabel.aff2axcodes(affine)[:2])

@@ -17,7 +17,8 @@ import pydicom
 import torch
 from monai.transforms import CenterSpatialCrop
 
-from ..image_io.image_files import AGAINST_THE_SCREEN, DICOM_SUFFIXES, NIFTI_SUFFIXES, has_dicom_mark, nifti_orientation
+from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, has_dicom_mark
+from ..image_io.nifti_file import AGAINST_THE_SCREEN, nifti_orientation
 from ..image_io.read_image import crop_size
 
 __all__ = ["ImageGrid", "read_grid", "undo_crop_and_resize"]
