@@ -26,9 +26,16 @@ _AT_DETECTOR = {
     )
 }
 _SECONDARY_CAPTURE = _CLASS + "7"
+_RADIOTHERAPY = _CLASS + "481.1"
+# Enhanced and multi-frame images: functional groups or nothing; of enhanced angiograms, and eyes, nothing at all.
+_IN_GROUPS = tuple(
+    _CLASS + start for start in ("2.1", "2.2", "4.1", "4.3", "4.4", "7.1", "7.2", "7.3", "7.4", "13.1.", "66.4", "130")
+)
+_NOWHERE = (_CLASS + "12.1.1", _CLASS + "12.2.1")
+_WITHOUT_SPACING = (*_IN_GROUPS, *_NOWHERE, _CLASS + "77.1.5.")
 _WITHOUT_SLICE_SPACING = (_CLASS + "6", _CLASS + "6.1", _CLASS + "3", _CLASS + "3.1", _CLASS + "77.1")
 _NUCLEAR = _CLASS + "20"
-SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "ImagePlanePixelSpacing")
 
 Affine = npt.NDArray[np.float64]
 
@@ -43,6 +50,9 @@ def dicom_affine(dataset: Any) -> Affine:
     Raises:
         ValueError: naming the field, when a number in it cannot be read.
     """
+    kind = str(dataset.get("SOPClassUID", ""))
+    if kind in _NOWHERE:
+        return np.eye(4)
     rows, columns = _world_spacing(dataset)
     orientation = _numbers(_nested(dataset, "PlaneOrientationSequence", "ImageOrientationPatient"), 6)
     axes = np.asarray(orientation or (1.0, 0, 0, 0, 1, 0))
@@ -96,6 +106,10 @@ def _spacing_names(dataset: Any) -> tuple[str, ...]:
     kind = str(dataset.get("SOPClassUID", ""))
     if kind in _AT_DETECTOR:
         return ("ImagerPixelSpacing",)
+    if kind == _RADIOTHERAPY:
+        return ("ImagePlanePixelSpacing",)
+    if kind.startswith(_WITHOUT_SPACING):
+        return ()
     return ("PixelSpacing", "NominalScannedPixelSpacing") if kind == _SECONDARY_CAPTURE else ("PixelSpacing",)
 
 
@@ -126,6 +140,8 @@ def _positions(dataset: Any) -> Iterator[tuple[float, ...]]:
         for item in group.get("PlanePositionSequence") or ():
             if numbers := _numbers(_value(item, "ImagePositionPatient"), 3):
                 yield numbers
+    if str(dataset.get("SOPClassUID", "")).startswith(_IN_GROUPS):
+        return
     place = dataset
     if str(dataset.get("SOPClassUID", "")) == _NUCLEAR:
         detectors = dataset.get("DetectorInformationSequence") or ()

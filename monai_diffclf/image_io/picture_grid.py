@@ -15,7 +15,7 @@ tifffile, _ = optional_import("tifffile")
 
 __all__ = ["ITK_FLIPS", "TURNS", "PictureHeader", "read_picture_header"]
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # never those that start a program
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # JPEG finds MPO; never those that start a program
 _ORIENTATION = 274  # EXIF and TIFF
 _MILLIMETRES = {2: 25.4, 3: 10.0}  # TIFF ResolutionUnit: inch, centimetre
 _JFIF_MILLIMETRES = {1: 25.4, 2: 10.0}
