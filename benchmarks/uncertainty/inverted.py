@@ -118,9 +118,13 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
         load_errors(work / f"{bundle.name}_{name}.npz")
         for name in ("validation_negative", "foreign", "foreign_negative")
     )
-    if negative.keys != stored.keys:
-        raise ValueError(f"{bundle}: expected the negatives of the stored validation images, in their order")
-    images = np.load(work / f"{bundle.name}_images.npz")
+    if sorted(negative.keys) != sorted(stored.keys):
+        raise ValueError(f"{bundle}: expected the negatives of the stored validation images, got others")
+    # A key names the pixels or the file; the stored errors may be in another order.
+    place = {key: index for index, key in enumerate(negative.keys)}
+    order = np.array([place[key] for key in stored.keys])
+    images = dict(np.load(work / f"{bundle.name}_images.npz"))
+    images["validation"] = images["validation"][order]
     groups = group_codes(stored.patients, len(stored.keys))
     found: dict[str, dict[str, list[Array]]] = {}
     for rest, fold in GroupKFold(5).split(groups, groups=groups):
@@ -129,7 +133,7 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
         fitted = fit_typicality(stored.errors[rest.tolist()], error_maps=maps, grid=GRID, groups=patients)
         mean = images["validation"][rest].mean(0)
         low = float(np.quantile(correlations(images["validation"][rest], mean), 0.01))
-        one, two = judge(fitted, stored, fold), judge(fitted, negative, fold)
+        one, two = judge(fitted, stored, fold), judge(fitted, negative, order[fold])
         every = np.arange(len(foreign.keys))
         three, four = judge(fitted, foreign, every), judge(fitted, foreign_negative, every)
         kinds = {

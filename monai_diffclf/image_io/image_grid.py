@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from monai.utils import optional_import
 
+from .dicom_file import open_dicom
 from .dicom_grid import dicom_affine, dicom_pixel_size
-from .image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, has_dicom_mark
+from .file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, kind_of
+from .limits import MAX_PIXELS
 from .nifti_file import nifti_shape, open_nifti, upright_orientation
 from .picture_grid import ITK_FLIPS, TURNS, read_picture_header
 
-pydicom, _ = optional_import("pydicom")
 affines, _ = optional_import("nibabel.affines")
 orientations, _ = optional_import("nibabel.orientations")
 
@@ -104,23 +105,27 @@ class ImageGrid:
 PICTURE = ImageGrid(_LPS_TO_RAS)
 
 
-def read_grid(path: str | os.PathLike[str]) -> ImageGrid:
+def read_grid(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ImageGrid:
     """The grid of an image file that `monai_diffclf.image_io.read_image_file` can read.
 
     NIfTI: as stored. DICOM: position, orientation and spacing as ITK takes them, see
     `monai_diffclf.image_io.dicom_grid`. Pictures: where ITK and 3D Slicer put them, columns towards the patient's left
     and rows towards the back, voxels of 1 mm or of the resolution in JPEG and TIFF files, not turned by EXIF.
 
+    Args:
+        path: the file.
+        max_pixels: as for `read_image_file`.
+
     Raises:
         ValueError: naming the file, when a pixel's sides differ more than twentyfold, or a number cannot be read.
     """
     path = Path(path)
-    name = path.name.lower()
+    kind, name = kind_of(path), path.name.lower()
     try:
-        if name.endswith(NIFTI_SUFFIXES):
+        if kind == "NIfTI" or (kind is None and name.endswith(NIFTI_SUFFIXES)):
             grid = _nifti_grid(path)
-        elif name.endswith(DICOM_SUFFIXES) or has_dicom_mark(path):
-            grid = _dicom_grid(path)
+        elif kind == "DICOM" or (kind is None and name.endswith(DICOM_SUFFIXES)):
+            grid = _dicom_grid(path, max_pixels)
         else:
             grid = _picture_grid(path)
     except ValueError as error:
@@ -152,8 +157,8 @@ def _nifti_grid(path: Path) -> ImageGrid:
     )
 
 
-def _dicom_grid(path: Path) -> ImageGrid:
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+def _dicom_grid(path: Path, max_pixels: int) -> ImageGrid:
+    dataset = open_dicom(path, max_pixels=max_pixels)
     size, doubts = dicom_pixel_size(dataset)
     return ImageGrid(np.asarray(_LPS_TO_RAS @ dicom_affine(dataset)), pixel_size=size, doubts=doubts)
 

@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from monai.utils import optional_import
 
+from .file_kind import NIFTI_SUFFIXES
+from .limits import MAX_PIXELS, byte_limit, check_pixel_count, read_bytes
+
 nibabel, _ = optional_import("nibabel")
 orientations, _ = optional_import("nibabel.orientations")
 
@@ -25,7 +28,7 @@ _UPRIGHT = (("I", "P", "R"), ("I", "L", "A"), ("P", "L", "S"))
 _AXIAL = 2
 
 
-def read_nifti(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
+def read_nifti(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.float32]:
     """The pixels of a NIfTI file as a viewer shows them.
 
     The axes are brought to the nearest anatomical ones (as `nibabel.as_closest_canonical` does; an oblique image is not
@@ -37,6 +40,7 @@ def read_nifti(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
 
     Args:
         path: a single file, ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
+        max_pixels: most voxels that are decoded.
 
     Returns:
         float32 ``[H, W, C]``, or ``[H, W, D, C]`` when there is more than one slice.
@@ -45,7 +49,9 @@ def read_nifti(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
         ValueError: when it is no NIfTI image of a plane or volume, has complex numbers, an affine that orients
             nothing, or transparent pixels.
     """
+    read_bytes(path, byte_limit(max_pixels))  # refuses what unpacks to more
     file = open_nifti(path)
+    check_pixel_count(file.shape, max_pixels)
     array = np.asanyarray(file.dataobj)
     if array.dtype.names:  # RGB24 and RGBA32 store a record for each pixel
         array = _colours(array)
@@ -72,6 +78,8 @@ def open_nifti(path: str | os.PathLike[str]) -> Any:
     Raises:
         ValueError: when the file is of another kind.
     """
+    if not os.fspath(path).lower().endswith(NIFTI_SUFFIXES):
+        raise ValueError("expected a NIfTI file to have the suffix .nii or .nii.gz; rename it")
     file: Any = nibabel.load(path)
     # Analyze files and pairs of .hdr and .img have pixels elsewhere; a CIFTI file is no grid.
     if not isinstance(file, nibabel.Nifti1Image):

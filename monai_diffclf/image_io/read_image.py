@@ -19,6 +19,7 @@ from .crop_and_resize import CropAndResize, crop_and_resize, crop_size
 from .image_files import merge_equal_channels, read_image_file, scale_by_type
 from .image_grid import PICTURE, read_grid
 from .image_quality import image_warnings
+from .limits import MAX_PIXELS, check_max_pixels
 
 __all__ = ["ReadImage", "ReadImaged", "crop_and_resize", "crop_size"]
 
@@ -40,6 +41,7 @@ class ReadImage(InvertibleTransform):
         resize: what to do with an image of another size, or whose pixels are not square in the plane. False: it is an
             error. True: its centre is cropped to the aspect ratio of `spatial_size` in millimetres, then resized
             (bilinear, antialiased), so that circles are round. The distance of slices plays no part.
+        max_pixels: most pixels that a file may hold, see `read_image_file`.
 
     Raises:
         ValueError: naming the image: it cannot be read, has NaN or infinite pixels, another number of
@@ -53,7 +55,14 @@ class ReadImage(InvertibleTransform):
         (torch.Size([1, 28, 28]), 1.0, 'white')
     """
 
-    def __init__(self, spatial_size: Sequence[int] | int, *, channels: int = 1, resize: bool = False) -> None:
+    def __init__(
+        self,
+        spatial_size: Sequence[int] | int,
+        *,
+        channels: int = 1,
+        resize: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         size = (spatial_size, spatial_size) if isinstance(spatial_size, int) else tuple(spatial_size)
         if len(size) not in (2, 3) or any(not isinstance(n, int) or n < 1 for n in size):
             raise ValueError(f"spatial_size: expected two or three positive integers, got {spatial_size!r}")
@@ -62,6 +71,7 @@ class ReadImage(InvertibleTransform):
         self.spatial_size = size
         self.channels = channels
         self.resize = resize
+        self.max_pixels = check_max_pixels(max_pixels)
         self._fit = CropAndResize(size)
 
     def __call__(
@@ -82,8 +92,8 @@ class ReadImage(InvertibleTransform):
         grid = PICTURE
         if isinstance(image, str | os.PathLike):
             name = os.fspath(image)
-            array = read_image_file(image)
-            grid = read_grid(image)
+            array = read_image_file(image, max_pixels=self.max_pixels)
+            grid = read_grid(image, max_pixels=self.max_pixels)
         else:
             name = name or "image (array)"
             array = self._from_array(image, name)
@@ -164,6 +174,7 @@ class ReadImaged(MapTransform, InvertibleTransform):
         spatial_size: see `ReadImage`.
         channels: see `ReadImage`.
         resize: see `ReadImage`.
+        max_pixels: see `ReadImage`.
         allow_missing_keys: leave out a key that the item lacks instead of raising.
 
     Example:
@@ -180,10 +191,11 @@ class ReadImaged(MapTransform, InvertibleTransform):
         *,
         channels: int = 1,
         resize: bool = False,
+        max_pixels: int = MAX_PIXELS,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.read = ReadImage(spatial_size, channels=channels, resize=resize)
+        self.read = ReadImage(spatial_size, channels=channels, resize=resize, max_pixels=max_pixels)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each image of the item, a path or an array, by its tensor."""
