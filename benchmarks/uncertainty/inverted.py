@@ -29,7 +29,7 @@ from monai_diffclf.data.table_rows import read_rows
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.storage import StoredErrors, load_errors
 from monai_diffclf.storage.atomic_file import replace_text
-from monai_diffclf.uncertainty import Typicality, fit_typicality
+from monai_diffclf.uncertainty import Typicality, fit_mean_image, fit_typicality
 from monai_diffclf.uncertainty.typicality import group_codes
 
 GRID = 4
@@ -89,14 +89,6 @@ def judge(typicality: Typicality, stored: StoredErrors, rows: Array) -> tuple[Ar
     return scores.numpy(), typicality.p_value(scores).numpy()
 
 
-def correlations(images: Array, mean: Array) -> Array:
-    """Correlation of each image with a mean image."""
-    flat, other = images.reshape(len(images), -1), mean.ravel() - mean.mean()
-    flat = flat - flat.mean(1, keepdims=True)
-    norm = np.linalg.norm(flat, axis=1) * np.linalg.norm(other)
-    return np.asarray(flat @ other / np.maximum(norm, 1e-12))
-
-
 def called_inverted(own: tuple[Array, Array], other: tuple[Array, Array], correlation: Array, low: float) -> Any:
     """What each rule says of each image: with its own and its negative's scores and p-values."""
     untypical = own[1] < UNTYPICAL
@@ -123,24 +115,26 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
     # A key names the pixels or the file; the stored errors may be in another order.
     place = {key: index for index, key in enumerate(negative.keys)}
     order = np.array([place[key] for key in stored.keys])
-    images = dict(np.load(work / f"{bundle.name}_images.npz"))
-    images["validation"] = images["validation"][order]
+    images = {name: torch.from_numpy(array) for name, array in np.load(work / f"{bundle.name}_images.npz").items()}
+    images["validation"] = images["validation"][torch.from_numpy(order)]
     groups = group_codes(stored.patients, len(stored.keys))
     found: dict[str, dict[str, list[Array]]] = {}
+    lowest = 1.0
     for rest, fold in GroupKFold(5).split(groups, groups=groups):
         maps = None if stored.maps is None else stored.maps[torch.as_tensor(rest)]
         patients = None if stored.patients is None else [stored.patients[i] for i in rest]
         fitted = fit_typicality(stored.errors[rest.tolist()], error_maps=maps, grid=GRID, groups=patients)
-        mean = images["validation"][rest].mean(0)
-        low = float(np.quantile(correlations(images["validation"][rest], mean), 0.01))
+        mean = fit_mean_image(images["validation"][torch.as_tensor(rest)])
+        low = float(mean.correlation(images["validation"][torch.as_tensor(rest)]).quantile(0.01))
         one, two = judge(fitted, stored, fold), judge(fitted, negative, order[fold])
         every = np.arange(len(foreign.keys))
         three, four = judge(fitted, foreign, every), judge(fitted, foreign_negative, every)
         kinds = {
-            "as they are": (one, two, correlations(images["validation"][fold], mean)),
-            "negatives": (two, one, correlations(-images["validation"][fold], mean)),
-            "another kind": (three, four, correlations(images["foreign"], mean)),
+            "as they are": (one, two, mean.correlation(images["validation"][torch.as_tensor(fold)]).numpy()),
+            "negatives": (two, one, mean.correlation(-images["validation"][torch.as_tensor(fold)]).numpy()),
+            "another kind": (three, four, mean.correlation(images["foreign"]).numpy()),
         }
+        lowest = min(lowest, float(kinds["as they are"][2].min()))
         for kind, (own, other, correlation) in kinds.items():
             for rule, called in called_inverted(own, other, correlation, low).items():
                 found.setdefault(rule, {}).setdefault(kind, []).append(called)
@@ -148,7 +142,12 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
         rule: {kind: round(float(np.concatenate(called).mean()), 4) for kind, called in kinds.items()}
         for rule, kinds in found.items()
     }
-    return {"num_validation": len(stored.keys), "num_another_kind": len(foreign.keys), "called inverted": shares}
+    return {
+        "num_validation": len(stored.keys),
+        "num_another_kind": len(foreign.keys),
+        "lowest correlation as they are": round(lowest, 3),
+        "called inverted": shares,
+    }
 
 
 def main() -> None:

@@ -40,15 +40,13 @@ def image_warnings(pixels: npt.NDArray[np.float32], spatial_size: Sequence[int] 
     size, found = pixels.shape[:-1], []
     if pixels.size == 0:
         raise ValueError(f"pixels: expected an image [H, W, C] with pixels, got the shape {list(pixels.shape)}")
-    flat = pixels.reshape(-1, pixels.shape[-1])
-    # What more than half of the pixels have in common is their median.
-    value = np.partition(flat, len(flat) // 2, axis=0)[len(flat) // 2]
-    count = int((flat == value).all(axis=1).sum())
+    value, count = _most_frequent(pixels.reshape(-1, pixels.shape[-1]))
+    total = int(np.prod(size))
     text = ", ".join(f"{number:.3g}" for number in value)
-    if count == len(flat):
+    if count == total:
         found.append("every pixel has the same value, " + text)
-    elif count >= ONE_VALUE * len(flat):
-        found.append(f"{_percent(count / len(flat))} of the pixels have the same value, {text}")
+    elif count >= ONE_VALUE * total:
+        found.append(f"{_percent(count / total)} of the pixels have the same value, {text}")
     if spatial_size is None:
         small = min(size[:2]) < TINY
     else:
@@ -57,6 +55,19 @@ def image_warnings(pixels: npt.NDArray[np.float32], spatial_size: Sequence[int] 
         seen = "" if spatial_size is None else ", where the network sees " + " x ".join(str(n) for n in spatial_size)
         found.append(f"only {' x '.join(str(n) for n in size)} pixels{seen}")
     return tuple(found)
+
+
+def _most_frequent(pixels: npt.NDArray[np.float32]) -> tuple[list[float], int]:
+    """The value [C] that nearly all pixels [n, C] have, and how many have it; another value and too few if none is."""
+    value: list[float] = []
+    same = np.ones(len(pixels), dtype=bool)
+    for channel in pixels.T:
+        # What more than half of the pixels have in common is their median.
+        value.append(float(np.partition(channel, len(channel) // 2)[len(channel) // 2]))
+        same &= channel == np.float32(value[-1])
+        if same.sum() < ONE_VALUE * len(pixels):
+            break
+    return value, int(same.sum())
 
 
 def _percent(share: float) -> str:

@@ -57,7 +57,8 @@ class Outcome:
         rival: the other class with the smallest mean error.
         inferer: what classified it.
         device: where.
-        warnings: what of the post-processing could not be done with the settings asked for, and why.
+        warnings: what of the post-processing could not be done with the settings asked for, and why; what may be wrong
+            with the image itself (the item's ``warnings``).
     """
 
     item: dict[str, Any]
@@ -180,11 +181,13 @@ class BundleModel:
         outputs = result.outputs()
         uncertainty = outputs.pop(OutputKeys.UNCERTAINTY)
         item: dict[str, Any] = with_old_names({name: value[0].cpu() for name, value in outputs.items()})
-        item[CommonKeys.IMAGE] = image.as_tensor()
+        item[CommonKeys.IMAGE] = image
         item[OutputKeys.UNCERTAINTY] = NamedValues({name: value[0].cpu() for name, value in uncertainty.items()})
         before = item[CommonKeys.PRED].clone()
         item, warnings = _apply(transforms, item)
-        warnings = (*refused, *warnings)
+        item.setdefault(OutputKeys.WARNINGS.value, str(image.meta.get("warnings", "")))
+        about_image = [text for text in str(item[OutputKeys.WARNINGS]).split("; ") if text]
+        warnings = (*refused, *warnings, *about_image)
         predicted = item[CommonKeys.PRED].argmax().reshape(1)
         map_ = self._to_image_size(decision_map(maps, predicted)[0], image)
         return Outcome(item, before, map_, int(rival_class(maps, predicted)), inferer, device, warnings)

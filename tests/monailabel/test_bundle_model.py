@@ -103,8 +103,12 @@ def test_shipped_bundle_is_calibrated_for_its_own_draws_only(images: dict[str, P
     model = BundleModel(find_default_bundle())
     image = model.read(images["png"])
     outcome = model.classify(image)
-    assert outcome.warnings == () and not torch.equal(outcome.item["pred"], outcome.before)
+    assert not torch.equal(outcome.item["pred"], outcome.before)
     assert outcome.item["prediction_set"].dtype == torch.bool and 0 < outcome.item["ood_p_value"] <= 1
+    # Blobs are no X-ray.
+    assert outcome.item["ood_p_value"] < 0.01
+    assert outcome.warnings == ("untypical: p-value 0.0023 among the images that the model knows",)
+    assert outcome.item["warnings"] == outcome.warnings[0]
     few = model.classify(image, num_draws=3)
     assert torch.equal(few.item["pred"], few.before) and "ood_p_value" not in few.item
     assert [warning.split(":")[0] for warning in few.warnings] == [
@@ -113,6 +117,24 @@ def test_shipped_bundle_is_calibrated_for_its_own_draws_only(images: dict[str, P
         "TypicalityScored",
     ]
     assert all("num_draws: expected 3, found 51" in warning for warning in few.warnings)
+
+
+def test_inverted_and_black_images_have_a_warning(dataset, tmp_path: Path) -> None:
+    model = BundleModel(find_default_bundle())
+    file = sorted((dataset("kermany_cxr_224") / "images" / "NORMAL").iterdir())[0]
+    with Image.open(file) as picture:
+        xray = np.asarray(picture.convert("L"))
+    for name, image in (("plain", xray), ("inverted", 255 - xray), ("black", np.zeros_like(xray))):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    plain, inverted, black = (
+        model.classify(model.read(tmp_path / f"{name}.png"), num_draws=3) for name in ("plain", "inverted", "black")
+    )
+    texts = [
+        "; ".join(text for text in found.warnings if "num_draws" not in text) for found in (plain, inverted, black)
+    ]
+    assert texts[0] == ""
+    assert texts[1].startswith("looks inverted")
+    assert texts[2] == "every pixel has the same value, 0"
 
 
 def test_postprocessing_of_another_model_is_refused(changed_bundle: Callable[..., Path]) -> None:
