@@ -17,7 +17,7 @@ from .dicom_file import open_dicom
 from .dicom_grid import dicom_affine, dicom_pixel_size
 from .file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, kind_of
 from .limits import MAX_PIXELS
-from .nifti_file import nifti_shape, open_nifti, upright_orientation
+from .nifti_file import nifti_shape, open_nifti, orientation_doubts, upright_orientation
 from .picture_grid import ITK_FLIPS, TURNS, read_picture_header
 
 affines, _ = optional_import("nibabel.affines")
@@ -154,6 +154,7 @@ def _nifti_grid(path: Path) -> ImageGrid:
         shape if len(shape) == 3 else stored[:2],
         file.header,
         tuple(upright) if usable else (1.0, 1.0, 1.0),
+        orientation_doubts(file),
     )
 
 

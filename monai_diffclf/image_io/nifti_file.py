@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,15 @@ from .limits import MAX_PIXELS, byte_limit, check_pixel_count, read_bytes
 nibabel, _ = optional_import("nibabel")
 orientations, _ = optional_import("nibabel.orientations")
 
-__all__ = ["AGAINST_THE_SCREEN", "nifti_orientation", "nifti_shape", "open_nifti", "read_nifti", "upright_orientation"]
+__all__ = [
+    "AGAINST_THE_SCREEN",
+    "nifti_orientation",
+    "nifti_shape",
+    "open_nifti",
+    "orientation_doubts",
+    "read_nifti",
+    "upright_orientation",
+]
 
 # A NIfTI axis that runs towards the patient's right, front or head runs against the screen's columns and rows.
 AGAINST_THE_SCREEN = ("R", "A", "S")
@@ -78,7 +85,13 @@ def open_nifti(path: str | os.PathLike[str]) -> Any:
     Raises:
         ValueError: when the file is of another kind.
     """
-    if not os.fspath(path).lower().endswith(NIFTI_SUFFIXES):
+    name = os.fspath(path).lower()
+    if name.endswith((".hdr", ".img", ".hdr.gz", ".img.gz")):
+        raise ValueError(
+            "expected a NIfTI image in one file (.nii or .nii.gz), got half of a pair of .hdr and .img; write one with "
+            "nibabel.save(nibabel.load('NAME.hdr'), 'NAME.nii')"
+        )
+    if not name.endswith(NIFTI_SUFFIXES):
         raise ValueError("expected a NIfTI file to have the suffix .nii or .nii.gz; rename it")
     file: Any = nibabel.load(path)
     # Analyze files and pairs of .hdr and .img have pixels elsewhere; a CIFTI file is no grid.
@@ -125,6 +138,20 @@ def upright_orientation(file: Any) -> npt.NDArray[np.float64]:
     return np.asarray(orientations.ornt_transform(stored, upright), dtype=np.float64)
 
 
+def orientation_doubts(file: Any) -> tuple[str, ...]:
+    """Whether the file's two affines orient the image differently, in words."""
+    header = file.header
+    if not (header["sform_code"] > 0 and header["qform_code"] > 0):
+        return ()
+    forms = [header.get_sform(), header.get_qform()]
+    if not all(np.isfinite(form).all() for form in forms):
+        return ()
+    sform, qform = (nibabel.aff2axcodes(form) for form in forms)
+    if sform == qform or None in (*sform, *qform):
+        return ()
+    return (f"sform ({''.join(sform)}) and qform ({''.join(qform)}) orient the image differently; taken as the sform",)
+
+
 def _has_orientation(file: Any) -> bool:
     header = file.header
     unknown = header["sform_code"] == 0 and header["qform_code"] == 0
@@ -146,20 +173,7 @@ def _nearest_axes(file: Any) -> npt.NDArray[np.float64]:
         )
     for axis in lost:  # a plane whose third column is empty
         stored[axis] = [({0, 1, 2} - set(stored[:, 0])).pop(), 1]
-    if file.header["sform_code"] > 0 and file.header["qform_code"] > 0:
-        _compare_forms(file, stored)
     return stored
-
-
-def _compare_forms(file: Any, stored: npt.NDArray[np.float64]) -> None:
-    other = np.asarray(orientations.io_orientation(file.header.get_qform()))
-    if not np.isnan(other).any() and not np.array_equal(other, stored):
-        warnings.warn(
-            f"{file.get_filename()}: sform and qform orient the image differently "
-            f"({''.join(nibabel.aff2axcodes(file.affine))} and "
-            f"{''.join(nibabel.aff2axcodes(file.header.get_qform()))}); taken as the sform says",
-            stacklevel=4,
-        )
 
 
 def _colours(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
