@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .crop_and_resize import CropAndResize, crop_and_resize
-from .image_files import read_image_file
+from .image_files import is_image_file, read_image_file
 from .image_grid import ImageGrid, read_grid
 from .image_quality import image_warnings
 from .mammogram import read_mammogram
@@ -18,6 +18,7 @@ __all__ = [
     "ReadImaged",
     "crop_and_resize",
     "image_warnings",
+    "is_image_file",
     "read_grid",
     "read_image_file",
     "read_mammogram",

@@ -35,7 +35,7 @@ def cut_unused_bits(
         >>> import pydicom
         >>> dataset = pydicom.Dataset()
         >>> dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 15, 1
-        >>> cut_unused_bits(np.array([0xFFF7, 0x0010], np.uint16), dataset, native=True, warn=print).tolist()
+        >>> cut_unused_bits(np.array([-9, 16], np.int16), dataset, native=True, warn=print).tolist()
         [-1, 1]
     """
     if not np.issubdtype(cells.dtype, np.integer):

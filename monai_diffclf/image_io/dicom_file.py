@@ -32,7 +32,7 @@ from .dicom_grey import show_grey
 from .dicom_header import field, number_of_frames, value_of
 from .limits import MAX_PIXELS, byte_limit, check_pixel_count, inflate
 
-__all__ = ["check_decoder", "decode", "open_dicom", "read_dicom", "show"]
+__all__ = ["check_decoder", "check_image", "class_name", "decode", "has_pixels", "open_dicom", "read_dicom", "show"]
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -50,16 +50,17 @@ def read_dicom(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         ValueError: naming the tags, when the file is no image, too large, contradicts itself or cannot be decoded.
     """
     dataset = open_dicom(path, max_pixels=max_pixels)
+    check_image(dataset, max_pixels)
     return show(decode(dataset, path), dataset, path)
 
 
 def open_dicom(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Any:
-    """The data set of a DICOM image, checked so far that it can be decoded within the limit.
+    """The data set of a DICOM file. Preamble, meta header and transfer syntax may be missing.
 
-    Preamble, meta header and transfer syntax may be missing. A deflated file is inflated up to the limit, no further.
+    A deflated file is inflated up to the limit, no further; large elements of others are read when they are asked for.
 
     Raises:
-        ValueError: see `read_dicom`.
+        ValueError: when a deflated file is larger, or the transfer syntax is needed and missing.
     """
     with open(path, "rb") as file:
         read_preamble(file, force=True)
@@ -72,18 +73,16 @@ def open_dicom(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.set_original_encoding(False, True)
     else:
-        # Large elements are read when they are asked for, which is after the checks.
         dataset = pydicom.dcmread(path, force=True, defer_size="1 MB")
     _settle(dataset)
-    _check_image(dataset, max_pixels)
     return dataset
 
 
 def decode(dataset: Any, path: str | os.PathLike[str] = "") -> npt.NDArray[Any]:
-    """The stored values of a data set from `open_dicom`: [(frames), rows, columns, (3)]; YBR becomes RGB.
+    """The stored values of a data set that `check_image` has passed: [(frames), rows, columns, (3)]; YBR becomes RGB.
 
     Args:
-        dataset: from `open_dicom`.
+        dataset: the image.
         path: what warnings call the file.
 
     Raises:
@@ -156,25 +155,34 @@ def _settle(dataset: Any) -> None:
         dataset.SamplesPerPixel = 3 if value_of(dataset, "PhotometricInterpretation") in COLOUR else 1
 
 
-def _check_image(dataset: Any, max_pixels: int) -> None:
-    data = [name for name in PIXEL_ELEMENTS if name in dataset]
+def has_pixels(dataset: Any) -> bool:
+    """Whether there are pixels of any kind, integers or floats."""
+    return any(name in dataset for name in PIXEL_ELEMENTS)
+
+
+def class_name(dataset: Any) -> str:
+    """Name of the file's class, as far as it is known."""
+    return str(getattr(value_of(dataset, "SOPClassUID"), "name", "unknown"))
+
+
+def check_image(dataset: Any, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse, before anything is decoded, what is no image, is too large, or lacks what decoding needs.
+
+    Raises:
+        ValueError: naming the tag.
+    """
     kind = value_of(dataset, "PhotometricInterpretation")
-    if not data and kind is None:
+    if not has_pixels(dataset):
         uid = value_of(dataset, "SOPClassUID", "unknown")
-        raise ValueError(f"the DICOM file has no image, its class is {uid} ({getattr(uid, 'name', '')})")
-    if not data:
-        raise ValueError(f"{field('PixelData')} is missing, so the file has no image")
+        raise ValueError(
+            f"the DICOM file has no image, its class is {uid} ({class_name(dataset)}); {field('PixelData')} is missing"
+        )
     if kind not in (*GREY, *COLOUR, PALETTE):
         raise ValueError(
             f"expected {field('PhotometricInterpretation')} {', '.join((*GREY, *COLOUR, PALETTE))}, got {kind}"
         )
-    names = [
-        "Rows",
-        "Columns",
-        "BitsAllocated",
-        *(["BitsStored", "PixelRepresentation"] if "PixelData" in data else []),
-    ]
-    for name in names:
+    floats = "PixelData" not in dataset
+    for name in ("Rows", "Columns", "BitsAllocated", *(() if floats else ("BitsStored", "PixelRepresentation"))):
         if value_of(dataset, name) is None:
             raise ValueError(f"{field(name)} is missing or empty, so the pixels cannot be read")
     samples = dataset.SamplesPerPixel

@@ -10,7 +10,7 @@ import zlib
 __all__ = ["DICOM_SUFFIXES", "NIFTI_SUFFIXES", "PICTURE_SUFFIXES", "has_dicom_mark", "kind_of"]
 
 PICTURE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
     *(".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx"),
 )
 DICOM_SUFFIXES = (".dcm", ".dicom")

@@ -78,7 +78,7 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
         # The further pictures of a phone's MPO file are previews or for the other eye.
         if frames > 1 and file.format != "MPO":
             raise ValueError(f"expected one picture, got a file with {frames}; save each as its own file")
-        if kind == "PNG" and _bits_of_png(path) == 16 and file.mode != "I;16":
+        if kind == "PNG" and _bits_of_png(path) == 16 and file.mode in ("RGB", "RGBA"):
             return _deep_png(path, file)
         return _as_floats(ImageOps.exif_transpose(file))
 
@@ -93,10 +93,9 @@ def _as_floats(image: Image.Image) -> npt.NDArray[np.float32]:
     if image.mode == "F":
         return scale_by_type(np.asarray(image))[..., None]
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        check_opaque(np.asarray(image.getchannel("A")), 255)
+        check_opaque(np.asarray(image.convert("RGBA").getchannel("A")), 255)
     # Palettes and other colour spaces become RGB; one channel of 1 or 8 bits stays one.
-    array = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    array = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     return scale_by_type(array if array.ndim == 3 else array[..., None])
 
 
@@ -124,13 +123,12 @@ def _bits_of_png(path: Path) -> int:
 
 def _deep_png(path: Path, file: Image.Image) -> npt.NDArray[np.float32]:
     """A PNG of 16 bits in colour, or with alpha, of which Pillow by itself keeps the upper 8 bits."""
-    if file.mode not in ("RGB", "RGBA"):
-        raise ValueError("expected a PNG of 16 bits to be grey or colour, got grey with alpha; save it without alpha")
     array = deep_colour(lambda: PngImagePlugin.PngImageFile(str(path)), file.mode, big_endian=True)
     _check_key_colour(file, array)
-    if array.shape[-1] == 4:
-        check_opaque(array[..., 3], 65535)
-    return turned(scale_by_type(array[..., :3]), file.getexif().get(ExifTags.Base.Orientation, 1))
+    if array.shape[-1] in (2, 4):
+        check_opaque(array[..., -1], 65535)
+        array = array[..., :-1]
+    return turned(scale_by_type(array), file.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def deep_colour(open_image: Callable[[], Any], mode: str, *, big_endian: bool) -> npt.NDArray[np.uint16]:
@@ -142,8 +140,14 @@ def deep_colour(open_image: Callable[[], Any], mode: str, *, big_endian: bool) -
         big_endian: byte order of the samples that the decoder gives.
 
     Returns:
-        uint16 [H, W, 3 or 4].
+        uint16 [H, W, 3 or 4]; [H, W, 2] for grey with alpha, which Pillow gives the mode RGBA.
     """
+    with open_image() as file:
+        if "LA;16B" in (file.tile[0].args, file.tile[0].args[0]):
+            # Four bytes a pixel: two of grey, two of alpha.
+            file.tile = [tile._replace(args="RGBA") for tile in file.tile]
+            pairs = np.asarray(file).astype(np.uint16)
+            return np.asarray(pairs[..., 0::2] << 8 | pairs[..., 1::2])
     halves = []
     # Of two bytes "16B" takes the first and "16L" the second.
     for order in ("16B", "16L") if big_endian else ("16L", "16B"):

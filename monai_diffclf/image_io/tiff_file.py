@@ -111,7 +111,7 @@ def _layout(page: Any) -> Layout:
     if kind not in (UNSIGNED, SIGNED, FLOAT) or (kind == FLOAT and bits not in (16, 32, 64)):
         raise ValueError(f"expected a SampleFormat of unsigned, signed or float, got {kind} of {bits} bits")
     if kind != FLOAT and bits > 16:
-        raise ValueError(f"expected up to 16 bits for a pixel, or floats, got integers of {bits}; convert the file")
+        raise ValueError(f"expected 8 or 16 bits for a pixel, got {bits}; convert the file")
     if photometric == PALETTE and (kind != UNSIGNED or page.samplesperpixel != 1):
         raise ValueError("expected one unsigned sample for a pixel of a palette")
     return Layout(photometric, bits, kind, int(page.compression))
@@ -130,7 +130,8 @@ def _decode(path: str | os.PathLike[str], page: Any, layout: Layout) -> Samples:
     """The samples [H, W, S], the right way round."""
     orientation = int(getattr(page.tags.get("Orientation"), "value", 1))
     packed = layout.bits not in (1, 8, 16, 32, 64)
-    simple = page.predictor == 1 and layout.photometric != YCBCR
+    # Bits in the reverse order are those of the compressed data, which libtiff turns back.
+    simple = page.predictor == 1 and layout.photometric != YCBCR and (page.fillorder == 1 or layout.compression == NONE)
     if layout.compression in (NONE, PACK_BITS, *DEFLATE) and simple and not packed:
         _check_deflated(page, layout)
         array = page.asarray()
