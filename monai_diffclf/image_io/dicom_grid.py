@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from monai.utils import optional_import
 
-datadict, _ = optional_import("pydicom.datadict")
+from .dicom_header import field, is_absent
 
 __all__ = ["dicom_affine", "dicom_pixel_size"]
 
@@ -82,11 +81,16 @@ def dicom_pixel_size(dataset: Any) -> tuple[tuple[float, float], tuple[str, ...]
     grouped = _positive(_nested(dataset, "PixelMeasuresSequence", "PixelSpacing", grouped_only=True))
     if grouped:
         known = {"PixelMeasuresSequence": grouped, **known}
+    useless = tuple(
+        f"{name} is {_value(dataset, name)!r}, no height and width of a pixel; left aside"
+        for name in (*SPACINGS, "PixelAspectRatio")
+        if not is_absent(_value(dataset, name)) and _spacing(dataset, name) is None
+    )
     if not known:
         ratio = _spacing(dataset, "PixelAspectRatio")
-        return ratio or (1.0, 1.0), ()
+        return ratio or (1.0, 1.0), useless
     first, *others = known
-    doubts = tuple(
+    doubts = useless + tuple(
         f"{first} makes pixels {_shape(known[first])}, {name} {_shape(known[name])}; taken as the first"
         for name in others
         if not np.isclose(known[first][0] / known[first][1], known[name][0] / known[name][1], rtol=0.01)
@@ -165,8 +169,7 @@ def _value(dataset: Any, name: str) -> Any:
     try:
         return dataset.get(name)
     except (ValueError, TypeError, OverflowError) as error:
-        tag = datadict.tag_for_keyword(name)
-        raise ValueError(f"{name} ({tag >> 16:04x},{tag & 0xFFFF:04x}): expected numbers, got {error}") from error
+        raise ValueError(f"{field(name)}: expected numbers, got {error}") from error
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:

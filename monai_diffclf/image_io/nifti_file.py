@@ -18,7 +18,6 @@ nibabel, _ = optional_import("nibabel")
 orientations, _ = optional_import("nibabel.orientations")
 
 __all__ = [
-    "AGAINST_THE_SCREEN",
     "nifti_orientation",
     "nifti_shape",
     "open_nifti",
@@ -27,8 +26,6 @@ __all__ = [
     "upright_orientation",
 ]
 
-# A NIfTI axis that runs towards the patient's right, front or head runs against the screen's columns and rows.
-AGAINST_THE_SCREEN = ("R", "A", "S")
 # Where rows, columns and slices of an upright image point to, by the direction across its plane: left-right,
 # front-back, feet-head. Volumes are stacks of the last, axial ones.
 _UPRIGHT = (("I", "P", "R"), ("I", "L", "A"), ("P", "L", "S"))

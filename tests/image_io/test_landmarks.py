@@ -191,12 +191,15 @@ def test_dicom_frames(tmp_path: Path, write_dicom, sop_class: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
 def test_turned_picture(tmp_path: Path, suffix: str, orientation: int) -> None:
     picture, path = Image.fromarray(blob((61, 48), (0.42, 0.55))), tmp_path / f"a{suffix}"
-    exif = Image.Exif()
-    exif[274] = orientation
-    picture.save(path, exif=exif, **({"dpi": (100, 80), "quality": 100} if suffix == ".jpg" else {}))
+    if suffix == ".tif":
+        picture.save(path, tiffinfo={274: orientation}, dpi=(100, 80))
+    else:
+        exif = Image.Exif()
+        exif[274] = orientation
+        picture.save(path, exif=exif, **({"dpi": (100, 80), "quality": 100} if suffix == ".jpg" else {}))
     check_round_trip(path, [28, 28])
 
 

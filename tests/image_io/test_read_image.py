@@ -241,6 +241,18 @@ def test_spacings_that_contradict_each_other_are_named(tmp_path, write_dicom):
         read(write_dicom(tmp_path / "b.dcm", array, PixelSpacing=["1", "50"]))
 
 
+def test_spacings_that_are_none_are_named(tmp_path, write_dicom):
+    array = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    read = ReadImage(32, resize=True)
+    for value in (["0", "0"], ["-1", "1"], ["1"], ["1", "2", "3"]):
+        image = read(write_dicom(tmp_path / "a.dcm", array, PixelSpacing=value))
+        assert "PixelSpacing is " in image.meta["warnings"] and "left aside" in image.meta["warnings"], value
+        torch.testing.assert_close(image.as_tensor(), read(array).as_tensor(), rtol=0, atol=0)
+    file = write_dicom(tmp_path / "b.dcm", array, PixelSpacing=["1.25", "1.25"])
+    file.write_bytes(file.read_bytes().replace(b"1.25\\1.25", b"1.xx\\1.25"))
+    assert read(file).meta["warnings"].startswith("PixelSpacing is ['1.xx', '1.25'], no height and width")
+
+
 def test_limit_is_passed_on(tmp_path):
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png: "):
