@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from monai.utils import optional_import
 
 from .dicom_file import read_dicom
 from .file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, has_dicom_mark, kind_of
-from .limits import MAX_PIXELS, byte_limit, check_max_pixels, check_pixel_count, read_bytes
+from .limits import MAX_PIXELS, check_max_pixels
+from .nifti_file import nifti_orientation, read_nifti
 from .picture_file import read_picture
 from .pixel_values import check_finite, merge_equal_channels, scale_by_type
 from .tiff_file import read_tiff
@@ -30,11 +30,6 @@ __all__ = [
     "read_image_file",
     "scale_by_type",
 ]
-
-nibabel, _ = optional_import("nibabel")
-
-# A NIfTI axis that runs towards the patient's right, front or head runs against the screen's columns and rows.
-AGAINST_THE_SCREEN = ("R", "A", "S")
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:
@@ -60,10 +55,11 @@ def read_image_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXEL
     - DICOM: modality LUT or rescale slope, then VOI LUT or (first) window, then scaled by the range that the stored
       bits can take (never by the image's own extremes, unless the pixels are stored as floats); MONOCHROME1, or
       PresentationLUTShape INVERSE, is inverted. See docs/images.md.
-    - NIfTI: array axis 0 is x (the column) and axis 1 is y (the row), so the array is transposed. An axis whose affine
-      points to the patient's right, front or head is flipped, as viewers do; a file without an orientation (no sform
-      and qform code, or an identity rotation with voxels of size 1) is taken as stored. uint8 is divided by 255;
-      anything else is stretched from its minimum and maximum to [0, 1].
+    - NIfTI: brought to the nearest anatomical axes, whatever their stored order and direction, as viewers show them:
+      planes with the head or front up and the patient's left (or back) to the right, volumes as axial planes from the
+      feet to the head; obliques are not resampled. A file without an orientation (no sform and qform code, or an
+      identity rotation with voxels of size 1) is taken as stored, array axis 0 the column and axis 1 the row. uint8 is
+      divided by 255; anything else is stretched from its minimum and maximum to [0, 1].
 
     Args:
         path: the file.
@@ -99,45 +95,9 @@ def _read(path: Path, max_pixels: int) -> npt.NDArray[Any]:
     kind = kind_of(path)
     name = path.name.lower()
     if kind == "NIfTI" or (kind is None and name.endswith(NIFTI_SUFFIXES)):
-        return _read_nifti(path, max_pixels)
+        return read_nifti(path, max_pixels=max_pixels)
     if kind == "DICOM" or (kind is None and name.endswith(DICOM_SUFFIXES)):
         return read_dicom(path, max_pixels=max_pixels)
     if kind == "TIFF":
         return read_tiff(path, max_pixels=max_pixels)
     return read_picture(path, max_pixels=max_pixels)
-
-
-def _read_nifti(path: Path, max_pixels: int) -> npt.NDArray[np.float32]:
-    if not path.name.lower().endswith(NIFTI_SUFFIXES):
-        raise ValueError("expected a NIfTI file to have the suffix .nii or .nii.gz; rename it")
-    read_bytes(path, byte_limit(max_pixels))
-    file = nibabel.load(path)
-    check_pixel_count(file.shape, max_pixels)
-    array = np.asanyarray(file.dataobj)
-    if array.dtype.names:  # RGB24 and RGBA32 store a record for each pixel
-        array = np.stack([array[name] for name in array.dtype.names[:3]], axis=-1)
-    elif array.ndim in (2, 3, 4) and all(size == 1 for size in array.shape[3:]):
-        array = array.reshape(array.shape[:3])[..., None]
-    else:
-        raise ValueError(f"expected a NIfTI array [X, Y], [X, Y, 1] or [X, Y, Z], got {list(array.shape)}")
-    for axis, code in enumerate(nifti_orientation(file)):
-        if code in AGAINST_THE_SCREEN:
-            array = np.flip(array, axis)
-    array = np.swapaxes(array, 0, 1)
-    if array.ndim == 4 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.dtype == np.uint8:
-        return scale_by_type(array)
-    array = array.astype(np.float64)
-    low, high = array.min(), array.max()
-    # A constant image has no contrast to stretch; NaN passes through and is refused by the caller.
-    return np.asarray((array - low) / (high - low) if high != low else array - low, dtype=np.float32)
-
-
-def nifti_orientation(file: Any) -> tuple[str, ...]:
-    """Where array axes 0 and 1 point, or nothing when the file does not say."""
-    header, affine = file.header, file.affine
-    unknown = header["sform_code"] == 0 and header["qform_code"] == 0
-    if unknown or np.array_equal(affine[:3, :3], np.eye(3)):
-        return ()
-    return tuple(nibabel.aff2axcodes(affine)[:2])
