@@ -273,10 +273,15 @@ def _refused_cases(stored: Array) -> Iterator[Case]:
     def refused(name: str, **elements: Any) -> Case:
         return Case(name, partial(save, data_set(stored, **elements), "bad.dcm"), read_image_file, named="bad.dcm")
 
-    yield refused("window without a width", WindowCenter="2048", WindowWidth="0")
-    yield refused("negative window", WindowCenter="2048", WindowWidth="-5")
-    yield refused("unknown VOI function", WindowCenter="2048", WindowWidth="100", VOILUTFunction="CUBIC")
-    yield refused("slope 0", RescaleSlope="0", RescaleIntercept="5")
+    doubtful = partial(Case, read=read_image_file, or_refused=True, named="bad.dcm", warns="bad.dcm")
+    whole, window = stored / 4095, {"WindowCenter": "2048", "WindowWidth": "1000"}
+    for name, shown, elements in (
+        ("window without a width", whole, window | {"WindowWidth": "0"}),
+        ("negative window", whole, window | {"WindowWidth": "-5"}),
+        ("unknown VOI function", linear(stored, 2048, 1000), window | {"VOILUTFunction": "CUBIC"}),
+        ("slope 0", whole, {"RescaleSlope": "0", "RescaleIntercept": "5"}),
+    ):
+        yield doubtful(name, partial(save, data_set(stored, **elements), "bad.dcm"), expected=shown)
     yield refused("more bits stored than allocated", BitsStored=20)
     yield refused("high bit beyond the word", HighBit=17)
     yield refused("pixels cut short", PixelData=stored.astype(np.uint16).tobytes()[:100])
