@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._class_names import class_names
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
 from .datalist import load_datalist
 from .find_images import find_images
-from .image_table import load_image_folder, load_image_table
+from .image_folder import load_image_folder
+from .image_table import load_image_table
 from .inbreast import load_inbreast, read_inbreast_outlines
 from .isic2017 import load_isic2017
 from .mammogram_tables import ClassBalance, class_balance
@@ -26,6 +28,7 @@ __all__ = [
     "audit_splits",
     "class_balance",
     "class_balanced_weights",
+    "class_names",
     "find_images",
     "find_pneumonia_mnist",
     "image_key",
