@@ -82,6 +82,6 @@ def check_classes_present(
     found = ", ".join(repr(classes[label]) for label in sorted(present))
     what = "one class only" if len(present) == 1 else "not all classes"
     raise ValueError(
-        f"{where}{': ' if where else ''}expected images of every class in {split!r}, got {what}: {len(items)} of {found}, "
-        f"none of {', '.join(map(repr, missing))}; add some, or leave the class out of classes"
+        f"{where}{': ' if where else ''}expected images of every class in {split!r}, got {what}: {len(items)} of "
+        f"{found}, none of {', '.join(map(repr, missing))}; add some, or leave the class out of classes"
     )
