@@ -9,6 +9,7 @@ from typing import Any
 from .._class_names import class_names
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
+from .audit_run import audit_run
 from .cbis_ddsm import load_cbis_ddsm
 from .datalist import load_datalist
 from .find_images import find_images
@@ -17,15 +18,20 @@ from .image_table import load_image_table
 from .inbreast import load_inbreast, read_inbreast_outlines
 from .isic2017 import load_isic2017
 from .mammogram_tables import ClassBalance, class_balance
+from .patients import check_patients
 from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
 from .sampling import class_balanced_weights
+from .splits import NoSplitError
 from .vindr_mammo import load_vindr_mammo
 
 __all__ = [
     "ClassBalance",
+    "NoSplitError",
     "SplitAudit",
+    "audit_run",
     "audit_splits",
+    "check_patients",
     "class_balance",
     "class_balanced_weights",
     "class_names",

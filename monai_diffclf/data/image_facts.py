@@ -92,7 +92,7 @@ def _facts(item: Mapping[str, Any]) -> ImageFacts:
         )
     pixels = merge_equal_channels(pixels)
     bytes_ = np.round(np.clip(pixels, 0, 1) * 255)
-    grey = pixels.mean(-1)
+    grey = pixels @ np.full(pixels.shape[-1], 1 / pixels.shape[-1], dtype=np.float32)
     flat = grey.mean(tuple(range(2, grey.ndim))) if grey.ndim > 2 else grey
     return ImageFacts(
         content=image_key(bytes_.astype(np.uint8)),
