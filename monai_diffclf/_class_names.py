@@ -46,13 +46,17 @@ def class_names(classes: Any) -> list[str]:
         raise TypeError(f"classes: expected a list of names, got {classes!r}; {_FIX}")
     names = [_name(name) for name in given]
     if len(names) < 2:
-        raise ValueError(f"classes: expected two or more class names, got {names}; {_FIX}")
+        raise ValueError(f"classes: expected two or more different class names, got {names}; {_FIX}")
     first: dict[str, str] = {}
     for name in names:
         plain = plain_text(name)
         if plain in first:
             other = first[plain]
-            what = "each name once" if other == name else "names that differ in more than case and spaces"
+            what = (
+                "two or more different class names, each once,"
+                if other == name
+                else "names that differ in more than case and spaces"
+            )
             raise ValueError(f"classes: expected {what}, got {other!r} and {name!r}; rename one")
         first[plain] = name
     return names

@@ -50,7 +50,8 @@ def load_isic2017(root: str | os.PathLike[str], split: str) -> list[dict[str, An
     table, folder = root / _table(split), root / f"ISIC-2017_{_PARTS[split]}_Data"
     if not table.is_file() and not folder.is_dir() and is_isic2017(root):
         raise NoSplitError(
-            f"split: {root} has no {split!r}: {table.name} and {folder.name} are missing; ISIC 2017 is at {ADDRESS}"
+            f"split: expected {table.name} in {root} for the split {split!r}, it is missing, and so is "
+            f"{folder.name}; ISIC 2017 is at {ADDRESS}"
         )
     for path, there in ((table, table.is_file()), (folder, folder.is_dir())):
         if not there:
