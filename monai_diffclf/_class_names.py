@@ -53,7 +53,7 @@ def class_names(classes: Any) -> list[str]:
         if plain in first:
             other = first[plain]
             what = (
-                "two or more different class names, each once,"
+                "two or more different class names, each once"
                 if other == name
                 else "names that differ in more than case and spaces"
             )

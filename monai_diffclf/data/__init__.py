@@ -9,7 +9,6 @@ from typing import Any
 from .._class_names import class_names
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
-from .audit_run import audit_run
 from .cbis_ddsm import load_cbis_ddsm
 from .datalist import load_datalist
 from .find_images import find_images
@@ -21,6 +20,7 @@ from .mammogram_tables import ClassBalance, class_balance
 from .patients import check_patients
 from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
+from .run_checks import audit_run
 from .sampling import class_balanced_weights
 from .splits import NoSplitError
 from .vindr_mammo import load_vindr_mammo
