@@ -70,7 +70,7 @@ def load_datalist(
         image_column: CSV only, as the four below: see `load_image_table`.
         label_column: column of the class.
         label_type: what it holds, "name" or "index".
-        split_column: column of the split; None splits by a hash.
+        split_column: column of the split; "hash" or None splits by a hash.
         patient_column: column of the patient.
         patient_pattern: tables and class folders: regular expression that finds the patient in a path.
         allow_shared_patients: tables and class folders: names of splits that may share patients.

@@ -52,8 +52,8 @@ def load_image_table(
         label_column: column of the class.
         label_type: "name" or "index" (the place in `classes`, from 0); None: indices in a column whose name ends in
             "index", names in others.
-        split_column: column with train, validation (or val, valid, dev) or test; None splits 80/10/10 by a hash of the
-            patient (of the path where there is no patient).
+        split_column: column with train, validation (or val, valid, dev) or test; "hash" or None splits 80/10/10 by a
+            hash of the patient (of the path where there is no patient).
         patient_column: column of the patient; None: one with a common name, if there is one.
         patient_pattern: regular expression with one group that finds the patient in a path, instead of a column.
         allow_shared_patients: names of splits that may share patients, see `check_patients`.
@@ -202,7 +202,7 @@ def _file(row: Row, key: str, folder: Path) -> Path:
         if "\0" not in form and (folder / form).is_file():
             return folder / form
     path = folder / key
-    problem = "it is a folder" if path.is_dir() else "it is a link to nothing" if path.is_symlink() else ""
+    problem = "is a folder" if path.is_dir() else "is a link to nothing" if path.is_symlink() else ""
     raise ValueError(
         f"{row.where}: expected an image file, but {shown(path, 300)} {problem or 'does not exist'}"
         f"{_near(folder / slashed)}"

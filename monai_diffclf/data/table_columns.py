@@ -56,7 +56,8 @@ def find_columns(
         header: its columns.
         image: column of the images, None for image, file, filename, path, image_path and the like.
         label: column of the classes, None for label, label_name or label_index.
-        split: column of the splits, "split" for split, set, subset or partition; None for none.
+        split: column of the splits, "split" for split, set, subset or partition; "hash" (or None,
+            which MONAI's command line does not hand on) for none.
         patient: column of the patients, None for patient, patient_id, subject and the like, which may be absent.
         label_type: "name" or "index"; None takes a column whose name ends in "index" as indices, others as names.
 
@@ -72,7 +73,7 @@ def find_columns(
         raise ValueError(f"label_type: expected 'name', 'index' or None, got {label_type!r}")
     label_column = _find(table, header, "label_column", label, _LABEL)
     split_column = None
-    if split is not None:
+    if split not in (None, "hash"):
         split_column = _find(table, header, "split_column", None if split == "split" else split, _SPLIT)
     return Columns(
         image=_find(table, header, "image_column", image, _IMAGE),
@@ -95,7 +96,7 @@ def _find(table: Path, header: Sequence[str], option: str, given: Any, names: Se
             f"{table}: expected one column for the {what}, got {found}; name the one that is meant: "
             f"--{option} {found[0]}"
         )
-    choices = ", or split by a hash: --split_column None" if what == "split" else ""
+    choices = ", or split by a hash: --split_column hash" if what == "split" else ""
     raise ValueError(
         f"{table}: expected a column of each {what} in the first line, but {[names[0]]} is missing from "
         f"{list(header)}; name the column with --{option}{choices} (or is the line of names missing?)"

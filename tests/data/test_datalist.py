@@ -112,3 +112,20 @@ def test_a_folder_of_nothing_known_names_all_that_is_known(tmp_path, folder):
             load_datalist(root, "train", classes=["benign", "malignant"])
         for reader in (cbis_ddsm, inbreast, vindr_mammo):
             assert f"{reader.ADDRESS} ({reader.TERMS})" in str(error.value)
+
+
+def test_one_class_in_a_table(folder):
+    table = folder / "t.csv"
+    rows = [f"{split}/normal/a.png,normal,{split}" for split in ("train", "test")]
+    table.write_text("file,label,split\n" + "\n".join([*rows, "test/pneumonia/a.png,Normal,train"]))
+    with pytest.raises(
+        ValueError, match=r"t\.csv: .*every class in 'train', got one class only: 2 of 'normal', none of"
+    ):
+        load_datalist(table, "train", classes=CLASSES)
+    assert len(load_datalist(table, "test", classes=CLASSES)) == 1
+
+
+def test_folders_match_in_other_case(folder):
+    (folder / "train" / "normal").rename(folder / "train" / "NORMAL")
+    items = load_datalist(folder, "train", classes=["Pneumonia", "normal"])
+    assert [(item["key"], item["label"]) for item in items] == [("train/NORMAL/a.png", 1), ("train/pneumonia/a.png", 0)]

@@ -19,7 +19,9 @@ def test_images(name):
 def test_all_of_them():
     found = find_columns(TABLE, ["Subject ID", "Set", "Label-Index", "Image"])
     assert found == Columns("Image", "Label-Index", "Set", "Subject ID", by_index=True)
-    named = find_columns(TABLE, ["a", "b", "c", "d"], image="D", label="c", split=None, patient="a", label_type="index")
+    named = find_columns(
+        TABLE, ["a", "b", "c", "d"], image="D", label="c", split="hash", patient="a", label_type="index"
+    )
     assert named == Columns("d", "c", None, "a", by_index=True)
     assert not find_columns(TABLE, ["file", "label_index", "split"], label_type="name").by_index
 
@@ -35,7 +37,7 @@ def test_all_of_them():
         (["file", "label", "label_index", "split"], {}, "one column for the label, got .*--label_column label"),
         (["file", "label", "split", "patient", "patient_id"], {}, "one column for the patient"),
         (["a.png", "x", "train"], {}, r"\['label'\] is missing from .*is the line of names missing"),
-        (["file", "label"], {}, r"\['split'\] is missing from .*, or split by a hash: --split_column None"),
+        (["file", "label"], {}, r"\['split'\] is missing from .*, or split by a hash: --split_column hash"),
         (["file", "label", "split"], {"image": "none"}, r"image_column: .*\['none'\] is missing from \['file'"),
         (["file", "label", "split"], {"patient": "patient"}, r"patient_column: .*\['patient'\] is missing"),
         (["Label", "label_", "file", "split"], {"label": "LABEL"}, r"label_column: .*could be any of"),
