@@ -139,7 +139,7 @@ def test_refusals_say_why(client: Any, images: dict[str, Path], tmp_path: Path) 
         (post(client, images["png"], num_draws=-3), 422, "num_draws: expected an integer from 1 to 1001, got -3"),
         (post(client, images["png"], rule="mode"), 422, "rule: expected one of"),
         (post(client, images["png"], device="cuda:99"), 422, "device: expected one of"),
-        (post(client, images["png"], result_extension=".nrrd"), 422, "result_extension: expected one of"),
+        (post(client, images["png"], result_extension=".mha"), 422, "result_extension: expected one of"),
         (post(client, text), 422, "cannot be read as an image"),
         (post(client, colour), 422, "expected 1 channel(s), got 3"),
         (client.post(MODEL, params={"image": "nobody", "output": "json"}), 404, "image: expected the id of an image"),
@@ -202,7 +202,7 @@ def test_unreadable_image_is_scored_last(client: Any, studies: Path) -> None:
 def test_unknown_conf_is_refused(monailabel: None, tmp_path: Path) -> None:
     from monai_diffclf.monailabel.app import DiffusionClassifierApp
 
-    with pytest.raises(ValueError, match=r"conf: expected --conf bundle FOLDER, got \['bundel'\]"):
+    with pytest.raises(ValueError, match=r"conf: expected one of .*got \['bundel'\]; did you mean bundle\?"):
         DiffusionClassifierApp(str(tmp_path), str(tmp_path), {"bundel": "x"})
 
 
