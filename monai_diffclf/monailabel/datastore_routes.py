@@ -16,7 +16,7 @@ from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, Query
 from fastapi.responses import FileResponse
 from monailabel.utils.others.generic import file_checksum, get_mime_type
 
-from .parameters import Admin, Annotator, ImageId, OptionalImageId, Reader, Tag, the_app
+from .parameters import Admin, Annotator, ImageId, LabelId, OptionalImageId, Reader, Tag, the_app
 from .uploads import IMAGE_SUFFIXES, LABEL_SUFFIXES, parse_info, received
 
 __all__ = ["router"]
@@ -118,7 +118,7 @@ def save_label(
 
 
 @router.delete("/label")
-def remove_label(user: Admin, id: ImageId, tag: Tag) -> dict[str, str]:
+def remove_label(user: Admin, id: LabelId, tag: Tag) -> dict[str, str]:
     """Remove a label."""
     _label_path(id, tag)
     the_app().datastore().remove_label(id, tag)
@@ -133,25 +133,25 @@ def check_label(user: Reader, image: ImageId, tag: Tag) -> dict[str, str]:
 
 
 @router.get("/label")
-def get_label(user: Reader, label: ImageId, tag: Tag) -> FileResponse:
+def get_label(user: Reader, label: LabelId, tag: Tag) -> FileResponse:
     """The file of a label."""
     return _file(_label_path(label, tag))
 
 
 @router.get("/label/info")
-def get_label_info(user: Reader, label: ImageId, tag: Tag) -> Any:
+def get_label_info(user: Reader, label: LabelId, tag: Tag) -> Any:
     """What is known of a label."""
     return the_app().datastore().get_label_info(label, tag)
 
 
 @router.put("/label/info")
-def put_label_info(user: Annotator, label: ImageId, tag: Tag, info: Params = "{}") -> None:
+def put_label_info(user: Annotator, label: LabelId, tag: Tag, info: Params = "{}") -> None:
     """Add to what is known of a label."""
     _update_label(label, tag, parse_info(info, "info"), user.username)
 
 
 @router.put("/updatelabelinfo", include_in_schema=False)
-def put_label_params(user: Annotator, label: ImageId, tag: Tag, params: Params = "{}") -> None:
+def put_label_params(user: Annotator, label: LabelId, tag: Tag, params: Params = "{}") -> None:
     """The former name of the route above."""
     _update_label(label, tag, parse_info(params, "params"), user.username)
 

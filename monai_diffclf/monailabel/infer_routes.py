@@ -18,7 +18,7 @@ from requests_toolbelt import MultipartEncoder
 
 from .inference_queue import Job
 from .names import check_name
-from .parameters import ModelName, OptionalImageId, Reader, the_app
+from .parameters import ModelName, OptionalImageId, Reader, SessionId, the_app
 from .sessions import SafeSessions
 from .uploads import IMAGE_SUFFIXES, parse_params, received
 
@@ -45,7 +45,7 @@ async def infer(
     request: Request,
     model: ModelName,
     image: OptionalImageId = "",
-    session_id: OptionalImageId = "",
+    session_id: SessionId = "",
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
     label: Annotated[UploadFile | None, File()] = None,

@@ -129,9 +129,12 @@ class DiffusionClassifierTask(InferTask):
 
     @staticmethod
     def _write(outcome: Outcome, grid: ImageGrid, extension: str) -> str:
-        if extension == ".nrrd":
-            return str(write_class(outcome.predicted, outcome.map, grid))
-        return str(write_map(outcome.map, grid, extension))
+        try:
+            if extension == ".nrrd":
+                return str(write_class(outcome.predicted, outcome.map, grid))
+            return str(write_map(outcome.map, grid, extension))
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
 
     @staticmethod
     def _add_overlay(

@@ -30,6 +30,9 @@ def write_class(predicted: int, like: torch.Tensor, grid: ImageGrid) -> Path:
 
     Returns:
         The file's path; whoever asked removes it.
+
+    Raises:
+        ValueError: when the image's axes are not at right angles, which ITK does not support.
     """
     nifti = write_map(torch.full_like(like, float(predicted + 1)), grid, ".nii")
     handle, name = tempfile.mkstemp(suffix=".nrrd")
@@ -37,8 +40,11 @@ def write_class(predicted: int, like: torch.Tensor, grid: ImageGrid) -> Path:
     try:
         image = SimpleITK.Cast(SimpleITK.ReadImage(str(nifti)), SimpleITK.sitkUInt8)
         SimpleITK.WriteImage(image, name, useCompression=True)
-    except Exception:
+    except Exception as error:
         Path(name).unlink()
+        if isinstance(error, RuntimeError) and "orthonormal" in str(error):
+            text = "result_extension: .nrrd needs an image whose axes are at right angles; ask for .nii.gz"
+            raise ValueError(text) from error
         raise
     finally:
         nifti.unlink()

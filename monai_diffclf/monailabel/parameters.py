@@ -15,7 +15,18 @@ from pydantic import AfterValidator
 from .app import DiffusionClassifierApp
 from .names import check_name
 
-__all__ = ["Admin", "Annotator", "ImageId", "ModelName", "OptionalImageId", "Reader", "Tag", "the_app"]
+__all__ = [
+    "Admin",
+    "Annotator",
+    "ImageId",
+    "LabelId",
+    "ModelName",
+    "OptionalImageId",
+    "Reader",
+    "SessionId",
+    "Tag",
+    "the_app",
+]
 
 
 def _named(what: str, *, may_be_empty: bool = False) -> Any:
@@ -23,6 +34,8 @@ def _named(what: str, *, may_be_empty: bool = False) -> Any:
 
 
 ImageId = Annotated[str, _named("image")]
+LabelId = Annotated[str, _named("label")]
+SessionId = Annotated[str, _named("session_id", may_be_empty=True)]
 OptionalImageId = Annotated[str, _named("image", may_be_empty=True)]
 Tag = Annotated[str, _named("tag", may_be_empty=True)]
 ModelName = Annotated[str, _named("name")]

@@ -113,18 +113,24 @@ for _name, _id in {
 }.items():
     REFUSED[f"image id, {_name}"] = lambda t, i=_id: t.image(i)
     REFUSED[f"label tag, {_name}"] = lambda t, i=_id: t.label(tag=i)
-for _name, _id in {"parent": "../secret/secret", "absolute": "ABSOLUTE", "encoded": "%2e%2e%2fsecret%2fsecret"}.items():
-    for _path in ("image", "image/info"):
-        REFUSED[f"read {_path}, {_name}"] = lambda t, i=_id, p=_path: t.get(
-            f"/datastore/{p}?image={i.replace('ABSOLUTE', str(t.secret))}"
-        )
-    REFUSED[f"read label, {_name}"] = lambda t, i=_id: t.get(f"/datastore/label?label={i}&tag=final")
-    REFUSED[f"read label by its tag, {_name}"] = lambda t, i=_id: t.get(f"/datastore/label?label=image0&tag={i}")
-    REFUSED[f"remove image, {_name}"] = lambda t, i=_id: t.get(
-        f"/datastore/image?id={i.replace('ABSOLUTE', str(t.secret))}", "DELETE"
-    )
-    REFUSED[f"remove label, {_name}"] = lambda t, i=_id: t.get(f"/datastore/label?id=image0&tag={i}", "DELETE")
-    REFUSED[f"infer, {_name}"] = lambda t, i=_id: t.infer(f"image={i.replace('ABSOLUTE', str(t.secret))}")
+_PATHS: dict[str, Callable[[Target], str]] = {
+    "parent": lambda t: "../secret/secret",
+    "absolute": lambda t: str(t.secret),
+    "encoded": lambda t: "%2e%2e%2fsecret%2fsecret",
+}
+for _name, _place in _PATHS.items():
+    for _what, _method, _target in (
+        ("read image", "GET", "/datastore/image?image={}"),
+        ("check image", "HEAD", "/datastore/image?image={}"),
+        ("read image info", "GET", "/datastore/image/info?image={}"),
+        ("remove image", "DELETE", "/datastore/image?id={}"),
+        ("read label", "GET", "/datastore/label?label={}&tag=final"),
+        ("read label by its tag", "GET", "/datastore/label?label=image0&tag={}"),
+        ("read label info by its tag", "GET", "/datastore/label/info?label=image0&tag={}"),
+        ("remove label", "DELETE", "/datastore/label?id=image0&tag={}"),
+        ("infer", "POST", "/infer/pneumonia?image={}&output=json"),
+    ):
+        REFUSED[f"{_what}, {_name}"] = lambda t, m=_method, a=_target, p=_place: t.get(a.format(p(t)), m)
 REFUSED |= {
     "image id with suffix over the store": lambda t: t.image("datastore_v2", "datastore_v2.json"),
     "old address for images": lambda t: t.image("../escaped", path=""),
@@ -141,6 +147,10 @@ REFUSED |= {
     "segmentation cut short": lambda t: t.label(filename="a.nii.gz", content=b"\x1f\x8b\x08"),
     "label for a link": lambda t: t.label(tag="linked"),
     "label over a link": lambda t: t.label(image="image1", tag="final"),
+    "label removed through a link": lambda t: t.get("/datastore/label?id=image1&tag=final", "DELETE"),
+    "label read through a link": lambda t: t.get("/datastore/label?label=image1&tag=final"),
+    "image removed through a link": lambda t: t.get("/datastore/image?id=later", "DELETE"),
+    "image over a link": lambda t: t.image("later", "later.png"),
     "path in the parameters": lambda t: t.infer(image=str(t.secret)),
     "session in the parameters": lambda t: t.infer(session={"image": str(t.secret)}),
     "label tag of a saved prediction": lambda t: t.infer(save_label=True, label_tag="../../escaped"),

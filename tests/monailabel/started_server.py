@@ -74,15 +74,17 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(
-    studies: str, home: Path, conf: Mapping[str, str], *more: str, **settings: str
-) -> Iterator[StartedServer]:
+def started(studies: str, home: Path, conf: Mapping[str, str], *more: str, **settings: str) -> Iterator[StartedServer]:
     """Start a server, wait until it answers, and stop it at the end."""
     home.mkdir(parents=True, exist_ok=True)
     port, log = find_port(), home / "server.log"
     with open(log, "wb") as output:
-        process = subprocess.Popen(  # noqa: S603
-            command(studies, port, conf, *more), stdout=output, stderr=output, cwd=home, env=environment(home, **settings)
+        process = subprocess.Popen(
+            command(studies, port, conf, *more),
+            stdout=output,
+            stderr=output,
+            cwd=home,
+            env=environment(home, **settings),
         )
     server = StartedServer(port, process, log)
     try:
