@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ from .scoring_job import ScoringJob
 from .sessions import SafeSessions
 
 __all__ = ["DiffusionClassifierApp"]
-
-logger = logging.getLogger(__name__)
 
 
 class DiffusionClassifierApp(MONAILabelApp):
@@ -74,6 +71,7 @@ class DiffusionClassifierApp(MONAILabelApp):
     def _init_dicomweb_datastore(self) -> Datastore:
         made = super()._init_dicomweb_datastore()
         made._observer.stop()
+        made._client.set_http_retry_params(retry=False)  # it would try for a minute
         return DicomWebImages(made._client, self.model.classes)
 
     def _download_dcmqi_tools(self) -> None:
@@ -141,7 +139,12 @@ class DiffusionClassifierApp(MONAILabelApp):
         """Score the images that lack their score, beside the requests."""
         if method not in (None, "", *self._scoring_methods):
             raise HTTPException(404, f"method: expected one of {sorted(self._scoring_methods)}, got {method!r}")
-        if not method and not self._waiting():
+        store = self.datastore()
+        if not isinstance(store, ClassLabelStore):
+            if method:
+                raise HTTPException(422, "scoring: scores are stored with a folder of images only")
+            return {}
+        if not method and not self.uncertainty.unscored(store):
             return {}
         return self.scoring_job.start()
 
@@ -149,13 +152,6 @@ class DiffusionClassifierApp(MONAILabelApp):
         """Stop all work."""
         self.scoring_job.stop()
         self.queue.close()
-
-    def _waiting(self) -> bool:
-        try:
-            return bool(self.uncertainty.unscored(self.datastore()))
-        except OSError as error:  # a remote datastore that does not answer must not keep the server from starting
-            logger.warning("no scoring: %s", error)
-            return False
 
 
 def _is_address(studies: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import requests
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -58,6 +59,7 @@ def build_app(options: ServerOptions) -> FastAPI:
     for kind in (ImageNotFoundException, LabelNotFoundException):
         made.add_exception_handler(kind, _not_found)
     made.add_exception_handler(MONAILabelException, _not_possible)
+    made.add_exception_handler(requests.RequestException, _no_answer)
     made.add_exception_handler(Exception, _unexpected)
     prefix = settings.MONAI_LABEL_API_STR
     made.include_router(login.router if own_login else login_router(options), prefix=prefix)
@@ -91,6 +93,10 @@ def _not_found(_: Request, error: Exception) -> JSONResponse:
 
 def _not_possible(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(getattr(error, "msg", error))}, 422)
+
+
+def _no_answer(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"the DICOMweb server does not answer: {type(error).__name__}"}, 502)
 
 
 def _unexpected(_: Request, error: Exception) -> JSONResponse:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Form, HTTPException, Query
 from fastapi.responses import PlainTextResponse
 from monailabel.endpoints import activelearning
 
+from .label_store import ClassLabelStore
 from .options import ServerOptions
 from .parameters import Admin, Annotator, ModelName, Reader, the_app
 
@@ -92,7 +93,7 @@ def log(user: Admin, lines: Annotated[int, Query(ge=1, le=100_000)] = 300) -> Pl
 
 def _score(method: str, run_sync: bool) -> Any:
     app = the_app()
-    if run_sync and method == "uncertainty":
+    if run_sync and method == "uncertainty" and isinstance(app.datastore(), ClassLabelStore):
         return app.uncertainty({}, app.datastore())
     return app.async_scoring(method)
 
