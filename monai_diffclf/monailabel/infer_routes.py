@@ -14,7 +14,7 @@ from fastapi import APIRouter, File, Form, HTTPException, Query, Request, Respon
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from monailabel.utils.others.generic import get_mime_type
-from requests_toolbelt import MultipartEncoder
+from requests_toolbelt import MultipartEncoder  # type: ignore[import-untyped]
 
 from .inference_queue import Job
 from .names import check_name

@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-import SimpleITK  # type: ignore[import-untyped]
+import SimpleITK
 import torch
 
 from .image_grid import ImageGrid

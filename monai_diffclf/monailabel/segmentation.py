@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK  # type: ignore[import-untyped]
+import SimpleITK
 
 __all__ = ["chosen_segments"]
 

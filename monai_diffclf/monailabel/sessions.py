@@ -57,7 +57,7 @@ class SafeSessions(Sessions):
 
     def _is_old(self, session_id: str) -> bool:
         session = self.get_session(session_id, update_ts=False)
-        return session is None or 0 < session.expiry < time.time() - session.last_access_ts
+        return session is None or bool(0 < session.expiry < time.time() - session.last_access_ts)
 
 
 def _is_id(session_id: Any) -> bool:
