@@ -14,12 +14,7 @@ from typing import Any
 
 from fastapi import HTTPException, UploadFile
 
-from ..image_io.image_files import (
-    DICOM_SUFFIXES,
-    NIFTI_SUFFIXES,
-    PICTURE_SUFFIXES,
-    is_image_file,
-)
+from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, has_dicom_mark
 from .names import last_part
 
 __all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "parse_params", "received", "split_suffix"]
@@ -70,9 +65,9 @@ def received(upload: UploadFile, suffixes: Sequence[str], what: str) -> Iterator
         file = Path(folder, f"{what}{suffix.lower()}")
         with open(file, "wb") as target:
             shutil.copyfileobj(upload.file, target)
-        if images and not is_image_file(file):
-            raise HTTPException(422, f"{what}: expected an image, a name that ends with one of {list(suffixes)}")
-        if images and not suffix:  # DICOM, by its content
+        if not suffix:
+            if not has_dicom_mark(file):
+                raise HTTPException(422, f"{what}: expected an image, a name that ends with one of {list(suffixes)}")
             file = file.rename(file.with_suffix(".dcm"))
         yield file, stem
 

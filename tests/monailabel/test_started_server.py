@@ -59,6 +59,13 @@ def test_what_is_left_out_is_counted(server: StartedServer) -> None:
     assert "left out 1 files that are no images: notes.txt" in log
 
 
+def test_dicom_without_a_suffix_can_be_sent(server: StartedServer, tmp_path: Path) -> None:
+    dicom = write_dicom(tmp_path / "1.2.840.10008", make_picture(3)).read_bytes()
+    sent = server.request("POST", f"{MODEL}?output=json", files={"file": ("1.2.840.10008", dicom)}).json()
+    stored = server.request("POST", f"{MODEL}?image=IM0001&output=json").json()
+    assert sent["probabilities"] == stored["probabilities"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
@@ -92,6 +99,8 @@ def test_refusals_have_a_reason(server: StartedServer, method: str, path: str, s
         ("a.png", None, '{"num_draws": NaN}', "NaN is no JSON"),
         ("a." + "b" * 250 + ".png", None, "{}", "which is longer than 240 bytes"),
         ("a" + ".b" * 60 + ".exe", None, "{}", "file: expected an image"),
+        ("a.svg", None, "{}", "file: expected an image"),
+        ("", b"no image", "{}", "file"),
         ("a.png", bytes(2_500_000), "{}", "expected at most 2,000,000 bytes"),
     ],
 )
