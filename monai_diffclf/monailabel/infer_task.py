@@ -101,7 +101,7 @@ class DiffusionClassifierTask(InferTask):
             )
         inferred = time.perf_counter()
         reply = describe_outcome(outcome, self.model.classes)
-        reply["warnings"] += find_warnings(image, reply)
+        reply["warnings"] = list(dict.fromkeys([*reply["warnings"], *find_warnings(image, reply)]))
         reply["map"] |= {"affine": grid.affine.tolist(), "extension": wanted.result_extension}
         if wanted.result_extension == ".png":
             reply["map"]["zero"] = PNG_ZERO
@@ -124,7 +124,7 @@ class DiffusionClassifierTask(InferTask):
         image = self.model.read(path)
         with stoppable(self.model.network(self.model.device), job or Job()):
             reply = describe_outcome(self.model.classify(image), self.model.classes)
-        reply["warnings"] += find_warnings(image, reply)
+        reply["warnings"] = list(dict.fromkeys([*reply["warnings"], *find_warnings(image, reply)]))
         return {key: reply[key] for key in ("label", "probabilities", "vote_share", "uncertainty", "warnings")}
 
     @staticmethod
