@@ -77,7 +77,7 @@ class ServerOptions:
         if not (is_loopback(host) or self.token or login):
             raise ValueError(
                 f"host: expected 127.0.0.1, or a token for other machines, got {host}; add --conf token_file FILE, "
-                'for instance of: python -c "import secrets; print(secrets.token_urlsafe())" > FILE; chmod 600 FILE'
+                'for instance of: (umask 077; python -c "import secrets; print(secrets.token_urlsafe())" > FILE)'
             )
 
 

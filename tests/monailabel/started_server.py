@@ -88,14 +88,7 @@ def started(studies: str, home: Path, conf: Mapping[str, str], *more: str, **set
         )
     server = StartedServer(port, process, log)
     try:
-        for _ in range(600):
-            if process.poll() is not None:
-                raise RuntimeError(f"the server ended: {log.read_text()[-3000:]}")
-            try:
-                requests.get(f"{server.url}/auth/", timeout=5)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.1)
+        wait_for(server)
         yield server
     finally:
         process.terminate()
@@ -104,6 +97,18 @@ def started(studies: str, home: Path, conf: Mapping[str, str], *more: str, **set
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def wait_for(server: StartedServer, seconds: float = 180) -> None:
+    """Wait until a server answers; where all cores are busy, loading PyTorch takes its time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.process.poll() is None:
+        try:
+            requests.get(f"{server.url}/auth/", timeout=5)
+            return
+        except requests.RequestException:
+            time.sleep(0.1)
+    raise RuntimeError(f"the server does not answer: {server.log.read_text()[-3000:]}")
 
 
 def multipart(name: str, filename: str, content: bytes, **fields: str) -> tuple[dict[str, str], bytes]:

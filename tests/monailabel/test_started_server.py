@@ -146,7 +146,7 @@ def test_server_answers_while_it_infers(server: StartedServer) -> None:
             slowest = max(slowest, time.monotonic() - before)
             time.sleep(0.1)
         answers = [one.result() for one in running]
-    assert slowest < 2, "one core may serve both"
+    assert slowest < 3, "less than the inferences take; one core may serve both"
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [503, 503, 503, 504, 504]
     reasons = {detail(answer) for answer in answers}
