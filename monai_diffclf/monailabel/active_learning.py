@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
@@ -17,6 +19,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from ..classification import SURE_WHEN_LARGE
 from ..keys import UncertaintyKeys, current_name
 from .infer_task import DiffusionClassifierTask
+from .inference_queue import InferenceQueue, Job
 
 __all__ = ["SCORE", "MostUncertain", "UncertaintyScoring"]
 
@@ -34,38 +37,53 @@ class UncertaintyScoring(ScoringMethod):
 
     Args:
         task: what classifies.
+        queue: where it does so, image by image, so that requests need not wait for all of them.
     """
 
-    def __init__(self, task: DiffusionClassifierTask) -> None:
+    def __init__(self, task: DiffusionClassifierTask, queue: InferenceQueue) -> None:
         super().__init__("Uncertainty of the diffusion classifier, for the strategy most_uncertain")
-        self.task = task
+        self.task, self.queue = task, queue
 
     def unscored(self, datastore: Datastore) -> list[str]:
         """The unlabelled images without a score of this bundle."""
         made_by = self.task.model.made_by()
         return [name for name in sorted(datastore.get_unlabeled_images()) if _score(datastore, name, made_by) is None]
 
-    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+    def __call__(
+        self, request: Mapping[str, Any], datastore: Datastore, go_on: Callable[[], bool] = lambda: True
+    ) -> dict[str, Any]:
         """Score the images.
+
+        Args:
+            request: of no meaning here.
+            datastore: the images.
+            go_on: asked before each image.
 
         Returns:
             How many were ``scored``, had a score already (``kept``) or could not be read (``failed``).
         """
         start, made_by = time.time(), self.task.model.made_by()
         waiting = self.unscored(datastore)
-        kept, failed = len(datastore.get_unlabeled_images()) - len(waiting), 0
+        kept, scored, failed = len(datastore.get_unlabeled_images()) - len(waiting), 0, 0
         for name in waiting:
+            path = datastore.get_image_uri(name)
+            if not go_on():
+                break
+            if not path:  # removed since
+                continue
             try:
-                score = self.task.score(datastore.get_image_uri(name))
+                score = self.queue.submit(functools.partial(self._score, path))[1].result()
+                scored += 1
             except ValueError as error:
                 logger.warning("%s cannot be scored: %s", name, error)
-                score, failed = {"error": str(error)}, failed + 1
-            # Scoring runs beside the server, which writes labels to the same file: read it anew, or they would be lost.
-            datastore.refresh()
+                score, failed = {"error": str(error).replace(path, Path(path).name)}, failed + 1
             if name in datastore.list_images():
                 datastore.update_image_info(name, {SCORE: score | {"made_by": made_by, "ts": int(time.time())}})
         seconds = round(time.time() - start, 1)
-        return {"scored": len(waiting) - failed, "kept": kept, "failed": failed, "seconds": seconds}
+        return {"scored": scored, "kept": kept, "failed": failed, "seconds": seconds}
+
+    def _score(self, path: str, job: Job) -> dict[str, Any]:
+        return self.task.score(path, job)
 
 
 class MostUncertain(Strategy):

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -16,8 +18,13 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from .. import __version__
 from .active_learning import MostUncertain, UncertaintyScoring
 from .bundle_model import BundleModel, find_default_bundle
+from .dicomweb_store import DicomWebImages
 from .infer_task import DiffusionClassifierTask
+from .inference_queue import InferenceQueue, Job
 from .label_store import ClassLabelStore
+from .options import ServerOptions
+from .scoring_job import ScoringJob
+from .sessions import SafeSessions
 
 __all__ = ["DiffusionClassifierApp"]
 
@@ -28,25 +35,27 @@ class DiffusionClassifierApp(MONAILabelApp):
     The model is called as the bundle's folder; the scoring method is ``uncertainty``, the strategy ``most_uncertain``.
 
     Args:
-        app_dir: the app's folder.
+        app_dir: folder of the app's code.
         studies: folder of images, or a DICOMweb address.
-        conf: ``bundle``: the bundle's folder; by default the pneumonia bundle, where it is found.
+        conf: see `ServerOptions`.
 
     Raises:
-        ValueError: when there is no such bundle, or ``conf`` has an unknown key.
+        ValueError: when there is no such bundle, ``conf`` has an unknown key, or clients could write to where code is.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        # server_mode is MONAI Label's own.
-        if unknown := sorted((conf or {}).keys() - {"bundle", "server_mode"}):
-            raise ValueError(f"conf: expected --conf bundle FOLDER, got {unknown}")
-        self.model = BundleModel((conf or {}).get("bundle") or find_default_bundle())
+        options = ServerOptions.from_conf(conf)
+        self.model = BundleModel(options.bundle or find_default_bundle())
+        self.queue = InferenceQueue(options.max_waiting, options.max_seconds)
         self.task = DiffusionClassifierTask(self.model)
-        self.uncertainty = UncertaintyScoring(self.task)
+        self.uncertainty = UncertaintyScoring(self.task, self.queue)
+        self.scoring_job = ScoringJob(lambda go_on: self.uncertainty({}, self.datastore(), go_on))
+        if not _is_address(studies):
+            _check_apart(Path(studies), {"the app's code": Path(app_dir), "the bundle": self.model.folder})
         super().__init__(
             app_dir,
             studies,
-            conf,
+            conf or {},
             name="MONAI Label - diffusion classifier",
             description=self.model.description,
             version=__version__,
@@ -54,10 +63,24 @@ class DiffusionClassifierApp(MONAILabelApp):
         )
 
     def init_datastore(self) -> Datastore:
-        """A folder keeps class names as labels; other datastores are as MONAI Label makes them."""
-        if self.studies.startswith(("http://", "https://")):
+        """A folder keeps class names as labels; DICOMweb is for reading; other datastores are as MONAI Label's."""
+        if _is_address(self.studies):
             return super().init_datastore()
         return ClassLabelStore(self.studies, self.model.classes)
+
+    def _init_dicomweb_datastore(self) -> Datastore:
+        made = super()._init_dicomweb_datastore()
+        made._observer.stop()
+        made._client.set_http_retry_params(retry=False)  # it would try for a minute
+        return DicomWebImages(made._client, self.model.classes)
+
+    def _download_dcmqi_tools(self) -> None:
+        """MONAI Label downloads a program that writes DICOM segmentations; here there are none."""
+
+    def _load_sessions(self, load: bool = False) -> SafeSessions | None:
+        if not load:
+            return None
+        return SafeSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY)
 
     def init_infers(self) -> dict[str, InferTask]:
         """The classifier."""
@@ -71,11 +94,39 @@ class DiffusionClassifierApp(MONAILabelApp):
         """The most uncertain image, or MONAI Label's random one."""
         return {"most_uncertain": MostUncertain(self.uncertainty), **super().init_strategies()}
 
-    def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """As MONAI Label's, but an unknown model is answered with status 404 and a reason."""
+    def infer(
+        self,
+        request: dict[str, Any],
+        datastore: Datastore | None = None,
+        job: Job | None = None,
+        want_file: bool = True,
+    ) -> dict[str, Any]:
+        """Classify an image.
+
+        Args:
+            request: ``model``, ``image``, ``save_label``, ``label_tag`` and the task's settings. An ``image`` that is
+                text is an id of the datastore, never a path; a `Path` comes from the server itself.
+            datastore: where the image is; the app's own by default.
+            job: what may stop the work.
+            want_file: whether a map is wanted.
+
+        Raises:
+            HTTPException: when there is no such model or image, or the request is not as expected.
+        """
         if request.get("model") not in self._infers:
             raise HTTPException(404, f"model: expected one of {sorted(self._infers)}, got {request.get('model')!r}")
-        return super().infer(request, datastore)  # type: ignore[no-any-return]
+        store, image = datastore or self.datastore(), request.get("image") or ""
+        path = image if isinstance(image, Path) else store.get_image_uri(str(image))
+        file, reply = self.task({**request, "image": str(path)}, job, want_file)
+        tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
+        label = None
+        if (
+            request.get("save_label") in (True, "true")
+            and not isinstance(image, Path)
+            and isinstance(store, ClassLabelStore)
+        ):
+            label = store.save_class(str(image), reply["label"], tag, {"model": request["model"], "params": reply})
+        return {"label": label or file, "tag": tag, "file": file, "params": reply}
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """As MONAI Label's, but an unknown strategy is answered with status 404 and a reason."""
@@ -85,7 +136,30 @@ class DiffusionClassifierApp(MONAILabelApp):
         return super().next_sample(request)  # type: ignore[no-any-return]
 
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
-        """As MONAI Label's, which starts a process at every request for an image; here only if one lacks its score."""
-        if not method and not self.uncertainty.unscored(self.datastore()):
+        """Score the images that lack their score, beside the requests."""
+        if method not in (None, "", *self._scoring_methods):
+            raise HTTPException(404, f"method: expected one of {sorted(self._scoring_methods)}, got {method!r}")
+        store = self.datastore()
+        if not isinstance(store, ClassLabelStore):
+            if method:
+                raise HTTPException(422, "scoring: scores are stored with a folder of images only")
             return {}
-        return super().async_scoring(method, params)
+        if not method and not self.uncertainty.unscored(store):
+            return {}
+        return self.scoring_job.start()
+
+    def close(self) -> None:
+        """Stop all work."""
+        self.scoring_job.stop()
+        self.queue.close()
+
+
+def _is_address(studies: str) -> bool:
+    return studies.startswith(("http://", "https://"))
+
+
+def _check_apart(studies: Path, code: dict[str, Path]) -> None:
+    """Clients write to the studies, so that no code must lie there."""
+    for what, folder in code.items():
+        if folder.resolve().is_relative_to(studies.resolve()):
+            raise ValueError(f"studies: expected a folder of images, got {studies}, which holds {what} ({folder})")

@@ -14,8 +14,8 @@ from ..classification.rules import check_rule
 
 __all__ = ["InferRequest", "find_devices", "parse_request"]
 
-MAX_DRAWS = 1001  # inference blocks the server, so that a slip of the finger must not ask for a million
-RESULT_EXTENSIONS = (".nii.gz", ".nii", ".png")
+MAX_DRAWS = 1001  # a slip of the finger must not ask for a million
+RESULT_EXTENSIONS = (".nii.gz", ".nii", ".png", ".nrrd")
 
 # What MONAI Label and its clients put into every request.
 _MONAI_LABELS_OWN = """
@@ -33,7 +33,8 @@ class InferRequest:
         rule: rule of the decision, see :func:`monai_diffclf.classification.classify_errors`.
         seed: seed of the draws.
         device: ``cpu``, ``cuda:0``, ...
-        result_extension: kind of file of the error map: ``.nii.gz``, ``.nii`` or ``.png``.
+        result_extension: kind of file of the error map: ``.nii.gz``, ``.nii`` or ``.png``; with ``.nrrd``, which 3D
+            Slicer asks for, a label map of the class in its place.
         overlay: whether the reply holds a picture of the map over the image.
         ignored: parameters of the request that mean nothing here.
     """

@@ -14,19 +14,24 @@ from typing import Any
 
 import torch
 from fastapi import HTTPException
+from monai.data import MetaTensor
 from monai.utils import CommonKeys
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ..classification.vote_statistics import of_final_probabilities
 from ..keys import OutputKeys
 from .bundle_model import BundleModel, Outcome
-from .image_grid import read_grid
+from .image_grid import ImageGrid, read_grid
 from .infer_request import RESULT_EXTENSIONS, InferRequest, find_devices, parse_request
+from .inference_queue import Job, stoppable
+from .label_map import write_class
 from .map_file import PNG_ZERO, overlay_png, write_map
 
-__all__ = ["DiffusionClassifierTask", "describe_outcome"]
+__all__ = ["DiffusionClassifierTask", "describe_outcome", "find_warnings"]
 
 logger = logging.getLogger(__name__)
+
+ATYPICAL = 0.01  # share of the known images that are as unlike the others as this one
 
 
 class DiffusionClassifierTask(InferTask):
@@ -57,15 +62,24 @@ class DiffusionClassifierTask(InferTask):
         """Whether the task can be offered: the bundle was loaded when the app started."""
         return True
 
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    def __call__(
+        self, request: Mapping[str, Any], job: Job | None = None, want_file: bool = True
+    ) -> tuple[str, dict[str, Any]]:
         """Classify the image at the path ``request["image"]``.
 
+        Args:
+            request: path and settings.
+            job: what may stop the work.
+            want_file: whether to write the map.
+
         Returns:
-            The file of the map, and the reply; see docs/monailabel.md for its keys.
+            The file of the map (empty if none is wanted), and the reply; see docs/monailabel.md for its keys.
 
         Raises:
             HTTPException: when the request or the image is not as expected.
+            JobStopped: when the job was stopped.
         """
+        job = job or Job()
         start = time.perf_counter()
         path = str(request.get("image") or "")
         if not path:
@@ -79,17 +93,20 @@ class DiffusionClassifierTask(InferTask):
         except (ValueError, TypeError) as error:
             logger.info("refused: %s", error)
             raise HTTPException(422, str(error).replace(path, os.path.basename(path))) from error
+        job.check()
         read = time.perf_counter()
-        outcome = self.model.classify(
-            image, num_draws=wanted.num_draws, rule=wanted.rule, seed=wanted.seed, device=wanted.device
-        )
+        with stoppable(self.model.network(wanted.device or self.model.device), job):
+            outcome = self.model.classify(
+                image, num_draws=wanted.num_draws, rule=wanted.rule, seed=wanted.seed, device=wanted.device
+            )
         inferred = time.perf_counter()
         reply = describe_outcome(outcome, self.model.classes)
+        reply["warnings"] = list(dict.fromkeys([*reply["warnings"], *find_warnings(image, reply)]))
         reply["map"] |= {"affine": grid.affine.tolist(), "extension": wanted.result_extension}
         if wanted.result_extension == ".png":
             reply["map"]["zero"] = PNG_ZERO
         self._add_overlay(reply, path, outcome, wanted, image.shape[1:])
-        file = write_map(outcome.map, grid, wanted.result_extension)
+        file = self._write(outcome, grid, wanted.result_extension) if want_file else ""
         end = time.perf_counter()
         latencies = {"pre": read - start, "infer": inferred - read, "write": end - inferred, "total": end - start}
         reply["label_names"] = self.labels
@@ -97,14 +114,27 @@ class DiffusionClassifierTask(InferTask):
         reply["ignored"] = list(wanted.ignored)
         return str(file), reply
 
-    def score(self, path: str | Path) -> dict[str, Any]:
-        """What is stored of an image to rank it by: label, probabilities, vote share, uncertainty.
+    def score(self, path: str | Path, job: Job | None = None) -> dict[str, Any]:
+        """What is stored of an image to rank it by: label, probabilities, vote share, uncertainty, warnings.
 
         Raises:
             ValueError: when the image cannot be read.
+            JobStopped: when the job was stopped.
         """
-        reply = describe_outcome(self.model.classify(self.model.read(path)), self.model.classes)
-        return {key: reply[key] for key in ("label", "probabilities", "vote_share", "uncertainty")}
+        image = self.model.read(path)
+        with stoppable(self.model.network(self.model.device), job or Job()):
+            reply = describe_outcome(self.model.classify(image), self.model.classes)
+        reply["warnings"] = list(dict.fromkeys([*reply["warnings"], *find_warnings(image, reply)]))
+        return {key: reply[key] for key in ("label", "probabilities", "vote_share", "uncertainty", "warnings")}
+
+    @staticmethod
+    def _write(outcome: Outcome, grid: ImageGrid, extension: str) -> str:
+        try:
+            if extension == ".nrrd":
+                return str(write_class(outcome.predicted, outcome.map, grid))
+            return str(write_map(outcome.map, grid, extension))
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
 
     @staticmethod
     def _add_overlay(
@@ -159,6 +189,24 @@ def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
         },
         "warnings": list(outcome.warnings),
     }
+
+
+def find_warnings(image: MetaTensor, reply: Mapping[str, Any]) -> list[str]:
+    """What is odd about an image: what its reader found, and a typicality below that of 1 in 100 known images.
+
+    Args:
+        image: the image as it was read.
+        reply: what is known of it.
+
+    Example:
+        >>> find_warnings(MetaTensor([0.0], meta={"warnings": "all pixels are equal"}), {"ood_p_value": 0.002})
+        ['all pixels are equal', 'ood_p_value .002: unlike the images that the bundle knows']
+    """
+    found = [text for text in str(image.meta.get("warnings", "")).split("; ") if text]
+    p_value = reply.get(OutputKeys.OOD_P_VALUE.value)
+    if p_value is not None and p_value < ATYPICAL:
+        found.append(f"ood_p_value {p_value:.2g}: unlike the images that the bundle knows".replace(" 0.", " ."))
+    return found
 
 
 def _by_class(values: torch.Tensor, classes: list[str]) -> dict[str, float]:

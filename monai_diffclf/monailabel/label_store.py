@@ -6,46 +6,134 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from fastapi import HTTPException
 from monailabel.config import Settings, settings
-from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
-from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from ..storage.atomic_file import replace_text, replaced
+from .class_labels import find_label
+from .names import check_name, resolve_inside
+from .studies_folder import LABELS, STORE, check_folder, drop_unsafe_entries, list_studies, name_images
+from .uploads import IMAGE_SUFFIXES, split_suffix
 
 __all__ = ["ClassLabelStore", "find_label"]
 
 logger = logging.getLogger(__name__)
 
+ALL_IMAGES = ("*",)
+
 
 class ClassLabelStore(LocalDatastore):
     """MONAI Label's store of a folder, in which a label is the name of a class.
 
-    A label may come as ``label_info``, ``[{"name": ..., "idx": ...}]``, or as a JSON file ``{"label": name or index}``.
-    Stored are the file ``labels/TAG/ID.json``, ``{"label": name}``, and the same in the label's info. It lists all
-    images whose suffix `monai_diffclf.image_io.read_image_file` knows, unless MONAI_LABEL_DATASTORE_FILE_EXT is set.
+    - A label may come as ``label_info``, ``[{"name": ..., "idx": ...}]``, as a JSON file ``{"label": name or index}``,
+      or as a segmentation with one segment. Stored are the file ``labels/TAG/ID.json``, ``{"label": name}``, and the
+      same in the label's info.
+    - It lists the images of the folder itself, by their content where the name has no suffix, unless
+      MONAI_LABEL_DATASTORE_FILE_EXT names suffixes. What it leaves out, it counts.
+    - An image's id is its file name without suffix; where two files would have the same id, the whole file name.
+    - No path is read or written that leads out of the folder.
 
     Args:
         folder: the images.
         classes: names of the classes.
+
+    Raises:
+        ValueError: when a file or folder of the store itself is a link that leads out of it.
     """
 
     def __init__(self, folder: str, classes: Sequence[str]) -> None:
         extensions = list(settings.MONAI_LABEL_DATASTORE_FILE_EXT)
         if extensions == Settings.model_fields["MONAI_LABEL_DATASTORE_FILE_EXT"].default:
-            suffixes = PICTURE_SUFFIXES + DICOM_SUFFIXES + NIFTI_SUFFIXES
-            extensions = [f"*{suffix}" for lower in suffixes for suffix in (lower, lower.upper())]
+            extensions = list(ALL_IMAGES)
         self.classes = list(classes)
+        self.folder = Path(os.path.realpath(folder))
+        self.left_out: dict[str, list[str]] = {}
+        self._guard = RLock()  # the server's threads and the one that watches the folder
+        self._checked: float | None = None
+        check_folder(self.folder)
         super().__init__(
-            folder,
+            str(self.folder),
             extensions=extensions,
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
+
+    def refresh(self) -> None:
+        """Look at the folder anew."""
+        with self._guard:
+            super().refresh()
+
+    def status(self) -> dict[str, Any]:
+        """MONAI Label's figures, and how many files are ``left_out``."""
+        with self._guard:
+            return {**super().status(), "left_out": sum(map(len, self.left_out.values()))}
+
+    def json(self) -> Any:
+        """All that is stored, as JSON."""
+        with self._guard:
+            return super().json()
+
+    def list_images(self) -> list[str]:
+        """The ids of all images."""
+        with self._guard:
+            return list(super().list_images())
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """The ids of the images without a final label."""
+        with self._guard:
+            return list(super().get_unlabeled_images(label_tag, labels))
+
+    def get_image_uri(self, image_id: str) -> str:
+        """The path of an image; empty if there is none in the folder."""
+        return self._inside(super().get_image_uri(image_id))
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """The path of a label; empty if there is none in the folder."""
+        return self._inside(super().get_label_uri(label_id, label_tag))
+
+    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+        """The labelled images and their labels, as far as they lie in the folder."""
+        with self._guard:
+            pairs = super().datalist(full_path=True)
+        return [pair for pair in pairs if all(map(self._inside, pair.values()))]
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Store an image, in the place of one that has the same id and kind.
+
+        Raises:
+            HTTPException: when the id belongs to a file of another kind.
+        """
+        suffix = split_suffix(Path(image_filename).name, IMAGE_SUFFIXES)[1]
+        with self._guard:
+            self.refresh()
+            present = self._datastore.objects.get(image_id)
+            ext = present.image.ext if present else suffix
+            name = image_id + ext
+            taken = present is None and os.path.lexists(self.folder / name)
+            if taken or not (image_id + ext).lower().endswith(suffix):
+                raise HTTPException(409, f"image: the id {image_id!r} belongs to another file; choose another id")
+            check_name(name, "image")
+            with replaced(self.folder / name, shared=True) as temporary:
+                shutil.copyfile(image_filename, temporary)
+            info = {**image_info, "ts": int(time.time()), "name": name}
+            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ext))
+            self._update_datastore_file()
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image with its labels."""
+        with self._guard:
+            super().remove_image(image_id)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Store the class of an image.
@@ -53,62 +141,96 @@ class ClassLabelStore(LocalDatastore):
         Raises:
             HTTPException: when there is no such image, or what came names no class, or several.
         """
-        self.refresh()  # scores may have been written by another process
-        if image_id not in self.list_images():
-            raise HTTPException(404, f"image: expected the id of an image in the datastore, got {image_id!r}")
         try:
             name = find_label(label_filename, label_info or {}, self.classes)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
-        index = self.classes.index(name)
-        info = {**(label_info or {}), "label": name, "label_info": [{"name": name, "idx": index}]}
-        with tempfile.TemporaryDirectory() as folder:
+        return self.save_class(image_id, name, label_tag, label_info or {})
+
+    def save_class(self, image_id: str, name: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Store a class as the label of an image.
+
+        Raises:
+            HTTPException: when there is no such image, or the tag is no plain name.
+        """
+        try:
+            tag, file_name = check_name(label_tag, "tag"), check_name(f"{image_id}.json", "image")
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        info = {**label_info, "label": name, "label_info": [{"name": name, "idx": self.classes.index(name)}]}
+        with self._guard, tempfile.TemporaryDirectory() as folder:
+            self.refresh()
+            if image_id not in self._datastore.objects:
+                raise HTTPException(404, f"image: expected the id of an image in the datastore, got {image_id!r}")
+            target = self.folder / LABELS / tag / file_name
+            if not self._inside(str(target)) or target.is_symlink() or target.parent.is_symlink():
+                raise HTTPException(422, f"tag: {label_tag!r} leads out of the server's folders")
             file = Path(folder, "label.json")
             file.write_text(json.dumps({"label": name}))
             return str(super().save_label(image_id, str(file), label_tag, info))
 
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a label."""
+        with self._guard:
+            super().remove_label(label_id, label_tag)
 
-def find_label(file: str, info: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """The class that a client's label means.
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Add to what is known of an image."""
+        with self._guard:
+            super().update_image_info(image_id, info)
 
-    Args:
-        file: the label's file; counts if it is JSON.
-        info: the label's parameters: ``label_info`` or ``label``, or those of a prediction that is saved as a label.
-        classes: names of the classes.
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Add to what is known of a label."""
+        with self._guard:
+            super().update_label_info(label_id, label_tag, info)
 
-    Raises:
-        ValueError: when no class is named, an unknown one, or more than one.
-    """
-    named = [info.get("label"), (info.get("params") or {}).get("label"), *_from_label_info(info), _from_file(file)]
-    names = {_class_name(value, classes) for value in named if value is not None}
-    if len(names) != 1:
-        raise ValueError(
-            f"label: expected one of {list(classes)}, as label_info [{{'name': ...}}] in params or as a JSON file "
-            f"{{'label': ...}}, got {sorted(names) if names else 'none'}"
-        )
-    return names.pop()
+    def _on_any_event(self, event: Any) -> None:
+        """Files came or went; the store's own do so whenever it writes."""
+        name = os.path.basename(event.src_path)
+        if not name.startswith(".") and name != STORE:
+            self.refresh()
 
+    def _inside(self, path: str) -> str:
+        try:
+            return str(resolve_inside(path, [self.folder], "path")) if path else ""
+        except ValueError as error:
+            logger.warning("refused: %s", error)
+            return ""
 
-def _from_label_info(info: Mapping[str, Any]) -> list[Any]:
-    entries = info.get("label_info") or []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"label_info: expected a list of {{'name': ...}}, got {entries!r}")
-    return [entry.get("name", entry.get("idx")) for entry in entries]
+    def _to_id(self, file: str) -> tuple[str, str]:
+        return split_suffix(file, (".json",)) if file.lower().endswith(".json") else (file, "")
 
+    def _add_non_existing_images(self) -> int:
+        """List new files. What MONAI Label does here gives files of the same stem the same id."""
+        self._init_from_datastore_file()
+        found, left_out = list_studies(self.folder, self._extensions)
+        objects = self._datastore.objects
+        known = {image_id + entry.image.ext for image_id, entry in objects.items()}
+        new = name_images([name for name in found if name not in known], set(objects))
+        for image_id, (name, ext) in new.items():
+            info = {"ts": int(time.time()), "name": name}
+            objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ext))
+        unnamed = set(found) - known - {name for name, _ in new.values()}
+        left_out |= {"without an id of their own": sorted(unnamed)} if unnamed else {}
+        if left_out != self.left_out:
+            for reason, names in left_out.items():
+                some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+                logger.warning("%s: left out %d %s: %s", self.folder, len(names), reason, some)
+            self.left_out = left_out
+        return len(new)
 
-def _from_file(file: str) -> Any:
-    if not file.lower().endswith(".json"):
-        return None
-    try:
-        content = json.loads(Path(file).read_text())
-    except ValueError as error:
-        raise ValueError(f"label: expected a JSON file, but it cannot be read: {error}") from error
-    return content.get("label") if isinstance(content, dict) else content
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        """Read what is stored; it may have come with the folder, from anyone."""
+        with self._guard:
+            super()._init_from_datastore_file(throw_exception)
+            if self._config_ts != self._checked:
+                drop_unsafe_entries(self._datastore)
+                self._checked = self._config_ts
 
-
-def _class_name(value: Any, classes: Sequence[str]) -> str:
-    if isinstance(value, str) and value in classes:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(classes):
-        return classes[value]
-    raise ValueError(f"label: expected one of {list(classes)} or an index below {len(classes)}, got {value!r}")
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Replace the file as a whole, so that a crash leaves the old one or the new one."""
+        with self._guard:
+            self._ignore_event_config = True
+            content = self._datastore.model_dump(exclude={"base_path"})
+            replace_text(self._datastore_config_path, json.dumps(content, indent=2, default=str))
+            self._config_ts = self._checked = os.stat(self._datastore_config_path).st_mtime

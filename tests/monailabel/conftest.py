@@ -94,6 +94,6 @@ def client(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     Path(tempfile.gettempdir()).mkdir()
     clear_cache()
-    with TestClient(app) as test_client:
+    with TestClient(app, base_url="http://127.0.0.1:8000") as test_client:
         yield test_client
     clear_cache()

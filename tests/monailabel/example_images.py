@@ -32,13 +32,13 @@ def write_png(path: Path, picture: np.ndarray) -> Path:
     return path
 
 
-def write_nifti(path: Path, picture: np.ndarray) -> Path:
+def write_nifti(path: Path, picture: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
     """Write a NIfTI file that viewers show like the picture; axis 0 is the column."""
-    nibabel.save(nibabel.Nifti1Image(picture[::-1, ::-1].T[:, :, None].copy(), AFFINE), path)
+    nibabel.save(nibabel.Nifti1Image(picture[::-1, ::-1].T[:, :, None].copy(), affine), path)
     return path
 
 
-def write_dicom(path: Path, picture: np.ndarray) -> Path:
+def write_dicom(path: Path, picture: np.ndarray, spacing: tuple[float, float] = (ROW_SPACING, COLUMN_SPACING)) -> Path:
     """Write a DICOM file with a place in the patient: coronal, columns to the left, rows to the feet."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -49,7 +49,7 @@ def write_dicom(path: Path, picture: np.ndarray) -> Path:
     dataset.Rows, dataset.Columns = picture.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.PixelSpacing, dataset.ImagePositionPatient = [ROW_SPACING, COLUMN_SPACING], list(POSITION)
+    dataset.PixelSpacing, dataset.ImagePositionPatient = list(spacing), list(POSITION)
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
     dataset.PixelData = picture.tobytes() + b"\0" * (picture.size % 2)
     dataset.save_as(path, enforce_file_format=True)

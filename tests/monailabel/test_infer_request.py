@@ -37,7 +37,10 @@ def test_unknown_parameters_are_named() -> None:
         ({"seed": -1}, "seed: expected an integer from 0 to 9223372036854775807, got -1"),
         ({"rule": "best"}, r"rule: expected one of \['vote', 'mean', 'weighted_vote'\], got 'best'"),
         ({"rule": {}}, "rule: expected one of"),
-        ({"result_extension": ".jpg"}, r"result_extension: expected one of \['.nii.gz', '.nii', '.png'\], got '.jpg'"),
+        (
+            {"result_extension": ".jpg"},
+            r"result_extension: expected one of \['.nii.gz', '.nii', '.png', '.nrrd'\], got '.jpg'",
+        ),
         ({"overlay": "maybe"}, "overlay: expected true or false, got 'maybe'"),
         ({"device": "tpu"}, r"device: expected one of \[.*'cpu'.*\], got 'tpu'"),
     ],
