@@ -71,7 +71,7 @@ def _warn_of_lost_bits(
     values: npt.NDArray[Any], dataset: Any, stored: int, signed: bool, warn: Callable[[str], None]
 ) -> None:
     """Bits above the stored ones are an overlay's, or repeat the sign; else BitsStored may be wrong."""
-    overlays = any(element.tag.group & 0xFF00 == 0x6000 and element.tag.element == 0x0102 for element in dataset)
+    overlays = any(tag.group & 0xFF00 == 0x6000 and tag.element == 0x0102 for tag in dataset.keys())  # noqa: SIM118
     if overlays:
         return
     low, high = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
