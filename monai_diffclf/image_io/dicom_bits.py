@@ -58,6 +58,7 @@ def cut_unused_bits(
         return cells
     values = cells.astype(np.int64 if allocated > 16 else np.int32)
     if not native:
+        _warn_of_lost_bits(values, dataset, stored, signed, warn)
         return values
     _warn_of_lost_bits(values >> shift, dataset, stored, signed, warn)
     values = (values >> shift) & (2**stored - 1)
@@ -78,6 +79,6 @@ def _warn_of_lost_bits(
     outside = int(((values < low) | (values > high)).sum())
     if outside:
         warn(
-            f"{outside} pixels have bits beyond the {stored} of {field('BitsStored')}, which are cut off as the "
-            "standard says; correct BitsStored if they belong to the values"
+            f"{outside} pixels have bits beyond the {stored} of {field('BitsStored')}, which are cut off; correct "
+            "BitsStored if they belong to the values"
         )
