@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from PIL import (
     ExifTags,
     GifImagePlugin,
     Image,
-    ImageOps,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -83,11 +84,20 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
             image = _deep_png(path, file)
         else:
             deep = file.mode.startswith("I")
-            image = _as_floats(ImageOps.exif_transpose(file))
+            image = turned(_as_floats(file), _orientation(file, path))
             if not deep:
                 return image
     warn_if_faint(image, 16, path)
     return image
+
+
+def _orientation(file: Any, path: Path) -> int:
+    """The orientation that the EXIF data say; 1, as stored, as viewers do, where these are damaged."""
+    try:
+        return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error) as error:
+        warnings.warn(f"{path}: its EXIF data cannot be read ({error}), so it is not turned", stacklevel=4)
+        return 1
 
 
 def _as_floats(image: Image.Image) -> npt.NDArray[np.float32]:
@@ -135,7 +145,7 @@ def _deep_png(path: Path, file: Image.Image) -> npt.NDArray[np.float32]:
     if array.shape[-1] in (2, 4):
         check_opaque(array[..., -1], 65535)
         array = array[..., :-1]
-    return turned(scale_by_type(array), file.getexif().get(ExifTags.Base.Orientation, 1))
+    return turned(scale_by_type(array), _orientation(file, path))
 
 
 def deep_colour(open_image: Callable[[], Any], mode: str, *, big_endian: bool) -> npt.NDArray[np.uint16]:

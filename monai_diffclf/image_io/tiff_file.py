@@ -63,7 +63,10 @@ def read_tiff(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
         samples = _decode(path, page, layout)
         if layout.photometric == PALETTE:
             return np.asarray(_colours(page)[samples.values[..., 0].astype(np.int64)], dtype=np.float32)
-        image = _without_extra(samples, 3 if layout.photometric in (RGB, YCBCR) else 1).scaled()
+        colours = 3 if layout.photometric in (RGB, YCBCR) else 1
+        # 1 and 2 are alpha, multiplied into the colours or not.
+        alpha = any(int(extra) in (1, 2) for extra in page.extrasamples)
+        image = _without_extra(samples, colours, alpha=alpha).scaled()
         if layout.kind != FLOAT:
             warn_if_faint(image, layout.bits, path)
         return 1 - image if layout.photometric == WHITE_IS_ZERO else image
@@ -221,11 +224,13 @@ def _colours(page: Any) -> npt.NDArray[np.float32]:
     return np.asarray(colours / (255 if colours.max() < 256 else 65535), dtype=np.float32)
 
 
-def _without_extra(samples: Samples, colours: int) -> Samples:
-    """Without samples that are no colour, which must be opaque."""
+def _without_extra(samples: Samples, colours: int, *, alpha: bool) -> Samples:
+    """Without samples that are no colour, which must be opaque, as alpha channels are."""
     values = samples.values
     if values.shape[-1] < colours:
         raise ValueError(f"expected {colours} samples for a pixel, got {values.shape[-1]}")
     if values.shape[-1] > colours:
+        if values[..., colours:].min() < samples.high and not alpha:
+            raise ValueError(f"expected {colours} samples for a pixel, got {values.shape[-1]}; save it as grey or RGB")
         check_opaque(values[..., colours:], samples.high)
     return Samples(values[..., :colours], samples.low, samples.high)

@@ -113,6 +113,16 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_allclose(image[..., 2], (SMOOTH.astype(np.int64) * 256 + 2) / 65535, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x05"]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_exif_data_do_not_hide_a_picture(tmp_path: Path, exif: bytes) -> None:
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(SMOOTH).save(tmp_path / name, exif=exif)
+        np.testing.assert_allclose(read_image_file(tmp_path / name)[..., 0], SMOOTH / 255, atol=0.2)
+
+
 def test_the_first_picture_of_an_mpo_file(tmp_path: Path) -> None:
     preview = Image.fromarray(255 - SMOOTH[::2, ::2])
     Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview], quality=95)
