@@ -222,6 +222,19 @@ def test_pixels_that_are_not_square_become_so(tmp_path, write_dicom):
             ReadImage([64, 32])(file)
 
 
+def test_inverse_of_an_image_that_fits_and_of_a_map_without_a_trace():
+    read = ReadImage(8, resize=True)
+    image = read(np.random.default_rng(0).random((8, 8)))
+    map_ = MetaTensor(torch.rand(1, 8, 8), affine=image.affine, applied_operations=list(image.applied_operations))
+    values = map_.as_tensor().clone()
+    returned = read.inverse(map_)
+    assert torch.equal(returned.as_tensor(), values) and not returned.applied_operations
+    with pytest.raises(ValueError, match="has empty 'applied_operations'"):
+        read.inverse(MetaTensor(torch.rand(1, 8, 8)))
+    with pytest.raises(RuntimeError, match="getting the most recently applied invertible transform"):
+        ReadImage(8).inverse(MetaTensor(torch.rand(1, 8, 8), applied_operations=list(image.applied_operations)))
+
+
 @pytest.mark.parametrize("size", [(28, 28), (24, 40)])
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (28, 28), (9, 13)])
 def test_tracing_changes_no_value(shape, size):
