@@ -58,6 +58,7 @@ def cut_unused_bits(
         return cells
     values = cells.astype(np.int64 if allocated > 16 else np.int32)
     if not native:
+        _warn_of_lost_bits(values, dataset, stored, signed, warn)
         return values
     _warn_of_lost_bits(values >> shift, dataset, stored, signed, warn)
     values = (values >> shift) & (2**stored - 1)
@@ -71,13 +72,13 @@ def _warn_of_lost_bits(
     values: npt.NDArray[Any], dataset: Any, stored: int, signed: bool, warn: Callable[[str], None]
 ) -> None:
     """Bits above the stored ones are an overlay's, or repeat the sign; else BitsStored may be wrong."""
-    overlays = any(element.tag.group & 0xFF00 == 0x6000 and element.tag.element == 0x0102 for element in dataset)
+    overlays = any(tag.group & 0xFF00 == 0x6000 and tag.element == 0x0102 for tag in dataset.keys())  # noqa: SIM118
     if overlays:
         return
     low, high = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
     outside = int(((values < low) | (values > high)).sum())
     if outside:
         warn(
-            f"{outside} pixels have bits beyond the {stored} of {field('BitsStored')}, which are cut off as the "
-            "standard says; correct BitsStored if they belong to the values"
+            f"{outside} pixels have bits beyond the {stored} of {field('BitsStored')}, which are cut off; correct "
+            "BitsStored if they belong to the values"
         )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 
-from .dicom_header import FrameHeader, field, is_absent, number_of_frames, value_of
+from .dicom_header import FrameHeader, as_number, field, is_absent, number_of_frames, value_of
 from .dicom_luts import Table, read_table
 
 __all__ = ["show_grey"]
@@ -141,20 +141,18 @@ def _modality(header: FrameHeader, ends: tuple[float, float], big_endian: bool) 
         return table
     names = ("RescaleSlope", "RescaleIntercept")
     holder = header.first("PixelValueTransformationSequence", names)
-    slope, intercept = (value_of(holder, name) for name in names)
-    if (slope is None) != (intercept is None) and (slope, intercept) not in ((1, None), (None, 0)):
+    found = {name: value_of(holder, name) for name in names}
+    values = {name: as_number(value, name) for name, value in found.items() if value is not None}
+    # Half of a rescale is no doubt where the half changes nothing.
+    if len(values) == 1 and values not in ({"RescaleSlope": 1.0}, {"RescaleIntercept": 0.0}):
         raise ValueError(
-            f"expected both {field('RescaleSlope')} and {field('RescaleIntercept')} or neither, got {slope} and "
-            f"{intercept}; write the missing one, or remove both"
+            f"expected both {field('RescaleSlope')} and {field('RescaleIntercept')} or neither, got "
+            f"{found['RescaleSlope']} and {found['RescaleIntercept']}; write the missing one, or remove both"
         )
-    if slope is None or intercept is None:
-        return Rescale()
-    if not (np.isfinite(float(slope)) and np.isfinite(float(intercept))):
-        raise ValueError(f"expected a finite {field('RescaleSlope')} and RescaleIntercept, got {slope} and {intercept}")
-    if float(slope) == 0:
+    if values.get("RescaleSlope") == 0:
         header.warn(f"{field('RescaleSlope')} is 0, which would make every pixel equal; the stored values are used")
         return Rescale()
-    return Rescale(float(slope), float(intercept))
+    return Rescale(values.get("RescaleSlope", 1.0), values.get("RescaleIntercept", 0.0))
 
 
 def _voi(header: FrameHeader, inputs: tuple[float, float], big_endian: bool) -> Table | Window | None:
@@ -182,9 +180,9 @@ def _window(holder: Any, warn: Callable[[str], None]) -> Window | None:
     if function not in WINDOW_FUNCTIONS:
         warn(f"{field('VOILUTFunction')}: expected one of {WINDOW_FUNCTIONS}, got {function!r}; LINEAR is taken")
         function = "LINEAR"
-    if not np.isfinite([float(center), float(width)]).all():
-        raise ValueError(f"expected a finite {field('WindowCenter')} and WindowWidth, got {center} and {width}")
-    if float(width) <= 0 or (function == "LINEAR" and float(width) < 1):
+    as_number(center, "WindowCenter")
+    size = as_number(width, "WindowWidth")
+    if size <= 0 or (function == "LINEAR" and size < 1):
         least = "1 or more" if function == "LINEAR" else "more than 0"
         warn(f"{field('WindowWidth')}: expected {least} for the function {function}, got {width}; no window is used")
         return None

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pydicom
 from pydicom.datadict import tag_for_keyword
 
-__all__ = ["FrameHeader", "field", "is_absent", "number_of_frames", "value_of"]
+__all__ = ["FrameHeader", "as_number", "field", "is_absent", "number_of_frames", "value_of"]
 
 
 def is_absent(value: Any) -> bool:
@@ -27,9 +28,31 @@ def is_absent(value: Any) -> bool:
 
 
 def value_of(dataset: Any, name: str, default: Any = None) -> Any:
-    """The value of an element, or the default where it is absent or empty."""
-    value = dataset.get(name)
+    """The value of an element, or the default where it is absent or empty.
+
+    Raises:
+        ValueError: naming the tag, when it holds what its kind cannot (letters for a number, say).
+    """
+    try:
+        value = dataset.get(name)
+    except Exception as error:  # pydicom parses a value when it is asked for, and raises whatever it meets
+        raise ValueError(f"{field(name)} cannot be read: {error}") from error
     return default if is_absent(value) else value
+
+
+def as_number(value: Any, name: str) -> float:
+    """An element's value as a finite number; pydicom leaves what it cannot parse as text.
+
+    Raises:
+        ValueError: naming the tag, when it is none.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{field(name)}: expected a number, got {value!r}")
+    return number
 
 
 def field(name: str) -> str:

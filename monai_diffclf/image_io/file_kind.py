@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 
 __all__ = ["DICOM_SUFFIXES", "NIFTI_SUFFIXES", "PICTURE_SUFFIXES", "has_dicom_mark", "kind_of"]
@@ -15,6 +16,10 @@ PICTURE_SUFFIXES = (
 )
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+# PBM, PGM and PPM, or PFM with one channel: width and height, after white space and comments.
+_PNM = re.compile(rb"P[1-6f](\s+|#[^\n]*\n)+\d+(\s+|#[^\n]*\n)+\d+\s")
 
 # Value representations of the elements that a data set may begin with.
 _FIRST_VR = (b"UL", b"OB", b"CS", b"UI", b"SH", b"DA", b"DT", b"TM", b"LO", b"SQ", b"ST", b"PN")
@@ -42,7 +47,6 @@ def _picture_format(head: bytes) -> str | None:
     marks = {
         "PNG": (b"\x89PNG\r\n\x1a\n",),
         "JPEG": (b"\xff\xd8\xff",),
-        "BMP": (b"BM",),
         "GIF": (b"GIF87a", b"GIF89a"),
         "JPEG2000": (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
     }
@@ -51,8 +55,10 @@ def _picture_format(head: bytes) -> str | None:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    # P1 to P6 are PBM, PGM and PPM, Pf is PFM with one channel; white space or a comment follows.
-    return "PPM" if head[:1] == b"P" and head[1:2] in b"123456f" and head[2:3] in b" \t\r\n#" and head[2:] else None
+    # Two letters alone may begin a text: BMP's are followed by a header of a known size, PNM's by numbers.
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    return "PPM" if _PNM.match(head) else None
 
 
 def _gunzipped(head: bytes) -> bytes:

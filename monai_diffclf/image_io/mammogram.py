@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .dicom_file import check_image, class_name, decode, has_pixels, open_dicom, show
-from .dicom_header import field, number_of_frames, value_of
+from .dicom_header import as_number, field, number_of_frames, value_of
 from .file_kind import kind_of
 from .limits import MAX_PIXELS, check_max_pixels
 from .pixel_values import check_finite
@@ -71,12 +71,13 @@ def read_mammogram(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
 
 def _is_padding(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.bool_]:
     """Pixels that PixelPaddingValue, or the range from it to PixelPaddingRangeLimit, declares to be none."""
-    ends = [value_of(dataset, name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    names = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    ends = [value_of(dataset, name) for name in names]
     if ends[0] is None:
         return np.zeros(stored.shape, dtype=bool)
     # Files disagree on whether the value is signed; it is compared to the stored bits, with their sign.
     bits, signed = int(dataset.BitsStored), value_of(dataset, "PixelRepresentation", 0) == 1
-    values = [int(end) % 2**bits for end in ends if end is not None]
+    values = [int(as_number(end, name)) % 2**bits for end, name in zip(ends, names, strict=True) if end is not None]
     values = [value - 2**bits if signed and value >= 2 ** (bits - 1) else value for value in values]
     return np.asarray((stored >= min(values)) & (stored <= max(values)))
 

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from PIL import (
     ExifTags,
     GifImagePlugin,
     Image,
-    ImageOps,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -26,7 +27,7 @@ from PIL import (
 
 from .file_kind import kind_of
 from .limits import MAX_PIXELS, check_pixel_count
-from .pixel_values import scale_by_type, turned
+from .pixel_values import scale_by_type, turned, warn_if_faint
 
 __all__ = ["check_opaque", "deep_colour", "read_picture"]
 
@@ -57,7 +58,8 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
     """The pixels of a picture as a viewer shows them: turned as its EXIF data say, palettes resolved.
 
     Returns:
-        float32 in [0, 1], ``[H, W, 1]`` or ``[H, W, 3]``. 16 bits stay 16 bits, in colour too.
+        float32 in [0, 1], ``[H, W, 1]`` or ``[H, W, 3]``. Grey keeps 16 bits, and so does PNG in colour; other
+        formats in colour are rounded to 8.
 
     Raises:
         ValueError: when the format is none of the seven, the picture is too large, animated or transparent.
@@ -79,8 +81,23 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
         if frames > 1 and file.format != "MPO":
             raise ValueError(f"expected one picture, got a file with {frames}; save each as its own file")
         if kind == "PNG" and _bits_of_png(path) == 16 and file.mode in ("RGB", "RGBA"):
-            return _deep_png(path, file)
-        return _as_floats(ImageOps.exif_transpose(file))
+            image = _deep_png(path, file)
+        else:
+            deep = file.mode.startswith("I")
+            image = turned(_as_floats(file), _orientation(file, path))
+            if not deep:
+                return image
+    warn_if_faint(image, 16, path)
+    return image
+
+
+def _orientation(file: Any, path: Path) -> int:
+    """The orientation that the EXIF data say; 1, as stored, as viewers do, where these are damaged."""
+    try:
+        return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error) as error:
+        warnings.warn(f"{path}: its EXIF data cannot be read ({error}), so it is not turned", stacklevel=4)
+        return 1
 
 
 def _as_floats(image: Image.Image) -> npt.NDArray[np.float32]:
@@ -128,7 +145,7 @@ def _deep_png(path: Path, file: Image.Image) -> npt.NDArray[np.float32]:
     if array.shape[-1] in (2, 4):
         check_opaque(array[..., -1], 65535)
         array = array[..., :-1]
-    return turned(scale_by_type(array), file.getexif().get(ExifTags.Base.Orientation, 1))
+    return turned(scale_by_type(array), _orientation(file, path))
 
 
 def deep_colour(open_image: Callable[[], Any], mode: str, *, big_endian: bool) -> npt.NDArray[np.uint16]:

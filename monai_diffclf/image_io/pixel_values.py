@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["check_finite", "merge_equal_channels", "scale_by_type", "turned"]
+__all__ = ["check_finite", "merge_equal_channels", "scale_by_type", "turned", "warn_if_faint"]
 
 
 def scale_by_type(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -65,3 +67,14 @@ def turned(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     if orientation in (2, 3, 6, 7):
         image = np.flip(image, 1)
     return image
+
+
+def warn_if_faint(image: npt.NDArray[np.float32], bits: int, path: str | os.PathLike[str]) -> None:
+    """Warn of a picture of more than 8 bits that uses less than a tenth of their range, such as 12 bits saved as 16."""
+    used = float(np.ptp(image))
+    if bits > 8 and 0 < used < 0.1:
+        warnings.warn(
+            f"{path}: uses {used:.1%} of the range of its {bits} bits, so it is almost without contrast; scale the "
+            "values to the whole range if they have fewer bits",
+            stacklevel=4,
+        )

@@ -16,7 +16,7 @@ from PIL import TiffImagePlugin
 
 from .limits import MAX_PIXELS, check_pixel_count, inflate
 from .picture_file import check_opaque, deep_colour
-from .pixel_values import scale_by_type, turned
+from .pixel_values import scale_by_type, turned, warn_if_faint
 
 __all__ = ["read_tiff"]
 
@@ -63,7 +63,12 @@ def read_tiff(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
         samples = _decode(path, page, layout)
         if layout.photometric == PALETTE:
             return np.asarray(_colours(page)[samples.values[..., 0].astype(np.int64)], dtype=np.float32)
-        image = _without_extra(samples, 3 if layout.photometric in (RGB, YCBCR) else 1).scaled()
+        colours = 3 if layout.photometric in (RGB, YCBCR) else 1
+        # 1 and 2 are alpha, multiplied into the colours or not.
+        alpha = any(int(extra) in (1, 2) for extra in page.extrasamples)
+        image = _without_extra(samples, colours, alpha=alpha).scaled()
+        if layout.kind != FLOAT:
+            warn_if_faint(image, layout.bits, path)
         return 1 - image if layout.photometric == WHITE_IS_ZERO else image
 
 
@@ -128,41 +133,39 @@ def _check_segments(page: Any, size: int) -> None:
 
 def _decode(path: str | os.PathLike[str], page: Any, layout: Layout) -> Samples:
     """The samples [H, W, S], the right way round."""
-    orientation = int(getattr(page.tags.get("Orientation"), "value", 1))
+    compression = layout.compression
+    if compression not in (NONE, PACK_BITS, *DEFLATE, *BY_PILLOW):
+        name = getattr(page.compression, "name", compression)
+        raise ValueError(f"the compression {name} is not read; save the file uncompressed or with LZW")
+    planes = page.planarconfig == SEPARATE
     packed = layout.bits not in (1, 8, 16, 32, 64)
     # Bits in the reverse order are those of the compressed data, which libtiff turns back.
-    simple = page.predictor == 1 and layout.photometric != YCBCR and (page.fillorder == 1 or layout.compression == NONE)
-    if layout.compression in (NONE, PACK_BITS, *DEFLATE) and simple and not packed:
-        _check_deflated(page, layout)
+    simple = page.predictor == 1 and layout.photometric != YCBCR and (page.fillorder == 1 or compression == NONE)
+    if compression not in (NONE, PACK_BITS, *DEFLATE) or not simple or (packed and (planes or page.is_tiled)):
+        return _by_pillow(path, layout)
+    _check_sizes(page, layout)
+    if packed:
+        array = _unpack(page, layout)
+    else:
         array = page.asarray()
-        array = (
-            array[..., None]
-            if array.ndim == 2
-            else np.moveaxis(array, 0, -1)
-            if page.planarconfig == SEPARATE
-            else array
-        )
-        return Samples(turned(array, orientation), *layout.ends)
-    if (
-        layout.compression in (NONE, PACK_BITS, *DEFLATE)
-        and simple
-        and not page.is_tiled
-        and page.planarconfig != SEPARATE
-    ):
-        return Samples(turned(_unpack(page, layout), orientation), *layout.ends)
-    if layout.compression not in (NONE, PACK_BITS, *DEFLATE, *BY_PILLOW):
-        name = getattr(page.compression, "name", layout.compression)
-        raise ValueError(f"the compression {name} is not read; save the file uncompressed or with LZW")
-    return _by_pillow(path, layout)
+        array = np.moveaxis(array, 0, -1) if planes and array.ndim == 3 else array
+        array = array if array.ndim == 3 else array[..., None]
+    orientation = int(getattr(page.tags.get("Orientation"), "value", 1))
+    return Samples(turned(array, orientation), *layout.ends)
 
 
-def _check_deflated(page: Any, layout: Layout) -> None:
-    """Refuse a strip or tile that holds more than its share of the picture, before it is inflated as a whole."""
-    if layout.compression not in DEFLATE:
-        return
-    expected = math.prod(page.chunks) * layout.bits // 8 + SPARE_BYTES
-    for data in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
-        inflate(data[0], expected, header=True)
+def _check_sizes(page: Any, layout: Layout) -> None:
+    """Refuse files that hold fewer pixels than they say, and strips or tiles that inflate to more than their share."""
+    if layout.compression == NONE:
+        row = page.imagewidth * page.samplesperpixel * layout.bits // 8
+        if sum(page.databytecounts) < row * page.imagelength:
+            raise ValueError(
+                f"expected {row * page.imagelength} bytes of pixels, got {sum(page.databytecounts)}: it is cut off"
+            )
+    if layout.compression in DEFLATE:
+        share = math.prod(page.chunks) * layout.bits // 8 + SPARE_BYTES
+        for data, _ in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
+            inflate(data, share, header=True)
 
 
 def _unpack(page: Any, layout: Layout) -> npt.NDArray[np.uint16]:
@@ -221,11 +224,13 @@ def _colours(page: Any) -> npt.NDArray[np.float32]:
     return np.asarray(colours / (255 if colours.max() < 256 else 65535), dtype=np.float32)
 
 
-def _without_extra(samples: Samples, colours: int) -> Samples:
-    """Without samples that are no colour, which must be opaque."""
+def _without_extra(samples: Samples, colours: int, *, alpha: bool) -> Samples:
+    """Without samples that are no colour, which must be opaque, as alpha channels are."""
     values = samples.values
     if values.shape[-1] < colours:
         raise ValueError(f"expected {colours} samples for a pixel, got {values.shape[-1]}")
     if values.shape[-1] > colours:
+        if values[..., colours:].min() < samples.high and not alpha:
+            raise ValueError(f"expected {colours} samples for a pixel, got {values.shape[-1]}; save it as grey or RGB")
         check_opaque(values[..., colours:], samples.high)
     return Samples(values[..., :colours], samples.low, samples.high)

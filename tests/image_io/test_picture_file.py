@@ -113,6 +113,16 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_allclose(image[..., 2], (SMOOTH.astype(np.int64) * 256 + 2) / 65535, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x05"]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_exif_data_do_not_hide_a_picture(tmp_path: Path, exif: bytes) -> None:
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(SMOOTH).save(tmp_path / name, exif=exif)
+        np.testing.assert_allclose(read_image_file(tmp_path / name)[..., 0], SMOOTH / 255, atol=0.2)
+
+
 def test_the_first_picture_of_an_mpo_file(tmp_path: Path) -> None:
     preview = Image.fromarray(255 - SMOOTH[::2, ::2])
     Image.fromarray(SMOOTH).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview], quality=95)
@@ -176,6 +186,23 @@ def test_pnm_of_any_greatest_value(tmp_path: Path, maxval: int) -> None:
     header = f"P6 17 12 {maxval}\n".encode()
     (tmp_path / "c.ppm").write_bytes(header + colour.astype(">u2" if maxval > 255 else "u1").tobytes())
     np.testing.assert_allclose(read_image_file(tmp_path / "c.ppm"), colour / maxval, atol=0.51 / 255)
+
+
+def test_12_bits_saved_as_16_are_warned_of(tmp_path: Path) -> None:
+    values = RNG.integers(0, 4096, (12, 17)).astype(np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        with pytest.warns(UserWarning, match=rf"{name}: uses 6\.\d% of the range of its 16 bits"):
+            read_image_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["BMI,age,label\n23,50,1\n", "P1 patient, male\n", "P2\n", "PNG\n", "GIF87\n", "\x08\x00 notes", "II, III\n"],
+)
+def test_texts_are_no_images(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text * 20)
+    assert not is_image_file(tmp_path / "labels.csv")
 
 
 def test_pbm_and_pfm(tmp_path: Path) -> None:
@@ -250,3 +277,28 @@ def test_the_limit_is_ours_and_not_pillow_s(tmp_path: Path, monkeypatch: pytest.
     for name in ("a.png", "a.jpg", "a.bmp", "a.pgm"):
         Image.fromarray(GREY).save(tmp_path / name)
         assert read_image_file(tmp_path / name).shape[:2] == (12, 17)
+
+
+def test_damaged_files_end_in_one_line(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sources = []
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "PPM", "JPEG2000", "BMP", "TIFF"):
+        Image.fromarray(SMOOTH).save(tmp_path / "a", kind)
+        sources.append((tmp_path / "a").read_bytes())
+    path = tmp_path / "damaged.png"
+    refused = 0
+    for number in range(200):
+        content = bytearray(sources[number % len(sources)])
+        for place in rng.integers(0, min(len(content), (40, 400, 4000)[number % 3]), 3):
+            content[place] = rng.integers(0, 256)
+        if number % 4 == 0:
+            del content[rng.integers(8, len(content)) :]
+        path.write_bytes(content)
+        try:
+            shown = read_image_file(path, max_pixels=1_000_000)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        else:
+            assert 0 <= shown.min() <= shown.max() <= 1
+    assert refused > 100

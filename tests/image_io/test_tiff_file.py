@@ -179,7 +179,12 @@ def test_alpha_must_be_opaque(tmp_path: Path) -> None:
         if alpha == 255:
             np.testing.assert_allclose(read_image_file(tmp_path / "a.tif"), colour / 255, atol=1e-6)
         else:
-            with pytest.raises(ValueError, match=r"a\.tif: .*transparent ones; flatten the file"):
+            cause = (
+                "transparent ones; flatten the file"
+                if kind == "unassalpha"
+                else "expected 3 samples for a pixel, got 4"
+            )
+            with pytest.raises(ValueError, match=rf"a\.tif: .*{cause}"):
                 read_image_file(tmp_path / "a.tif")
 
 
