@@ -87,7 +87,7 @@ class ImageGrid:
         return np.asarray(self.affine @ orientations.inv_ornt_aff(self.orientation, stored))
 
     def plane_pixel_size(self, shape: tuple[int, ...]) -> tuple[float, ...] | None:
-        """Size of a pixel along each axis of the upright image, slices as far apart as rows; None if it is square.
+        """Size of a pixel along each axis of the upright image, slices by the shorter side; None if it is square.
 
         It is if its height and width differ so little that this adds up to less than half a pixel over the image.
 

@@ -15,7 +15,7 @@ from monai.data import (
     list_data_collate,
     set_track_meta,
 )
-from monai.transforms import Compose, DivisiblePadd, Invertd
+from monai.transforms import CenterSpatialCrop, Compose, DivisiblePadd, Invertd
 from PIL import Image
 from pydicom.dataset import Dataset as PydicomDataset
 
@@ -220,6 +220,36 @@ def test_pixels_that_are_not_square_become_so(tmp_path, write_dicom):
             ValueError, match=r"expected square pixels, got some of .* \(height, width\); set resize=True"
         ):
             ReadImage([64, 32])(file)
+
+
+def test_inverse_of_an_image_that_fits_and_of_a_map_without_a_trace():
+    read = ReadImage(8, resize=True)
+    image = read(np.random.default_rng(0).random((8, 8)))
+    map_ = MetaTensor(torch.rand(1, 8, 8), affine=image.affine, applied_operations=list(image.applied_operations))
+    values = map_.as_tensor().clone()
+    returned = read.inverse(map_)
+    assert torch.equal(returned.as_tensor(), values) and not returned.applied_operations
+    with pytest.raises(ValueError, match="has empty 'applied_operations'"):
+        read.inverse(MetaTensor(torch.rand(1, 8, 8)))
+    with pytest.raises(RuntimeError, match="getting the most recently applied invertible transform"):
+        ReadImage(8).inverse(MetaTensor(torch.rand(1, 8, 8), applied_operations=list(image.applied_operations)))
+
+
+@pytest.mark.parametrize("size", [(28, 28), (24, 40)])
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60), (28, 28), (9, 13)])
+def test_tracing_changes_no_value(shape, size):
+    """To the bit: the shipped models and their results were made by these two steps."""
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    plain = torch.from_numpy(array)[None] / 255
+    factor = min(have / want for have, want in zip(shape, size, strict=True))
+    crop = [min(have, max(1, round(want * factor))) for have, want in zip(shape, size, strict=True)]
+    expected = CenterSpatialCrop(crop)(plain)
+    if expected.shape[1:] != size:
+        low, high = expected.amin(), expected.amax()
+        expected = torch.nn.functional.interpolate(expected[None], size, mode="bilinear", antialias=True)[0]
+        expected = expected.clamp(min=low, max=high)
+    assert torch.equal(ReadImage(size, resize=True)(array).as_tensor(), torch.as_tensor(expected).float())
+    assert torch.equal(crop_and_resize(plain, size), ReadImage(size, resize=True)(array).as_tensor())
 
 
 def test_pixels_nearly_square_are_left_alone(tmp_path, write_dicom):

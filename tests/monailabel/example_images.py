@@ -12,9 +12,9 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-# Voxels are not of 1 mm, and both axes of the plane run against the screen: to the patient's right and front.
-AFFINE = np.array([[0.5, 0.1, 0.0, -20.0], [-0.1, 0.7, 0.0, 30.0], [0.0, 0.0, 2.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
-ROW_SPACING, COLUMN_SPACING, POSITION = 0.4, 0.3, (-12.0, 7.0, 50.0)
+# Voxels are not of 1 mm, though square, and both axes of the plane run against the screen: to the right and front.
+AFFINE = np.array([[0.5, 0.1, 0.0, -20.0], [-0.1, 0.5, 0.0, 30.0], [0.0, 0.0, 2.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
+ROW_SPACING, COLUMN_SPACING, POSITION = 0.3, 0.3, (-12.0, 7.0, 50.0)
 
 
 def make_picture(seed: int = 0, size: tuple[int, int] = (61, 47)) -> np.ndarray:
