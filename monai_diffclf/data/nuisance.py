@@ -79,7 +79,7 @@ def nuisance_scores(
     }
     scores = dict(sorted(scores.items(), key=lambda entry: -entry[1].auc))
     if len(columns) > 1:
-        forest = ExtraTreesClassifier(100, min_samples_leaf=3, random_state=0)
+        forest = ExtraTreesClassifier(50, min_samples_leaf=3, random_state=0)
         scores = {ALL_FIELDS: _score(forest, np.concatenate(list(columns.values()), axis=1), y, folds), **scores}
     return scores
 

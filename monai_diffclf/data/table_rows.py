@@ -178,9 +178,11 @@ def open_table(
     line = first
     header: list[str] = []
     try:
-        while not header and reader.line_num < text.count("\n") + 1:
+        for fields in reader:
+            if fields:
+                header = [name.strip().removeprefix("\ufeff") for name in fields]
+                break
             line = reader.line_num + first
-            header = [name.strip().removeprefix("\ufeff") for name in next(reader, [])]
     except csv.Error as error:
         raise ValueError(f"{path}, line {line}: expected a row of a CSV table: {error}") from error
     check_columns(path, header, columns, all_once=not notes)

@@ -45,7 +45,9 @@ def test_every_training_audits_its_data_first(bundle):
     configs = BUNDLES / bundle / "configs"
     for file in ("train.json", "multi_gpu_train.json", "multi_gpu_evaluate.json"):
         if (configs / file).exists():
-            assert "@audit_data" in json.loads((configs / file).read_text())["initialize"]
+            config = json.loads((configs / file).read_text())
+            assert "@audit_data" in config["initialize"]
+            assert "$import functools" in config["imports"]  # a later file's imports replace those of train.json
     train, evaluate = (json.loads((configs / f"{name}.json").read_text()) for name in ("train", "evaluate"))
     assert train["audit"] is True
     assert "initialize" not in evaluate or "@audit_data" in evaluate["initialize"]

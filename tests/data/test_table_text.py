@@ -90,3 +90,9 @@ def test_line_breaks_within_quotes_stay(rows):
 def test_a_large_field_is_an_error_with_its_line(rows):
     with pytest.raises(ValueError, match=r"line 2: .*field larger than field limit .*; is a quote not closed"):
         rows(b'image,label\n"' + b"x\n" * 100_000)
+
+
+@pytest.mark.parametrize("data", [b"sep=;", b"sep=;\n", b"sep=,\r\n\r\n", "\n\n".encode("utf-16"), b"\xef\xbb\xbf\n"])
+def test_tables_without_a_header_end(rows, data):
+    with pytest.raises(ValueError, match=r"expected the columns .*image.* is missing from \["):
+        rows(data)

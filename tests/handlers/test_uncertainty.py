@@ -226,6 +226,10 @@ def test_report_refuses(tmp_path, images):
         SubgroupReport(tmp_path / "s.csv", table)
     with pytest.raises(ValueError, match="path: expected a name ending in .csv or .json, got 's.txt'"):
         SubgroupReport(tmp_path / "s.txt", table, ["sex"])
+    twice = tmp_path / "twice.csv"
+    write_table(twice, [["00", "f", "3"], ["00", "m", "3"]])
+    with pytest.raises(ValueError, match=r"twice\.csv, line 3: expected one row an image, got a second one with the"):
+        SubgroupReport(tmp_path / "s.csv", twice, ["sex"])
     with pytest.raises(ValueError, match="none of their keys, such as '00', is in"):
         evaluate(images[:4], [0, 1, 0, 1], handlers=[SubgroupReport(tmp_path / "s.csv", table, ["sex"])])
     with pytest.raises(ValueError, match="rows: expected those of subgroup_metrics, got none"):
