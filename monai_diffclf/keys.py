@@ -27,7 +27,8 @@ class OutputKeys(StrEnum):
     [K] and `PROBE_LOG_LIKELIHOOD` [K, P] of one by likelihood. `UNCERTAINTY` is a dictionary of `UncertaintyKeys`.
     `ERROR_MAPS` [K, *spatial] are the errors of each pixel under each class, `DECISION_MAP` [1, *spatial] is their
     difference: how much better the predicted class explains a pixel than its rival. `RECORDED` says whether a journal
-    had the image. `PRED_UNCALIBRATED` [K], `PREDICTION_SET` [K], `OOD_SCORE`, `OOD_P_VALUE` are from post-transforms.
+    had the image. `PRED_UNCALIBRATED` [K], `PREDICTION_SET` [K], `OOD_SCORE`, `OOD_P_VALUE` are from
+    post-transforms, as is `WARNINGS`: text, what may be wrong with the image itself, "" if nothing.
     """
 
     VOTE_SHARE = "vote_share"
@@ -45,6 +46,7 @@ class OutputKeys(StrEnum):
     OOD_SCORE = "ood_score"
     OOD_P_VALUE = "ood_p_value"
     DECISION_MAP = "decision_map"
+    WARNINGS = "warnings"
 
 
 class UncertaintyKeys(StrEnum):

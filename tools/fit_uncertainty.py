@@ -6,7 +6,7 @@ Writes ``configs/uncertainty.json`` of the bundle, for the rules mean and vote, 
 evaluation left in ``docs/evaluation`` and the settings of its ``evaluate.json``. The method of calibration is the one
 with the smallest cross-fitted negative log-likelihood: every patient is judged by fits without them. Prints these.
 With DATA, the bundle's data set, typicality also knows where errors usually lie: coarse error maps of the validation
-images are made once and kept with the errors.
+images are made once and kept with the errors; and their mean image is stored, by which inverted images are found.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ from monai_diffclf.classification import classify_errors
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.networks import network_hash
 from monai_diffclf.storage import FittedUncertainty, StoredErrors, load_errors, save_uncertainty
-from monai_diffclf.uncertainty import fit_calibration, fit_conformal
+from monai_diffclf.storage.mean_image_file import MEAN_IMAGE, load_mean_image
+from monai_diffclf.uncertainty import fit_calibration, fit_conformal, fit_mean_image
 from monai_diffclf.uncertainty.typicality import fit_typicality, group_codes
 
 RULES = ("mean", "vote")
@@ -78,6 +80,16 @@ def with_maps(stored: StoredErrors, path: Path, config: ConfigParser) -> StoredE
     return complete
 
 
+def mean_image(config: ConfigParser, network: str, path: Path, with_images: bool) -> dict[str, Any]:
+    """The mean of the validation images, as a note; without the images the one that the file has for the network."""
+    made_by = {"network": network}
+    if with_images:
+        images = torch.stack([torch.as_tensor(item["image"]) for item in config.get_parsed_content("validate#dataset")])
+        return {MEAN_IMAGE: fit_mean_image(images, provenance=made_by).to_dict()}
+    known = load_mean_image(path) if path.is_file() else None
+    return {} if known is None or known.provenance != made_by else {MEAN_IMAGE: known.to_dict()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
@@ -117,7 +129,9 @@ def main() -> None:
             made_by,
         )
     notes = {"images": len(stored.keys), "cross_fitted_loss": losses}
-    save_uncertainty(args.bundle / "configs" / "uncertainty.json", fitted, notes=notes)
+    target = args.bundle / "configs" / "uncertainty.json"
+    mean = mean_image(config, network, target, args.dataset_dir is not None)
+    save_uncertainty(target, fitted, notes=notes | mean)
     print(json.dumps(notes | {"methods": {rule: fit.calibration.method for rule, fit in fitted.items()}}, indent=1))
 
 

@@ -6,26 +6,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._class_names import class_names
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
 from .datalist import load_datalist
 from .find_images import find_images
-from .image_table import load_image_folder, load_image_table
+from .image_folder import load_image_folder
+from .image_table import load_image_table
 from .inbreast import load_inbreast, read_inbreast_outlines
 from .isic2017 import load_isic2017
 from .mammogram_tables import ClassBalance, class_balance
+from .patients import check_patients
 from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
+from .run_checks import audit_run
 from .sampling import class_balanced_weights
+from .splits import NoSplitError
 from .vindr_mammo import load_vindr_mammo
 
 __all__ = [
     "ClassBalance",
+    "NoSplitError",
     "SplitAudit",
+    "audit_run",
     "audit_splits",
+    "check_patients",
     "class_balance",
     "class_balanced_weights",
+    "class_names",
     "find_images",
     "find_pneumonia_mnist",
     "image_key",

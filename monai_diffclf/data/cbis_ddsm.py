@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._text_path import text_path
 from .image_table import check_split, split_by_hash
 from .mammogram_tables import CLASSES, VIEWS
 from .table_rows import read_rows
@@ -85,7 +86,7 @@ def load_cbis_ddsm(
     check_split(split)
     if isinstance(abnormalities, str) or not abnormalities or not set(abnormalities) <= set(_KINDS):
         raise ValueError(f"abnormalities: expected a list of {' and '.join(_KINDS)}, got {abnormalities!r}")
-    root = Path(root)
+    root = text_path(root, "root")
     images: dict[str, list[_Abnormality]] = defaultdict(list)
     for part in _PARTS:
         for kind in sorted(set(abnormalities), reverse=True):

@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .._text_path import text_path
 from ..image_io.image_files import is_image_file
+from .file_tree import FileTree, list_images, warn_left_out
 
 __all__ = ["find_images"]
 
@@ -16,19 +18,38 @@ def find_images(source: str | os.PathLike[str]) -> list[dict[str, str]]:
     """All images in a folder and its subfolders, or one image file, as a MONAI datalist.
 
     Args:
-        source: a folder, or a PNG, JPEG, DICOM or NIfTI file.
+        source: a folder, or an image file (PNG, JPEG, TIFF, BMP, DICOM, NIfTI and others that
+            :func:`monai_diffclf.image_io.read_image_file` reads).
 
     Returns:
         Items ``{"image": path, "key": path relative to the folder}``, sorted by path.
 
     Raises:
-        ValueError: when there is no image.
+        TypeError: when `source` is no text or path.
+        ValueError: when there is no image, or there are masks among the images.
+
+    Warns:
+        UserWarning: naming what is left out of the folder, and why.
     """
-    root = Path(source)
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    images = [path for path in files if is_image_file(path)]
-    if not images:
-        state = f"holds {len(files)} files, none of them an image" if root.exists() else "does not exist"
-        raise ValueError(f"source: expected a folder with PNG, JPEG, DICOM or NIfTI images, or one; {root} {state}")
+    root = text_path(source, "source")
+    tree = _one_file(root) if root.is_file() else list_images(root)
+    if not tree.images:
+        raise ValueError(
+            f"source: expected a folder with PNG, JPEG, DICOM or NIfTI images, or one; {root} {_state(root, tree)}"
+        )
     base = root.parent if root.is_file() else root
-    return [{"image": str(path), "key": path.relative_to(base).as_posix()} for path in images]
+    warn_left_out(base, tree.left_out, len(tree.images))
+    return [{"image": str(path), "key": path.relative_to(base).as_posix()} for path in tree.images]
+
+
+def _one_file(path: Path) -> FileTree:
+    return FileTree([path]) if is_image_file(path) else FileTree(left_out={path: "no image that can be read"})
+
+
+def _state(root: os.PathLike[str], tree: FileTree) -> str:
+    if not os.path.lexists(root):
+        return "does not exist"
+    if not os.path.exists(root):
+        return "is a link to nothing"
+    some = "; ".join(f"{path.name}: {why}" for path, why in list(tree.left_out.items())[:5])
+    return f"holds {len(tree.left_out)} files, none of them an image" + (f" ({some})" if some else "")

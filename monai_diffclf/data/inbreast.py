@@ -13,6 +13,7 @@ from typing import Any
 
 from monai.utils import optional_import
 
+from .._text_path import text_path
 from .image_table import check_split
 from .mammogram_tables import CLASSES, SIDES, VIEWS
 from .pneumonia_mnist import patient_number
@@ -66,7 +67,7 @@ def load_inbreast(root: str | os.PathLike[str], split: str) -> list[dict[str, An
             value that the data set does not have; and where to get the data.
     """
     check_split(split)
-    release = _release(Path(root))
+    release = _release(text_path(root, "root"))
     table, folder = _find_table(release), release / "AllDICOMs"
     if table is None or not folder.is_dir():
         what = "AllDICOMs" if table else " or ".join(_TABLES)
@@ -109,7 +110,7 @@ def read_inbreast_outlines(path: str | os.PathLike[str]) -> list[tuple[str, list
     Raises:
         ValueError: naming the file and the outline, when it cannot be read.
     """
-    path = Path(path)
+    path = text_path(path, "path")
     try:
         with open(path, "rb") as file:
             images = plistlib.load(file)["Images"]

@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .._text_path import text_path
 from ..image_io.image_files import is_image_file
+from .splits import NoSplitError
 from .table_rows import Row, each_once, read_rows
 
 __all__ = ["CLASSES", "is_isic2017", "load_isic2017"]
@@ -44,8 +46,13 @@ def load_isic2017(root: str | os.PathLike[str], split: str) -> list[dict[str, An
     """
     if split not in _PARTS:
         raise ValueError(f"split: expected one of {', '.join(_PARTS)}, got {split!r}")
-    root = Path(root)
+    root = text_path(root, "root")
     table, folder = root / _table(split), root / f"ISIC-2017_{_PARTS[split]}_Data"
+    if not table.is_file() and not folder.is_dir() and is_isic2017(root):
+        raise NoSplitError(
+            f"split: expected {table.name} in {root} for the split {split!r}, it is missing, and so is "
+            f"{folder.name}; ISIC 2017 is at {ADDRESS}"
+        )
     for path, there in ((table, table.is_file()), (folder, folder.is_dir())):
         if not there:
             raise ValueError(f"root: expected {path.name} in {root}, it is missing; ISIC 2017 is at {ADDRESS}")

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
+
+from .patients import check_patients, patients_of
 
 __all__ = ["CLASSES", "SIDES", "VIEWS", "ClassBalance", "class_balance"]
 
@@ -43,7 +44,9 @@ class ClassBalance:
         return "\n".join(lines)
 
 
-def class_balance(items_by_split: Mapping[str, Sequence[Mapping[str, Any]]]) -> ClassBalance:
+def class_balance(
+    items_by_split: Mapping[str, Sequence[Mapping[str, Any]]], *, allow_shared_patients: Sequence[str] | None = None
+) -> ClassBalance:
     """Count the classes and patients of each split, and make sure that no patient is in two.
 
     The last column of the table is the accuracy of a classifier that calls everything benign: what an accuracy is to be
@@ -51,6 +54,7 @@ def class_balance(items_by_split: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
 
     Args:
         items_by_split: split -> items as the readers of mammography data sets give them.
+        allow_shared_patients: names of splits that may share patients, see `check_patients`.
 
     Raises:
         ValueError: on an empty split, a label other than 0 and 1, an item without patient, or a patient in two splits.
@@ -75,10 +79,6 @@ def class_balance(items_by_split: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
         malignant = sum(int(item["label"]) for item in items)
         counts[split] = (len(items) - malignant, malignant)
         patients[split] = {str(item["patient"]) for item in items}
-    for a, b in combinations(patients, 2):
-        if shared := sorted(patients[a] & patients[b]):
-            raise ValueError(
-                f"items_by_split: expected each patient in one split, got {len(shared)} in both {a!r} and {b!r}, such "
-                f"as {shared[:3]}; split by patient"
-            )
+    found = {split: patients_of(items) for split, items in items_by_split.items()}
+    check_patients(found, allow_shared_patients, where="items_by_split")
     return ClassBalance(counts, {split: len(found) for split, found in patients.items()})

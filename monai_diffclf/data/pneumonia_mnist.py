@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from .._text_path import text_path
 from ..storage.atomic_file import replaced
 from .table_rows import read_rows
 
@@ -58,28 +59,34 @@ def image_key(array: npt.NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
-def find_pneumonia_mnist(root: str | os.PathLike[str], *, download: bool = True, progress: bool = True) -> Path:
-    """The path of ``pneumoniamnist.npz``, downloaded first if it is not there.
+def find_pneumonia_mnist(root: str | os.PathLike[str], *, download: bool = False, progress: bool = True) -> Path:
+    """The path of ``pneumoniamnist.npz``, downloaded first if that is asked for and it is not there.
 
     Args:
         root: the folder that holds the file, or the path of the ``.npz`` file itself.
-        download: fetch the file from MedMNIST's address when it is absent.
+        download: fetch the file from MedMNIST's address when it is absent; its folder must exist, so that a mistyped
+            name makes none.
         progress: show a progress bar while downloading.
 
     Returns:
         The path of a file with PneumoniaMNIST's images and labels, in any order.
 
     Raises:
-        FileNotFoundError: when the file is absent and `download` is False.
+        FileNotFoundError: when the file is absent and `download` is False, or the folder is absent.
         RuntimeError: when the download fails or its MD5 is wrong; nothing is left behind.
         ValueError: when the file is there but holds something else.
     """
-    path = Path(root)
+    path = text_path(root, "root")
     if path.suffix != ".npz":
         path = path / FILE_NAME
     if not path.is_file():
         if not download:
             raise FileNotFoundError(f"root: expected PneumoniaMNIST at {path}, which does not exist; {_by_hand(path)}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(
+                f"root: expected a folder to download PneumoniaMNIST into, but {path.parent} does not exist; make it "
+                "first, or mend its name"
+            )
         _download(path, progress=progress)
     _read(path)
     return path
@@ -91,7 +98,7 @@ def load_pneumonia_mnist(
     *,
     patients: str | os.PathLike[str] | None = None,
     held_out: float = 0.1,
-    download: bool = True,
+    download: bool = False,
 ) -> list[dict[str, Any]]:
     """One split of PneumoniaMNIST as a MONAI datalist.
 
@@ -125,7 +132,7 @@ def load_pneumonia_mnist(
         )
     archive = _read(find_pneumonia_mnist(root, download=download))
     official = {"train": "train", "validation": "train", "validation_official": "val", "test": "test"}[split]
-    patient_of = {} if patients is None else _read_patients(Path(patients))
+    patient_of = {} if patients is None else _read_patients(text_path(patients, "patients"))
     items = []
     for image, label in zip(archive[f"{official}_images"], archive[f"{official}_labels"], strict=True):
         key = image_key(image)

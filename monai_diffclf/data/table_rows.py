@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["Row", "check_columns", "each_once", "read_rows"]
+from .table_text import find_delimiter, read_text, separator_line
+
+__all__ = ["Row", "Table", "check_columns", "each_once", "open_table", "read_rows"]
 
 _Value = TypeVar("_Value")
 
@@ -100,17 +103,32 @@ class Row:
         return values[self[column]]
 
 
-def read_rows(
-    table: str | os.PathLike[str], columns: Sequence[str], *, delimiter: str = ",", notes: bool = False
-) -> Iterator[Row]:
-    r"""The rows of a CSV table with a header, in UTF-8 (with or without the mark that Excel puts first).
+@dataclass(frozen=True)
+class Table:
+    """A table that is being read.
 
-    Empty lines are left out.
+    Args:
+        path: the file.
+        header: names of its columns.
+        rows: its rows, each once.
+    """
+
+    path: Path
+    header: list[str]
+    rows: Iterator[Row]
+
+
+def read_rows(
+    table: str | os.PathLike[str], columns: Sequence[str], *, delimiter: str | None = None, notes: bool = False
+) -> Iterator[Row]:
+    r"""The rows of a CSV table with a header, in the encodings of :func:`monai_diffclf.data.table_text.read_text`.
+
+    Empty lines are left out, and so is Excel's first line ``sep=;``.
 
     Args:
         table: the file.
         columns: the columns that must be there; there may be others.
-        delimiter: what separates the fields.
+        delimiter: what separates the fields; None finds out (comma, semicolon, tab or bar).
         notes: whether there may be notes among the rows: lines with fewer or more fields, or in another encoding. They
             are rows as others, with the columns that are missing empty.
 
@@ -122,31 +140,73 @@ def read_rows(
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     table = Path(folder, "table.csv")
-        ...     _ = table.write_text("image,label\na.png,0\nb.png,1\n")
+        ...     _ = table.write_text("image;label\na.png;0\nb.png;1\n")
         ...     [(row.line, row["image"], row.number("label")) for row in read_rows(table, ["image", "label"])]
         [(2, 'a.png', 0.0), (3, 'b.png', 1.0)]
     """
-    path, line = Path(table), 1
-    with open(path, newline="", encoding="utf-8-sig", errors="replace" if notes else "strict") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=not notes)
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            check_columns(path, header, columns)
-            line = reader.line_num + 1
-            for fields in reader:
-                if fields:
-                    if len(fields) != len(header) and not notes:
-                        raise ValueError(
-                            f"{path}, line {line}: expected {len(header)} fields, as many as the header has, got "
-                            f"{len(fields)}; texts with {delimiter!r} or a line break in them need quotes"
-                        )
-                    filled = fields + [""] * (len(header) - len(fields))
-                    yield Row(path, line, dict(zip(header, filled, strict=False)))
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {line}: expected a row of a CSV table: {error}") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: expected a table in UTF-8: {error}; save it as such") from error
+    yield from open_table(table, columns, delimiter=delimiter, notes=notes).rows
+
+
+def open_table(
+    table: str | os.PathLike[str],
+    columns: Sequence[str] = (),
+    *,
+    delimiter: str | None = None,
+    notes: bool = False,
+    expected: Sequence[str] = (),
+) -> Table:
+    """A table with its header, for callers that choose their columns by it; arguments as of :func:`read_rows`.
+
+    Args:
+        table: the file.
+        columns: the columns that must be there.
+        delimiter: what separates the fields; None finds out.
+        notes: whether there may be notes among the rows.
+        expected: columns that are likely to be there, by which the delimiter is found.
+
+    Raises:
+        ValueError: as `read_rows`; what is wrong with a row, when that row is asked for.
+    """
+    path = Path(table)
+    text = read_text(path, notes=notes)
+    said, first = separator_line(text), 1
+    if said is not None:
+        text, first = text.partition("\n")[2], 2
+    separator = delimiter or said or find_delimiter(path, text, [*columns, *expected])
+    # Lines end as they stand in the file: within quotes they are part of the field.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=not notes)
+    line = first
+    header: list[str] = []
+    try:
+        while not header and reader.line_num < text.count("\n") + 1:
+            line = reader.line_num + first
+            header = [name.strip().removeprefix("\ufeff") for name in next(reader, [])]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: expected a row of a CSV table: {error}") from error
+    check_columns(path, header, columns, all_once=not notes)
+    return Table(path, header, _rows(path, reader, header, first, separator, notes))
+
+
+def _rows(
+    path: Path, reader: Iterator[list[str]], header: list[str], first: int, separator: str, notes: bool
+) -> Iterator[Row]:
+    count: Any = reader  # csv.reader counts lines
+    line = count.line_num + first
+    try:
+        for fields in reader:
+            if fields:
+                if len(fields) != len(header) and not notes:
+                    raise ValueError(
+                        f"{path}, line {line}: expected {len(header)} fields, as many as the header has, got "
+                        f"{len(fields)}; texts with {separator!r} or a line break in them need quotes"
+                    )
+                filled = fields + [""] * (len(header) - len(fields))
+                yield Row(path, line, dict(zip(header, filled, strict=False)))
+            line = count.line_num + first
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {line}: expected a row of a CSV table: {error}; is a quote not closed, or not doubled?"
+        ) from error
 
 
 def each_once(rows: Iterable[Row], column: str) -> Iterator[Row]:
@@ -169,8 +229,14 @@ def each_once(rows: Iterable[Row], column: str) -> Iterator[Row]:
         yield row
 
 
-def check_columns(table: Path, found: Sequence[str], columns: Sequence[str]) -> None:
+def check_columns(table: Path, found: Sequence[str], columns: Sequence[str], *, all_once: bool = False) -> None:
     """Refuse a table that lacks a column, or has one twice.
+
+    Args:
+        table: the file.
+        found: its columns.
+        columns: those that must be there.
+        all_once: whether the others must not be there twice either.
 
     Raises:
         ValueError: naming the file and the columns.
@@ -180,5 +246,6 @@ def check_columns(table: Path, found: Sequence[str], columns: Sequence[str]) -> 
             f"{table}: expected the columns {list(columns)} in the first line, but {missing} is missing from "
             f"{list(found)}"
         )
-    if twice := sorted({name for name in columns if found.count(name) > 1}):
+    checked = {name for name in found if name} if all_once else set(columns)
+    if twice := sorted(name for name in checked if list(found).count(name) > 1):
         raise ValueError(f"{table}: expected each column once, got {twice} more than once; rename or remove one")

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .._text_path import text_path
 from .image_table import check_split, split_by_hash
 from .mammogram_tables import CLASSES, SIDES, VIEWS
 from .table_rows import Row, each_once, read_rows
@@ -54,7 +55,7 @@ def load_vindr_mammo(root: str | os.PathLike[str], split: str) -> list[dict[str,
             study in two splits, or a value that the data set does not have; and where to get the data.
     """
     check_split(split)
-    root = Path(root)
+    root = text_path(root, "root")
     table = root / _TABLE
     if not table.is_file():
         raise ValueError(f"root: expected {_TABLE} in {root}, it is missing; VinDr-Mammo is at {ADDRESS} ({TERMS})")

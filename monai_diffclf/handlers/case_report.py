@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from .._class_names import class_names
 from ..classification import DenoisingErrors
 from ..classification.vote_statistics import of_final_probabilities
 from ..inferers import DiffusionClassifierInferer
@@ -81,7 +82,7 @@ class CaseReport:
     ) -> None:
         if max_cases < 1:
             raise ValueError(f"max_cases: expected a positive number, got {max_cases}")
-        self.path, self.classes, self.counterfactuals = Path(path), list(classes), counterfactuals
+        self.path, self.classes, self.counterfactuals = Path(path), class_names(classes), counterfactuals
         self.max_cases, self.title, self.description = max_cases, title, description
         self.notes, self.order_by = dict(notes or {}), order_by
         self._kept: list[_Kept] = []

@@ -16,6 +16,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
+from .._class_names import class_names
 from ..classification.vote_statistics import of_final_probabilities
 from ..engines import DiffusionClassifierEvaluator
 from ..explain import decision_map, overlay
@@ -66,7 +67,7 @@ class ClassificationWriter:
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
-        self.output_dir, self.classes, self.maps = Path(output_dir), list(classes), maps
+        self.output_dir, self.classes, self.maps = Path(output_dir), class_names(classes), maps
         self._count = 0
         self._optional: list[str] = []
         self._uncertainties: tuple[str, ...] = UNCERTAINTIES

@@ -16,7 +16,7 @@ import numpy as np
 from ignite.engine import Engine
 from monai.utils import CommonKeys
 
-from ..data.table_rows import read_rows
+from ..data.table_rows import each_once, read_rows
 from ..metrics.subgroups import age_bands, subgroup_metrics
 from ..storage.atomic_file import replace_text
 from .dataset_collector import Collected, DatasetCollector
@@ -125,7 +125,10 @@ def _read_table(table: Path, key_column: str, names: Sequence[str]) -> dict[str,
     if not table.is_file():
         raise ValueError(f"table: expected a CSV table, but {table} does not exist")
     columns = [key_column, *names]
-    return {row[key_column]: {name: row[name] for name in columns} for row in read_rows(table, columns)}
+    return {
+        row[key_column]: {name: row[name] for name in columns}
+        for row in each_once(read_rows(table, columns), key_column)
+    }
 
 
 def _number(text: str) -> float:

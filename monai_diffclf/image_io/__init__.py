@@ -4,8 +4,22 @@
 
 from __future__ import annotations
 
-from .image_files import read_image_file
+from .crop_and_resize import CropAndResize, crop_and_resize
+from .image_files import is_image_file, read_image_file
+from .image_grid import ImageGrid, read_grid
+from .image_quality import image_warnings
 from .mammogram import read_mammogram
-from .read_image import ReadImage, ReadImaged, crop_and_resize
+from .read_image import ReadImage, ReadImaged
 
-__all__ = ["ReadImage", "ReadImaged", "crop_and_resize", "read_image_file", "read_mammogram"]
+__all__ = [
+    "CropAndResize",
+    "ImageGrid",
+    "ReadImage",
+    "ReadImaged",
+    "crop_and_resize",
+    "image_warnings",
+    "is_image_file",
+    "read_grid",
+    "read_image_file",
+    "read_mammogram",
+]

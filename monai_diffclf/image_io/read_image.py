@@ -13,27 +13,40 @@ import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import CenterSpatialCrop, MapTransform, Resize, Transform
+from monai.transforms import InvertibleTransform, MapTransform
 
+from .crop_and_resize import CropAndResize, crop_and_resize, crop_size
 from .image_files import merge_equal_channels, read_image_file, scale_by_type
+from .image_grid import PICTURE, read_grid
+from .image_quality import image_warnings
+from .limits import MAX_PIXELS, check_max_pixels
+
+__all__ = ["ReadImage", "ReadImaged", "crop_and_resize", "crop_size"]
 
 
-class ReadImage(Transform):
+class ReadImage(InvertibleTransform):
     """Read an image as a float32 MetaTensor ``[C, H, W]`` with values in [0, 1], upright as a viewer shows it.
 
     MONAI's `LoadImage` transposes PNG and DICOM, applies no window and leaves MONOCHROME1 as it is; this transform
     gives the same tensor for the same picture from an array and from any file (see `read_image_file` for each format).
 
+    The tensor knows where it lies: its affine leads from (row, column, slice) to millimetres, RAS, as ITK places the
+    file (see `read_grid`), and follows cropping and resizing; an array lies where a picture does. `inverse` brings a
+    map on the network's grid back to the upright image in the file's own size, as do `Compose.inverse` and `Invertd`.
+
     Args:
         spatial_size: expected ``[H, W]``, or ``[H, W, D]`` for volumes; one number means a square.
         channels: expected number of channels, 1 or 3. Colour never becomes grey unasked, except that an image
             whose three channels are equal everywhere is grey (X-rays are often saved so).
-        resize: what to do with an image of another size. False: it is an error. True: its centre is cropped to the
-            aspect ratio of `spatial_size`, then resized (bilinear, antialiased).
+        resize: what to do with an image of another size, or whose pixels are not square in the plane. False: it is an
+            error. True: its centre is cropped to the aspect ratio of `spatial_size` in millimetres, then resized
+            (bilinear, antialiased), so that circles are round. The distance of slices plays no part.
+        max_pixels: most pixels that a file may hold, see `read_image_file`.
 
     Raises:
         ValueError: naming the image: it cannot be read, has NaN or infinite pixels, another number of
-            channels, another size (with `resize` False), or is a volume where a plane is expected.
+            channels, another size or pixels that are not square (with `resize` False), or is a volume where a plane is
+            expected.
 
     Example:
         >>> import numpy as np
@@ -42,7 +55,14 @@ class ReadImage(Transform):
         (torch.Size([1, 28, 28]), 1.0, 'white')
     """
 
-    def __init__(self, spatial_size: Sequence[int] | int, *, channels: int = 1, resize: bool = False) -> None:
+    def __init__(
+        self,
+        spatial_size: Sequence[int] | int,
+        *,
+        channels: int = 1,
+        resize: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         size = (spatial_size, spatial_size) if isinstance(spatial_size, int) else tuple(spatial_size)
         if len(size) not in (2, 3) or any(not isinstance(n, int) or n < 1 for n in size):
             raise ValueError(f"spatial_size: expected two or three positive integers, got {spatial_size!r}")
@@ -51,6 +71,8 @@ class ReadImage(Transform):
         self.spatial_size = size
         self.channels = channels
         self.resize = resize
+        self.max_pixels = check_max_pixels(max_pixels)
+        self._fit = CropAndResize(size)
 
     def __call__(
         self, image: str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor, *, name: str = ""
@@ -63,12 +85,15 @@ class ReadImage(Transform):
             name: what to call an array in messages and in the metadata; a file is called by its path.
 
         Returns:
-            MetaTensor ``[C, *spatial_size]``; ``meta["filename_or_obj"]`` is the path or the name, and
-            ``meta["spatial_shape"]`` the size before resizing.
+            MetaTensor ``[C, *spatial_size]``; ``meta["filename_or_obj"]`` is the path or the name,
+            ``meta["spatial_shape"]`` the size before resizing, and ``meta["warnings"]`` says what may be wrong with the
+            image (see `image_warnings`), "" if nothing.
         """
+        grid = PICTURE
         if isinstance(image, str | os.PathLike):
             name = os.fspath(image)
-            array = read_image_file(image)
+            array = read_image_file(image, max_pixels=self.max_pixels)
+            grid = read_grid(image, max_pixels=self.max_pixels)
         else:
             name = name or "image (array)"
             array = self._from_array(image, name)
@@ -80,15 +105,35 @@ class ReadImage(Transform):
                 f"{list(self.spatial_size)} has, got {list(array.shape[:-1])}; {fix}, or change spatial_size"
             )
         shape = array.shape[:-1]
+        pixel_size = grid.plane_pixel_size(shape)
+        self._check_size(shape, pixel_size, name)
+        doubts = (*grid.doubts, *image_warnings(array, self.spatial_size))
+        meta = {"filename_or_obj": name, "spatial_shape": np.asarray(shape), "warnings": "; ".join(doubts)}
         tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
+        located = MetaTensor(tensor, affine=torch.from_numpy(grid.upright_affine(shape)), meta=meta)
+        read = self._fit(located, pixel_size)
+        return read if isinstance(read, MetaTensor) else MetaTensor(read, meta=meta)  # monai.data.set_track_meta(False)
+
+    def inverse(self, data: MetaTensor) -> MetaTensor:
+        """Bring a map ``[C, *spatial_size]``, with the trace of its image, back to the upright image in its own size.
+
+        Where the image was cropped there are zeros; the affine is that of the image.
+        """
+        return self._fit.inverse(data)
+
+    def _check_size(self, shape: tuple[int, ...], pixel_size: tuple[float, ...] | None, name: str) -> None:
+        if self.resize:
+            return
         if shape != self.spatial_size:
-            if not self.resize:
-                raise ValueError(
-                    f"{name}: expected an image of size {list(self.spatial_size)} (spatial_size), got {list(shape)}; "
-                    "set resize=True to crop and resize it"
-                )
-            tensor = crop_and_resize(tensor, self.spatial_size)
-        return MetaTensor(tensor, meta={"filename_or_obj": name, "spatial_shape": np.asarray(shape)})
+            raise ValueError(
+                f"{name}: expected an image of size {list(self.spatial_size)} (spatial_size), got {list(shape)}; "
+                "set resize=True to crop and resize it"
+            )
+        if pixel_size is not None:
+            raise ValueError(
+                f"{name}: expected square pixels, got some of {pixel_size[0]:g} x {pixel_size[1]:g} (height, width); "
+                "set resize=True to resample them"
+            )
 
     def _from_array(self, image: Any, name: str) -> npt.NDArray[np.float32]:
         if not isinstance(image, np.ndarray | torch.Tensor):
@@ -121,7 +166,7 @@ class ReadImage(Transform):
         return array
 
 
-class ReadImaged(MapTransform):
+class ReadImaged(MapTransform, InvertibleTransform):
     """Dictionary-based `ReadImage`; an item's "key", where it has one, names an image that is given as an array.
 
     Args:
@@ -129,6 +174,7 @@ class ReadImaged(MapTransform):
         spatial_size: see `ReadImage`.
         channels: see `ReadImage`.
         resize: see `ReadImage`.
+        max_pixels: see `ReadImage`.
         allow_missing_keys: leave out a key that the item lacks instead of raising.
 
     Example:
@@ -145,10 +191,11 @@ class ReadImaged(MapTransform):
         *,
         channels: int = 1,
         resize: bool = False,
+        max_pixels: int = MAX_PIXELS,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.read = ReadImage(spatial_size, channels=channels, resize=resize)
+        self.read = ReadImage(spatial_size, channels=channels, resize=resize, max_pixels=max_pixels)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each image of the item, a path or an array, by its tensor."""
@@ -157,44 +204,9 @@ class ReadImaged(MapTransform):
             item[key] = self.read(item[key], name=str(item.get("key", "")))
         return item
 
-
-def crop_size(shape: Sequence[int], spatial_size: Sequence[int]) -> list[int]:
-    """The largest size within ``shape`` that has the aspect ratio of ``spatial_size``.
-
-    Example:
-        >>> crop_size([100, 60], [28, 28])
-        [60, 60]
-    """
-    factor = min(have / want for have, want in zip(shape, spatial_size, strict=True))
-    return [min(have, max(1, round(want * factor))) for have, want in zip(shape, spatial_size, strict=True)]
-
-
-def crop_and_resize(image: torch.Tensor, spatial_size: Sequence[int]) -> torch.Tensor:
-    """Crop an image's centre to the aspect ratio of a size, then resize it to that size (bilinear, antialiased).
-
-    MedMNIST was made in this way (with bicubic interpolation). Cropping keeps circles round; `monai.transforms.Resize`
-    alone would squash them.
-
-    Args:
-        image: float tensor ``[C, H, W]`` or ``[C, H, W, D]``.
-        spatial_size: target ``[H, W]`` or ``[H, W, D]``.
-
-    Returns:
-        Tensor ``[C, *spatial_size]`` with values within those of `image`.
-
-    Example:
-        >>> import torch
-        >>> crop_and_resize(torch.ones(1, 100, 60), [28, 28]).shape
-        torch.Size([1, 28, 28])
-    """
-    crop = crop_size(image.shape[1:], spatial_size)
-    cropped = torch.as_tensor(CenterSpatialCrop(crop)(image))
-    if len(crop) == 2:
-        resized = torch.nn.functional.interpolate(
-            cropped[None], tuple(spatial_size), mode="bilinear", align_corners=False, antialias=True
-        )[0]
-    else:
-        # torch has no antialiased trilinear resize; MONAI smooths before it samples.
-        resized = torch.as_tensor(Resize(tuple(spatial_size), mode="trilinear", anti_aliasing=True)(cropped))
-    low, high = cropped.amin(), cropped.amax()
-    return resized.clamp(min=low, max=high)
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Bring each map of the item back to the grid of its file, see `ReadImage.inverse`."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = self.read.inverse(item[key])
+        return item

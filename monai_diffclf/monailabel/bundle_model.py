@@ -23,7 +23,6 @@ from ..explain import decision_map, rival_class
 from ..image_io import ReadImaged
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..keys import NamedValues, OutputKeys, with_old_names
-from .image_grid import undo_crop_and_resize
 
 __all__ = ["BundleModel", "Outcome", "find_default_bundle"]
 
@@ -58,7 +57,8 @@ class Outcome:
         rival: the other class with the smallest mean error.
         inferer: what classified it.
         device: where.
-        warnings: what of the post-processing could not be done with the settings asked for, and why.
+        warnings: what of the post-processing could not be done with the settings asked for, and why; what may be wrong
+            with the image itself (the item's ``warnings``).
     """
 
     item: dict[str, Any]
@@ -181,28 +181,31 @@ class BundleModel:
         outputs = result.outputs()
         uncertainty = outputs.pop(OutputKeys.UNCERTAINTY)
         item: dict[str, Any] = with_old_names({name: value[0].cpu() for name, value in outputs.items()})
-        item[CommonKeys.IMAGE] = image.as_tensor()
+        item[CommonKeys.IMAGE] = image
         item[OutputKeys.UNCERTAINTY] = NamedValues({name: value[0].cpu() for name, value in uncertainty.items()})
         before = item[CommonKeys.PRED].clone()
         item, warnings = _apply(transforms, item)
-        warnings = (*refused, *warnings)
+        item.setdefault(OutputKeys.WARNINGS.value, str(image.meta.get("warnings", "")))
+        about_image = [text for text in str(item[OutputKeys.WARNINGS]).split("; ") if text]
+        warnings = (*refused, *warnings, *about_image)
         predicted = item[CommonKeys.PRED].argmax().reshape(1)
         map_ = self._to_image_size(decision_map(maps, predicted)[0], image)
         return Outcome(item, before, map_, int(rival_class(maps, predicted)), inferer, device, warnings)
 
     def _to_image_size(self, values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
-        """Undo padding and the like with MONAI's own inverses, then the reader's crop and resize."""
-        if image.applied_operations:
-            moved = MetaTensor(values[None], applied_operations=list(image.applied_operations))
-            rest = Compose(self._preprocessing(self._parsed())[1:])
-            values = rest.inverse({"image": moved})["image"].as_tensor()[0]
-        expected = self._reader(self._parsed()).read.spatial_size
-        if tuple(values.shape) != expected:
+        """Undo the preprocessing: padding and the like, then the reader's own resize and crop."""
+        parser = self._parsed()
+        reader, rest = self._reader(parser), Compose(self._preprocessing(parser)[1:])
+        moved = MetaTensor(values[None], applied_operations=list(image.applied_operations))
+        item = rest.inverse({"image": moved})
+        found, expected = tuple(item["image"].shape[1:]), reader.read.spatial_size
+        if found != expected:
             raise RuntimeError(
-                f"preprocessing cannot be inverted: the map returns as {list(values.shape)}, not {list(expected)}; "
-                f"make what moves pixels in {self.config} invertible"
+                f"preprocessing cannot be inverted: the map returns as {list(found)}, not {list(expected)}; make what "
+                f"moves pixels in {self.config} invertible"
             )
-        return undo_crop_and_resize(values, image.meta["spatial_shape"].tolist())
+        returned: MetaTensor = reader.inverse(item)["image"]
+        return returned.as_tensor()[0]
 
     def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
         """The bundle's configuration with settings in the place of its own."""

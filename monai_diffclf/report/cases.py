@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .._class_names import class_names
 from ..classification import SURE_WHEN_LARGE
 from ..storage.atomic_file import replace_text
 from .case import UNCERTAINTIES, Case, UncertaintyName, choose_measure
@@ -95,7 +96,7 @@ def write_case_records(
             f"cases: expected another key for every case, got {repeated[0]!r} more than once; number such keys"
         )
     target = Path(path)
-    replace_text(target, _page(kept, title, list(classes), description, dict(notes or {}), order_by))
+    replace_text(target, _page(kept, title, class_names(classes), description, dict(notes or {}), order_by))
     return target
 
 

@@ -18,6 +18,7 @@ from .haar import (
     InverseHaarTransformd,
     InverseHaarTransformDict,
 )
+from .image_warnings import ImageWarningsD, ImageWarningsd, ImageWarningsDict
 from .latents import EncodeLatents, EncodeLatentsD, EncodeLatentsd, EncodeLatentsDict, latent_hash
 from .mammography import (
     CropBreast,
@@ -90,6 +91,9 @@ __all__ = [
     "HaarTransformD",
     "HaarTransformDict",
     "HaarTransformd",
+    "ImageWarningsD",
+    "ImageWarningsDict",
+    "ImageWarningsd",
     "InverseHaarTransform",
     "InverseHaarTransformD",
     "InverseHaarTransformDict",

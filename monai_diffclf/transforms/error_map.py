@@ -77,8 +77,11 @@ class ErrorMap(Transform):
             return MetaTensor(difference)
         meta = dict(image.meta)
         if MetaKeys.ORIGINAL_CHANNEL_DIM not in meta:
-            # Not read by MONAI: nothing says where in the file the image lies, so a writer must not stretch it.
+            # Not read by MONAI: its own size is that of the whole image, to which a writer must not stretch the map.
             meta["spatial_shape"] = np.asarray(difference.shape[1:])
+            if difference.ndim == 3 and bool((torch.as_tensor(image.affine)[2, :2] != 0).any()):
+                # MONAI's writers keep two coordinates of a plane: better no place than a wrong one, or none at all.
+                meta.pop(MetaKeys.AFFINE, None)
         return MetaTensor(difference, meta=meta, applied_operations=list(image.applied_operations))
 
     @staticmethod
@@ -94,11 +97,14 @@ class ErrorMap(Transform):
 class ErrorMapd(MapTransform):
     """Dictionary form of `ErrorMap`, a post-transform for a `DiffusionClassifierEvaluator`; `SaveImaged` saves it.
 
-    The map is in the grid of the image that the network saw and has its metadata. ``SaveImaged("decision_map",
-    resample=True, ...)`` brings it back to the grid of the file where MONAI's reader told it; images read by
-    `ReadImaged` have no such grid, and their maps stay in the network's. For PNG use the kinds ``"unit"`` and
-    ``"overlay"`` with ``output_ext=".png", output_dtype="uint8", scale=255``, and after `ReadImaged`, whose images are
-    upright, ``.set_options(write_kwargs={"reverse_indexing": False})``: MONAI's writer turns them otherwise.
+    The map is in the grid of the image that the network saw and has its metadata and its trace:
+    ``Invertd("decision_map", preprocessing, orig_keys="image", nearest_interp=False)`` brings it back to the upright
+    image in its own size, and ``SaveImaged("decision_map", resample=True, ...)`` to the file's grid, where MONAI's
+    reader read the image. MONAI writes planes with two of their three coordinates, so that a NIfTI file lies on its
+    image if that is axial or a picture; for others there is :func:`monai_diffclf.monailabel.map_file.write_map`. For
+    PNG use the kinds ``"unit"`` and ``"overlay"`` with ``output_ext=".png", output_dtype="uint8", scale=255``, and
+    after `ReadImaged`, whose images are upright, ``.set_options(write_kwargs={"reverse_indexing": False})``: MONAI's
+    writer turns them otherwise.
 
     Args:
         keys: key of the error maps [K, *spatial].

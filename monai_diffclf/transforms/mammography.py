@@ -16,6 +16,7 @@ from monai.transforms import Flip, MapTransform, Resize, SpatialCrop, SpatialPad
 from monai.utils import optional_import
 
 from ..data.mammogram_tables import SIDES
+from ..image_io import crop_and_resize, image_warnings, read_grid
 from ..image_io.mammogram import read_mammogram
 from .breast_mask import as_grey_image, breast_mask, name_of
 
@@ -24,6 +25,9 @@ equalize_adapthist, _ = optional_import("skimage.exposure", name="equalize_adapt
 
 class ReadMammogram(Transform):
     """Read a mammogram, a DICOM file, as a float32 MetaTensor ``[1, H, W]`` in [0, 1]; see `read_mammogram`.
+
+    Its affine leads from (row, column, slice) to millimetres, RAS, as ITK places the file. Pixels that are not square
+    are resampled to squares of their shorter side.
 
     Raises:
         ValueError: naming the file and the DICOM field.
@@ -35,10 +39,25 @@ class ReadMammogram(Transform):
     """
 
     def __call__(self, path: str | os.PathLike[str]) -> MetaTensor:
-        """Read one file; ``meta["filename_or_obj"]`` is its path, ``meta["spatial_shape"]`` its size."""
+        """Read one file.
+
+        ``meta["filename_or_obj"]`` is its path, ``meta["spatial_shape"]`` the size of the file, ``meta["warnings"]``
+        says what may be wrong with the image (see `monai_diffclf.image_io.image_warnings`), "" if nothing.
+        """
         array = read_mammogram(path)
-        meta = {"filename_or_obj": os.fspath(path), "spatial_shape": np.asarray(array.shape)}
-        return MetaTensor(torch.from_numpy(array)[None], meta=meta)
+        grid = read_grid(path)
+        pixel_size = grid.plane_pixel_size(array.shape)
+        meta = {
+            "filename_or_obj": os.fspath(path),
+            "spatial_shape": np.asarray(array.shape),
+            "warnings": "; ".join((*grid.doubts, *image_warnings(array[..., None]))),
+        }
+        affine = torch.from_numpy(grid.upright_affine(array.shape))
+        image = MetaTensor(torch.from_numpy(array)[None], affine=affine, meta=meta)
+        if pixel_size is None:
+            return image
+        size = [round(n * one / min(pixel_size)) for n, one in zip(array.shape, pixel_size, strict=True)]
+        return MetaTensor(crop_and_resize(image, size, pixel_size))
 
 
 class CropBreast(Transform):

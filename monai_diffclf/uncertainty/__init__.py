@@ -8,6 +8,7 @@ from ..classification import probability_uncertainty, vote_uncertainty
 from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
 from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
+from .mean_image import MeanImage, fit_mean_image
 from .probabilities import adjust_prior
 from .shift import ShiftTest, shift_test, warn_if_shifted
 from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
@@ -16,12 +17,14 @@ __all__ = [
     "Calibration",
     "ConformalSets",
     "LikelihoodTypicality",
+    "MeanImage",
     "ShiftTest",
     "Typicality",
     "adjust_prior",
     "fit_calibration",
     "fit_conformal",
     "fit_likelihood_typicality",
+    "fit_mean_image",
     "fit_typicality",
     "likelihood_score",
     "pool_maps",

@@ -35,7 +35,7 @@ def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name = f"{split}_{i}.png"
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name)
             rows.append(f"{name},{i % 3},{split}")
-    (root / "labels.csv").write_text("\n".join(["file,label,split", *rows]) + "\n")
+    (root / "labels.csv").write_text("\n".join(["file,label_index,split", *rows]) + "\n")
     return root
 
 

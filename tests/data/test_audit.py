@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,15 +41,56 @@ def test_findings():
 
 
 def test_table_to_read():
-    text = str(audit_splits({"train": [item(0, 0, "A", "a")], "test": [item(0, 2, "A", "b"), item(1, 2)]}))
-    assert text.splitlines() == [
-        "split     images    class 0    class 2   patients no patient   repeated",
-        "train          1          1          0          1          0          0",
-        "test           2          0          2          1          1          0",
+    splits = {"train": [item(0, 0, "A", "a")], "test": [item(0, 2, "A", "b\x1b[2J"), item(1, 2)]}
+    audit = audit_splits(splits, classes=["x", "y", "z"], absent={"validation": "has no folder"})
+    assert str(audit).splitlines() == [
+        "split     images          x          y          z   patients no patient   repeated",
+        "train          1          1          0          0          1          0          0",
+        "test           2          0          0          2          1          1          0",
+        "no split 'validation': has no folder",
         "train and test share 1 patients and 1 identical images",
+        r"  train a: x; test b\x1b[2J: z",
         "identical images with different labels: 1",
-        "  train a: class 0; test b: class 2",
+        r"  train a: x; test b\x1b[2J: z",
+        "pairs of near-duplicates: none; 0 with different labels",
+        "what gives the label away in train: too few images, or all alike in size, format and brightness",
     ]
+    assert "class 2" in str(audit_splits(splits))
+    record = audit.to_dict()
+    assert json.loads(json.dumps(record)) == record
+    assert record["splits"]["test"]["images_of_class"] == {"z": 2}
+    assert record["shared_patients"] == {"train and test": ["A"]}
+    assert record["contradictions"] == [
+        [{"split": "train", "key": "a", "class": "x"}, {"split": "test", "key": "b\x1b[2J", "class": "z"}]
+    ]
+
+
+def test_unknown_patients_are_shared_with_nobody():
+    audit = audit_splits(
+        {"train": [item(0, 0, "nan"), item(1, 1, " A ")], "test": [item(2, 0, "NaN"), item(3, 1, "A")]}
+    )
+    assert audit.patients == {"train": 1, "test": 1}
+    assert audit.without_patient == {"train": 1, "test": 1}
+    assert audit.shared_patients == {("train", "test"): ("A",)}
+
+
+def test_near_duplicates_and_their_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    images = [(rng.random((64, 64)) * 60 + 60 * (n % 4)).astype(np.uint8) for n in range(40)]
+    blobs = np.kron(rng.random((40, 8, 8)), np.ones((1, 8, 8)))
+    images = [(40 + image / 4 + 120 * blob).astype(np.uint8) for image, blob in zip(images, blobs, strict=True)]
+    splits = {
+        "train": [{"image": image, "label": n % 2, "key": f"t{n}"} for n, image in enumerate(images[:20])],
+        "test": [{"image": image, "label": n % 2, "key": f"e{n}"} for n, image in enumerate(images[20:])],
+    }
+    assert audit_splits(splits).num_near_duplicates == {}
+    Image.fromarray(images[3]).save(tmp_path / "copy.jpg", quality=60)
+    splits["test"].append({"image": str(tmp_path / "copy.jpg"), "label": 0, "key": "copy"})
+    audit = audit_splits(splits)
+    assert audit.num_near_duplicates == {("train", "test"): 1}
+    (pair,) = audit.near_duplicates
+    assert (pair.first, pair.second) == (("train", "t3", 1), ("test", "copy", 0))
+    assert "1 in train and test; 1 with different labels\n  train t3: class 1; test copy: class 0 (0.9" in str(audit)
 
 
 def test_files_are_compared_by_their_pixels(tmp_path, asymmetric, write_dicom):

@@ -30,7 +30,7 @@ def test_folder_and_table(folder):
     table.write_text("file,label,split\ntest/normal/a.png,pneumonia,train\n")
     items = load_datalist(table, "train", classes=CLASSES, image_column="file")
     assert [(item["key"], item["label"]) for item in items] == [("test/normal/a.png", 1)]
-    table.write_text("image,label,split\na.png,1,train\n")
+    table.write_text("image,label_index,split\na.png,1,train\n")
     items = load_datalist(table, "train", classes=CLASSES, root=folder / "test" / "normal")
     assert items[0]["image"] == str(folder / "test" / "normal" / "a.png")
     with pytest.raises(ValueError, match=r"root: only a CSV table has one, but source .* is a folder"):
@@ -66,9 +66,18 @@ def test_nothing_there(tmp_path):
 
 def test_download_only_when_asked_and_nothing_is_there(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(module, "URL", (tmp_path / "nowhere").as_uri())
+    (tmp_path / "new").mkdir()
     for name in ("new", "new/pneumoniamnist.npz"):
         with pytest.raises(RuntimeError, match="PneumoniaMNIST: the download failed"):
             load_datalist(tmp_path / name, "test", classes=CLASSES, download="pneumoniamnist")
+    for name in ("mistyped", "mistyped/pneumoniamnist.npz"):
+        with pytest.raises(
+            ValueError, match=r"mistyped.* does not exist, and nothing is downloaded into a folder that"
+        ):
+            load_datalist(tmp_path / name, "test", classes=CLASSES, download="pneumoniamnist")
+        with pytest.raises(ValueError, match=r"mistyped.* does not exist; .*; --download pneumoniamnist fetches"):
+            load_datalist(tmp_path / name, "test", classes=CLASSES)
+        assert not (tmp_path / "mistyped").exists()
     assert load_datalist(folder, "test", classes=CLASSES, download="pneumoniamnist")
     with pytest.raises(ValueError, match=r"none\.csv does not exist"):
         load_datalist(tmp_path / "none.csv", "test", classes=CLASSES, download="pneumoniamnist")
@@ -103,3 +112,20 @@ def test_a_folder_of_nothing_known_names_all_that_is_known(tmp_path, folder):
             load_datalist(root, "train", classes=["benign", "malignant"])
         for reader in (cbis_ddsm, inbreast, vindr_mammo):
             assert f"{reader.ADDRESS} ({reader.TERMS})" in str(error.value)
+
+
+def test_one_class_in_a_table(folder):
+    table = folder / "t.csv"
+    rows = [f"{split}/normal/a.png,normal,{split}" for split in ("train", "test")]
+    table.write_text("file,label,split\n" + "\n".join([*rows, "test/pneumonia/a.png,Normal,train"]))
+    with pytest.raises(
+        ValueError, match=r"t\.csv: .*every class in 'train', got one class only: 2 of 'normal', none of"
+    ):
+        load_datalist(table, "train", classes=CLASSES)
+    assert len(load_datalist(table, "test", classes=CLASSES)) == 1
+
+
+def test_folders_match_in_other_case(folder):
+    (folder / "train" / "normal").rename(folder / "train" / "NORMAL")
+    items = load_datalist(folder, "train", classes=["Pneumonia", "normal"])
+    assert [(item["key"], item["label"]) for item in items] == [("train/NORMAL/a.png", 1), ("train/pneumonia/a.png", 0)]

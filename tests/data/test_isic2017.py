@@ -79,13 +79,13 @@ def test_missing_parts_and_other_classes_are_refused(tmp_path: Path) -> None:
 
 def test_folder_with_a_table_is_read_by_it(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "a.png")
-    (tmp_path / "labels.csv").write_text("file,label,split\na.png,1,test\n")
-    items = load_datalist(tmp_path, "test", classes=["x", "y"], image_column="file")
+    (tmp_path / "labels.csv").write_text("file,label,split\na.png,Y,test\n")
+    items = load_datalist(tmp_path, "test", classes=["x", "y"])
     assert [(item["key"], item["label"]) for item in items] == [("a.png", 1)]
 
 
 def test_real_images_have_the_official_counts(dataset) -> None:
     folder = dataset("isic2017_256")
     for split, counts in {"train": [1372, 374, 254], "validation": [78, 30, 42], "test": [393, 117, 90]}.items():
-        labels = [item["label"] for item in load_datalist(folder, split, classes=CLASSES, image_column="file")]
+        labels = [item["label"] for item in load_datalist(folder, split, classes=CLASSES, label_type="index")]
         assert [labels.count(k) for k in range(3)] == counts

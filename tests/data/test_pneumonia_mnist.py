@@ -117,7 +117,8 @@ def test_absent_without_download(tmp_path):
 def test_download(root, tmp_path, monkeypatch, capsys):
     offer(monkeypatch, root / "pneumoniamnist.npz")
     target = tmp_path / "new" / "folder"
-    path = find_pneumonia_mnist(target, progress=False)
+    target.mkdir(parents=True)
+    path = find_pneumonia_mnist(target, download=True, progress=False)
     assert path.read_bytes() == (root / "pneumoniamnist.npz").read_bytes()
     assert [file.name for file in target.iterdir()] == ["pneumoniamnist.npz"]
     assert capsys.readouterr().err == ""
@@ -126,18 +127,24 @@ def test_download(root, tmp_path, monkeypatch, capsys):
 def test_download_with_another_checksum_leaves_nothing(root, tmp_path, monkeypatch):
     offer(monkeypatch, root / "pneumoniamnist.npz", md5="0" * 32)
     with pytest.raises(
+        FileNotFoundError, match="expected a folder to download PneumoniaMNIST into, but .*new does not"
+    ):
+        find_pneumonia_mnist(tmp_path / "new", download=True)
+    (tmp_path / "new").mkdir()
+    with pytest.raises(
         RuntimeError, match=r"the download from file://\S+ has MD5 \w{32}, expected 0{32}; it was removed"
     ):
-        find_pneumonia_mnist(tmp_path / "new", progress=False)
+        find_pneumonia_mnist(tmp_path / "new", download=True, progress=False)
     assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_download_without_network_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "URL", (tmp_path / "nowhere").as_uri())
+    (tmp_path / "new").mkdir()
     with pytest.raises(
         RuntimeError, match=r"the download failed \(.*\); download file://\S+ \(MD5 28209eda\w+\) and save"
     ):
-        find_pneumonia_mnist(tmp_path / "new", progress=False)
+        find_pneumonia_mnist(tmp_path / "new", download=True, progress=False)
     assert list((tmp_path / "new").iterdir()) == []
 
 

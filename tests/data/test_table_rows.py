@@ -49,15 +49,17 @@ def test_a_header_alone_has_no_rows(write):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"csv: expected the columns \['key', 'label'\] in the first line, but \['key', 'label'\] is missing"),
-        ("key;label\na;1\n", r"csv: expected the columns .* but \['key', 'label'\] is missing from \['key;label'\]"),
+        ("", "csv: expected a CSV table with a header, but the file is empty"),
+        ("\n \n", "csv: expected a CSV table with a header, but the file is empty"),
+        ("key:label\na:1\n", r"csv: expected the columns .* but \['key', 'label'\] is missing from \['key:label'\]"),
+        ("key,label,x,x\na,1,2,3\n", r"csv: expected each column once, got \['x'\] more than once"),
         ("key,class\na,1\n", r"csv: expected the columns .* but \['label'\] is missing from \['key', 'class'\]"),
         ("key,label, label\na,1,1\n", r"csv: expected each column once, got \['label'\] more than once"),
         ("key,label\na,1\n\nb\n", "csv, line 4: expected 2 fields, as many as the header has, got 1; texts with ','"),
         ("key,label\na,1,2\n", "csv, line 2: expected 2 fields, as many as the header has, got 3"),
         ('key,label\na,1\n"b,1\nc,0\n', "csv, line 3: expected a row of a CSV table: unexpected end of data"),
         ('key,label\n"a"b,1\n', "csv, line 2: expected a row of a CSV table: ',' expected after '\"'"),
-        (b"key,label\n\xe4,1\n", "csv: expected a table in UTF-8: .*can't decode byte 0xe4.* save it as such"),
+        (b"key,label\n\x81,1\n", "csv, line 2: expected text in UTF-8, UTF-16 or Windows-1252 .*, got the byte 0x81"),
     ],
 )
 def test_what_is_no_table_is_refused_with_its_place(write, content, message):

@@ -52,8 +52,6 @@ def test_pictures_of_other_modes(tmp_path, asymmetric):
     np.testing.assert_allclose(read_image_file(tmp_path / "16.png")[..., 0], expected, atol=1e-6)
     Image.fromarray(expected).save(tmp_path / "float.tiff")
     np.testing.assert_allclose(read_image_file(tmp_path / "float.tiff")[..., 0], expected, atol=1e-6)
-    Image.fromarray(asymmetric.astype(np.int32) * 257).save(tmp_path / "32.tiff")
-    np.testing.assert_allclose(read_image_file(tmp_path / "32.tiff")[..., 0], expected, atol=1e-6)
     Image.fromarray(asymmetric > 50).save(tmp_path / "1.png")
     np.testing.assert_array_equal(read_image_file(tmp_path / "1.png")[..., 0], asymmetric > 50)
     Image.fromarray(asymmetric).convert("P").save(tmp_path / "palette.png")
@@ -70,7 +68,7 @@ def test_pictures_that_are_refused(tmp_path, asymmetric):
     Image.fromarray(see_through).save(tmp_path / "rgba.png")
     with pytest.raises(ValueError, match=r"rgba\.png: .*transparent ones; flatten the file"):
         read_image_file(tmp_path / "rgba.png")
-    Image.fromarray(np.full((4, 4), 70000, dtype=np.int32)).save(tmp_path / "32.tiff")
+    Image.fromarray(np.full((4, 4), 7, dtype=np.int32)).save(tmp_path / "32.tiff")
     with pytest.raises(ValueError, match=r"32\.tiff: .*8 or 16 bits for a pixel, got 32"):
         read_image_file(tmp_path / "32.tiff")
     pages = [Image.fromarray(asymmetric), Image.fromarray(asymmetric)]

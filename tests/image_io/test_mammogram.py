@@ -91,9 +91,11 @@ def test_jpeg_2000_is_decoded(tmp_path: Path) -> None:
         ({"PhotometricInterpretation": None}, r"PhotometricInterpretation .* got None; give the mammogram itself"),
         ({"NumberOfFrames": 3}, r"one frame, got NumberOfFrames \(0028,0008\) 3 \(tomosynthesis"),
         ({"RescaleSlope": 2}, r"both RescaleSlope \(0028,1053\) and RescaleIntercept .* got .*2.* and None"),
-        ({"RescaleIntercept": 0, "RescaleSlope": ""}, "both RescaleSlope .* or neither"),
-        ({"ModalityLUTSequence": []}, r"ModalityLUTSequence \(0028,3000\) declares a modality LUT, but LUTDescriptor"),
-        ({"ModalityLUTSequence": [Dataset()]}, "LUTDescriptor or LUTData is missing"),
+        ({"RescaleIntercept": 5, "RescaleSlope": ""}, "both RescaleSlope .* or neither"),
+        (
+            {"ModalityLUTSequence": [Dataset()]},
+            r"ModalityLUTSequence \(0028,3000\) declares a lookup table, but LUTDescriptor \(0028,3002\) or LUTData",
+        ),
         ({"WindowCenter": 100}, r"both WindowCenter \(0028,1050\) and WindowWidth \(0028,1051\) or neither"),
     ],
 )
@@ -104,8 +106,14 @@ def test_faults_of_the_header_are_named(tmp_path: Path, elements: dict[str, obje
 
 
 def test_empty_windows_and_slopes_mean_none(tmp_path: Path) -> None:
-    image = read_mammogram(write_mammogram(tmp_path / "a.dcm", STORED, WindowCenter="", WindowWidth=""))
-    np.testing.assert_allclose(image, STORED / (2**14 - 1), atol=1e-6)
+    names = ("WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept", "NumberOfFrames")
+    names += ("PixelPaddingValue", "PresentationLUTShape", "HighBit")
+    empty = {**dict.fromkeys(names, ""), "ModalityLUTSequence": [], "VOILUTSequence": []}
+    path = write_mammogram(tmp_path / "a.dcm", STORED, **empty)
+    np.testing.assert_allclose(read_mammogram(path), STORED / (2**14 - 1), atol=1e-6)
+    # Half of a rescale that changes nothing leaves no doubt.
+    path = write_mammogram(tmp_path / "b.dcm", STORED, RescaleIntercept=0, RescaleSlope="")
+    np.testing.assert_allclose(read_mammogram(path), STORED / (2**14 - 1), atol=1e-6)
 
 
 def test_missing_decoder_and_unknown_syntax_are_named(tmp_path: Path) -> None:
@@ -167,7 +175,7 @@ def test_class_balance_counts_images_and_patients() -> None:
         ([], "expected items in every split, got none in 'test'"),
         ([{"label": 2, "patient": "q", "key": "k"}], "expected a label 0 or 1 and a patient, got 2 .* item 'k'"),
         ([{"label": 0, "patient": ""}], "a patient, got 0 and ''"),
-        ([{"label": 0, "patient": "p"}], r"1 in both 'train' and 'test', such as \['p'\]; split by patient"),
+        ([{"label": 0, "patient": "p"}], r"1 in both 'train' and 'test': 'p' \(.*\); split by patient"),
     ],
 )
 def test_faults_of_splits_are_named(test: list[dict[str, object]], message: str) -> None:

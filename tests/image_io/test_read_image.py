@@ -6,10 +6,20 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor, list_data_collate
+from monai.data import (
+    DataLoader,
+    Dataset,
+    MetaTensor,
+    PersistentDataset,
+    decollate_batch,
+    list_data_collate,
+    set_track_meta,
+)
+from monai.transforms import Compose, DivisiblePadd, Invertd
 from PIL import Image
+from pydicom.dataset import Dataset as PydicomDataset
 
-from monai_diffclf.image_io import ReadImage, ReadImaged, crop_and_resize
+from monai_diffclf.image_io import ReadImage, ReadImaged, crop_and_resize, read_grid
 
 
 def test_array_png_dicom_and_nifti_give_the_same_tensor(tmp_path, asymmetric, write_dicom):
@@ -139,3 +149,113 @@ def test_real_xrays_saved_as_colour_are_grey(dataset):
     folder = dataset("kermany_cxr_224") / "images" / "NORMAL"
     for file in sorted(folder.iterdir())[:10]:
         assert ReadImage(224)(file).shape == (1, 224, 224)
+
+
+def test_invertd_brings_a_map_back_through_a_data_loader(tmp_path):
+    """The way of an evaluator: a batch, decollated items, and MONAI's own post-transform."""
+    Image.fromarray(np.zeros((60, 90), np.uint8)).save(tmp_path / "a.png")
+    preprocessing = Compose([ReadImaged("image", 28, resize=True), DivisiblePadd("image", k=8, mode="edge")])
+    items = [{"image": str(tmp_path / "a.png")}, {"image": np.zeros((80, 50), np.uint8)}]
+    for workers in (0, 1):
+        loader = DataLoader(Dataset(items, preprocessing), batch_size=2, num_workers=workers)
+        batch = next(iter(loader))
+        assert batch["image"].meta["warnings"] == ["every pixel has the same value, 0"] * 2
+        batch["map"] = MetaTensor(torch.zeros(2, 1, 32, 32))
+        batch["map"][:, :, 2:30, 2:30] = torch.linspace(-1, 1, 28)
+        for nearest in (False, True):
+            invert = Invertd("map", preprocessing, orig_keys="image", nearest_interp=nearest)
+            first, second = (invert(item)["map"] for item in decollate_batch(batch))
+            assert first.shape == (1, 60, 90) and second.shape == (1, 80, 50)
+            assert not first[:, :, :15].any() and not first[:, :, 75:].any() and first[0, 30, 16] < -0.9
+            assert not second[:, :15].any() and not second[:, 65:].any() and second[0, 40, 49] > 0.9
+            values = set(np.round(second[0, 40].tolist(), 4))
+            assert (len(values) == 28) is nearest
+        torch.testing.assert_close(first.affine, torch.tensor(read_grid(tmp_path / "a.png").upright_affine((60, 90))))
+
+
+def test_items_survive_a_cache_on_disk(tmp_path):
+    read = Compose([ReadImaged("image", 8, resize=True)])
+    items = [{"image": np.random.default_rng(0).random((10, 14))}]
+    for _ in range(2):  # written, then read
+        image = PersistentDataset(items, read, tmp_path / "cache", track_meta=True, weights_only=False)[0]["image"]
+        assert image.meta["spatial_shape"].tolist() == [10, 14] and image.meta["warnings"] == ""
+        torch.testing.assert_close(image.as_tensor(), read(items[0])["image"].as_tensor())
+
+
+def test_without_metadata_the_pixels_are_the_same():
+    array = np.random.default_rng(0).random((20, 30)).astype(np.float32)
+    expected = ReadImage(8, resize=True)(array)
+    set_track_meta(False)
+    try:
+        torch.testing.assert_close(ReadImage(8, resize=True)(array).as_tensor(), expected.as_tensor())
+    finally:
+        set_track_meta(True)
+
+
+def test_pixels_that_are_not_square_become_so(tmp_path, write_dicom):
+    y, x = np.mgrid[0:64, 0:64]
+    disc = (((x - 31.5) ** 2 + (y - 31.5) ** 2 < 400)[:, ::2] * 255).astype(np.uint8)
+    elements = {
+        "spacing": {"PixelSpacing": ["1", "2"]},
+        "detector": {"ImagerPixelSpacing": ["0.1", "0.2"]},
+        "scanner": {"NominalScannedPixelSpacing": ["0.5", "1"]},
+        "ratio": {"PixelAspectRatio": ["1", "2"]},
+        "empty": {"PixelSpacing": None, "PixelAspectRatio": ["1", "2"]},
+        "zero": {"PixelSpacing": ["0", "0"], "ImagerPixelSpacing": ["1", "2"]},
+    }
+    measures, group = PydicomDataset(), PydicomDataset()
+    measures.PixelSpacing = ["1", "2"]
+    group.PixelMeasuresSequence = [measures]
+    elements["groups"] = {"SharedFunctionalGroupsSequence": [group]}
+    files = [write_dicom(tmp_path / f"{name}.dcm", disc, **values) for name, values in elements.items()]
+    nibabel.save(nibabel.Nifti1Image(disc.T[:, :, None], np.diag([-2.0, -1, 1, 1])), tmp_path / "a.nii")
+    for name, options in (("a.tif", {"dpi": (50, 100)}), ("a.jpg", {"dpi": (50, 100), "quality": 100})):
+        Image.fromarray(disc).save(tmp_path / name, **options)
+    for file in [*files, tmp_path / "a.nii", tmp_path / "a.tif", tmp_path / "a.jpg"]:
+        seen = ReadImage(28, resize=True)(file)[0].numpy() > 0.5
+        assert seen.any(1).sum() == seen.any(0).sum() == 18, file
+        wide = ReadImage([28, 56], resize=True)(file)[0].numpy() > 0.5  # rows are cut instead
+        assert wide.any(1).sum() == 28 and wide.any(0).sum() == 35, file
+        with pytest.raises(
+            ValueError, match=r"expected square pixels, got some of .* \(height, width\); set resize=True"
+        ):
+            ReadImage([64, 32])(file)
+
+
+def test_pixels_nearly_square_are_left_alone(tmp_path, write_dicom):
+    array = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    file = write_dicom(tmp_path / "a.dcm", array, PixelSpacing=["0.143", "0.1435"])
+    torch.testing.assert_close(ReadImage(64)(file).as_tensor(), ReadImage(64)(array).as_tensor(), rtol=0, atol=0)
+
+
+def test_spacings_that_contradict_each_other_are_named(tmp_path, write_dicom):
+    array = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    spacings = {"PixelSpacing": ["1", "2"], "ImagerPixelSpacing": ["1", "1"]}
+    read = ReadImage(32, resize=True)
+    warnings = read(write_dicom(tmp_path / "a.dcm", array, **spacings)).meta["warnings"]
+    assert warnings == "PixelSpacing makes pixels 1 x 2, ImagerPixelSpacing 1 x 1; taken as the first"
+    spacings["SOPClassUID"] = "1.2.840.10008.5.1.4.1.1.1.1"
+    warnings = read(write_dicom(tmp_path / "a.dcm", array, **spacings)).meta["warnings"]
+    assert warnings == "ImagerPixelSpacing makes pixels 1 x 1, PixelSpacing 1 x 2; taken as the first"
+    with pytest.raises(ValueError, match=r"b\.dcm: expected pixels that are nearly square, got some of 1 x 50"):
+        read(write_dicom(tmp_path / "b.dcm", array, PixelSpacing=["1", "50"]))
+
+
+def test_spacings_that_are_none_are_named(tmp_path, write_dicom):
+    array = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    read = ReadImage(32, resize=True)
+    for value in (["0", "0"], ["-1", "1"], ["1"], ["1", "2", "3"]):
+        image = read(write_dicom(tmp_path / "a.dcm", array, PixelSpacing=value))
+        assert "PixelSpacing is " in image.meta["warnings"] and "left aside" in image.meta["warnings"], value
+        torch.testing.assert_close(image.as_tensor(), read(array).as_tensor(), rtol=0, atol=0)
+    file = write_dicom(tmp_path / "b.dcm", array, PixelSpacing=["1.25", "1.25"])
+    file.write_bytes(file.read_bytes().replace(b"1.25\\1.25", b"1.xx\\1.25"))
+    assert read(file).meta["warnings"].startswith("PixelSpacing is ['1.xx', '1.25'], no height and width")
+
+
+def test_limit_is_passed_on(tmp_path):
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: "):
+        ReadImaged("image", 8, resize=True, max_pixels=500)({"image": tmp_path / "a.png"})
+    with pytest.raises(ValueError, match="max_pixels"):
+        ReadImage(8, max_pixels=0)

@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from monai_diffclf.explain import decision_map
+from monai_diffclf.image_io import read_grid
 from monai_diffclf.monailabel.bundle_model import BundleModel, find_default_bundle
 
 
@@ -71,7 +72,12 @@ def test_the_networks_input_sent_back_is_the_image(model: BundleModel, images: d
         image = model.read(path)
         returned = model._to_image_size((image.as_tensor()[0] + 1) / 2, image).numpy()
         assert returned.shape == (61, 47)
-        assert np.abs(returned[9:52, 2:45] - picture[9:52, 2:45]).max() < 0.05
+        # Rows are as far apart as the picture is wide, with pixels higher than wide fewer of them.
+        seen = np.flatnonzero(returned.any(1))
+        rows = slice(seen[0] + 2, seen[-1] - 1)
+        assert np.abs(returned[rows, 2:45] - picture[rows, 2:45]).max() < 0.05
+        height, width = read_grid(path).pixel_size[:2]
+        assert abs(len(seen) * height - 47 * width) <= height
 
 
 def test_settings_of_a_request(model: BundleModel, images: dict[str, Path]) -> None:
@@ -97,8 +103,12 @@ def test_shipped_bundle_is_calibrated_for_its_own_draws_only(images: dict[str, P
     model = BundleModel(find_default_bundle())
     image = model.read(images["png"])
     outcome = model.classify(image)
-    assert outcome.warnings == () and not torch.equal(outcome.item["pred"], outcome.before)
+    assert not torch.equal(outcome.item["pred"], outcome.before)
     assert outcome.item["prediction_set"].dtype == torch.bool and 0 < outcome.item["ood_p_value"] <= 1
+    # Blobs are no X-ray.
+    assert outcome.item["ood_p_value"] < 0.01
+    assert outcome.warnings == ("untypical: p-value 0.0023 among the images that the model knows",)
+    assert outcome.item["warnings"] == outcome.warnings[0]
     few = model.classify(image, num_draws=3)
     assert torch.equal(few.item["pred"], few.before) and "ood_p_value" not in few.item
     assert [warning.split(":")[0] for warning in few.warnings] == [
@@ -107,6 +117,24 @@ def test_shipped_bundle_is_calibrated_for_its_own_draws_only(images: dict[str, P
         "TypicalityScored",
     ]
     assert all("num_draws: expected 3, found 51" in warning for warning in few.warnings)
+
+
+def test_inverted_and_black_images_have_a_warning(dataset, tmp_path: Path) -> None:
+    model = BundleModel(find_default_bundle())
+    file = sorted((dataset("kermany_cxr_224") / "images" / "NORMAL").iterdir())[0]
+    with Image.open(file) as picture:
+        xray = np.asarray(picture.convert("L"))
+    for name, image in (("plain", xray), ("inverted", 255 - xray), ("black", np.zeros_like(xray))):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    plain, inverted, black = (
+        model.classify(model.read(tmp_path / f"{name}.png"), num_draws=3) for name in ("plain", "inverted", "black")
+    )
+    texts = [
+        "; ".join(text for text in found.warnings if "num_draws" not in text) for found in (plain, inverted, black)
+    ]
+    assert texts[0] == ""
+    assert texts[1].startswith("looks inverted")
+    assert texts[2] == "every pixel has the same value, 0"
 
 
 def test_postprocessing_of_another_model_is_refused(changed_bundle: Callable[..., Path]) -> None:

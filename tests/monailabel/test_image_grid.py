@@ -10,6 +10,7 @@ import pytest
 import torch
 from nibabel.affines import apply_affine
 from pydicom import dcmread
+from pydicom.uid import DigitalXRayImageStorageForPresentation
 
 from monai_diffclf.image_io import crop_and_resize, read_image_file
 from monai_diffclf.monailabel.image_grid import read_grid, undo_crop_and_resize
@@ -82,7 +83,11 @@ def test_dicom_affine(images: dict[str, Path]) -> None:
 def test_dicom_without_a_place_has_its_spacing(images: dict[str, Path], tmp_path: Path) -> None:
     dataset = dcmread(images["dicom"])
     del dataset.PixelSpacing, dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+    # Of a secondary capture ITK leaves the spacing at a detector aside.
     dataset.ImagerPixelSpacing = [0.2, 0.1]
+    dataset.save_as(tmp_path / "plain.dcm")
+    assert np.allclose(read_grid(tmp_path / "plain.dcm").affine, np.diag([-1, -1, 1, 1]))
+    dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
     dataset.save_as(tmp_path / "plain.dcm")
     assert np.allclose(read_grid(tmp_path / "plain.dcm").affine, np.diag([-0.1, -0.2, 1, 1]))
 

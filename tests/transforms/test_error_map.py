@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.networks.schedulers import DDPMScheduler
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Resized, SaveImaged, ScaleIntensityd
+from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImaged, Resized, SaveImaged, ScaleIntensityd
 from PIL import Image
 
 from monai_diffclf.engines import DiffusionClassifierEvaluator
@@ -204,3 +204,37 @@ def test_former_keys():
         warnings.simplefilter("error")
         own = {"explanation": MAPS, "pred": torch.tensor([1.0, 0, 0])}
         assert torch.equal(ErrorMapd(keys="explanation")(own)["decision_map"], expected), "a key of the user's own"
+
+
+def test_nifti_of_a_map_brought_back_by_invertd(tmp_path, device):
+    """Written in the upright image's own size, it lies on the file, whose pixels are not square and stored turned."""
+    array = np.zeros((50, 40, 1), dtype=np.uint8)
+    array[12:17, 28:31] = 200
+    affine = np.array([[0, -0.7, 0, 20], [-1.1, 0, 0, 9], [0, 0, 3, 0], [0, 0, 0, 1.0]])
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii")
+    before = Compose([ReadImaged("image", [16, 16], resize=True), ScaleIntensityd("image", minv=-1, maxv=1)])
+    after = [
+        ErrorMapd(),
+        Invertd("decision_map", before, orig_keys="image", nearest_interp=False),
+        SaveImaged("decision_map", output_dir=tmp_path, output_postfix="map", resample=True, separate_folder=False),
+    ]
+    evaluate([{"image": str(tmp_path / "a.nii"), "label": 0}], before, after, device)
+    written = nibabel.load(next(tmp_path.glob("a_map*")))
+    values = np.squeeze(written.get_fdata())
+    # The dark image is of class 0, but for the spot.
+    spot = np.argwhere(values < values.min() / 2).mean(0)
+    found = nibabel.affines.apply_affine(written.affine, [*spot, 0])
+    expected = nibabel.affines.apply_affine(affine, [14, 29, 0])
+    assert values.shape == (50, 40)
+    assert np.linalg.norm(found - expected) < 1.5  # a pixel of the network is 1.75 mm
+
+
+def test_map_of_a_coronal_plane_can_be_written(tmp_path, device):
+    affine = np.array([[1.0, 0, 0, 20], [0, 0, 1, 9], [0, 1, 0, 5], [0, 0, 0, 1.0]])
+    array = np.random.default_rng(0).integers(0, 256, (20, 20, 1), dtype=np.uint8)
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii")
+    before = Compose([ReadImaged("image", [8, 8], resize=True), ScaleIntensityd("image", minv=-1, maxv=1)])
+    save = SaveImaged("decision_map", output_dir=tmp_path, output_postfix="map", resample=True, separate_folder=False)
+    (output,) = evaluate([{"image": str(tmp_path / "a.nii"), "label": 0}], before, [ErrorMapd(), save], device)
+    stored = np.squeeze(nibabel.load(next(tmp_path.glob("a_map*"))).get_fdata())
+    np.testing.assert_allclose(stored, output["decision_map"].cpu()[0].numpy(), rtol=1e-6)

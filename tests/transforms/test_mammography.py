@@ -220,3 +220,14 @@ def test_a_flipped_real_mammogram_gives_the_same_output(real: dict[str, dict[str
     for step in list(pipeline().transforms)[1:]:
         item = step(item)
     assert torch.equal(item["image"], images["made"])
+
+
+def test_pixels_that_are_not_square_become_so(tmp_path: Path) -> None:
+    path = write_mammogram(tmp_path / "a.dcm", STORED[:, ::2].copy(), ImagerPixelSpacing=["0.1", "0.2"])
+    image = m.ReadMammogram()(path)
+    assert image.shape == (1, *STORED.shape) and image.meta["spatial_shape"].tolist() == [500, 190]
+    assert float((image.as_tensor() - IMAGE).abs().mean()) < 0.01
+    assert np.allclose(np.linalg.norm(image.affine[:3, :2].numpy(), axis=0), [0.1, 0.1])
+    assert image.meta["warnings"] == ""
+    black = m.ReadMammogram()(write_mammogram(tmp_path / "b.dcm", np.zeros_like(STORED)))
+    assert black.meta["warnings"] == "every pixel has the same value, 0"

@@ -1,0 +1,175 @@
+"""Which rule tells an inverted image: that its negative is more typical, or that it resembles the mean image less.
+
+    python -m benchmarks.uncertainty.inverted compute BUNDLE --dataset_dir DATA --foreign DIR
+    python -m benchmarks.uncertainty.inverted report
+
+``compute`` makes the errors and coarse error maps of the negatives of a bundle's validation images, and of images of
+another kind (validation images of DIR, a folder with a table ``labels.csv``) and their negatives; they are kept in
+``--work`` (default: the temporary folder). No test image is read. ``report`` needs neither network nor images: it
+judges the validation images in five folds by patients, each fold and its negatives by a typicality fitted to the
+others, and writes to ``benchmarks/results/inverted.json`` for each rule the share of images as they are, of negatives,
+and of images of another kind, that it calls inverted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.model_selection import GroupKFold
+
+from benchmarks.bundles import BUNDLES, RESULTS, read_config
+from monai_diffclf.data.table_rows import read_rows
+from monai_diffclf.engines import compute_dataset_errors
+from monai_diffclf.storage import StoredErrors, load_errors
+from monai_diffclf.storage.atomic_file import replace_text
+from monai_diffclf.uncertainty import Typicality, fit_mean_image, fit_typicality
+from monai_diffclf.uncertainty.typicality import group_codes
+
+GRID = 4
+UNTYPICAL = 0.01
+NUM_FOREIGN = 100
+Array = np.ndarray[Any, Any]
+
+
+def foreign_images(folder: Path, channels: int, size: list[int]) -> list[dict[str, Any]]:
+    """Images of another kind, evenly spaced through the validation split."""
+    rows = list(read_rows(folder / "labels.csv", ("file",)))
+    column = next(name for name in ("split", "split_own") if name in rows[0].fields)
+    rows = [row for row in rows if row[column] in ("val", "validation")]
+    rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(NUM_FOREIGN, len(rows))).round().astype(int)]
+    items = []
+    for row in rows:
+        picture = Image.open(folder / row["file"]).convert("L" if channels == 1 else "RGB").resize(size[::-1])
+        array = np.asarray(picture).reshape(*size, channels).transpose(2, 0, 1)
+        image = torch.from_numpy(array.astype(np.float32)) / 127.5 - 1
+        items.append({"image": image, "label": -1, "key": row["file"], "patient": ""})
+    return items
+
+
+def compute(args: argparse.Namespace) -> None:
+    """Errors of the negatives, and of the images of another kind."""
+    config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, dataset_dir=args.dataset_dir)
+    network, inferer = (config.get_parsed_content(f"evaluate#{name}") for name in ("network", "inferer"))
+    validation = list(config.get_parsed_content("validate#dataset"))
+    channels, size = validation[0]["image"].shape[0], list(validation[0]["image"].shape[1:])
+    foreign = foreign_images(args.foreign, channels, size)
+    negative = {
+        kind: [{**item, "image": -torch.as_tensor(item["image"])} for item in items]
+        for kind, items in (("validation", validation), ("foreign", foreign))
+    }
+    means = torch.stack([torch.as_tensor(item["image"]) for item in validation])
+    keys = [(str(item["key"]), str(item["patient"]), int(item["label"])) for item in validation]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    args.work.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        args.work / f"{args.bundle.name}_images.npz",
+        validation=means[order].numpy(),
+        foreign=np.stack([item["image"].numpy() for item in sorted(foreign, key=lambda item: str(item["key"]))]),
+    )
+    for name, items in (
+        ("foreign", foreign),
+        ("foreign_negative", negative["foreign"]),
+        ("validation_negative", negative["validation"]),
+    ):
+        made = compute_dataset_errors(items, network, inferer=inferer, description=name, grid=GRID)
+        made.save(args.work / f"{args.bundle.name}_{name}.npz")
+
+
+def judge(typicality: Typicality, stored: StoredErrors, rows: Array) -> tuple[Array, Array]:
+    """Scores and p-values of some images."""
+    maps = None if stored.maps is None else stored.maps[torch.as_tensor(rows)]
+    scores = typicality.score(stored.errors[rows.tolist()], maps)
+    return scores.numpy(), typicality.p_value(scores).numpy()
+
+
+def called_inverted(own: tuple[Array, Array], other: tuple[Array, Array], correlation: Array, low: float) -> Any:
+    """What each rule says of each image: with its own and its negative's scores and p-values."""
+    untypical = own[1] < UNTYPICAL
+    return {
+        "untypical": untypical,
+        "untypical, negative scores lower": untypical & (other[0] < own[0]),
+        "untypical, negative scores less than half": untypical & (other[0] < own[0] / 2),
+        "untypical, negative typical": untypical & (other[1] >= UNTYPICAL),
+        "correlation with the mean image below 0": correlation < 0,
+        "correlation below that of 1 % of validation images": correlation < low,
+        "untypical, correlation below 0": untypical & (correlation < 0),
+    }
+
+
+def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
+    """Shares called inverted, each fold judged by a fit to the others."""
+    stored = load_errors(bundle / "docs" / "evaluation" / "errors_validation_seed_0.npz")
+    negative, foreign, foreign_negative = (
+        load_errors(work / f"{bundle.name}_{name}.npz")
+        for name in ("validation_negative", "foreign", "foreign_negative")
+    )
+    if sorted(negative.keys) != sorted(stored.keys):
+        raise ValueError(f"{bundle}: expected the negatives of the stored validation images, got others")
+    # A key names the pixels or the file; the stored errors may be in another order.
+    place = {key: index for index, key in enumerate(negative.keys)}
+    order = np.array([place[key] for key in stored.keys])
+    images = {name: torch.from_numpy(array) for name, array in np.load(work / f"{bundle.name}_images.npz").items()}
+    images["validation"] = images["validation"][torch.from_numpy(order)]
+    groups = group_codes(stored.patients, len(stored.keys))
+    found: dict[str, dict[str, list[Array]]] = {}
+    lowest = 1.0
+    for rest, fold in GroupKFold(5).split(groups, groups=groups):
+        maps = None if stored.maps is None else stored.maps[torch.as_tensor(rest)]
+        patients = None if stored.patients is None else [stored.patients[i] for i in rest]
+        fitted = fit_typicality(stored.errors[rest.tolist()], error_maps=maps, grid=GRID, groups=patients)
+        mean = fit_mean_image(images["validation"][torch.as_tensor(rest)])
+        low = float(mean.correlation(images["validation"][torch.as_tensor(rest)]).quantile(0.01))
+        one, two = judge(fitted, stored, fold), judge(fitted, negative, order[fold])
+        every = np.arange(len(foreign.keys))
+        three, four = judge(fitted, foreign, every), judge(fitted, foreign_negative, every)
+        kinds = {
+            "as they are": (one, two, mean.correlation(images["validation"][torch.as_tensor(fold)]).numpy()),
+            "negatives": (two, one, mean.correlation(-images["validation"][torch.as_tensor(fold)]).numpy()),
+            "another kind": (three, four, mean.correlation(images["foreign"]).numpy()),
+        }
+        lowest = min(lowest, float(kinds["as they are"][2].min()))
+        for kind, (own, other, correlation) in kinds.items():
+            for rule, called in called_inverted(own, other, correlation, low).items():
+                found.setdefault(rule, {}).setdefault(kind, []).append(called)
+    shares = {
+        rule: {kind: round(float(np.concatenate(called).mean()), 4) for kind, called in kinds.items()}
+        for rule, kinds in found.items()
+    }
+    return {
+        "num_validation": len(stored.keys),
+        "num_another_kind": len(foreign.keys),
+        "lowest correlation as they are": round(lowest, 3),
+        "called inverted": shares,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("compute", "report"))
+    parser.add_argument("bundle", type=Path, nargs="?")
+    parser.add_argument("--dataset_dir", help="the bundle's data set")
+    parser.add_argument("--foreign", type=Path, help="images of another kind")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "inverted")
+    args = parser.parse_args()
+    if args.command == "compute":
+        if args.bundle is None or args.dataset_dir is None or args.foreign is None:
+            parser.error("compute: expected BUNDLE, --dataset_dir and --foreign")
+        compute(args)
+        return
+    bundles = [
+        path for path in sorted(BUNDLES.iterdir()) if (args.work / f"{path.name}_validation_negative.npz").exists()
+    ]
+    results = {path.name: report_bundle(path, args.work) for path in bundles}
+    replace_text(RESULTS / "inverted.json", json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What a training or evaluation does with its data before it starts: refuse, audit, print, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._class_names import class_names
+from .._text_path import text_path
+from ..storage.atomic_file import replace_text
+from .audit import audit_splits
+from .patients import check_patients, patients_of
+from .splits import NoSplitError, check_classes_present
+
+__all__ = ["audit_run"]
+
+Datalist = Sequence[Mapping[str, Any]]
+# Of what is measured: another number, and stored audits are made anew.
+_VERSION = 1
+
+
+def audit_run(
+    splits: Mapping[str, Datalist | Callable[[], Datalist]],
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str],
+    enabled: bool = True,
+    allow_shared_patients: Sequence[str] | None = None,
+    progress: bool = False,
+) -> str:
+    """Check the data of a run, audit its splits (`audit_splits`), print what was found and save it with the run.
+
+    Training and validation need images of every class, and no patient may be in two splits: this is checked whether or
+    not the audit is enabled. An audit of the very same files (names, sizes, times, labels, patients) that is in the
+    folder already, as of a run that goes on, is printed and not made again. Of several processes the first one audits.
+
+    Args:
+        splits: name of the split -> datalist, or a function that gives it; a split that the function says is absent
+            (`NoSplitError`) is noted as such.
+        path: the JSON file to write; beside it goes a text of the same name with the suffix .txt.
+        classes: names of the classes.
+        enabled: whether to read the images and audit them.
+        allow_shared_patients: names of splits that may share patients, see `check_patients`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        what was printed; empty when the audit is not enabled, and on other processes than the first.
+
+    Raises:
+        TypeError: when `enabled` is no truth value.
+        ValueError: when a class is missing from training or validation, a patient is in two splits, or an image cannot
+            be read.
+    """
+    if not isinstance(enabled, bool | np.bool_):
+        raise TypeError(f"audit: expected True or False, got {enabled!r}")
+    names = class_names(classes)
+    found, absent = _load(splits)
+    for split, items in found.items():
+        check_classes_present(items, split, names, all_of_them=True)
+    check_patients({split: patients_of(items) for split, items in found.items()}, allow_shared_patients)
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if not enabled or (distributed and torch.distributed.get_rank() > 0):
+        return ""
+    file = text_path(path, "path")
+    fingerprint = _fingerprint(found, names, absent)
+    text = _stored(file, fingerprint)
+    if text is None:
+        audit = audit_splits(found, classes=names, absent=absent, progress=progress)
+        text = str(audit)
+        record = {"version": _VERSION, "fingerprint": fingerprint, **audit.to_dict(), "text": text.splitlines()}
+        replace_text(file, json.dumps(record, indent=1) + "\n")
+    replace_text(file.with_suffix(".txt"), text + "\n")
+    print(text, flush=True)
+    return text
+
+
+def _load(splits: Mapping[str, Datalist | Callable[[], Datalist]]) -> tuple[dict[str, Datalist], dict[str, str]]:
+    found: dict[str, Datalist] = {}
+    absent: dict[str, str] = {}
+    for name, items in splits.items():
+        try:
+            found[name] = items() if callable(items) else items
+        except NoSplitError as error:
+            absent[name] = str(error)
+    return found, absent
+
+
+def _fingerprint(splits: Mapping[str, Datalist], classes: list[str], absent: Mapping[str, str]) -> str:
+    """A hash of what the audit depends on: files by name, size and time, arrays by their bytes."""
+    digest = hashlib.sha256(json.dumps([_VERSION, classes, dict(absent)]).encode())
+    for name, items in splits.items():
+        for item in items:
+            image = item["image"]
+            facts = [name, *(f"{key}={item[key]}" for key in sorted(item) if _is_plain(item[key]))]
+            if isinstance(image, str | os.PathLike):
+                status = Path(image).stat() if Path(image).exists() else None
+                facts += [os.fspath(image), str(status and (status.st_size, status.st_mtime_ns))]
+            else:
+                array = np.ascontiguousarray(image)
+                facts += [f"{array.dtype} {array.shape}", hashlib.sha256(array.tobytes()).hexdigest()]
+            digest.update(json.dumps(facts).encode())
+    return digest.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _stored(file: Path, fingerprint: str) -> str | None:
+    """The text of an audit of the same data in this file or one beside it; None where there is none."""
+    for candidate in dict.fromkeys([file, file.with_name("audit.json")]):
+        try:
+            record = json.loads(candidate.read_text(encoding="utf-8"))
+            if record["fingerprint"] == fingerprint:
+                if candidate != file:
+                    replace_text(file, candidate.read_text(encoding="utf-8"))
+                return "\n".join(record["text"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # none, or of an earlier version, or damaged: it is made anew
+    return None

@@ -1,0 +1,41 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The mean image that lies beside what was fitted for a bundle, in its uncertainty file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..uncertainty.mean_image import MeanImage
+from .errors_file import list_differences
+
+__all__ = ["MEAN_IMAGE", "load_mean_image"]
+
+MEAN_IMAGE = "mean_image"
+
+
+def load_mean_image(path: str | os.PathLike[str], *, provenance: Mapping[str, Any] | None = None) -> MeanImage | None:
+    """The mean image in a file of :func:`monai_diffclf.storage.save_uncertainty`, among its ``notes``; None if none is.
+
+    Args:
+        path: the file.
+        provenance: what it must have been fitted for, such as ``network``; None accepts any.
+
+    Raises:
+        ValueError: when the file cannot be read, holds other than a mean image, or one of another model.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        found = content.get(MEAN_IMAGE)
+        mean = None if found is None else MeanImage.from_dict(found)
+    except (OSError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"path: expected a file written by save_uncertainty, got {path}: {error}") from error
+    if mean is not None and provenance is not None and (differences := list_differences(provenance, mean.provenance)):
+        raise ValueError(
+            f"provenance: the mean image in {path} is of another model: {differences}; fit anew for this one"
+        )
+    return mean

@@ -1,0 +1,122 @@
+"""What a run does with its data before it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_diffclf.data import NoSplitError, audit_run, run_checks
+from monai_diffclf.data.audit import audit_splits
+
+CLASSES = ["a", "b"]
+
+
+def item(value: int, label: int, patient: str = "") -> dict:
+    return {"image": np.full((2, 2), value, np.uint8), "label": label, "key": f"k{value}", "patient": patient}
+
+
+@pytest.fixture
+def splits():
+    return {"train": [item(1, 0, "P1"), item(2, 1, "P2")], "validation": [item(3, 0), item(4, 1)]}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A list that grows with every audit that is made."""
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return audit_splits(*args, **kwargs)
+
+    monkeypatch.setattr(run_checks, "audit_splits", counted)
+    return calls
+
+
+def test_the_audit_is_printed_and_saved(splits, tmp_path, capsys):
+    text = audit_run(splits, tmp_path / "new" / "audit.json", classes=CLASSES)
+    assert capsys.readouterr().out == text + "\n" == (tmp_path / "new" / "audit.txt").read_text()
+    record = json.loads((tmp_path / "new" / "audit.json").read_text())
+    assert record["splits"]["train"]["images_of_class"] == {"a": 1, "b": 1}
+    assert record["text"] == text.splitlines()
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["audit.json", "audit.txt"]
+
+
+def test_it_is_made_anew_only_for_other_data(splits, tmp_path, made):
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "a.png")
+    splits["test"] = [{"image": str(tmp_path / "a.png"), "label": 0, "key": "a"}]
+    text = audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+    before = (tmp_path / "audit.json").read_bytes()
+    (tmp_path / "audit.txt").unlink()
+    assert (
+        audit_run(splits, tmp_path / "audit.json", classes=CLASSES) == text == (tmp_path / "audit.txt").read_text()[:-1]
+    )
+    # The evaluation of the run just trained.
+    assert audit_run(splits, tmp_path / "audit_evaluation.json", classes=CLASSES) == text
+    assert (tmp_path / "audit_evaluation.json").read_bytes() == before
+    assert len(made) == 1
+    audit_run(splits, tmp_path / "audit.json", classes=["b", "a"])
+    splits["train"][0]["patient"] = "P3"
+    audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+    os.utime(tmp_path / "a.png", (1, 1))
+    audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+    splits["train"][0]["image"] = splits["train"][0]["image"] + 1
+    audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+    (tmp_path / "audit.json").write_text("{")
+    (tmp_path / "audit_evaluation.json").unlink()
+    audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+    assert len(made) == 6
+
+
+def test_a_split_that_is_absent_is_said_to_be(splits, tmp_path):
+    def absent():
+        raise NoSplitError("has no folder 'test'")
+
+    assert "no split 'test': has no folder 'test'" in audit_run(
+        {**splits, "test": absent}, tmp_path / "audit.json", classes=CLASSES
+    )
+
+    def wrong():
+        raise ValueError("t.csv, line 2: unknown label")
+
+    with pytest.raises(ValueError, match="unknown label"):
+        audit_run({**splits, "test": wrong}, tmp_path / "audit.json", classes=CLASSES)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_shared_patients_and_missing_classes_stop_the_run(splits, tmp_path, enabled):
+    shared = {**splits, "test": [item(5, 0, "P1")]}
+    with pytest.raises(ValueError, match=r"patient: .*1 in both 'train' and 'test': 'P1' \(k1; k5\)"):
+        audit_run(shared, tmp_path / "audit.json", classes=CLASSES, enabled=enabled)
+    for split in ("train", "validation"):
+        few = {**splits, split: splits[split][:1]}
+        with pytest.raises(
+            ValueError, match=rf"of every class in '{split}', got one class only: 1 of 'a', none of 'b'"
+        ):
+            audit_run(few, tmp_path / "audit.json", classes=CLASSES, enabled=enabled)
+    with pytest.raises(ValueError, match="in 'train', got not all classes: 2 of 'a', 'b', none of 'c'"):
+        audit_run(splits, tmp_path / "audit.json", classes=[*CLASSES, "c"], enabled=enabled)
+    assert list(tmp_path.iterdir()) == []
+    text = audit_run(
+        shared, tmp_path / "audit.json", classes=CLASSES, enabled=enabled, allow_shared_patients=["train", "test"]
+    )
+    assert ("train and test share 1 patients" in text) is enabled
+    assert (tmp_path / "audit.json").exists() is enabled
+
+
+def test_images_that_cannot_be_read_are_named_together(splits, tmp_path):
+    for n in range(7):
+        (tmp_path / f"{n}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    splits["test"] = [{"image": str(tmp_path / f"{n}.png"), "label": 0, "key": str(n)} for n in range(7)]
+    with pytest.raises(ValueError, match=r"0\.png: .*4\.png: .*; and 2 more images$"):
+        audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+    assert not (tmp_path / "audit.json").exists()
+
+
+def test_the_switch_is_true_or_false(splits, tmp_path):
+    with pytest.raises(TypeError, match="audit: expected True or False, got 'no'"):
+        audit_run(splits, tmp_path / "audit.json", classes=CLASSES, enabled="no")

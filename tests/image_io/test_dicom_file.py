@@ -1,0 +1,380 @@
+"""DICOM files of every transfer syntax and kind; limits; what is refused or warned of, with its tag."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
+
+from monai_diffclf.image_io import is_image_file, read_image_file, read_mammogram
+from tests.image_io.dicom_cases import RAMP, SIGNED, image, lut
+
+EXPECTED = RAMP / np.float32(4095)
+
+
+def write(dataset: Dataset, path: Path) -> Path:
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def encapsulated(dataset: Dataset, frames: list[bytes], syntax: str) -> Dataset:
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def read_quietly(path: Path, **options: object) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_image_file(path, **options)
+
+
+def test_transfer_syntaxes_and_missing_headers(tmp_path: Path) -> None:
+    plain = write(image(RAMP), tmp_path / "plain.dcm")
+    files = [plain]
+    for name, syntax in (("implicit", ImplicitVRLittleEndian), ("deflated", DeflatedExplicitVRLittleEndian)):
+        dataset = image(RAMP)
+        dataset.file_meta.TransferSyntaxUID = syntax
+        files.append(write(dataset, tmp_path / f"{name}.dcm"))
+    big = image(RAMP)
+    big.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    big.PixelData = RAMP.astype(">u2").tobytes()
+    files.append(write(big, tmp_path / "big"))
+    run_length = image(RAMP)
+    run_length.compress(RLELossless, RAMP)
+    files.append(write(run_length, tmp_path / "rle.dcm"))
+    buffer = io.BytesIO()
+    Image.fromarray(RAMP << 4).save(buffer, "JPEG2000", irreversible=False, no_jp2=True)
+    files.append(write(encapsulated(image(RAMP, bits=16), [buffer.getvalue()], JPEG2000Lossless), tmp_path / "j2k.dcm"))
+    for file in files[:4]:
+        content = file.read_bytes()
+        (tmp_path / f"{file.stem}_no_preamble").write_bytes(content[132:])
+        files.append(tmp_path / f"{file.stem}_no_preamble")
+    for file in (plain, tmp_path / "implicit.dcm", tmp_path / "big"):
+        content = file.read_bytes()
+        after_meta = 132 + 12 + int.from_bytes(content[140:144], "little")
+        files.append(tmp_path / f"{file.stem}_no_meta")
+        files[-1].write_bytes(content[after_meta:])
+    for file in files:
+        expected = (RAMP << 4) / np.float32(65535) if file.name == "j2k.dcm" else EXPECTED
+        assert is_image_file(file), file.name
+        np.testing.assert_allclose(read_quietly(file)[..., 0], expected, atol=1e-6, err_msg=file.name)
+        np.testing.assert_allclose(read_mammogram(file), expected, atol=1e-6, err_msg=file.name)
+    (tmp_path / "DICOMDIR").write_bytes(plain.read_bytes())
+    assert not is_image_file(tmp_path / "DICOMDIR")
+
+
+def test_big_endian_tables(tmp_path: Path) -> None:
+    for entries, bits in ((np.arange(4096), 12), (np.arange(4096) // 16, 8)):
+        words = entries.astype(">u2").tobytes()
+        for data in (words, np.frombuffer(entries.astype("u1").tobytes(), "<u2").astype(">u2").tobytes()):
+            if bits == 12 and data is not words:
+                continue
+            dataset = image(RAMP, VOILUTSequence=lut((4096, 0, bits), data))
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+            dataset.PixelData = RAMP.astype(">u2").tobytes()
+            shown = read_quietly(write(dataset, tmp_path / "a.dcm"))[..., 0]
+            np.testing.assert_allclose(shown, entries[RAMP] / (2**bits - 1), atol=1e-6)
+
+
+def test_pixels_of_one_bit(tmp_path: Path) -> None:
+    bits = (RAMP > 2000).astype(np.uint8)
+    dataset = image(bits, bits=1, BitsAllocated=1, PixelData=np.packbits(bits, bitorder="little").tobytes())
+    np.testing.assert_array_equal(read_quietly(write(dataset, tmp_path / "a.dcm"))[..., 0], bits)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("f4", "FloatPixelData"), ("f8", "DoubleFloatPixelData")])
+def test_pixels_stored_as_floats(tmp_path: Path, kind: str, name: str) -> None:
+    values = SIGNED * 0.37 - 5
+    dataset = image(RAMP, BitsAllocated=8 * int(kind[1]))
+    for element in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        del dataset[element]
+    setattr(dataset, name, values.astype(kind).tobytes())
+    expected = (values - values.min()) / np.ptp(values)
+    np.testing.assert_allclose(read_quietly(write(dataset, tmp_path / "a.dcm"))[..., 0], expected, atol=1e-5)
+    dataset.WindowCenter, dataset.WindowWidth, dataset.VOILUTFunction = "0", "100", "LINEAR_EXACT"
+    expected = np.clip(values / 100 + 0.5, 0, 1)
+    np.testing.assert_allclose(read_quietly(write(dataset, tmp_path / "b.dcm"))[..., 0], expected, atol=1e-5)
+    values[3, 3] = np.nan
+    setattr(dataset, name, values.astype(kind).tobytes())
+    with pytest.raises(ValueError, match=r"c\.dcm: expected finite pixels, got 1 NaN"):
+        read_image_file(write(dataset, tmp_path / "c.dcm"))
+
+
+def test_colour(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    for planar, stored in ((0, rgb), (1, np.moveaxis(rgb, -1, 0))):
+        elements = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": planar}
+        dataset = image(rgb[..., 0], bits=8, **elements, PixelData=stored.tobytes())
+        np.testing.assert_allclose(read_quietly(write(dataset, tmp_path / "a.dcm")), rgb / 255, atol=1e-6)
+    deep = rgb.astype(np.uint16) << 4
+    dataset = image(deep[..., 0], bits=12, **{**elements, "PlanarConfiguration": 0}, PixelData=deep.tobytes())
+    np.testing.assert_allclose(read_quietly(write(dataset, tmp_path / "b.dcm")), deep / 4095, atol=1e-6)
+    buffer = io.BytesIO()
+    smooth = np.dstack([np.add.outer(np.arange(40), np.arange(40)).astype(np.uint8)] * 3) * [1, 2, 3] // 2
+    Image.fromarray(smooth.astype(np.uint8)).save(buffer, "JPEG", quality=98, subsampling=0)
+    elements |= {"PhotometricInterpretation": "YBR_FULL", "PlanarConfiguration": 0}
+    dataset = encapsulated(
+        image(smooth[..., 0].astype(np.uint8), bits=8, **elements), [buffer.getvalue()], JPEGBaseline8Bit
+    )
+    np.testing.assert_allclose(read_quietly(write(dataset, tmp_path / "c.dcm")), smooth / 255, atol=0.03)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_palettes(tmp_path: Path, bits: int) -> None:
+    indices = np.random.default_rng(0).integers(0, 256, (10, 12), dtype=np.uint8)
+    colours = np.random.default_rng(1).integers(0, 2**bits, (256, 3))
+    dataset = image(indices, bits=8, PhotometricInterpretation="PALETTE COLOR")
+    for number, name in enumerate(("Red", "Green", "Blue")):
+        setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [256, 0, bits])
+        data = colours[:, number].astype("<u2" if bits == 16 else "u1").tobytes()
+        setattr(dataset, f"{name}PaletteColorLookupTableData", data)
+    shown = read_quietly(write(dataset, tmp_path / "a.dcm"))
+    np.testing.assert_allclose(shown, colours[indices] / (2**bits - 1), atol=1e-6)
+
+
+def test_each_frame_has_its_window_and_all_share_a_scale(tmp_path: Path) -> None:
+    frames = np.stack([RAMP, RAMP, RAMP])
+    groups = []
+    for center, width in ((2048, 4096), (1000, 500), (3000, 100)):
+        voi, group = Dataset(), Dataset()
+        voi.WindowCenter, voi.WindowWidth = str(center), str(width)
+        group.FrameVOILUTSequence = [voi]
+        groups.append(group)
+    path = write(image(frames, PerFrameFunctionalGroupsSequence=groups), tmp_path / "a.dcm")
+    shown = read_quietly(path)
+    assert shown.shape == (16, 64, 3, 1)
+    for number, (center, width) in enumerate(((2048, 4096), (1000, 500), (3000, 100))):
+        expected = np.clip((RAMP - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+        np.testing.assert_allclose(shown[:, :, number, 0], expected, atol=1e-6)
+    # PET: each frame has a slope of its own, and what is brighter must stay brighter.
+    for group, slope in zip(groups, (1, 2, 4), strict=True):
+        scale = Dataset()
+        scale.RescaleSlope, scale.RescaleIntercept = str(slope), "0"
+        group.PixelValueTransformationSequence = [scale]
+        del group.FrameVOILUTSequence
+    shown = read_quietly(write(image(frames, PerFrameFunctionalGroupsSequence=groups), tmp_path / "b.dcm"))
+    np.testing.assert_allclose(shown[:, :, 0, 0] * 4, shown[:, :, 2, 0], atol=1e-6)
+    np.testing.assert_allclose(shown[:, :, 2, 0], EXPECTED, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (
+            image(RAMP, VOILUTSequence=lut((4096, 0, 16), np.arange(4096))),
+            r"VOILUTSequence \(0028,3010\): .*4095 \(12 bi",
+        ),
+        (
+            image(RAMP, ModalityLUTSequence=lut((4096, 0, 16), np.arange(4096))),
+            r"ModalityLUTSequence \(0028,3000\): .*dark",
+        ),
+        (
+            image(RAMP, VOILUTSequence=lut((2048, 0, 16), 16 * np.arange(4096))),
+            r"LUTDescriptor \(0028,3002\) says 2048 en",
+        ),
+        (
+            image(RAMP, PresentationLUTShape="INVERSE"),
+            r"PresentationLUTShape \(2050,0020\) INVERSE contradicts .* white",
+        ),
+        (
+            image(RAMP, PresentationLUTShape="IDENTITY", PhotometricInterpretation="MONOCHROME1"),
+            r"PresentationLUTShape \(2050,0020\) IDENTITY contradicts PhotometricInterpretation .* black",
+        ),
+        (image(RAMP, PresentationLUTShape="LIN OD"), r"PresentationLUTShape \(2050,0020\): .*'LIN OD'; it is ignored"),
+        (
+            image(RAMP, WindowCenter="5", WindowWidth="0"),
+            r"WindowWidth \(0028,1051\): expected 1 or more .* no window is",
+        ),
+        (
+            image(RAMP, WindowCenter="5", WindowWidth="9", VOILUTFunction="X"),
+            r"VOILUTFunction \(0028,1056\): .*'X'; LIN",
+        ),
+        (image(RAMP, RescaleSlope="0", RescaleIntercept="1"), r"RescaleSlope \(0028,1053\) is 0"),
+        (image(RAMP, bits=10), r"pixels have bits beyond the 10 of BitsStored \(0028,0101\)"),
+        (image(RAMP // 100), r"has no window and uses 1\.0% of the range .*WindowCenter \(0028,1050\)"),
+    ],
+)
+def test_doubts_are_warned_of_with_file_and_tag(tmp_path: Path, dataset: Dataset, message: str) -> None:
+    path = write(dataset, tmp_path / "doubt.dcm")
+    with pytest.warns(UserWarning, match=rf"doubt\.dcm: .*{message}"):
+        read_image_file(path)
+    with pytest.warns(UserWarning, match=rf"doubt\.dcm: .*{message}"):
+        read_mammogram(path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (
+            image(RAMP, VOILUTSequence=lut((4096, 0, 12), 16 * np.arange(4096))),
+            r"VOILUTSequence \(0028,3010\): .*12 bits",
+        ),
+        (image(RAMP, VOILUTSequence=lut((4096, 0, 8), np.arange(4096))), r"expected entries of 8 bits .* got 4095"),
+        (
+            image(RAMP, VOILUTSequence=lut((4096, 0, 16), np.arange(2000))),
+            r"expected 4096 entries .*LUTData \(0028,3006\)",
+        ),
+        (
+            image(RAMP, VOILUTSequence=lut((4096, 0, 0), np.arange(4096))),
+            r"8 to 16 bits in LUTDescriptor \(0028,3002\)",
+        ),
+        (
+            image(RAMP, ModalityLUTSequence=[Dataset()]),
+            r"ModalityLUTSequence \(0028,3000\) declares a lookup table, but",
+        ),
+        (
+            image(RAMP, RescaleSlope="2"),
+            r"both RescaleSlope \(0028,1053\) and RescaleIntercept \(0028,1052\) or neither",
+        ),
+        (image(RAMP, WindowCenter="2"), r"both WindowCenter \(0028,1050\) and WindowWidth \(0028,1051\) or neither"),
+        (
+            image(RAMP, high=7),
+            r"BitsAllocated \(0028,0100\) 16, BitsStored \(0028,0101\) 12 and HighBit \(0028,0102\) 7",
+        ),
+        (image(RAMP, BitsStored=None), r"BitsStored \(0028,0101\) is missing or empty"),
+        (image(RAMP, PixelRepresentation=None), r"PixelRepresentation \(0028,0103\) is missing or empty"),
+        (image(RAMP, Rows=None), r"Rows \(0028,0010\) is missing or empty"),
+        (
+            image(RAMP, PhotometricInterpretation="CMYK"),
+            r"PhotometricInterpretation \(0028,0004\) MONOCHROME1.* got CMYK",
+        ),
+        (image(RAMP, PhotometricInterpretation=""), r"PhotometricInterpretation \(0028,0004\).* got None"),
+        (image(RAMP, SamplesPerPixel=3), r"SamplesPerPixel \(0028,0002\) 3 contradicts PhotometricInterpretation"),
+        (image(RAMP, PixelData=RAMP.tobytes()[:-100]), r"less than expected"),
+    ],
+)
+def test_contradictions_are_refused_with_file_and_tag(tmp_path: Path, dataset: Dataset, message: str) -> None:
+    path = write(dataset, tmp_path / "bad.dcm")
+    with pytest.raises(ValueError, match=rf"^[^\n]*bad\.dcm: [^\n]*{message}[^\n]*$"):
+        read_image_file(path)
+    with pytest.raises(ValueError, match=r"^[^\n]*bad\.dcm: [^\n]*$"):
+        read_mammogram(path)
+
+
+def test_values_that_are_no_numbers_are_refused_with_their_tag(tmp_path: Path) -> None:
+    path = write(image(RAMP, WindowCenter="1.5", WindowWidth="900"), tmp_path / "a.dcm")
+    bad = tmp_path / "bad.dcm"
+    for text in (b"1,5 ", b"abc "):
+        assert path.read_bytes().count(b"DS\x04\x001.5 ") == 1
+        bad.write_bytes(path.read_bytes().replace(b"DS\x04\x001.5 ", b"DS\x04\x00" + text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(ValueError, match=r"bad\.dcm: .*WindowCenter \(0028,1050\) cannot be read"):
+                read_image_file(bad)
+
+
+def test_tables_in_implicit_vr(tmp_path: Path) -> None:
+    """Where the kinds of descriptor and data are not written down, they follow from the pixels."""
+    for name in ("VOILUTSequence", "ModalityLUTSequence"):
+        for pixels, first in ((RAMP, 0), (SIGNED, -2048)):
+            dataset = image(pixels, **{name: lut((4096, first, 12), np.arange(4096)[::-1])})
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            shown = read_quietly(write(dataset, tmp_path / "a.dcm"))[..., 0]
+            np.testing.assert_allclose(shown, 1 - EXPECTED, atol=1e-6)
+
+
+def test_high_bit_of_compressed_pixels(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(RAMP).save(buffer, "JPEG2000", irreversible=False, no_jp2=True)
+    dataset = encapsulated(image(RAMP, high=15), [buffer.getvalue()], JPEG2000Lossless)
+    with pytest.raises(ValueError, match=r"HighBit \(0028,0102\) 11 of compressed pixels of 12 bits, got 15"):
+        read_image_file(write(dataset, tmp_path / "a.dcm"))
+
+
+@pytest.mark.parametrize(
+    "elements", [{"Rows": 60000, "Columns": 60000}, {"NumberOfFrames": 10**9}, {"Rows": 40000, "NumberOfFrames": 9999}]
+)
+def test_headers_that_claim_too_much_are_refused(tmp_path: Path, elements: dict[str, int]) -> None:
+    for syntax in (None, DeflatedExplicitVRLittleEndian):
+        dataset = image(RAMP, **elements)
+        if syntax:
+            dataset.file_meta.TransferSyntaxUID = syntax
+        path = write(dataset, tmp_path / "a.dcm")
+        for read in (read_image_file, read_mammogram):
+            with pytest.raises(ValueError, match=r"a\.dcm: .*(at most 100,000,000 pixels, got .*max_pixels|one frame)"):
+                read(path)
+
+
+def test_a_deflated_file_is_not_inflated_beyond_the_limit(tmp_path: Path) -> None:
+    dataset = image(RAMP)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = write(dataset, tmp_path / "a.dcm")
+    content = path.read_bytes()
+    start = 132 + 12 + int.from_bytes(content[140:144], "little")
+    # 200 MB of zeros behind the header of an image, in 200 kB.
+    plain = zlib.decompress(content[start:], -zlib.MAX_WBITS)
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    path.write_bytes(content[:start] + packer.compress(plain + bytes(200_000_000)) + packer.flush())
+    for read in (read_image_file, read_mammogram):
+        with pytest.raises(
+            ValueError, match=r"a\.dcm: .*expected at most 67,117,\d+ bytes of content, got more; allow"
+        ):
+            read(path, max_pixels=RAMP.size)
+    path.write_bytes(content[:-30])
+    with pytest.raises(ValueError, match=r"a\.dcm: cannot be read as an image"):
+        read_image_file(path)
+
+
+def test_a_frame_larger_than_the_header_says_is_not_decoded(tmp_path: Path) -> None:
+    for kind, syntax, options in (
+        ("JPEG", JPEGBaseline8Bit, {}),
+        ("JPEG2000", JPEG2000Lossless, {"no_jp2": True}),
+        ("JPEG2000", JPEG2000Lossless, {}),
+    ):
+        buffer = io.BytesIO()
+        Image.fromarray(np.zeros((500, 700), np.uint8)).save(buffer, kind, **options)
+        dataset = encapsulated(image(RAMP.astype(np.uint8), bits=8), [buffer.getvalue()], syntax)
+        with pytest.raises(ValueError, match=r"16 x 64 pixels as Rows .* got 500 x 700 in the compressed frame 1"):
+            read_image_file(write(dataset, tmp_path / "a.dcm"))
+
+
+def test_compressed_pixels_without_a_transfer_syntax_are_refused(tmp_path: Path) -> None:
+    path = write(encapsulated(image(RAMP), [b"\0\0"], JPEG2000Lossless), tmp_path / "a.dcm")
+    content = path.read_bytes()
+    path.write_bytes(content[132 + 12 + int.from_bytes(content[140:144], "little") :])
+    with pytest.raises(ValueError, match=r"a\.dcm: .*TransferSyntaxUID \(0002,0010\), which says how, is missing"):
+        read_image_file(path)
+
+
+def test_damaged_files_end_in_one_line(tmp_path: Path) -> None:
+    """Random bytes and lengths in header and pixels: an image or a `ValueError`, whatever pydicom meets."""
+    rng = np.random.default_rng(0)
+    sources = [write(image(RAMP, WindowCenter="9", WindowWidth="9"), tmp_path / "a").read_bytes()]
+    sources.append((Path(pydicom.__file__).parent / "data/test_files/MR_small_RLE.dcm").read_bytes())
+    path = tmp_path / "damaged.dcm"
+    refused = 0
+    for number in range(150):
+        content = bytearray(sources[number % len(sources)])
+        for place in rng.integers(132, min(len(content), 1500), 3):
+            content[place] = rng.integers(0, 256)
+        if number % 3 == 0:
+            del content[rng.integers(140, len(content)) :]
+        path.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                shown = read_image_file(path)
+            except ValueError as error:
+                refused += 1
+                assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            else:
+                assert 0 <= shown.min() <= shown.max() <= 1
+    assert refused > 30
