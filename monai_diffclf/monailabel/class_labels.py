@@ -13,6 +13,8 @@ from .segmentation import chosen_segments
 
 __all__ = ["find_label"]
 
+MAX_JSON = 100_000  # bytes of a file that holds one name
+
 
 def find_label(file: str, info: Mapping[str, Any], classes: Sequence[str]) -> str:
     """The class that a client's label means.
@@ -51,6 +53,8 @@ def _entries(info: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _from_file(file: str) -> Any:
+    if (size := Path(file).stat().st_size) > MAX_JSON:
+        raise ValueError(f"label: expected a JSON file of at most {MAX_JSON:,} bytes, got {size:,}")
     try:
         content = json.loads(Path(file).read_text())
     except (ValueError, RecursionError) as error:

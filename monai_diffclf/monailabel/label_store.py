@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 from fastapi import HTTPException
@@ -59,6 +59,7 @@ class ClassLabelStore(LocalDatastore):
         self.folder = Path(os.path.realpath(folder))
         self.left_out: dict[str, list[str]] = {}
         self._guard = RLock()  # the server's threads and the one that watches the folder
+        self._reading = Lock()  # segmentations may be large
         self._checked: float | None = None
         check_folder(self.folder)
         super().__init__(
@@ -126,7 +127,9 @@ class ClassLabelStore(LocalDatastore):
             with replaced(self.folder / name, shared=True) as temporary:
                 shutil.copyfile(image_filename, temporary)
             info = {**image_info, "ts": int(time.time()), "name": name}
-            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ext))
+            # A score, which is in the info, was that of the former image; 3D Slicer sends the same one again and again.
+            labels = present.labels if present else {}
+            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ext), labels=labels)
             self._update_datastore_file()
         return image_id
 
@@ -142,7 +145,8 @@ class ClassLabelStore(LocalDatastore):
             HTTPException: when there is no such image, or what came names no class, or several.
         """
         try:
-            name = find_label(label_filename, label_info or {}, self.classes)
+            with self._reading:
+                name = find_label(label_filename, label_info or {}, self.classes)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         return self.save_class(image_id, name, label_tag, label_info or {})

@@ -14,7 +14,7 @@ import SimpleITK
 
 __all__ = ["chosen_segments"]
 
-MAX_VOXELS = 500_000_000
+MAX_VOXELS = 100_000_000
 _FORMATS = {".nrrd": "NrrdImageIO", ".nii.gz": "NiftiImageIO", ".nii": "NiftiImageIO"}
 
 
@@ -76,7 +76,8 @@ def _read(file: str) -> tuple[list[tuple[int, int]], dict[tuple[int, int], str]]
         raise ValueError(f"label: the segmentation cannot be read: {_reason(error)}") from error
     array = SimpleITK.GetArrayViewFromImage(image)
     layers = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    if not all(np.isfinite(layer).all() and (layer == np.rint(layer)).all() for layer in layers):
+    whole = np.issubdtype(array.dtype, np.integer)
+    if not (whole or (np.isfinite(array).all() and (array == np.rint(array)).all())):
         raise ValueError("label: expected whole numbers in the segmentation")
     values = [(layer, int(value)) for layer, plane in enumerate(layers) for value in np.unique(plane) if value]
     names = _own_names({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()})

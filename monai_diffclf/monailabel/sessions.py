@@ -62,6 +62,6 @@ class SafeSessions(Sessions):
 
 def _is_id(session_id: Any) -> bool:
     try:
-        return str(uuid.UUID(session_id)) == session_id
+        return bool(str(uuid.UUID(session_id)) == session_id)
     except (ValueError, TypeError, AttributeError):
         return False

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastapi import HTTPException, UploadFile
 
-from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, has_dicom_mark
+from ..image_io.file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, kind_of
 from .names import last_part
 
 __all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "parse_params", "received", "split_suffix"]
@@ -65,11 +65,19 @@ def received(upload: UploadFile, suffixes: Sequence[str], what: str) -> Iterator
         file = Path(folder, f"{what}{suffix.lower()}")
         with open(file, "wb") as target:
             shutil.copyfileobj(upload.file, target)
-        if not suffix:
-            if not has_dicom_mark(file):
-                raise HTTPException(422, f"{what}: expected an image, a name that ends with one of {list(suffixes)}")
-            file = file.rename(file.with_suffix(".dcm"))
+        if images:
+            file = _check_image(file, what)
         yield file, stem
+
+
+def _check_image(file: Path, what: str) -> Path:
+    """An image that is one by its first bytes; a DICOM file gets its suffix if it has none."""
+    kind = kind_of(file)
+    if not file.suffix and kind != "DICOM":
+        raise HTTPException(422, f"{what}: expected an image, a name that ends with one of {list(IMAGE_SUFFIXES)}")
+    if kind is None:
+        raise HTTPException(422, f"{what}: cannot be read as an image: its content is of no kind that is known here")
+    return file if file.suffix else file.rename(file.with_suffix(".dcm"))
 
 
 def parse_params(text: str | None, what: str) -> dict[str, Any]:

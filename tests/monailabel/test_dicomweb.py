@@ -125,6 +125,7 @@ def test_labels_are_not_stored_there(server: StartedServer) -> None:
     assert response.status_code == 422 and "cannot be stored on a DICOMweb server" in detail(response)
 
 
+@pytest.mark.slow
 def test_silent_archive_does_not_stop_the_start(monailabel: None, bundle: Path, tmp_path: Path) -> None:
     with started("http://127.0.0.1:9", tmp_path, {"bundle": str(bundle)}) as server:
         info = server.request("GET", "/info/")

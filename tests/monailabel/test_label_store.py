@@ -50,6 +50,9 @@ def test_label_is_stored_as_the_name(client: Any, studies: Path, content: bytes,
         (b"{}", {"label_info": "normal"}, "label_info: expected a list of {'name': ...}, got 'normal'"),
         (b'{"label": "normal"}', {"label_info": [{"name": "pneumonia"}]}, "got ['normal', 'pneumonia']"),
         (b"{", {}, "label: expected a JSON file, but it cannot be read"),
+        (b"\xff\xfe", {}, "label: expected a JSON file, but it cannot be read"),
+        (b"[" * 90_000, {}, "label: expected a JSON file, but it cannot be read"),
+        (b'"' + bytes(200_000), {}, "label: expected a JSON file of at most 100,000 bytes, got 200,001"),
     ],
 )
 def test_no_class_is_refused_and_nothing_stored(

@@ -162,6 +162,15 @@ def test_upload_does_not_take_the_place_of_another_kind(client: Any, studies: Pa
     assert not [name for name in os.listdir(studies) if name.endswith(".tmp")]
 
 
+def test_label_stays_when_the_image_is_sent_again(client: Any, studies: Path) -> None:
+    put = {"params": {"image": "image0", "tag": "final"}, "files": {"label": ("l.json", b'"normal"')}}
+    assert client.put("/datastore/label", **put).status_code == 200
+    content = (studies / "image0.png").read_bytes()
+    client.put("/datastore/image", params={"image": "image0"}, files={"file": ("x.png", content)})
+    info = client.get("/datastore/label/info", params={"label": "image0", "tag": "final"}).json()
+    assert info["label"] == "normal" and client.get("/info/").json()["datastore"]["completed"] == 1
+
+
 def test_labels_survive_the_loss_of_the_stores_file(client: Any, studies: Path) -> None:
     put = {"params": {"image": "image0", "tag": "final"}, "files": {"label": ("l.json", b'"normal"')}}
     assert client.put("/datastore/label", **put).status_code == 200

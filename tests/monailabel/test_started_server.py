@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 import requests
 from PIL import Image
 
+from monai_diffclf.image_io import read_image_file
 from tests.monailabel.example_images import make_picture, write_dicom, write_png
 from tests.monailabel.started_server import StartedServer, detail, multipart, started
 
@@ -170,6 +172,17 @@ def test_inference_of_a_client_that_has_gone_is_stopped(server: StartedServer) -
     time.sleep(1)
     assert server.request("POST", f"{MODEL}?image=image0&output=json").status_code == 200
     assert not temporary_files(server)
+
+
+def test_picture_of_many_pixels_is_refused_at_once(server: StartedServer) -> None:
+    if "max_pixels" not in inspect.signature(read_image_file).parameters:
+        pytest.skip("the reader has no limit yet")
+    bomb = io.BytesIO()
+    Image.new("1", (13_000, 13_000)).save(bomb, "PNG")
+    start = time.monotonic()
+    response = server.request("POST", f"{MODEL}?output=json", files={"file": ("a.png", bomb.getvalue())})
+    assert response.status_code == 422 and "pixels" in detail(response)
+    assert time.monotonic() - start < 2 and not temporary_files(server)
 
 
 def picture_bytes() -> bytes:
