@@ -9,6 +9,7 @@ from typing import Any
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
+from .data_description import describe_data
 from .datalist import load_datalist
 from .find_images import find_images
 from .image_table import load_image_folder, load_image_table
@@ -26,6 +27,7 @@ __all__ = [
     "audit_splits",
     "class_balance",
     "class_balanced_weights",
+    "describe_data",
     "find_images",
     "find_pneumonia_mnist",
     "image_key",
