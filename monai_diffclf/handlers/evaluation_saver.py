@@ -257,7 +257,7 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     if not rows:
         raise ValueError(f"path: expected a row an image in {path}, got none.")
     columns = [column for column in rows[0].fields if column.startswith("probability_")]
-    if len(columns) < 2:
+    if not columns:
         raise ValueError(f"path: expected a column probability_CLASS for each class in {path}, got {columns}.")
     return {
         "keys": np.array([_plain(row.fields["key"]) for row in rows]),

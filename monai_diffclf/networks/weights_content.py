@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from importlib import import_module, util
@@ -43,7 +44,9 @@ def read_torch_file(path: str | os.PathLike[str], *, what: str = "weights") -> A
         state = "is a folder" if path.is_dir() else "does not exist"
         raise ValueError(f"path: expected a file of {what}, but {path} {state}{_hint(path)}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what looks strange; what it is, is said below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
         # torch's own words would advise to load it without protection, so they are left out.
         raise ValueError(f"path: expected a file of {what}, but {path} is {_looks_like(path)}") from None
