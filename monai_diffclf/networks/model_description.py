@@ -168,7 +168,8 @@ def _describe_schedule(
     if schedule is None:
         return None
     if isinstance(schedule, SDEProcess):
-        schedule, prediction_type = schedule.sde, schedule.prediction_type
+        prediction_type = schedule.prediction_type
+        schedule = schedule.sde
     if isinstance(schedule, SDE):
         return {**_plain(schedule), "prediction_type": prediction_type}
     process = NoiseProcess.of(schedule)

@@ -20,7 +20,7 @@ _LARGEST_FILE = 100_000_000
 
 
 def read_fitted(path: str | os.PathLike[str], rule: str, written_by: str) -> dict[str, Any]:
-    """The content of such a file, which must hold the rule, and finite numbers only.
+    """The content of such a file, which must hold the rule.
 
     Args:
         path: the file.
@@ -28,7 +28,7 @@ def read_fitted(path: str | os.PathLike[str], rule: str, written_by: str) -> dic
         written_by: function that writes such files, for the messages.
 
     Raises:
-        ValueError: naming the file and the field.
+        ValueError: naming the file and what came.
     """
     path, what = Path(path), f"a file written by {written_by} with {rule!r}"
     try:
@@ -41,7 +41,6 @@ def read_fitted(path: str | os.PathLike[str], rule: str, written_by: str) -> dic
         rules = sorted(name for name, value in content.items() if isinstance(value, dict)) if content else []
         found = f"one with {rules}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ValueError(f"path: expected {what}, got {path}: {found}")
-    _check_finite(content[rule], rule)
     return content
 
 
@@ -52,6 +51,7 @@ def check_uncertainty(content: Mapping[str, Any], rule: str) -> None:
         ValueError: naming the field, what was expected and what came.
     """
     own = content[rule]
+    _check_finite(own, rule)
     calibration, conformal = _part(own, "calibration", rule), _part(own, "conformal", rule)
     prior = _numbers(calibration, "prior", f"{rule}.calibration", lambda p: 0 < p < 1, "shares between 0 and 1")
     if not math.isclose(sum(prior), 1, abs_tol=1e-6):
@@ -81,6 +81,7 @@ def check_decision(content: Mapping[str, Any], rule: str) -> None:
         ValueError: naming the field, what was expected and what came.
     """
     own = content[rule]
+    _check_finite(own, rule)
     model, sampling = _part(own, "model", rule), _part(own, "level_sampling", rule)
     weights = _part(own, "level_weights", rule)
     if rule == "vote":
