@@ -63,11 +63,12 @@ class Validation:
     def conclude(self, engine: Engine) -> None:
         """Log the best epoch, and whether the training stopped while validation still rose."""
         best, last = self.best, engine.state.epoch
-        if best is None or best.best is None or best.epoch is None:
+        if best is None or best.best is None or best.epoch is None or idist.get_rank() > 0:
             return
         text = f"Best {best.metric} {best.best:.4f} after epoch {best.epoch} of {last}; its weights are in {best.path}"
         if best.epoch == last:
-            text += ". It was still rising when the training stopped: more epochs (--max_epochs) may do better"
+            text += ". The last validation was the best: it was still rising when the training stopped, so that more "
+            text += "epochs (--max_epochs) may do better"
         logging.getLogger(__name__).info(text)
 
 

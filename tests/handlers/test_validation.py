@@ -60,7 +60,7 @@ def test_says_whether_validation_was_still_rising(tmp_path, caplog, values, risi
     caplog.set_level(logging.INFO)
     train(tmp_path, values)
     assert f"Best auc {max(values):.4f} after epoch {values.index(max(values)) + 1} of {len(values)}" in caplog.text
-    assert ("It was still rising when the training stopped" in caplog.text) == rising
+    assert ("it was still rising when the training stopped" in caplog.text) == rising
 
 
 @pytest.mark.parametrize("interval", [0, -1, 1.5, True, "8"])
