@@ -14,22 +14,24 @@ from torch.optim.swa_utils import AveragedModel
 __all__ = ["MovingAverage", "moving_average_decay"]
 
 
-def moving_average_decay(steps: int, limit: float) -> float:
-    """How much of the average is kept in the next step: min(limit, (1 + n) / (10 + n)) after n steps.
+def moving_average_decay(steps: int, limit: float, start: int = 0) -> float:
+    """How much of the average is kept in the next step: min(limit, (1 + n) / (10 + n)), n steps after the start.
 
-    The average reaches over about a ninth of the steps made, and over 1 / (1 - limit) steps once that is less. So it
-    holds nothing of the weights a network started with, however short the training. The rule is TensorFlow's,
-    ``tf.train.ExponentialMovingAverage(num_updates=...)``.
+    Up to the start nothing is kept: the average is the weights themselves. Then it reaches over about a ninth of the
+    steps since, and over 1 / (1 - limit) steps once that is less. So it holds nothing of the weights a network started
+    with, however short the training. The rule is TensorFlow's, ``tf.train.ExponentialMovingAverage(num_updates=...)``.
 
     Args:
-        steps: steps n that were averaged so far, from 0.
+        steps: steps that were made so far, from 0.
         limit: largest decay, in [0, 1).
+        start: steps before averaging starts.
 
     Example:
-        >>> [round(moving_average_decay(steps, 0.995), 3) for steps in (0, 1, 90, 10_000)]
-        [0.1, 0.182, 0.91, 0.995]
+        >>> [round(moving_average_decay(steps, 0.995, 100), 3) for steps in (0, 99, 100, 101, 190, 10_000)]
+        [0.0, 0.0, 0.1, 0.182, 0.91, 0.995]
     """
-    return min(limit, (1 + steps) / (10 + steps))
+    since = steps - start
+    return min(limit, (1 + since) / (10 + since)) if since >= 0 else 0.0
 
 
 class MovingAverage:
@@ -41,9 +43,11 @@ class MovingAverage:
     Args:
         network: the network that is trained; one wrapped for several GPUs is unwrapped.
         limit: largest decay, in [0, 1).
+        start: steps before averaging starts, such as those in which the learning rate warms up: the weights then change
+            so much that an average only lags behind.
 
     Raises:
-        ValueError: when ``limit`` is not in [0, 1).
+        ValueError: when ``limit`` is not in [0, 1), or ``start`` is negative.
 
     Example:
         >>> network = torch.nn.Linear(1, 1, bias=False)
@@ -55,11 +59,13 @@ class MovingAverage:
         (2, 1.818)
     """
 
-    def __init__(self, network: torch.nn.Module, limit: float = 0.995) -> None:
+    def __init__(self, network: torch.nn.Module, limit: float = 0.995, start: int = 0) -> None:
         if not isinstance(limit, int | float) or not 0 <= limit < 1:
             raise ValueError(f"limit: expected a decay in [0, 1), got {limit!r}")
         self.network = network.module if isinstance(network, torch.nn.parallel.DistributedDataParallel) else network
-        self.limit = float(limit)
+        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+            raise ValueError(f"start: expected a number of steps of at least 0, got {start!r}")
+        self.limit, self.start = float(limit), start
         self._averaged = AveragedModel(self.network, multi_avg_fn=self._move)
         self._averaged.requires_grad_(False).eval()
 
@@ -83,8 +89,8 @@ class MovingAverage:
         self._averaged.update_parameters(self.network)
 
     def state_dict(self) -> dict[str, Any]:
-        """Averaged weights, number of steps and limit."""
-        return {"weights": self.ema_model.state_dict(), "steps": self.steps, "limit": self.limit}
+        """Averaged weights and number of steps."""
+        return {"weights": self.ema_model.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved average.
@@ -92,11 +98,11 @@ class MovingAverage:
         Raises:
             ValueError: when it is none, such as the bare weights that earlier versions saved.
         """
-        if set(state_dict) != {"weights", "steps", "limit"}:
+        if set(state_dict) != {"weights", "steps"}:
             raise ValueError("ema: expected a moving average with its number of steps, got the weights alone")
         self.ema_model.load_state_dict(state_dict["weights"])
         self._averaged.n_averaged.fill_(state_dict["steps"])
 
     @torch.no_grad()
     def _move(self, averages: Any, weights: Any, steps: torch.Tensor | int) -> None:
-        torch._foreach_lerp_(averages, weights, 1 - moving_average_decay(int(steps), self.limit))
+        torch._foreach_lerp_(averages, weights, 1 - moving_average_decay(int(steps), self.limit, self.start))

@@ -131,7 +131,7 @@ class BestModelSaver:
             "package": f"monai-diffclf {__version__}",
         }
         if self.average is not None:
-            note["average"] = {"steps": self.average.steps, "limit": self.average.limit}
+            note["average"] = {name: getattr(self.average, name) for name in ("steps", "limit", "start")}
         if self.description is not None:
             note["model"] = dict(self.description)
         if self.training is not None:

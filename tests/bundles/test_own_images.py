@@ -80,7 +80,7 @@ def trained(common: dict[str, Any]) -> Path:
 def test_one_epoch_leaves_a_model_that_knows_what_it_is(trained: Path) -> None:
     note = json.loads((trained / "model.json").read_text())
     assert note["epoch"] == 1 and note["model"]["classes"] == CLASSES and note["model"]["image_size"] == [16, 16]
-    assert note["average"] == {"steps": 3, "limit": 0.995}
+    assert note["average"] == {"steps": 3, "limit": 0.995, "start": 100}
     assert note["training"]["data"]["train"]["classes"] == dict.fromkeys(CLASSES, 8)
     assert note["model"]["schedule"]["prediction_type"] == "v_prediction"
 

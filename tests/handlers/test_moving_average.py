@@ -90,6 +90,21 @@ def test_a_state_without_steps_is_refused():
         average.load_state_dict(torch.nn.Linear(1, 1).state_dict())
 
 
+def test_up_to_the_start_the_average_is_the_weights_themselves():
+    network = torch.nn.Linear(3, 3)
+    average = MovingAverage(network, start=5)
+    for step in range(12):
+        torch.nn.init.normal_(network.weight, generator=torch.Generator().manual_seed(step))
+        average.update()
+        assert torch.equal(average.ema_model.weight, network.weight) == (step < 5), step
+
+
+@pytest.mark.parametrize("start", [-1, 1.5, True, None])
+def test_start_is_checked(start):
+    with pytest.raises(ValueError, match="start: expected a number of steps of at least 0, got "):
+        MovingAverage(torch.nn.Linear(1, 1), start=start)
+
+
 @pytest.mark.parametrize("limit", [1.0, -0.1, "x", None, float("nan")])
 def test_limit_is_checked(limit):
     with pytest.raises(ValueError, match=r"limit: expected a decay in \[0, 1\), got "):

@@ -85,7 +85,7 @@ def test_the_weights_say_what_they_are(tmp_path):
     Validator([0.7], saver).run(1)
     note = json.loads((tmp_path / "model.json").read_text())
     assert note["weights"] == network_hash(average.ema_model)
-    assert note["package"].startswith("monai-diffclf ") and note["average"] == {"steps": 1, "limit": 0.995}
+    assert note["package"].startswith("monai-diffclf ") and note["average"] == {"steps": 1, "limit": 0.995, "start": 0}
     assert note["model"] == {"classes": ["a", "b"]} and note["training"]["seed"] == 3
     assert note["audit"] == {"shared_patients": 0}
     (tmp_path / "audit.json").write_text(json.dumps({"near duplicates": ["x" * 30_000]}))
