@@ -11,7 +11,7 @@ of their averages under:
 - ``constant``: decay .995 from the first step, the average starting at the network's first weights (the former way),
 - ``debiased``: decay .995 from zero, divided by 1 - .995^n as Adam does,
 - ``ramp``: min(.995, (1 + n) / (10 + n)) from the first step,
-- ``after_warmup``: the same from when the learning rate has warmed up, the weights themselves before; as the bundles do.
+- ``after_warmup``: the same from when the learning rate has warmed up, the weights themselves before (the bundles).
 
 ``within`` says for each rule by how much its AUC is below and above that of the raw weights at most.
 """
