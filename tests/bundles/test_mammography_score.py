@@ -14,7 +14,7 @@ import torch
 from monai.bundle import verify_metadata, verify_net_in_out
 
 from monai_diffclf.classification import empirical_prior
-from monai_diffclf.data import vindr_mammo
+from monai_diffclf.data import load_vindr_mammo, vindr_mammo
 from monai_diffclf.storage import load_likelihoods
 from monai_diffclf.transforms import mammography
 from tests.bundles.workflows import bundle_workflow, causes, run
@@ -103,6 +103,24 @@ def test_train_evaluate_and_infer(name: str, tmp_path: Path, capsys: pytest.Capt
         assert row["predicted"] in ("benign", "malignant") and (tmp_path / "inference" / row["map"]).is_file()
         assert float(row["probability_benign"]) + float(row["probability_malignant"]) == pytest.approx(1, abs=1e-5)
     assert "not a medical device" in (tmp_path / "inference" / "cases.html").read_text()
+
+
+def test_mammograms_of_ones_own_are_named_by_their_folder(
+    vindr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(split, item) for split in ("train", "validation", "test") for item in load_vindr_mammo(vindr, split)]
+    with open(tmp_path / "labels.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "split", "patient"])
+        for split, item in rows:
+            writer.writerow([item["image"], ("benign", "malignant")[item["label"]], split, item["patient"]])
+    made = workflow("train", "train.json", **{**SMALL, **TRAIN, "dataset_dir": str(tmp_path), "output_dir": "unused"})
+    made.parser.get_parsed_content("announce")
+    printed = capsys.readouterr().out
+    assert f"own images in {tmp_path.name}, 32 px (your own terms)" in printed
+    assert made.parser.get_parsed_content("images_read")["train"]["images"] == sum(
+        split == "train" for split, _ in rows
+    )
 
 
 def test_a_resumed_training_ends_with_the_same_weights_and_reads_the_cache(
