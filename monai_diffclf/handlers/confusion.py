@@ -21,6 +21,8 @@ from ..storage.atomic_file import replace_text, replaced
 
 __all__ = ["write_confusion"]
 
+_MOST_NAMED = 20  # more classes are drawn without names and numbers, which nobody could read
+
 
 def write_confusion(
     path: str | os.PathLike[str],
@@ -64,17 +66,20 @@ def write_confusion(
 
 
 def _draw(counts: NDArray[np.int64], names: list[str], title: str) -> Figure:
-    side = 3.2 + 0.55 * len(names)
+    few = len(names) <= _MOST_NAMED
+    side = 3.2 + 0.55 * min(len(names), _MOST_NAMED)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    shown = [name if len(name) <= 24 else name[:23] + "…" for name in names]
     display = ConfusionMatrixDisplay(counts)
-    display.plot(ax=axes, cmap="Blues", colorbar=False, values_format="d", im_kw={"vmin": 0})
-    axes.set_xticks(
-        range(len(names)), shown, rotation=30 if len(names) > 2 else 0, ha="right" if len(names) > 2 else "center"
-    )
-    axes.set_yticks(range(len(names)), shown)
+    display.plot(ax=axes, cmap="Blues", colorbar=not few, include_values=few, values_format="d", im_kw={"vmin": 0})
+    if few:
+        shown = [name if len(name) <= 24 else name[:23] + "…" for name in names]
+        turned = {"rotation": 30, "ha": "right"} if len(names) > 2 else {}
+        axes.set_xticks(range(len(names)), shown, **turned)
+        axes.set_yticks(range(len(names)), shown)
+    else:
+        axes.set(xticks=[], yticks=[])
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(title, fontsize=10)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels(), axes.title):

@@ -31,6 +31,13 @@ def test_counts_and_names(tmp_path, classes):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_thousand_classes_fit_into_a_picture(tmp_path):
+    labels = np.arange(1000)
+    write_confusion(tmp_path / "c.csv", labels, labels[::-1], [f"class {k}" for k in labels])
+    with Image.open(tmp_path / "c.png") as picture:
+        assert max(picture.size) < 2500
+
+
 def test_a_class_that_is_never_met_is_in_it(tmp_path):
     counts = write_confusion(tmp_path / "c.csv", [0, 0], [0, 1], ["a", "b", "c"])
     assert counts.shape == (3, 3) and counts[2].sum() == 0
