@@ -75,7 +75,7 @@ def _draw(counts: NDArray[np.int64], names: list[str], title: str) -> Figure:
     display.plot(ax=axes, cmap="Blues", colorbar=not few, include_values=few, values_format="d", im_kw={"vmin": 0})
     if few:
         shown = [name if len(name) <= 24 else name[:23] + "…" for name in names]
-        turned = {"rotation": 30, "ha": "right"} if len(names) > 2 else {}
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if len(names) > 2 else {}
         axes.set_xticks(range(len(names)), shown, **turned)
         axes.set_yticks(range(len(names)), shown)
     else:
