@@ -67,7 +67,8 @@ def measure(bundle: Path, dataset_dir: str, num_parts: int, num_draws: int) -> t
 
     They are kept in ``docs/evaluation`` and made again only for another network or other draws.
     """
-    config = read_config(bundle, "train.json", "evaluate.json", dataset_dir=dataset_dir, progress=False)
+    settings = {"checkpoint": str(bundle / "models" / "model.pt"), "dataset_dir": dataset_dir, "progress": False}
+    config = read_config(bundle, "train.json", "evaluate.json", **settings)
     network = config.get_parsed_content("evaluate#network")
     dataset = config.get_parsed_content("validate#dataset")
     inferer = DiffusionClassifierInferer(

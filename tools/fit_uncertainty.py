@@ -104,7 +104,8 @@ def main() -> None:
     path = args.errors or args.bundle / "docs" / "evaluation" / f"errors_validation_seed_{args.seed}.npz"
     stored = load_errors(path)
     settings = {"dataset_dir": args.dataset_dir} if args.dataset_dir else {}
-    config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, **settings)
+    weights = str(args.bundle / "models" / "model.pt")
+    config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, checkpoint=weights, **settings)
     settings = {name: config.get_parsed_content(name) for name in ("weighting", "temperature")}
     network = network_hash(config.get_parsed_content("evaluate#network"))
     check_network(stored, network, path)
@@ -113,6 +114,7 @@ def main() -> None:
     groups = group_codes(stored.patients, len(stored.keys))
     # From plain values only: a file cannot hold weights, and a reader could not compare them.
     made_by = {**stored.provenance, "network": network, "num_draws": stored.errors.num_draws}
+    made_by |= {"classes": list(config["classes"]), "image_size": list(config["image_size"])}
     made_by |= {"weighting": str(settings["weighting"]), "temperature": settings["temperature"]}
     typicality = fit_typicality(stored.errors, error_maps=stored.maps, grid=GRID, groups=stored.patients)
     fitted, losses = {}, {}

@@ -90,8 +90,8 @@ def recompute_metrics(docs: Path, num_resamples: int = 2000) -> tuple[int, list[
 
 def recompute_all(bundle: Path) -> None:
     """Predictions and results from the errors."""
-    config = read_config(bundle, "train.json", "evaluate.json")
-    folder = Path(config.get_parsed_content("evaluation_dir"))
+    config, docs = read_config(bundle, "train.json", "evaluate.json"), bundle / "docs"
+    folder, before = docs / "evaluation", read_results(docs / "results.json")
     for split in ("validation", "test"):
         for path in sorted(folder.glob(f"errors_{split}_seed_*.npz")):
             stored = load_errors(path)
@@ -99,9 +99,9 @@ def recompute_all(bundle: Path) -> None:
             saver = ErrorsSaver(
                 folder,
                 config.get_parsed_content("evaluate#inferer"),
-                config.get_parsed_content("results_path"),
+                docs / "results.json",
                 split=split,
-                data=config.get_parsed_content("data_name"),
+                data=next(iter(before[split].values()))["data"],
                 seed=int(path.stem.rsplit("_", 1)[1]),
                 threshold=0.5,
                 commit_root=bundle,

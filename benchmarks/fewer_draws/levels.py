@@ -139,7 +139,8 @@ def sampled_errors(bundle: Path, split: str, rule: str, dataset_dir: str | None,
         return load_errors(path)
     if dataset_dir is None:
         raise SystemExit(f"levels: {path} is missing; name the data set with --dataset_dir to compute it")
-    config = read_config(bundle, "train.json", "evaluate.json", dataset_dir=dataset_dir, progress=False)
+    settings = {"checkpoint": str(bundle / "models" / "model.pt"), "dataset_dir": dataset_dir, "progress": False}
+    config = read_config(bundle, "train.json", "evaluate.json", **settings)
     network = config.get_parsed_content("evaluate#network")
     dataset = config.get_parsed_content("test#dataset" if split == "test" else "validate#dataset")
     inferer = DiffusionClassifierInferer(

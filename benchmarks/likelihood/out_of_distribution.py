@@ -35,7 +35,8 @@ class Scorer:
     """The bundle's network and inferers, and what was fitted to its validation images."""
 
     def __init__(self) -> None:
-        config = read_config(BUNDLE, "train.json", "evaluate.json", resize=True)
+        weights = str(BUNDLE / "models" / "model.pt")
+        config = read_config(BUNDLE, "train.json", "evaluate.json", checkpoint=weights, resize=True)
         self.network = config.get_parsed_content("evaluate#network")
         self.inferer = config.get_parsed_content("evaluate#inferer")
         self.denoising = config.get_parsed_content("evaluate#denoising")

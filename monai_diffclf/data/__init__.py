@@ -10,6 +10,7 @@ from .._class_names import class_names
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
+from .data_description import describe_data
 from .datalist import load_datalist
 from .find_images import find_images
 from .image_folder import load_image_folder
@@ -35,6 +36,7 @@ __all__ = [
     "class_balance",
     "class_balanced_weights",
     "class_names",
+    "describe_data",
     "find_images",
     "find_pneumonia_mnist",
     "image_key",

@@ -6,31 +6,39 @@ from __future__ import annotations
 
 from .case_report import CaseReport
 from .classification_writer import ClassificationWriter
-from .display import ProgressBar, SampleGrid
+from .display import EpochLog, ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
 from .evaluation_saver import EvaluationSaver
 from .explanation_images import ExplanationImages
+from .judged import find_weights, judged_facts
 from .likelihood_saver import LikelihoodSaver
+from .moving_average import MovingAverage
 from .results import read_results, write_results
 from .subgroups import SubgroupReport, write_subgroups
-from .training import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint
+from .training import EpochSeed, GradientClipping, ResumableCheckpoint
 from .uncertainty import ShiftWarning, uncertainty_metrics
+from .validation import BestModelSaver, Validation
 
 __all__ = [
     "BestModelSaver",
     "CaseReport",
     "ClassificationWriter",
+    "EpochLog",
     "EpochSeed",
     "ErrorsSaver",
     "EvaluationSaver",
     "ExplanationImages",
     "GradientClipping",
     "LikelihoodSaver",
+    "MovingAverage",
     "ProgressBar",
     "ResumableCheckpoint",
     "SampleGrid",
     "ShiftWarning",
     "SubgroupReport",
+    "Validation",
+    "find_weights",
+    "judged_facts",
     "read_results",
     "uncertainty_metrics",
     "write_results",

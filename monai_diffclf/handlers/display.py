@@ -1,9 +1,11 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Ignite handlers that show how a training goes: a progress bar, and sampled images of each class."""
+"""Ignite handlers that show how a training goes: a progress bar, a line an epoch, sampled images of each class."""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence, Sized
 from typing import Any
 
@@ -18,7 +20,7 @@ from ..keys import OutputKeys
 from ..networks.conditioning import Conditioning
 from ..sampling import sample_classes
 
-__all__ = ["ProgressBar", "SampleGrid"]
+__all__ = ["EpochLog", "ProgressBar", "SampleGrid"]
 
 
 class ProgressBar:
@@ -62,7 +64,7 @@ class ProgressBar:
             self._count(output)
             return
         if isinstance(output, dict) and "loss" in output:
-            loss = float(torch.as_tensor(output["loss"]).float().mean())
+            loss = float(torch.as_tensor(output["loss"]).detach().float().mean())
             self._bar.set_postfix(epoch=engine.state.epoch, loss=f"{loss:.4f}", refresh=False)
         self._bar.update()
 
@@ -84,6 +86,64 @@ class ProgressBar:
             self._bar = None
         if error is not None:  # ignite hands the exception to the handlers and raises it no further
             raise error
+
+
+class EpochLog:
+    """Log a line at the end of every epoch of a training: epoch, mean loss, latest validation metric, time left.
+
+    The time left is that of the mean epoch so far, validations included. With several processes the first one logs.
+
+    Args:
+        best: the validation's `BestModelSaver`, for the best value so far; None leaves it out.
+    """
+
+    def __init__(self, best: Any = None) -> None:
+        self.best = best
+        self._losses: list[float] = []
+        self._start = 0.0
+        self._first = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer, after its validation."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._started)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+
+    def _started(self, engine: Engine) -> None:
+        self._losses = []
+        if not self._start:
+            self._start, self._first = time.monotonic(), engine.state.epoch
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        if isinstance(output, dict) and "loss" in output:
+            self._losses.append(float(torch.as_tensor(output["loss"]).detach().float().mean()))
+
+    def _log(self, engine: Engine) -> None:
+        epoch, last = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
+        parts = [f"Epoch {epoch}/{last}"]
+        if self._losses:
+            parts.append(f"loss {sum(self._losses) / len(self._losses):.4f}")
+        if self.best is not None and self.best.best is not None:
+            parts.append(f"best {self.best.metric} {self.best.best:.4f} (epoch {self.best.epoch})")
+        spent = time.monotonic() - self._start
+        left = spent / (epoch - self._first + 1) * (last - epoch)
+        parts.append(f"{_duration(left)} left" if epoch < last else f"done in {_duration(spent)}")
+        logging.getLogger(__name__).info(", ".join(parts))
+
+
+def _duration(seconds: float) -> str:
+    """A duration in words.
+
+    Example:
+        >>> _duration(7.4), _duration(754), _duration(9000)
+        ('7 s', '13 min', '2 h 30 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _count_images(loader: Any) -> int | None:

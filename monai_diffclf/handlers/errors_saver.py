@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class ErrorsSaver(EvidenceCollector):
         commit_root: folder whose git commit is recorded.
         num_resamples: bootstrap resamples.
         keep_journal: whether to leave the evaluator's journal where it is.
+        classes: see :class:`EvaluationSaver`, as ``facts``.
+        facts: what else to record.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class ErrorsSaver(EvidenceCollector):
         commit_root: str | os.PathLike[str] = ".",
         num_resamples: int = 2000,
         keep_journal: bool = False,
+        classes: Sequence[str] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(OutputKeys.ERRORS, keep_journal=keep_journal)
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
@@ -76,6 +80,8 @@ class ErrorsSaver(EvidenceCollector):
                 num_draws=inferer.num_draws,
                 commit_root=commit_root,
                 num_resamples=num_resamples,
+                classes=classes,
+                facts=facts,
             )
             for rule, model in _models(inferer).items()
         }

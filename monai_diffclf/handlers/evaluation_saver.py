@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from ..data.table_rows import read_rows
 from ..metrics import choose_threshold, classification_metrics
 from ..storage.atomic_file import replace_text
+from .confusion import write_confusion
 from .dataset_collector import Collected, DatasetCollector
 from .results import Metrics, comparable, git_commit, read_results, write_results
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
 
 
 class EvaluationSaver(DatasetCollector):
@@ -45,6 +48,9 @@ class EvaluationSaver(DatasetCollector):
         commit_root: folder whose git commit is recorded.
         commit: what is recorded instead, such as the commit that made predictions read from a table.
         num_resamples: bootstrap resamples.
+        classes: names of the classes in the order of their labels: the table's columns are called by them, and the
+            confusion matrix is written beside it (``..._confusion.csv`` and ``.png``). None numbers the columns.
+        facts: what else to record, such as weights and images, see :func:`monai_diffclf.handlers.judged_facts`.
 
     Raises:
         ValueError: if ``{seed}`` is missing in the name, or no threshold was chosen on validation images yet.
@@ -65,6 +71,8 @@ class EvaluationSaver(DatasetCollector):
         commit_root: str | os.PathLike[str] = ".",
         commit: str | None = None,
         num_resamples: int = 2000,
+        classes: Sequence[str] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(CommonKeys.PRED)
         self.template = os.fspath(predictions_path)
@@ -75,6 +83,7 @@ class EvaluationSaver(DatasetCollector):
         self.threshold = threshold
         self.num_draws, self.network_evaluations = num_draws, network_evaluations
         self.commit_root, self.commit, self.num_resamples = commit_root, commit, num_resamples
+        self.classes, self.facts = None if classes is None else [str(name) for name in classes], dict(facts or {})
 
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the predictions and the results of an evaluation."""
@@ -101,19 +110,23 @@ class EvaluationSaver(DatasetCollector):
                 are averaged.
         """
         path = self._path(self.seed)
-        write_predictions(path, keys=keys, patients=patients, labels=labels, probabilities=probabilities)
-        if self.results_path is None:
-            return
+        write_predictions(
+            path, keys=keys, patients=patients, labels=labels, probabilities=probabilities, classes=self.classes
+        )
         # The scores as others will read them: results can be recomputed from the table to the last digit.
         own = read_predictions(path)
+        threshold = self._choose(own) if own["probabilities"].shape[1] == 2 else 0.5
+        if self.classes is not None:
+            self._write_confusion(path, own, threshold)
+        if self.results_path is None:
+            return
         groups = own["patients"] if (own["patients"] != "").all() else None
         options: dict[str, Any] = {"num_resamples": self.num_resamples, "groups": groups}
-        threshold = self._choose(own) if own["probabilities"].shape[1] == 2 else 0.5
         entry: dict[str, Any] = {"data": self.data, "num_images": len(keys), "num_draws": self.num_draws}
         extra = {name: dict(metric) for name, metric in (further or {}).items()}
         metrics = classification_metrics(own["labels"], own["probabilities"], threshold=threshold, **options)
         metrics |= extra
-        others = self._other_seeds(own, {**metrics, **entry})
+        others = self._other_seeds(own, {**metrics, **entry, **self.facts})
         summary = None
         if others is not None:
             scores = [own["probabilities"], *(table["probabilities"] for table, _ in others)]
@@ -122,6 +135,7 @@ class EvaluationSaver(DatasetCollector):
             for name, mine in extra.items():
                 seeds = [mine, *(recorded[name] for _, recorded in others)]
                 summary[name] = {bound: float(np.mean([seed[bound] for seed in seeds])) for bound in mine}
+        resampled = "images" if groups is None else "patients"
         write_results(
             self.results_path,
             split=self.split,
@@ -131,8 +145,17 @@ class EvaluationSaver(DatasetCollector):
             seed=self.seed,
             network_evaluations=self.network_evaluations,
             commit=git_commit(self.commit_root) if self.commit is None else self.commit,
-            extra={"threshold": threshold, "resampled": "images" if groups is None else "patients"},
+            extra={"threshold": threshold, "resampled": resampled, **self.facts},
             **entry,
+        )
+
+    def _write_confusion(self, path: Path, own: Mapping[str, Any], threshold: float) -> None:
+        probabilities, classes = own["probabilities"], self.classes or []
+        two = probabilities.shape[1] == 2
+        predicted = probabilities[:, 1] >= threshold if two else probabilities.argmax(1)
+        title = f"{self.model}, {self.split}, seed {self.seed}" + (f", threshold {threshold:.3g}" if two else "")
+        write_confusion(
+            path.with_name(f"{path.stem}_confusion.csv"), own["labels"], predicted.astype(int), classes, title=title
         )
 
     def _path(self, seed: int) -> Path:
@@ -180,8 +203,12 @@ def write_predictions(
     patients: Sequence[str],
     labels: Sequence[int] | NDArray[Any],
     probabilities: NDArray[Any],
+    classes: Sequence[str] | None = None,
 ) -> None:
-    """Write a table of predictions: key, patient, label, probability_0, probability_1, ..., sorted by key.
+    """Write a table of predictions: key, patient, label, and probability_CLASS of each class, sorted by key.
+
+    A key or patient that a spreadsheet would run as a formula gets an apostrophe in front; `read_predictions` takes it
+    off again.
 
     Args:
         path: CSV file.
@@ -189,21 +216,29 @@ def write_predictions(
         patients: patient of each image, empty where unknown [N].
         labels: class of each image [N].
         probabilities: of each class [N, K], kept to 9 digits, which is all that float32 has.
+        classes: names of the classes [K]; None numbers them.
 
     Raises:
-        ValueError: if the lengths differ.
+        ValueError: if the lengths differ, or the names are not K different ones.
     """
-    columns = [f"probability_{k}" for k in range(np.asarray(probabilities).shape[1])]
+    names = list(classes) if classes is not None else range(np.asarray(probabilities).shape[1])
+    columns = [f"probability_{name}" for name in names]
+    if len({*columns}) != np.asarray(probabilities).shape[1]:
+        raise ValueError(f"classes: expected {np.asarray(probabilities).shape[1]} different names, got {list(names)}")
     rows = sorted(zip(keys, patients, labels, np.asarray(probabilities).tolist(), strict=True), key=lambda row: row[:3])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["key", "patient", "label", *columns])
-    writer.writerows([key, patient, int(label), *(f"{p:.9g}" for p in row)] for key, patient, label, row in rows)
+    writer.writerows(
+        [_neutral(key), _neutral(patient), int(label), *(f"{p:.9g}" for p in row)] for key, patient, label, row in rows
+    )
     replace_text(path, text.getvalue())
 
 
 def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """A table of predictions as arrays: ``keys``, ``patients``, ``labels`` [N] and ``probabilities`` [N, K].
+
+    The classes are in the order of the columns; ``classes`` [K] holds what they are called there.
 
     Raises:
         ValueError: if a column is missing or there is no row.
@@ -218,13 +253,24 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         ...     read_predictions(folder + "/test.csv")["probabilities"].tolist()
         [[0.5, 0.5], [0.25, 0.75]]
     """
-    rows = list(read_rows(path, ("key", "patient", "label", "probability_0")))
+    rows = list(read_rows(path, ("key", "patient", "label")))
     if not rows:
         raise ValueError(f"path: expected a row an image in {path}, got none.")
-    columns = sorted((c for c in rows[0].fields if c.startswith("probability_")), key=lambda c: int(c[12:]))
+    columns = [column for column in rows[0].fields if column.startswith("probability_")]
+    if not columns:
+        raise ValueError(f"path: expected a column probability_CLASS for each class in {path}, got {columns}.")
     return {
-        "keys": np.array([row.fields["key"] for row in rows]),
-        "patients": np.array([row.fields["patient"] for row in rows]),
+        "keys": np.array([_plain(row.fields["key"]) for row in rows]),
+        "patients": np.array([_plain(row.fields["patient"]) for row in rows]),
         "labels": np.array([row.integer("label") for row in rows]),
-        "probabilities": np.array([[row.number(c) for c in columns] for row in rows]),
+        "probabilities": np.array([[row.number(column) for column in columns] for row in rows]),
+        "classes": np.array([column.removeprefix("probability_") for column in columns]),
     }
+
+
+def _neutral(text: str) -> str:
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def _plain(text: str) -> str:
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ class LikelihoodSaver(EvidenceCollector):
         num_resamples: bootstrap resamples.
         model: name of the model in the results.
         keep_journal: whether to leave the evaluator's journal where it is.
+        classes: see :class:`EvaluationSaver`, as ``facts``.
+        facts: what else to record.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class LikelihoodSaver(EvidenceCollector):
         num_resamples: int = 2000,
         model: str = "score_likelihood",
         keep_journal: bool = False,
+        classes: Sequence[str] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(OutputKeys.PROBE_LOG_LIKELIHOOD, keep_journal=keep_journal)
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
@@ -76,6 +81,8 @@ class LikelihoodSaver(EvidenceCollector):
             threshold=threshold,
             commit_root=commit_root,
             num_resamples=num_resamples,
+            classes=classes,
+            facts=facts,
         )
         self._evaluations: list[int] = []
 

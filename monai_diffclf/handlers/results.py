@@ -31,6 +31,7 @@ _BOUNDS = ("value", "low", "high")
 _FACTS = ("data", "seed", "num_images", "num_draws", "network_evaluations", "commit", "seeds")
 # Seeds may be averaged only if these agree: what was measured, and how.
 _SETTINGS = ("data", "num_images", "num_draws")
+_IMAGES = ("data_hash", "classes")  # where both have it
 
 
 def write_results(
@@ -163,6 +164,7 @@ def _metric_names(entry: Mapping[str, Any]) -> set[str]:
 def comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether the entries of two seeds measure the same thing in the same way."""
     same = all(old.get(name) == new[name] for name in _SETTINGS)
+    same &= all(old[name] == new[name] for name in _IMAGES if name in old and name in new)
     return same and _metric_names(old) == _metric_names(new)
 
 

@@ -1,12 +1,11 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Ignite handlers for training: seeds, gradient clipping, resuming, the best model."""
+"""Ignite handlers for training: seeds, gradient clipping, resuming."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,12 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from monai.engines.utils import IterationEvents
 
-from ..storage.atomic_file import replace_text, replaced
+from .._moved import moved
+from ..networks.model_description import differences
+from ..networks.weights_content import read_torch_file
+from ..storage.atomic_file import replaced
 
-__all__ = ["BestModelSaver", "EpochSeed", "GradientClipping", "ResumableCheckpoint", "save_atomically"]
+__all__ = ["EpochSeed", "GradientClipping", "ResumableCheckpoint", "save_atomically"]
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
@@ -107,17 +109,32 @@ class ResumableCheckpoint:
         save_dict: named objects with ``state_dict`` and ``load_state_dict``. The trainer it is attached to is added to
             them, and its gradient scaler where it has one.
         interval: epochs between two saves.
+        settings: what the training must have in common with the one that is resumed, in JSON values: model, data,
+            learning rate, but not the number of epochs. None resumes anything.
 
     Raises:
-        ValueError: when an object is called "trainer", ``interval`` is not positive, or the file holds other objects.
+        ValueError: when an object is called "trainer" or "settings", ``interval`` is not positive, or the file holds
+            other objects or is one of a training with other settings.
     """
 
-    def __init__(self, path: str | os.PathLike[str], save_dict: Mapping[str, Any], *, interval: int = 1) -> None:
-        if "trainer" in save_dict:
-            raise ValueError("save_dict: expected no object called 'trainer'; the trainer itself is saved by that name")
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        save_dict: Mapping[str, Any],
+        *,
+        interval: int = 1,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if taken := {"trainer", "settings"} & set(save_dict):
+            raise ValueError(
+                f"save_dict: expected no object called {min(taken)!r}; the trainer itself is saved by that name"
+                if "trainer" in taken
+                else "save_dict: expected no object called 'settings'; the settings are saved by that name"
+            )
         if not isinstance(interval, int) or interval < 1:
             raise ValueError(f"interval: expected a positive number of epochs, got {interval!r}")
         self.path, self.save_dict, self.interval = Path(path), dict(save_dict), interval
+        self.settings = None if settings is None else json.loads(json.dumps(settings))
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after every handler that changes what is saved (EMA, validation, learning rate)."""
@@ -131,7 +148,10 @@ class ResumableCheckpoint:
         """Load the checkpoint if there is one."""
         if not self.path.exists():
             return
-        checkpoint = torch.load(self.path, map_location="cpu", weights_only=True)
+        checkpoint = read_torch_file(self.path, what="a training's state")
+        if not isinstance(checkpoint, dict):
+            raise ValueError(f"path: expected a training's state in {self.path}, got {type(checkpoint).__name__}")
+        self._check_settings(checkpoint.pop("settings", None))
         # A training may go on with or without mixed precision: the scaler is taken up where both have one.
         if (set(checkpoint) ^ set(self.save_dict)) - {"scaler"}:
             raise ValueError(f"path: expected {sorted(self.save_dict)} in {self.path}, got {sorted(checkpoint)}")
@@ -148,47 +168,23 @@ class ResumableCheckpoint:
         """Save if it is time."""
         last = engine.state.epoch == engine.state.max_epochs
         if idist.get_rank() == 0 and (engine.state.epoch % self.interval == 0 or last):
-            save_atomically({name: item.state_dict() for name, item in self.save_dict.items()}, self.path)
+            content = {name: item.state_dict() for name, item in self.save_dict.items()}
+            save_atomically(content if self.settings is None else {**content, "settings": self.settings}, self.path)
 
-
-class BestModelSaver:
-    """Keep the weights with the best validation metric; its state belongs in a `ResumableCheckpoint`.
-
-    Beside the weights it writes a JSON file of the same name with the metric, its value, and the epoch. A metric that
-    is NaN, such as an AUC where one class is absent, saves nothing and logs a warning.
-
-    Args:
-        model: the network to save, usually the EMA's.
-        path: file of the weights (a plain state dict).
-        metric: name of the evaluator's metric; larger is better.
-    """
-
-    def __init__(self, model: torch.nn.Module, path: str | os.PathLike[str], metric: str) -> None:
-        self.model, self.path, self.metric = model, Path(path), metric
-        self.best: float | None = None
-
-    def attach(self, engine: Engine) -> None:
-        """Attach to the validating evaluator."""
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Save the weights if they are the best so far."""
-        value = float(engine.state.metrics[self.metric])
-        if math.isnan(value):
-            logging.getLogger(__name__).warning("%s is NaN: the weights are not saved", self.metric)
+    def _check_settings(self, found: Mapping[str, Any] | None) -> None:
+        if self.settings is None:
             return
-        if self.best is not None and value <= self.best:
-            return
-        self.best = value
-        if idist.get_rank() == 0:
-            save_atomically(self.model.state_dict(), self.path)
-            note = json.dumps({"metric": self.metric, "value": value, "epoch": engine.state.epoch}) + "\n"
-            replace_text(self.path.with_suffix(".json"), note)
+        where = "move the folder away, or name another --output_dir, to train anew"
+        if found is None:
+            raise ValueError(
+                f"path: {self.path} is of a training whose settings were not recorded, by an earlier version; {where}"
+            )
+        if texts := differences(self.settings, found):
+            raise ValueError(
+                f"path: the training in {self.path} was started with other settings ({'; '.join(texts)}); give those "
+                f"to go on (more epochs are allowed), or {where}"
+            )
 
-    def state_dict(self) -> dict[str, float | None]:
-        """The best value so far."""
-        return {"best": self.best}
 
-    def load_state_dict(self, state_dict: Mapping[str, float | None]) -> None:
-        """Go on from a saved best value."""
-        self.best = state_dict["best"]
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name, {"BestModelSaver": "monai_diffclf.handlers"})

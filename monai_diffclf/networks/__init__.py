@@ -9,6 +9,7 @@ from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
 from .latent_space import LatentSpace, PixelSpace
+from .model_description import describe_model
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
 from .weight_files import load_weights, network_hash
@@ -22,6 +23,7 @@ __all__ = [
     "Trial",
     "Tuning",
     "class_labels",
+    "describe_model",
     "fast_inference",
     "load_generative_checkpoint",
     "load_weights",

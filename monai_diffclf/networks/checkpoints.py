@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 import torch
 from monai.networks.nets import DiffusionModelUNet
 
+from .weights_content import read_tensors
+
 __all__ = ["load_generative_checkpoint"]
 
 
@@ -64,7 +66,7 @@ def load_generative_checkpoint(
 
 def _read(state_dict_or_path: Mapping[str, torch.Tensor] | str | os.PathLike[str]) -> Mapping[str, torch.Tensor]:
     if isinstance(state_dict_or_path, (str, os.PathLike)):
-        state_dict_or_path = torch.load(state_dict_or_path, map_location="cpu", weights_only=True)
+        return read_tensors(state_dict_or_path)
     if not isinstance(state_dict_or_path, Mapping):
         raise TypeError(f"state_dict_or_path: expected a state dict, got {type(state_dict_or_path).__name__}")
     return state_dict_or_path

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..classification import DifferenceModel, LevelSampling, LevelWeights, VoteModel
 from .atomic_file import replace_text
+from .fitted_checks import check_decision, read_fitted
 
 __all__ = ["LearnedDecision", "load_decision", "save_decision"]
 
@@ -53,15 +54,17 @@ def save_decision(
     replace_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def load_decision(path: str | os.PathLike[str], rule: str) -> LearnedDecision:
+def load_decision(path: str | os.PathLike[str], rule: str, *, network: str | None = None) -> LearnedDecision:
     """Read what `save_decision` wrote for one rule.
 
     Args:
         path: the file.
         rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``.
+        network: hash of the network that it must have been learned from; None accepts any.
 
     Raises:
-        ValueError: when the file does not exist, is no such file or lacks the rule.
+        ValueError: when the file does not exist, is no such file, lacks the rule, holds numbers that no fit gives, or
+            was learned from another network.
 
     Example:
         >>> import tempfile
@@ -71,17 +74,22 @@ def load_decision(path: str | os.PathLike[str], rule: str) -> LearnedDecision:
         ...     load_decision(folder + "/decision.json", "vote").model
         VoteModel(concentration=0.5)
     """
+    everything = read_fitted(path, rule, "save_decision")
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)[rule]
+        check_decision(everything, rule)
+        content = everything[rule]
         model: type[VoteModel] | type[DifferenceModel] = VoteModel if rule == "vote" else DifferenceModel
-        return LearnedDecision(
+        learned = LearnedDecision(
             model.from_dict(content["model"]),
             LevelSampling.from_dict(content["level_sampling"]),
             LevelWeights.from_dict(content["level_weights"]),
             str(content.get("network", "")),
         )
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"path: expected a file written by save_decision with {rule!r}, got {path}: {error}") from None
+    if network is not None and learned.network != network:
         raise ValueError(
-            f"path: expected a file written by save_decision with {rule!r}, got {path}: {error}"
-        ) from error
+            f"network: {path} was learned from the network {learned.network or '(not named)'}, not from {network}; "
+            "learn it anew for these weights with tools.fit_decision, or take those it was learned from"
+        )
+    return learned

@@ -15,6 +15,7 @@ from ..uncertainty.conformal import ConformalSets
 from ..uncertainty.typicality import Typicality
 from .atomic_file import replace_text
 from .errors_file import list_differences
+from .fitted_checks import check_uncertainty, read_fitted
 
 __all__ = ["FittedUncertainty", "load_uncertainty", "save_uncertainty"]
 
@@ -83,7 +84,8 @@ def load_uncertainty(
             :func:`monai_diffclf.inferers.provenance` gives, and ``weighting`` and ``temperature``; None accepts any.
 
     Raises:
-        ValueError: when the file does not exist, is no such file, lacks the rule, or was fitted for another model.
+        ValueError: when the file does not exist, is no such file, lacks the rule, holds numbers that no fit gives, or
+            was fitted for another model.
 
     Example:
         >>> import tempfile
@@ -138,9 +140,9 @@ def load_part(
 
 
 def _read(path: str | os.PathLike[str], rule: str) -> FittedUncertainty:
+    everything = read_fitted(path, rule, "save_uncertainty")
     try:
-        with open(path, encoding="utf-8") as file:
-            everything = json.load(file)
+        check_uncertainty(everything, rule)
         content, typicality = everything[rule], everything.get("typicality")
         return FittedUncertainty(
             rule,
@@ -149,7 +151,7 @@ def _read(path: str | os.PathLike[str], rule: str) -> FittedUncertainty:
             None if typicality is None else Typicality.from_dict(typicality),
             dict(content.get("provenance", {})),
         )
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"path: expected a file written by save_uncertainty with {rule!r}, got {path}: {error}"
-        ) from error
+        ) from None

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import verify_metadata, verify_net_in_out
 
 from monai_diffclf.classification import empirical_prior
-from monai_diffclf.data import vindr_mammo
+from monai_diffclf.data import load_vindr_mammo, vindr_mammo
 from monai_diffclf.storage import load_likelihoods
 from monai_diffclf.transforms import mammography
 from tests.bundles.workflows import bundle_workflow, causes, run
@@ -105,6 +105,24 @@ def test_train_evaluate_and_infer(name: str, tmp_path: Path, capsys: pytest.Capt
     assert "not a medical device" in (tmp_path / "inference" / "cases.html").read_text()
 
 
+def test_mammograms_of_ones_own_are_named_by_their_folder(
+    vindr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(split, item) for split in ("train", "validation", "test") for item in load_vindr_mammo(vindr, split)]
+    with open(tmp_path / "labels.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "split", "patient"])
+        for split, item in rows:
+            writer.writerow([item["image"], ("benign", "malignant")[item["label"]], split, item["patient"]])
+    made = workflow("train", "train.json", **{**SMALL, **TRAIN, "dataset_dir": str(tmp_path), "output_dir": "unused"})
+    made.parser.get_parsed_content("announce")
+    printed = capsys.readouterr().out
+    assert f"own images in {tmp_path.name}, 32 px (your own terms)" in printed
+    assert made.parser.get_parsed_content("images_read")["train"]["images"] == sum(
+        split == "train" for split, _ in rows
+    )
+
+
 def test_a_resumed_training_ends_with_the_same_weights_and_reads_the_cache(
     vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,9 +137,11 @@ def test_a_resumed_training_ends_with_the_same_weights_and_reads_the_cache(
             run(workflow("train", "train.json", "vindr_mammo.json", **overrides))
         weights[name] = torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)
     assert len(list((tmp_path / "whole" / "cache").iterdir())) == 8
+    whole, resumed = ({"network": w["network"], "ema": w["ema"]["weights"]} for w in weights.values())
     for part in ("network", "ema"):
-        for name, value in weights["whole"][part].items():
-            assert torch.equal(value, weights["resumed"][part][name]), name
+        for name, value in whole[part].items():
+            assert torch.equal(value, resumed[part][name]), name
+    assert weights["whole"]["ema"]["steps"] == weights["resumed"]["ema"]["steps"] > 0
     assert weights["resumed"]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-4 * 0.2**2)
 
 

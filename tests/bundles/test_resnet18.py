@@ -15,6 +15,7 @@ from PIL import Image
 
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.handlers.results import read_results
+from tools.publish_results import publish
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_resnet18"
 COUNTS = {"train": 8, "validation": 3, "test": 4}
@@ -71,12 +72,15 @@ def test_training_leaves_the_best_weights_and_a_log(trained):
     assert best["metric"] == "val_auc" and best["epoch"] in (1, 2)
     state = torch.load(trained / "runs" / "seed_1" / "model.pt", weights_only=True)
     assert state["conv1.weight"].shape == (8, 1, 3, 3)
-    log = (trained / "docs" / "training" / "seed_1.log").read_text()
+    log = (trained / "runs" / "seed_1" / "seed_1.log").read_text()
     assert "Epoch[2] Metrics -- train_loss" in log and "Epoch[2] Metrics -- val_auc" in log
     assert str(trained) not in log
 
 
-def test_evaluation_writes_predictions_and_results_of_both_seeds(trained):
+def test_evaluation_writes_into_the_run_and_publishing_joins_both_seeds(trained):
+    assert not (trained / "docs").exists()
+    for seed in (0, 1):
+        publish(trained, trained / "runs" / f"seed_{seed}")
     results = read_results(trained / "docs" / "results.json")
     for split in ("validation", "test"):
         entry = results[split]["resnet18"]
@@ -100,7 +104,8 @@ def test_inference_agrees_with_the_evaluation(trained, images, tmp_path):
     run(workflow(trained, images / "test", "inference", kind="infer", output_dir=str(tmp_path)))
     with open(tmp_path / "predictions.csv", newline="") as file:
         rows = {str(Path(name).relative_to(images)): float(p) for name, _, p in csv.reader(file)}
-    table = read_predictions(trained / "docs" / "predictions" / "test_seed_0.csv")
+    table = read_predictions(trained / "runs" / "seed_0" / "predictions" / "test_seed_0.csv")
+    assert table["classes"].tolist() == ["normal", "pneumonia"]
     expected = dict(zip(table["keys"], table["probabilities"][:, 1], strict=True))
     # The evaluation runs in float16 on a GPU.
     assert rows == pytest.approx(expected, abs=2e-3 if torch.cuda.is_available() else 1e-5)
@@ -108,7 +113,12 @@ def test_inference_agrees_with_the_evaluation(trained, images, tmp_path):
 
 @pytest.mark.parametrize(("kind", "configs"), [("train", ["train"]), ("infer", ["inference"])])
 def test_properties_are_complete(images, tmp_path, kind, configs):
-    flow = workflow(BUNDLE, images, *configs, kind=kind, output_dir=str(tmp_path))
+    network = ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.json"))["network_def"]
+    network = ConfigParser({"network": {**network, "n_input_channels": 1, "num_classes": 2, "widen_factor": 0.125}})
+    torch.save(network.get_parsed_content("network").state_dict(), tmp_path / "model.pt")
+    flow = workflow(
+        BUNDLE, images, *configs, kind=kind, output_dir=str(tmp_path), checkpoint=str(tmp_path / "model.pt")
+    )
     flow.initialize()
     assert not flow.check_properties()
 

@@ -1,0 +1,209 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What weights are for: classes, images, network and schedule, in plain values that stand beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.networks.schedulers import Scheduler
+from torch import nn
+
+from .schedulers import SDE, NoiseProcess, SDEProcess
+
+__all__ = ["check_description", "describe_model", "differences", "read_model_note"]
+
+_LEVELS = (0.0, 0.25, 0.5, 0.75, 0.999)
+_INTENSITY = ("Intensity", "Equalize", "Normalize")
+
+
+def describe_model(
+    network: nn.Module,
+    *,
+    classes: Sequence[str],
+    channels: int,
+    image_size: int | Sequence[int],
+    bundle: str = "",
+    settings: Mapping[str, Any] | None = None,
+    schedule: Scheduler | NoiseProcess | SDE | None = None,
+    prediction_type: str | None = None,
+    preprocessing: Any = None,
+) -> dict[str, Any]:
+    """All that must agree between a training and the use of its weights, as plain values.
+
+    Args:
+        network: the network.
+        classes: names of the classes in the order of their labels.
+        channels: channels of the images.
+        image_size: their size in pixels, as the bundle states it.
+        bundle: name of the bundle.
+        settings: what the network was built with, such as its channels.
+        schedule: how it was noised: a scheduler, a process or an SDE; None for a network without noise.
+        prediction_type: what the network predicts, where the schedule does not say.
+        preprocessing: transforms of an image that is classified; how they scale intensities is recorded.
+
+    Returns:
+        ``bundle``, ``classes``, ``channels``, ``image_size``, ``intensity``, ``network`` and ``schedule``.
+
+    Raises:
+        ValueError: when the classes are not at least two different names.
+
+    Example:
+        >>> described = describe_model(nn.Linear(1, 2), classes=["a", "b"], channels=1, image_size=[8, 8])
+        >>> described["classes"], described["network"]["class"], described["network"]["parameters"]
+        (['a', 'b'], 'Linear', 4)
+    """
+    names = [str(name) for name in classes]
+    if len(names) < 2 or len({*names}) < len(names):
+        raise ValueError(f"classes: expected at least two different names, got {names}")
+    network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    found = {
+        "bundle": bundle,
+        "classes": names,
+        "channels": channels,
+        "image_size": image_size if isinstance(image_size, int) else list(image_size),
+        "intensity": [_plain(transform) for transform in _intensities(preprocessing)],
+        "network": {
+            "class": type(network).__name__,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "shapes": _shapes(network),
+            **({"settings": dict(settings)} if settings else {}),
+        },
+        "schedule": _describe_schedule(schedule, prediction_type),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What differs between two descriptions, a text for each thing; what only one of them says is passed over.
+
+    Args:
+        expected: what is asked for.
+        found: what was recorded.
+
+    Example:
+        >>> differences({"classes": ["a", "b"], "channels": 1}, {"classes": ["b", "a"], "channels": 1})
+        ["classes: made with ['b', 'a'], asked for ['a', 'b']"]
+    """
+    texts = []
+    for name, value in expected.items():
+        recorded = found.get(name)
+        if recorded in (None, "", [], {}) or value in (None, "", [], {}) or _same(value, recorded):
+            continue
+        if isinstance(value, Mapping) and isinstance(recorded, Mapping):
+            texts += [f"{name} {text}" for text in differences(value, recorded)]
+        else:
+            texts.append(f"{name}: made with {recorded!r}, asked for {value!r}")
+    return texts
+
+
+def read_model_note(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON file beside a file of weights, such as ``model.json`` for ``model.pt``; empty if there is none.
+
+    Raises:
+        ValueError: when it is no JSON object.
+    """
+    path = Path(path).with_suffix(".json")
+    if not path.is_file():
+        return {}
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"path: expected JSON that describes the weights in {path}, got something else: {error}"
+        ) from None
+    if not isinstance(note, dict) or not isinstance(note.get("model", {}), dict):
+        raise ValueError(f"path: expected JSON that describes the weights in {path}, got another value")
+    return note
+
+
+def check_description(path: str | os.PathLike[str], expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse weights that are described otherwise than what they are asked for.
+
+    Raises:
+        ValueError: names every difference, and the order of the classes they were trained with.
+    """
+    if not (texts := differences(expected, found)):
+        return
+    if expected.get("bundle") and found.get("bundle") and expected["bundle"] != found["bundle"]:
+        texts = [text for text in texts if text.startswith(("bundle", "classes"))]
+    raise ValueError(
+        f"checkpoint: the weights in {path} are of another model ({'; '.join(texts)}); give the settings they were "
+        "made with, or the weights of this model"
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, numbers to five digits: logarithms may differ in the last from machine to machine."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-5)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_same(one[name], other[name]) for name in one.keys() & other.keys())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+def _shapes(network: nn.Module) -> str:
+    """Hash of names and shapes of all weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(getattr(value, 'shape', ()))}\n".encode())
+    return digest.hexdigest()
+
+
+def _describe_schedule(
+    schedule: Scheduler | NoiseProcess | SDE | None, prediction_type: str | None
+) -> dict[str, Any] | None:
+    if schedule is None:
+        return None
+    if isinstance(schedule, SDEProcess):
+        prediction_type = schedule.prediction_type
+        schedule = schedule.sde
+    if isinstance(schedule, SDE):
+        return {**_plain(schedule), "prediction_type": prediction_type}
+    process = NoiseProcess.of(schedule)
+    log_snr = process.log_snr(process.timesteps(torch.tensor(_LEVELS, dtype=torch.float64)))
+    return {
+        "class": type(schedule).__name__,
+        "prediction_type": prediction_type or process.prediction_type,
+        "log_snr": [round(value, 4) for value in log_snr.tolist()],
+    }
+
+
+def _intensities(transforms: Any) -> Iterable[Any]:
+    """The transforms that change intensities, in their order, also inside of others."""
+    if isinstance(transforms, list | tuple):
+        for transform in transforms:
+            yield from _intensities(transform)
+    elif hasattr(transforms, "transforms"):
+        yield from _intensities(transforms.transforms)
+    elif any(part in type(transforms).__name__ for part in _INTENSITY) and "Rand" not in type(transforms).__name__:
+        # A transform of a dictionary holds the one of the array, whose name has no "d" at the end.
+        inner = [
+            value for value in vars(transforms).values() if type(value).__name__ + "d" == type(transforms).__name__
+        ]
+        yield inner[0] if inner else transforms
+
+
+def _plain(thing: Any) -> dict[str, Any]:
+    """Class and plain values of an object."""
+    values: dict[str, Any] = {"class": type(thing).__name__}
+    for name, value in sorted(vars(thing).items()):
+        if name.startswith("_") or name in ("keys", "allow_missing_keys", "dtype"):
+            continue
+        if isinstance(value, bool | int | float | str):
+            values[name] = value
+        elif isinstance(value, list | tuple) and all(isinstance(item, bool | int | float | str) for item in value):
+            values[name] = list(value)
+    return values
