@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .checkpoints import load_generative_checkpoint
+from .class_use import check_uses_classes
 from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
@@ -21,6 +22,7 @@ __all__ = [
     "RetimedNetwork",
     "Trial",
     "Tuning",
+    "check_uses_classes",
     "class_labels",
     "fast_inference",
     "load_generative_checkpoint",
