@@ -16,6 +16,7 @@ from ignite.engine import Engine
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
+from .._text import csv_texts, from_csv_text
 from ..data.table_rows import read_rows
 from ..metrics import choose_threshold, classification_metrics
 from ..storage.atomic_file import replace_text
@@ -185,7 +186,7 @@ def write_predictions(
 
     Args:
         path: CSV file.
-        keys: name of each image [N].
+        keys: name of each image [N]; what a spreadsheet would run is marked as text, which `read_predictions` undoes.
         patients: patient of each image, empty where unknown [N].
         labels: class of each image [N].
         probabilities: of each class [N, K], kept to 9 digits, which is all that float32 has.
@@ -198,7 +199,8 @@ def write_predictions(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["key", "patient", "label", *columns])
-    writer.writerows([key, patient, int(label), *(f"{p:.9g}" for p in row)] for key, patient, label, row in rows)
+    for key, patient, label, row in rows:
+        writer.writerow([*csv_texts([key, patient]), int(label), *(f"{p:.9g}" for p in row)])
     replace_text(path, text.getvalue())
 
 
@@ -223,8 +225,8 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         raise ValueError(f"path: expected a row an image in {path}, got none.")
     columns = sorted((c for c in rows[0].fields if c.startswith("probability_")), key=lambda c: int(c[12:]))
     return {
-        "keys": np.array([row.fields["key"] for row in rows]),
-        "patients": np.array([row.fields["patient"] for row in rows]),
+        "keys": np.array([from_csv_text(row.fields["key"]) for row in rows]),
+        "patients": np.array([from_csv_text(row.fields["patient"]) for row in rows]),
         "labels": np.array([row.integer("label") for row in rows]),
         "probabilities": np.array([[row.number(c) for c in columns] for row in rows]),
     }
