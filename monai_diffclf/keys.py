@@ -28,6 +28,7 @@ class OutputKeys(StrEnum):
     `ERROR_MAPS` [K, *spatial] are the errors of each pixel under each class, `DECISION_MAP` [1, *spatial] is their
     difference: how much better the predicted class explains a pixel than its rival. `RECORDED` says whether a journal
     had the image. `PRED_UNCALIBRATED` [K], `PREDICTION_SET` [K], `OOD_SCORE`, `OOD_P_VALUE` are from post-transforms.
+    `WARNINGS` is text on what to mind of an image, empty where nothing.
     """
 
     VOTE_SHARE = "vote_share"
@@ -45,6 +46,7 @@ class OutputKeys(StrEnum):
     OOD_SCORE = "ood_score"
     OOD_P_VALUE = "ood_p_value"
     DECISION_MAP = "decision_map"
+    WARNINGS = "warnings"
 
 
 class UncertaintyKeys(StrEnum):
