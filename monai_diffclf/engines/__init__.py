@@ -7,5 +7,13 @@ from __future__ import annotations
 from .dataset_errors import compute_dataset_errors
 from .evaluator import DiffusionClassifierEvaluator
 from .prepare_batch import DenoisingPrepareBatch
+from .unreadable import TolerantDataset, Unreadable, collate_readable
 
-__all__ = ["DenoisingPrepareBatch", "DiffusionClassifierEvaluator", "compute_dataset_errors"]
+__all__ = [
+    "DenoisingPrepareBatch",
+    "DiffusionClassifierEvaluator",
+    "TolerantDataset",
+    "Unreadable",
+    "collate_readable",
+    "compute_dataset_errors",
+]

@@ -41,7 +41,7 @@ def compute_dataset_errors(
         >>> from monai.networks.schedulers import DDPMScheduler
         >>> class Denoiser(torch.nn.Linear):
         ...     def forward(self, x, timesteps, class_labels):
-        ...         return super().forward(x)
+        ...         return super().forward(x + class_labels.view(-1, 1, 1, 1))
         >>> items = [{"image": torch.rand(1, 4, 4), "label": i, "key": k, "patient": ""} for i, k in enumerate("ba")]
         >>> inferer = DiffusionClassifierInferer(DDPMScheduler(10), num_draws=3)
         >>> stored = compute_dataset_errors(items, Denoiser(4, 4).eval(), inferer=inferer)

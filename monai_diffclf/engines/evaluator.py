@@ -24,6 +24,7 @@ from ..inferers import ClassifierInferer, ScoreClassifierInferer, evaluation_key
 from ..keys import NamedValues, OutputKeys, warn_of_old_keys, with_old_names
 from ..networks.latent_space import PixelSpace
 from ..storage.errors_journal import ErrorsJournal
+from .unreadable import Unreadable, take_unreadable
 
 __all__ = ["DiffusionClassifierEvaluator"]
 
@@ -47,6 +48,9 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
     errors are the same to the last bit whatever was done before and however many processes share the images; only with
     a stopping rule, which needs few evaluations an image, are the images of a batch evaluated together, and errors the
     same up to the network's rounding.
+
+    **Images that cannot be read** do not end an inference: with a `TolerantDataset` a batch consists of the others;
+    ``unreadable`` holds those of the batch by their places in it, ``failed`` the errors of all by the images' names.
 
     Args:
         args: as for `SupervisedEvaluator`.
@@ -80,6 +84,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         self.explain = explain and self.inferer.stopping is None
         self.journal_dir = None if journal_dir is None else Path(journal_dir)
         self.journal: ErrorsJournal | None = None
+        self.unreadable: dict[int, Unreadable] = {}
+        self.failed: dict[str, str] = {}
         self._latents_of: torch.Size | None = None
         self._elements = 0
 
@@ -93,6 +99,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Evaluate; see `SupervisedEvaluator`."""
+        self.unreadable, self.failed = {}, {}
         if self.journal_dir is None:
             super().run(global_epoch)
             return
@@ -114,7 +121,9 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         """Delete the journal of the run in progress, when every process is done and the results are written."""
         if self.journal is None:
             return
-        self.journal.close()
+        # The first process keeps the folder locked until the record is gone.
+        if idist.get_rank() > 0:
+            self.journal.close()
         idist.barrier()
         if idist.get_rank() == 0:
             self.journal.remove()
@@ -123,6 +132,11 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         """One batch; see the class for what is returned."""
         if batchdata is None:
             raise ValueError("batchdata: expected a batch with images, got None")
+        self.unreadable = take_unreadable(batchdata)
+        self.failed.update({item.key: item.error for item in self.unreadable.values()})
+        if self.unreadable and not batchdata:  # nothing to classify; handlers see a batch without images
+            engine.state.batch = []
+            return []  # type: ignore[return-value]
         inputs, targets, *rest = engine.prepare_batch(
             batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
         )

@@ -14,6 +14,7 @@ from monai.networks.schedulers import Scheduler
 from tqdm import tqdm
 
 from .._checks import check_images
+from ..networks.class_use import check_embeddings, check_uses_classes
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, check_decodes, check_latent_space, encode
@@ -190,6 +191,7 @@ class CounterfactualGenerator:
             batch_size=self.batch_size,
             device=images.device,
         )
+        check_embeddings(denoiser, latents, null_class=settings.uses_null)
         whole = EditedBatch(images, latents, self.latent_space)
         parts = []
         with tqdm(total=len(images), unit="image", disable=not self.progress) as bar:
@@ -199,6 +201,8 @@ class CounterfactualGenerator:
                 parts.append(edit.run(judge, where if masks is None else masks[rows]))
                 bar.update(len(rows))
         result = Counterfactuals.concatenate(parts)
+        if torch.equal(result.factual, result.counterfactual) and not torch.equal(source, target):
+            check_uses_classes(denoiser, latents)
         self._warn(result)
         if baseline is None:
             return result

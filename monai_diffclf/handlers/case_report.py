@@ -26,7 +26,7 @@ from ..report.case import Case, choose_measure, unsureness
 from ..report.case_record import CaseRecord, encode_case
 from ..report.cases import write_case_records
 from .dataset_collector import is_repeated
-from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, make_item
+from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, make_item, warnings_of
 from .processes import gather
 
 __all__ = ["CaseReport"]
@@ -109,7 +109,7 @@ class CaseReport:
         """Keep the image, unless `max_cases` others are less sure."""
         place = self._seen * idist.get_world_size() + idist.get_rank()
         item = make_item(result)
-        case = _case(engine, str(source.get("key", f"image {place}")), source.get("label"), result, item)
+        case = _case(engine, str(source.get("key", f"image {place}")), source, result, item)
         if case.num_classes != len(self.classes):
             raise ValueError(
                 f"classes: expected {case.num_classes} names, one for each probability of pred, got {len(self.classes)}"
@@ -134,11 +134,16 @@ class CaseReport:
             cases = [replace(case, counterfactual=item.pair) for case, item in zip(cases, items, strict=True)]
         records = [(-entry.earliness, encode_case(case)) for entry, case in zip(kept, cases, strict=True)]
         records = gather(records)
+        failed = gather(list(getattr(engine, "failed", {}).items()))
         if idist.get_rank() == 0 and records:
-            self._write([record for _, record in sorted(records, key=lambda pair: pair[0])], total)
+            self._write([record for _, record in sorted(records, key=lambda pair: pair[0])], total, failed)
 
-    def _write(self, records: list[CaseRecord], total: int) -> None:
+    def _write(self, records: list[CaseRecord], total: int, failed: Sequence[tuple[str, str]]) -> None:
         notes = dict(self.notes)
+        if failed:
+            notes["Could not be read"] = "; ".join(
+                error if key in error else f"{key}: {error}" for key, error in failed
+            )
         if len(records) < total:
             notes["Shown"] = f"the {len(records):,} least sure of {total:,} images"
         write_case_records(
@@ -170,8 +175,8 @@ def _with_different_keys(records: list[CaseRecord]) -> list[CaseRecord]:
     return named
 
 
-def _case(engine: Engine, key: str, label: Any, result: dict[str, Any], item: ExplainedItem) -> Case:
-    depth = item.image.shape[-1]
+def _case(engine: Engine, key: str, source: Mapping[str, Any], result: dict[str, Any], item: ExplainedItem) -> Case:
+    depth, label = item.image.shape[-1], source.get("label")
     uncertainty = of_final_probabilities(result.get(OutputKeys.UNCERTAINTY, {}), item.probabilities)
     spent, decided = result.get(OutputKeys.NETWORK_EVALUATIONS), result.get(OutputKeys.DECIDED)
     return Case(
@@ -191,6 +196,7 @@ def _case(engine: Engine, key: str, label: Any, result: dict[str, Any], item: Ex
         network_evaluations=None if spent is None else int(spent),
         decided=None if decided is None else bool(decided),
         note="" if item.index is None else f"slice {item.index + 1} of {depth}",
+        warnings=warnings_of(source, result),
     )
 
 

@@ -17,10 +17,12 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 
 from .._class_names import class_names
+from .._text import csv_text, csv_texts
 from ..classification.vote_statistics import of_final_probabilities
-from ..engines import DiffusionClassifierEvaluator
+from ..engines import DiffusionClassifierEvaluator, Unreadable
 from ..explain import decision_map, overlay
 from ..keys import OutputKeys, UncertaintyKeys
+from .explained_item import warnings_of
 
 __all__ = ["ClassificationWriter"]
 
@@ -51,7 +53,9 @@ class ClassificationWriter:
     vote_margin, vote_share_low, vote_share_high, entropy_monte_carlo, entropy_remaining, probability_margin,
     probability_entropy, see :class:`monai_diffclf.keys.UncertaintyKeys`), where post-transforms give them
     prediction_set (the names of its classes, separated by ``;``), ood_score and ood_p_value, then network_evaluations,
-    decided (whether the stopping rule's guarantee holds), map (name of the PNG). Of a score classifier there are
+    decided (whether the stopping rule's guarantee holds), map (name of the PNG), warnings (what to mind, see
+    `image_warnings`), error (why an image could not be read; its other cells are empty). Text that a spreadsheet would
+    run is written so that it does not, see :func:`monai_diffclf._text.csv_text`. Of a score classifier there are
     log_likelihood_CLASS in nats in place of the votes, and probability_margin, probability_entropy and log_ratio_error
     (see :func:`monai_diffclf.classification.classify_likelihood`). Rows are written batch by batch; when all are, the
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
@@ -68,7 +72,9 @@ class ClassificationWriter:
 
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
         self.output_dir, self.classes, self.maps = Path(output_dir), class_names(classes), maps
-        self._count = 0
+        self._count = self._num_columns = 0
+        self._classified = False  # whether the columns are known: from the first image that was classified
+        self._failed_rows: list[Unreadable] = []  # before it
         self._optional: list[str] = []
         self._uncertainties: tuple[str, ...] = UNCERTAINTIES
         self._shares: tuple[tuple[str, str], ...] = _SHARES
@@ -88,38 +94,57 @@ class ClassificationWriter:
     def _start(self, engine: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._count = 0
+        self._classified, self._failed_rows = False, []
         self._write_header([])
 
     def _write_header(self, optional: Iterable[str]) -> None:
         """Begin the table anew."""
         self._optional = list(optional)
         names = [f"{what}_{name}" for what, _ in self._shares for name in self.classes]
-        end = [OutputKeys.NETWORK_EVALUATIONS, OutputKeys.DECIDED, "map"]
+        end = [OutputKeys.NETWORK_EVALUATIONS, OutputKeys.DECIDED, "map", OutputKeys.WARNINGS, "error"]
         columns = ["key", "predicted", *names, *self._uncertainties, *self._optional, *end]
         if twice := sorted({str(name) for name in columns if columns.count(name) > 1}):
             raise ValueError(
                 f"classes: expected names that make a column each, got {self.classes}, with which there would be two "
                 f"columns {twice}; call the classes otherwise"
             )
-        with open(self.table, "w", newline="") as file:
-            csv.writer(file).writerow(columns)
+        self._num_columns = len(columns)
+        with open(self.table, "w", newline="", encoding="utf-8", errors="replace") as file:
+            csv.writer(file).writerow(csv_texts(columns))
 
     def _write(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
-        if self._count == 0:
+        if output and not self._classified:
             if OutputKeys.LOG_LIKELIHOOD in output[0]:
                 known = output[0][OutputKeys.UNCERTAINTY]
                 self._uncertainties = tuple(name for name in LIKELIHOOD_UNCERTAINTIES if name in known)
                 self._shares = _LIKELIHOODS
+            rows = self._failed_rows
             self._write_header(name for name in OPTIONAL if name in output[0])
-        with open(self.table, "a", newline="") as file:
-            writer = csv.writer(file)
-            for source, result in zip(batch, output, strict=True):
-                writer.writerow(self._row(str(source.get("key", self._count)), result))
-                self._count += 1
+            self._append(self._failed_row(item) for item in rows)
+            self._classified = True
+        unreadable = getattr(engine, "unreadable", {})
+        results = iter(zip(batch, output, strict=True))
+        for place in range(len(output) + len(unreadable)):
+            if place in unreadable:
+                if not self._classified:
+                    self._failed_rows.append(unreadable[place])
+                self._append([self._failed_row(unreadable[place])])
+            else:
+                source, result = next(results)
+                self._append([self._row(source, result)])
+            self._count += 1
 
-    def _row(self, key: str, result: dict[str, Any]) -> list[str]:
+    def _append(self, rows: Iterable[list[str]]) -> None:
+        with open(self.table, "a", newline="", encoding="utf-8", errors="replace") as file:
+            csv.writer(file).writerows(rows)
+
+    def _failed_row(self, item: Unreadable) -> list[str]:
+        return [csv_text(item.key), *[""] * (self._num_columns - 2), csv_text(item.error)]
+
+    def _row(self, source: Any, result: dict[str, Any]) -> list[str]:
+        key = str(source.get("key", self._count))
         probabilities = torch.as_tensor(result[CommonKeys.PRED])
         predicted = int(probabilities.argmax())
         uncertainty = of_final_probabilities(result[OutputKeys.UNCERTAINTY], probabilities)
@@ -134,9 +159,12 @@ class ClassificationWriter:
             matplotlib.image.imsave(self.output_dir / picture, overlay(image, difference.cpu().numpy()))
         further = [self._optional_cell(name, result[name]) for name in self._optional]
         spent = [str(int(result[OutputKeys.NETWORK_EVALUATIONS])), str(bool(result[OutputKeys.DECIDED])).lower()]
-        return [key, self.classes[predicted], *(f"{float(n):.6f}" for n in numbers), *further, *spent, picture]
+        texts = csv_texts([key, self.classes[predicted]])
+        warnings = csv_text(warnings_of(source, result))
+        return [*texts, *(f"{float(n):.6f}" for n in numbers), *further, *spent, picture, warnings, ""]
 
     def _optional_cell(self, name: str, value: Any) -> str:
         if name == OutputKeys.PREDICTION_SET:
-            return ";".join(self.classes[k] for k in torch.as_tensor(value).flatten().nonzero().flatten().tolist())
+            names = (self.classes[k] for k in torch.as_tensor(value).flatten().nonzero().flatten().tolist())
+            return csv_text(";".join(names))
         return f"{float(value):.6g}"

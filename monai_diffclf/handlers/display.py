@@ -62,6 +62,7 @@ class ProgressBar:
         output: Any = engine.state.output
         if isinstance(engine, DiffusionClassifierEvaluator) and isinstance(output, list):
             self._count(output)
+            self._bar.update(len(engine.unreadable))
             return
         if isinstance(output, dict) and "loss" in output:
             loss = float(torch.as_tensor(output["loss"]).detach().float().mean())
@@ -77,7 +78,8 @@ class ProgressBar:
         self._bar.initial += found
         self._bar.n += found
         self._bar.last_print_n += found
-        self._bar.set_postfix_str(f"{self._evaluations / self._images:.1f} evaluations/image", refresh=False)
+        if self._images:
+            self._bar.set_postfix_str(f"{self._evaluations / self._images:.1f} evaluations/image", refresh=False)
         self._bar.update(len(output) - found)
 
     def _close(self, engine: Engine, error: BaseException | None = None) -> None:

@@ -16,14 +16,13 @@ from ignite.engine import Engine
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
+from .._text import csv_texts, from_csv_text
 from ..data.table_rows import read_rows
 from ..metrics import choose_threshold, classification_metrics
 from ..storage.atomic_file import replace_text
 from .confusion import write_confusion
 from .dataset_collector import Collected, DatasetCollector
 from .results import Metrics, comparable, git_commit, read_results, write_results
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
 
 
 class EvaluationSaver(DatasetCollector):
@@ -212,7 +211,7 @@ def write_predictions(
 
     Args:
         path: CSV file.
-        keys: name of each image [N].
+        keys: name of each image [N]; what a spreadsheet would run is marked as text, which `read_predictions` undoes.
         patients: patient of each image, empty where unknown [N].
         labels: class of each image [N].
         probabilities: of each class [N, K], kept to 9 digits, which is all that float32 has.
@@ -229,9 +228,8 @@ def write_predictions(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["key", "patient", "label", *columns])
-    writer.writerows(
-        [_neutral(key), _neutral(patient), int(label), *(f"{p:.9g}" for p in row)] for key, patient, label, row in rows
-    )
+    for key, patient, label, row in rows:
+        writer.writerow([*csv_texts([key, patient]), int(label), *(f"{p:.9g}" for p in row)])
     replace_text(path, text.getvalue())
 
 
@@ -260,17 +258,9 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     if not columns:
         raise ValueError(f"path: expected a column probability_CLASS for each class in {path}, got {columns}.")
     return {
-        "keys": np.array([_plain(row.fields["key"]) for row in rows]),
-        "patients": np.array([_plain(row.fields["patient"]) for row in rows]),
+        "keys": np.array([from_csv_text(row.fields["key"]) for row in rows]),
+        "patients": np.array([from_csv_text(row.fields["patient"]) for row in rows]),
         "labels": np.array([row.integer("label") for row in rows]),
         "probabilities": np.array([[row.number(column) for column in columns] for row in rows]),
         "classes": np.array([column.removeprefix("probability_") for column in columns]),
     }
-
-
-def _neutral(text: str) -> str:
-    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
-
-
-def _plain(text: str) -> str:
-    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text

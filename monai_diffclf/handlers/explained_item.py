@@ -22,7 +22,7 @@ from ..keys import OutputKeys
 from ..report.case import CounterfactualPair
 from ..report.case_pictures import shown_slice
 
-__all__ = ["ExplainedItem", "MakeCounterfactuals", "add_counterfactuals", "check_explains", "make_item"]
+__all__ = ["ExplainedItem", "MakeCounterfactuals", "add_counterfactuals", "check_explains", "make_item", "warnings_of"]
 
 # Called as f(images, network, source=, target=, inferer=); returns something like `explain.Counterfactuals`.
 MakeCounterfactuals = Callable[..., Any]
@@ -86,6 +86,29 @@ def make_item(result: dict[str, Any]) -> ExplainedItem:
     spatial = tuple(image.shape[1:])
     index = shown_slice(spatial, None if difference is None else difference.numpy())
     return ExplainedItem(image, scores, predicted, rival, difference, index)
+
+
+def warnings_of(source: Any, result: Any) -> str:
+    """What to mind of an image: the item's own ``warnings``, or else those that reading it left with it.
+
+    Args:
+        source: item of the decollated batch.
+        result: item of the decollated output.
+
+    Example:
+        >>> from monai.data import MetaTensor
+        >>> warnings_of({"image": MetaTensor(torch.zeros(1), meta={"warnings": "one grey value"})}, {})
+        'one grey value'
+    """
+    for item in (result, source):
+        if item.get(OutputKeys.WARNINGS):
+            found = item[OutputKeys.WARNINGS]
+            return found if isinstance(found, str) else "; ".join(map(str, found))
+    for item in (source, result):
+        found = getattr(item.get(CommonKeys.IMAGE), "meta", {}).get("warnings", "")
+        if found:
+            return str(found)
+    return ""
 
 
 def add_counterfactuals(

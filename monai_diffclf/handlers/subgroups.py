@@ -16,6 +16,7 @@ import numpy as np
 from ignite.engine import Engine
 from monai.utils import CommonKeys
 
+from .._text import csv_text
 from ..data.table_rows import each_once, read_rows
 from ..metrics.subgroups import age_bands, subgroup_metrics
 from ..storage.atomic_file import replace_text
@@ -110,7 +111,9 @@ def write_subgroups(path: str | os.PathLike[str], rows: Sequence[Mapping[str, An
     for row in rows:
         entries = [row["metrics"][name] or {} for name in metrics]
         numbers = [entry.get(bound, "") for entry in entries for bound in ("value", "low", "high")]
-        writer.writerow([*("" if row[f] is None else row[f] for f in facts), *row["class_counts"], *numbers])
+        given = ["" if row[name] is None else row[name] for name in facts]
+        texts = [csv_text(value) if isinstance(value, str) else value for value in given]
+        writer.writerow([*texts, *row["class_counts"], *numbers])
     replace_text(path, text.getvalue())
 
 

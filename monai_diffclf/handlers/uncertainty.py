@@ -182,6 +182,8 @@ class ShiftWarning:
 
     def _test(self, engine: Engine) -> None:
         items, self._items = gather(self._items), []
+        if not items:  # none could be read
+            return
         # In an order of their own, so that the permutations do not depend on the loader or the number of processes.
         items.sort(key=lambda item: (item.patient, item.values.tobytes()))
         values = torch.from_numpy(np.stack([item.values for item in items]))

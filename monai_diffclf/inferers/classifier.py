@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,15 @@ from monai.inferers import Inferer
 
 from .._checks import check_images
 from ..classification import Classification, StoppingRule
+from ..networks.class_use import check_embeddings, check_uses_classes
 from ..networks.conditioning import Conditioning
 from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, encode
 from ..networks.schedulers import NoiseProcess
 
 __all__ = ["ClassifierInferer"]
+
+_ROUNDING = 1e-5  # relative; values of classes that differ by less may be those of a network that ignores them
 
 
 class ClassifierInferer(Inferer):
@@ -32,6 +36,8 @@ class ClassifierInferer(Inferer):
     batch_size: int | None
     amp_dtype: torch.dtype | None = None
     stopping: StoppingRule | None = None
+    _accepted: Callable[[], Any] | None = None
+    """Weak reference to the network that was last looked at closely and found to use classes."""
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Class probabilities [B, K] of images [B, C, *spatial].
@@ -68,8 +74,12 @@ class ClassifierInferer(Inferer):
         return encode(self.latent_space, check_images(images, network))
 
     def denoiser(self, latents: torch.Tensor, network: Callable[..., Any], conditions: dict[str, Any]) -> Denoiser:
-        """The network for some images' latents, with their conditions."""
-        return Denoiser(
+        """The network for some images' latents, with their conditions.
+
+        Raises:
+            ValueError: when the network has fewer class embeddings than there are classes.
+        """
+        denoiser = Denoiser(
             network,
             self.process,
             self.num_classes,
@@ -81,6 +91,43 @@ class ClassifierInferer(Inferer):
             amp_dtype=self.amp_dtype,
             device=latents.device,
         )
+        if len(latents):
+            check_embeddings(denoiser, latents)
+        return denoiser
+
+    def check_told_apart(self, denoiser: Denoiser, latents: torch.Tensor, values: torch.Tensor) -> None:
+        """Look closer where all classes have the same values, and refuse a network that ignores them.
+
+        Costs no evaluation where any image has values of its own for any class.
+
+        Args:
+            denoiser: the network.
+            latents: what was evaluated [B, C, *spatial].
+            values: errors or likelihoods [B, K, N], NaN where not evaluated.
+
+        Raises:
+            ValueError: when the network does not use the class, see :func:`monai_diffclf.networks.check_uses_classes`.
+        """
+        network = denoiser.network
+        if len(values) == 0 or (self._accepted is not None and self._accepted() is network):
+            return
+        first = values[:, :1]
+        # Kernels may sum in another order for another place in a batch.
+        apart = (values - first).abs() > _ROUNDING * first.abs()
+        if not bool(apart.any()):
+            check_uses_classes(denoiser, latents)
+            self._accepted = _reference(network)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the weak reference, which cannot be copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_accepted"}
+
+
+def _reference(network: Any) -> Callable[[], Any] | None:
+    try:
+        return weakref.ref(network)
+    except TypeError:  # of an object that cannot be referred to weakly: checked every time
+        return None
 
 
 def default_batch_size(latents: torch.Tensor) -> int:

@@ -135,8 +135,8 @@ class DiffusionClassifierInferer(ClassifierInferer):
             kwargs: further arguments for the network: tensors with one row an image, and what all calls share.
 
         Raises:
-            ValueError: when the network is in training mode, the images or the predictions are not finite, or the
-                shapes are wrong.
+            ValueError: when the network is in training mode or ignores the class, the images or the predictions are not
+                finite, or the shapes are wrong.
         """
         source = self._source(images, network, kwargs)
         if self.stopping is None:
@@ -146,6 +146,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             raise ValueError("error_maps: expected False with a stopping rule; call error_maps(), it makes all draws")
         else:
             result, maps = self._until_decided(source, self.stopping), None
+        self.check_told_apart(source.denoiser, source.images, result.errors.values)
         if self.amp_dtype is not None:
             errors, redone = redo_near_ties(
                 result.errors,
@@ -163,7 +164,10 @@ class DiffusionClassifierInferer(ClassifierInferer):
 
     def compute_errors(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> DenoisingErrors:
         """All errors of all draws and classes: the exact path, whatever the stopping rule. See :meth:`classify`."""
-        return self._all_draws(self._source(images, network, kwargs), False)[0]
+        source = self._source(images, network, kwargs)
+        errors = self._all_draws(source, False)[0]
+        self.check_told_apart(source.denoiser, source.images, errors.values)
+        return errors
 
     def error_maps(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> torch.Tensor:
         """Squared epsilon error of each pixel, mean over channels and draws [B, K, *spatial]. See :meth:`classify`.

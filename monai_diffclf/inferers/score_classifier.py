@@ -167,11 +167,12 @@ class ScoreClassifierInferer(ClassifierInferer):
             kwargs: further arguments for the network.
 
         Raises:
-            ValueError: when the network is in training mode or cannot be differentiated, the images or the likelihoods
-                are not finite, the shapes are wrong, or the tolerance cannot be met.
+            ValueError: when the network is in training mode, ignores the class or cannot be differentiated, the images
+                or the likelihoods are not finite, the shapes are wrong, or the tolerance cannot be met.
         """
         latents = self.encode(images, network)
         values, evaluations = self._solve(latents, network, kwargs)
+        self.check_told_apart(self.denoiser(latents, network, kwargs), latents, values)
         maps = None
         if error_maps:
             maps = self._maps(latents, network, self.map_draws, images, kwargs)
@@ -249,7 +250,8 @@ class ScoreClassifierInferer(ClassifierInferer):
         both are log p(x | k).
         """
         latents = self.encode(images, network)
-        errors = self._on_latents(num_draws).compute_errors(latents, network, **kwargs)
+        classifier = self._on_latents(num_draws)
+        errors = classifier._all_draws(classifier._source(latents, network, kwargs), False)[0]
         return variational_bound(errors, self._bound_constant(latents.double()))
 
     def log_likelihood_maps(
@@ -273,7 +275,7 @@ class ScoreClassifierInferer(ClassifierInferer):
     def _on_latents(self, num_draws: int) -> DiffusionClassifierInferer:
         """The classifier by denoising error for what is encoded already."""
         classifier = self.denoising_classifier(num_draws=num_draws)
-        classifier.latent_space = PixelSpace()
+        classifier.latent_space, classifier._accepted = PixelSpace(), self._accepted
         return classifier
 
     def _maps(

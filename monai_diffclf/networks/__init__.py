@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .checkpoints import load_generative_checkpoint
+from .class_use import check_uses_classes
 from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
@@ -22,6 +23,7 @@ __all__ = [
     "RetimedNetwork",
     "Trial",
     "Tuning",
+    "check_uses_classes",
     "class_labels",
     "describe_model",
     "fast_inference",

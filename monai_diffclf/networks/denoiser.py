@@ -112,7 +112,7 @@ class Denoiser:
         for part in parts:
             conditions = self.conditions(labels[part], None if image is None else image[part])
             with self._autocast(full_precision):
-                prediction = self.network(x=x[part], timesteps=every[part], **conditions)
+                prediction = self._call(x[part], every[part], conditions)
             predictions.append(check_prediction(prediction, x[part]))
         whole = predictions[0] if len(predictions) == 1 else torch.cat(predictions) if predictions else x
         return whole.to(noisy.dtype)
@@ -161,6 +161,15 @@ class Denoiser:
                 f"{float(timesteps.flatten()[0]):.4g}{hint}"
             )
         return self.process.predict_sample(prediction, noisy, timesteps.expand(len(noisy)))
+
+    def _call(self, x: torch.Tensor, timesteps: torch.Tensor, conditions: dict[str, Any]) -> Any:
+        try:
+            return self.network(x=x, timesteps=timesteps, **conditions)
+        except IndexError as error:
+            raise ValueError(
+                f"network: expected one that takes class labels 0 to {self.num_classes - 1}, got an error for them: "
+                f"{error}; does it have a class embedding for each?"
+            ) from error
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
         if self.amp_dtype is None:

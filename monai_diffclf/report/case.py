@@ -121,6 +121,7 @@ class Case:
         network_evaluations: network evaluations spent.
         decided: whether the class has the guarantee of the stopping rule.
         note: what else to say, e.g. which slice of a volume this is.
+        warnings: what to mind of the image, in words.
 
     Raises:
         ValueError: when shapes do not fit, a number is not finite or a class is out of range.
@@ -148,6 +149,7 @@ class Case:
     network_evaluations: int | None = None
     decided: bool | None = None
     note: str = ""
+    warnings: str = ""
 
     def __post_init__(self) -> None:
         shape = np.shape(self.image)

@@ -106,6 +106,7 @@ def encode_case(case: Case) -> CaseRecord:
         "networkEvaluations": case.network_evaluations,
         "decided": case.decided,
         "note": case.note,
+        "warnings": case.warnings,
     }
     return CaseRecord(case.key, row, to_json(content), limit)
 

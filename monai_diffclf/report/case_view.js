@@ -37,7 +37,7 @@ function verdict(about, row) {
 }
 
 function warnings(row, content) {
-  const found = [];
+  const found = content.warnings ? [content.warnings] : [];
   if (row.ood !== null && row.ood < 0.05) {
     found.push(`Unlike the images the model was fitted on (p = ${number(row.ood)}): class and probability may mean nothing.`);
   }

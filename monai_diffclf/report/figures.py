@@ -74,13 +74,13 @@ def roc_figure(data: ReportData) -> Figure:
     if data.errors.num_classes > 2:
         styles = [{"color": CLASS_COLOURS[k % len(CLASS_COLOURS)]} for k in range(data.errors.num_classes)]
     for (name, (false, true)), style in zip(roc_curves(data).items(), styles, strict=True):
-        axis.plot(false, true, label=name, linewidth=1.6, **style)
+        axis.plot(false, true, label=_plain(name), linewidth=1.6, **style)
     axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     others = data.class_names[0] if data.errors.num_classes == 2 else "other"
     found = data.class_names[1] if data.errors.num_classes == 2 else "the class's"
-    axis.set_xlabel(f"{others} images falsely called")
-    axis.set_ylabel(f"{found} images found")
+    axis.set_xlabel(_plain(f"{others} images falsely called"))
+    axis.set_ylabel(_plain(f"{found} images found"))
     _percent(axis, x=True, y=True)
     axis.legend(loc="lower right")
     return figure
@@ -136,6 +136,11 @@ def rejection_figure(data: ReportData) -> Figure:
     _percent(axis, x=True, y=True)
     axis.legend(loc="upper left")
     return figure
+
+
+def _plain(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
 
 
 def to_svg(figure: Figure, title: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 
 from ..classification.philox import ImageRandom
+from ..networks.class_use import check_uses_classes
 from ..networks.conditioning import Conditioning
 from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, check_decodes, check_latent_space, decode
@@ -53,7 +54,7 @@ def sample_classes(
         shape: shape of one image, or of its latents [C, *spatial].
         num_classes: number of classes K; index K is the null class.
         conditioning: see :mod:`monai_diffclf.networks.conditioning`.
-        num_steps: number of network evaluations an image.
+        num_steps: number of network evaluations an image; two more tell whether the network uses the class.
         guidance: w of classifier-free guidance (1 + w) f(z, k) - w f(z, null) (Ho and Salimans 2022, equation 6); 0 for
             none.
         method: ``"ddim"`` or ``"ancestral"``.
@@ -66,8 +67,8 @@ def sample_classes(
         images [B, C, *spatial], scaled as in training.
 
     Raises:
-        ValueError: when ``num_steps`` is not a positive integer, ``method`` is unknown or the latent
-            space cannot decode.
+        ValueError: when ``num_steps`` is not a positive integer, ``method`` is unknown, the latent space cannot decode
+            or the network ignores the class.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -101,6 +102,9 @@ def sample_classes(
     keys = [struct.pack("<q", index) for index in range(len(labels))]
     random = ImageRandom(keys, seed, purpose=b"sampling", device=device)
     everyone = torch.arange(len(labels), device=device)
+
+    if len(labels):
+        check_uses_classes(denoiser, torch.zeros(1, *shape, device=device), null_class=guidance > 0)
 
     def noise(step: int) -> torch.Tensor:
         return random.normal(everyone, torch.full_like(everyone, step), shape)

@@ -46,6 +46,9 @@ def replaced(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file in one step; other processes may do so at the same time, the last one counts."""
+    """Write a UTF-8 text file in one step; other processes may do so at the same time, the last one counts.
+
+    What UTF-8 does not have, such as bytes of a file name in another encoding, becomes a question mark.
+    """
     with replaced(path, shared=True) as temporary:
-        temporary.write_bytes(text.encode())
+        temporary.write_bytes(text.encode(errors="replace"))

@@ -21,6 +21,7 @@ import torch
 from .._moved import renamed_arguments
 from .atomic_file import replace_text, replaced
 from .errors_file import list_differences
+from .folder_lock import FolderLock
 
 __all__ = ["ErrorsJournal"]
 
@@ -49,6 +50,9 @@ class _Row(NamedTuple):
     block: int
     evaluations: int
     decided: bool
+    started: int
+    """CRC-32 of the row's text, on which that of its errors goes on."""
+    checksum: int
 
 
 class ErrorsJournal:
@@ -61,7 +65,8 @@ class ErrorsJournal:
     way, in float64.
 
     Opening reads the files of all processes, so that another number of them can go on. Rows that a crash damaged are
-    removed with a warning that says how many; their images count as not done.
+    removed with a warning that says how many; their images count as not done. One evaluation writes at a time: its
+    first process locks the folder, and the lock ends with it.
 
     Args:
         folder: the folder, made if absent.
@@ -74,7 +79,7 @@ class ErrorsJournal:
         num_ranks: number of processes. Each repairs its own files and a share of those that no process has now.
 
     Raises:
-        ValueError: when the folder holds the record of another evaluation.
+        ValueError: when the folder holds the record of another evaluation, or another is writing there.
 
     Example:
         >>> import tempfile
@@ -108,11 +113,14 @@ class ErrorsJournal:
         self._images: dict[str, _Row] = {}
         self._files = ExitStack()
         self._readers: dict[int, BinaryIO] = {}
-        self._check({**provenance, "num_classes": num_classes, "num_draws": num_draws})
-        own = self._rows_path(rank)
-        if not own.exists() or b"\n" not in own.read_bytes():
-            replace_text(own, _HEADER)
+        self._lock = FolderLock(self.folder)
+        if rank == 0:
+            self._lock.acquire()
         try:
+            self._check({**provenance, "num_classes": num_classes, "num_draws": num_draws})
+            own = self._rows_path(rank)
+            if not own.exists() or b"\n" not in own.read_bytes():
+                replace_text(own, _HEADER)
             for other in self._ranks():
                 self._read(other, repair=other % num_ranks == rank)
             self._errors = self._open(self._errors_path(rank), "ab")
@@ -141,11 +149,18 @@ class ErrorsJournal:
 
         Raises:
             KeyError: when an image is not in the record.
+            ValueError: when its errors are no longer what was recorded.
         """
         rows = [self._images[key] for key in keys]
         values = np.empty((len(keys), *self.shape), dtype=self._dtype.newbyteorder("="))
         for value, row in zip(values, rows, strict=True):
-            value[:] = np.frombuffer(self._read_block(row.rank, row.block), dtype=self._dtype).reshape(self.shape)
+            block = self._read_block(row.rank, row.block)
+            if zlib.crc32(block, row.started) != row.checksum:
+                raise ValueError(
+                    f"folder: {self._errors_path(row.rank)} was changed while it was in use; run the same command "
+                    "again, which repairs it"
+                )
+            value[:] = np.frombuffer(block, dtype=self._dtype).reshape(self.shape)
         evaluations = torch.tensor([row.evaluations for row in rows], dtype=torch.int64)
         return Recorded(torch.from_numpy(values), evaluations, torch.tensor([row.decided for row in rows]))
 
@@ -181,25 +196,31 @@ class ErrorsJournal:
         rows: dict[str, _Row] = {}
         lines: list[str] = []
         for key, block, label, count, done in zip(keys, blocks, predicted, network_evaluations, decided, strict=True):
-            rows[key] = _Row(self.rank, self._num_blocks + len(lines), int(count), bool(done))
-            text = f"{key},{rows[key].block},{int(label)},{int(count)},{int(done)},"
-            lines.append(f"{text}{_checksum(text, block.tobytes())}\n")
+            place = self._num_blocks + len(lines)
+            text = f"{key},{place},{int(label)},{int(count)},{int(done)},"
+            started = zlib.crc32(text.encode())
+            checksum = zlib.crc32(block.tobytes(), started)
+            rows[key] = _Row(self.rank, place, int(count), bool(done), started, checksum)
+            lines.append(f"{text}{checksum:08x}\n")
         self._rows.write("".join(lines).encode())
         self._rows.flush()
         self._num_blocks += len(lines)
         self._images.update(rows)
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files, and let others write."""
         self._files.close()
+        self._lock.release()
 
     def remove(self) -> None:
         """Close and delete the record, when its results are stored elsewhere; other files in the folder stay."""
-        self.close()
+        self._files.close()
+        # Before the lock is given back: nobody else's record may be deleted.
         for rank in self._ranks():
             self._rows_path(rank).unlink(missing_ok=True)
             self._errors_path(rank).unlink(missing_ok=True)
         self._about_path.unlink(missing_ok=True)
+        self.close()
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
@@ -261,9 +282,11 @@ class ErrorsJournal:
         try:
             text, checksum = line.decode("ascii").rsplit(",", 1)
             key, block, _, evaluations, decided = text.split(",")
-            row = _Row(rank, int(block), int(evaluations), bool(int(decided)))
+            started = zlib.crc32(f"{text},".encode())
+            found = zlib.crc32(self._read_block(rank, int(block)), started)
+            row = _Row(rank, int(block), int(evaluations), bool(int(decided)), started, found)
             # The line's end counts: a row whose end is missing was cut.
-            intact = checksum == _checksum(f"{text},", self._read_block(rank, row.block)) + "\n"
+            intact = checksum == f"{found:08x}\n"
         except (ValueError, OSError):  # not a number; a place before the file
             return None
         return (key, row) if intact else None
@@ -272,7 +295,3 @@ class ErrorsJournal:
         file = self._readers[rank]
         file.seek(block * self._block_bytes)
         return file.read(self._block_bytes)
-
-
-def _checksum(text: str, errors: bytes) -> str:
-    return f"{zlib.crc32(errors, zlib.crc32(text.encode())):08x}"

@@ -27,7 +27,7 @@ UNCERTAINTIES = [
     "probability_margin",
     "probability_entropy",
 ]
-END = ["network_evaluations", "decided", "map"]
+END = ["network_evaluations", "decided", "map", "warnings", "error"]
 
 
 def read(folder) -> list[dict[str, str]]:
@@ -119,7 +119,7 @@ def test_columns_of_one_name_are_refused(evaluate, images, tmp_path):
 
 
 def test_columns_are_of_the_vocabulary():
-    assert set(UNCERTAINTIES) <= set(UncertaintyKeys) and set(END[:-1]) <= set(OutputKeys)
+    assert set(UNCERTAINTIES) <= set(UncertaintyKeys) and set(END) - {"map", "error"} <= set(OutputKeys)
     assert {column.removesuffix("_yes") for column in BASE if column.endswith("_yes")} == {"probability", "vote_share"}
 
 

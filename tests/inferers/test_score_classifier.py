@@ -87,12 +87,14 @@ def test_every_class_has_its_own_likelihood(solver, terminal, device):
     """And the class is in the drift and in its divergence: a network that is not told it gives all the same."""
     network, images = score_unet(device), noise_images(3, 1, 6, 5, device=device)
     inferer = make(**SOLVERS[solver], terminal=terminal)
-    told, untold = (inferer.classify(images, net) for net in (network, Unlabelled(network).eval()))
-    assert ((told.log_likelihood[:, 0] - told.log_likelihood[:, 1]).abs() > 1e-3).all()
-    torch.testing.assert_close(untold.log_likelihood[:, 0], untold.log_likelihood[:, 1], rtol=1e-6, atol=0)
-    torch.testing.assert_close(untold.probabilities, torch.full_like(untold.probabilities, 0.5), rtol=0, atol=1e-3)
+    unlabelled = Unlabelled(network).eval()
+    told, untold = (inferer.log_likelihood(images, net) for net in (network, unlabelled))
+    assert ((told[:, 0] - told[:, 1]).abs() > 1e-3).all()
+    torch.testing.assert_close(untold[:, 0], untold[:, 1], rtol=1e-6, atol=0)
     if solver != "dopri5":  # whose steps the other class sets too
-        torch.testing.assert_close(untold.log_likelihood[:, 0], told.log_likelihood[:, 0], rtol=1e-5, atol=0)
+        torch.testing.assert_close(untold[:, 0], told[:, 0], rtol=1e-5, atol=0)
+    with pytest.raises(ValueError, match="expected predictions that depend on the class, got the same for all 2"):
+        inferer.classify(images, unlabelled)
 
 
 def test_the_class_is_in_the_divergence():
