@@ -73,7 +73,7 @@ def _is_padding(stored: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.bool_]
     """Pixels that PixelPaddingValue, or the range from it to PixelPaddingRangeLimit, declares to be none."""
     names = ("PixelPaddingValue", "PixelPaddingRangeLimit")
     ends = [value_of(dataset, name) for name in names]
-    if ends[0] is None:
+    if ends[0] is None or not np.issubdtype(stored.dtype, np.integer):
         return np.zeros(stored.shape, dtype=bool)
     # Files disagree on whether the value is signed; it is compared to the stored bits, with their sign.
     bits, signed = int(dataset.BitsStored), value_of(dataset, "PixelRepresentation", 0) == 1
