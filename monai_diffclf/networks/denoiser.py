@@ -176,9 +176,9 @@ class Denoiser:
                 raise
             said = " ".join(str(error).split())
             raise ValueError(
-                f"network: expected one that takes images (or latents) [C, *spatial] of the shape "
-                f"{list(x.shape[1:])}, but {type(self.network).__name__} refuses them: {said}; give both the same channels, dimensions and a "
-                "size that its levels divide"
+                f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])}, but "
+                f"{type(self.network).__name__} refuses them: {said}; give both the same channels and dimensions, "
+                "and a size that its levels divide"
             ) from error
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
