@@ -186,8 +186,8 @@ def check_prediction(prediction: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """
     if not isinstance(prediction, torch.Tensor):
         raise TypeError(
-            f"network: expected a prediction that is a tensor {list(x.shape)}, got {type(prediction).__name__}; wrap the "
-            "network so that it returns the prediction alone"
+            f"network: expected a prediction that is a tensor {list(x.shape)}, got {type(prediction).__name__}; wrap "
+            "the network so that it returns the prediction alone"
         )
     if prediction.shape != x.shape:
         if prediction.ndim != x.ndim or prediction.shape != (len(x), 2 * x.shape[1], *x.shape[2:]):
