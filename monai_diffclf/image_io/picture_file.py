@@ -28,6 +28,7 @@ from .doubts import doubt
 from .file_kind import kind_of
 from .limits import MAX_PIXELS, check_pixel_count
 from .pixel_values import scale_by_type, turned, warn_if_faint
+from .png_rows import check_png_rows
 
 __all__ = ["check_opaque", "deep_colour", "read_picture"]
 
@@ -80,6 +81,8 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
         # The further pictures of a phone's MPO file are previews or for the other eye.
         if frames > 1 and file.format != "MPO":
             raise ValueError(f"expected one picture, got a file with {frames}; save each as its own file")
+        if kind == "PNG":
+            check_png_rows(path)
         if kind == "PNG" and _bits_of_png(path) == 16 and file.mode in ("RGB", "RGBA"):
             image = _deep_png(path, file)
         else:

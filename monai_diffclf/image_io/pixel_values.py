@@ -56,12 +56,14 @@ def merge_equal_channels(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
 def turned(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """A stored picture ``[H, W, C]`` as it is shown, by the tag Orientation of EXIF and TIFF 6.0.
 
+    Numbers that it does not define turn nothing, as in viewers.
+
     Example:
         >>> import numpy as np
         >>> turned(np.array([[[1.0], [2.0]]]), 6)[..., 0].tolist()
         [[1.0], [2.0]]
     """
-    if orientation >= 5:
+    if 5 <= orientation <= 8:
         image = np.swapaxes(image, 0, 1)
     if orientation in (3, 4, 7, 8):
         image = np.flip(image, 0)

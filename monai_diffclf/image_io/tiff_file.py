@@ -77,7 +77,11 @@ def _only_page(file: Any) -> Any:
     pages = [page for page in file.pages if not (page.subfiletype & 5)]
     images = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
     count = max(len(pages), images)
-    if count != 1 or pages[0].shaped[1] != 1:
+    if count == 1 and pages[0].shaped[1] != 1:
+        raise ValueError(
+            f"expected one picture, got a volume of {pages[0].shaped[1]} planes; save each as its own file"
+        )
+    if count != 1:
         raise ValueError(f"expected one picture, got a file with {count}; save each as its own file")
     return pages[0]
 

@@ -180,7 +180,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
         In a latent space the error of each latent pixel is shared out over the image pixels it covers, so that the sum
         of a map is kept: it is then the number of latent pixels times the mean error.
         """
-        maps = self._all_draws(self._source(images, network, kwargs), True)[1]
+        source = self._source(images, network, kwargs)
+        errors, maps = self._all_draws(source, True)
+        self.check_told_apart(source.denoiser, source.images, errors.values)
         return self._in_pixels(cast(torch.Tensor, maps), images)
 
     def errors_from_values(self, values: torch.Tensor, num_elements: int) -> DenoisingErrors:

@@ -191,8 +191,14 @@ def check_prediction(prediction: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """A prediction of the input's shape; of one with a variance too, the part without it.
 
     Raises:
+        TypeError: when it is no tensor.
         ValueError: when its shape is another, or it has no graph where x has one.
     """
+    if not isinstance(prediction, torch.Tensor):
+        raise TypeError(
+            f"network: expected a prediction that is a tensor {list(x.shape)}, got {type(prediction).__name__}; wrap "
+            "the network so that it returns the prediction alone"
+        )
     if prediction.shape != x.shape:
         if prediction.ndim != x.ndim or prediction.shape != (len(x), 2 * x.shape[1], *x.shape[2:]):
             raise ValueError(

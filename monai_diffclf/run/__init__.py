@@ -12,6 +12,7 @@ import atexit
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
@@ -21,7 +22,9 @@ from .command_line import command_line
 from .errors import FAULT, REFUSED, end_in_one_line, one_line
 from .options import as_yes_or_no, settle_options
 
-__all__ = ["hold", "report_failed", "start"]
+__all__ = ["check_used", "hold", "report_failed", "start"]
+
+_SHIPPED = ("configs", "docs", "models")
 
 
 def start(values: MutableMapping[str, Any] | None = None) -> None:
@@ -46,17 +49,58 @@ def start(values: MutableMapping[str, Any] | None = None) -> None:
         values.update(meant)
 
 
-def hold(folder: str | os.PathLike[str]) -> None:
-    """Keep other commands out of an output folder until this one ends; of several processes the first does.
+def check_used(name: str, value: Any, needed: str, on: object) -> None:
+    """Refuse an option that another one, which is off, leaves without effect.
+
+    Args:
+        name: the option.
+        value: its value; None for not given.
+        needed: the option that it needs.
+        on: whether that one is on.
 
     Raises:
-        ValueError: when another command is writing there.
+        ValueError: when the option is given and would do nothing.
+
+    Example:
+        >>> check_used("prior", [0.9, 0.1], "calibrated", False)
+        Traceback (most recent call last):
+        ValueError: prior: expected None where calibrated is off, ...
+    """
+    if value is not None and not on:
+        raise ValueError(
+            f"{name}: expected None where {needed} is off, as it would have no effect, got {value}; leave out "
+            f"--{name}, or set --{needed} true"
+        )
+
+
+def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> None:
+    """Keep other commands out of an output folder until this one ends; of several processes the first does.
+
+    Args:
+        folder: the output folder.
+        others: further files and folders that this command writes.
+
+    Raises:
+        ValueError: when another command is writing there, or one lies where a bundle keeps what it was shipped with.
     """
     if command_line() is None or idist.get_rank() > 0:
         return
+    for path in (folder, *others):
+        _check_not_shipped(Path(path))
     lock = FolderLock(folder)
     lock.acquire()
     atexit.register(lock.release)
+
+
+def _check_not_shipped(path: Path) -> None:
+    """Refuse a bundle's own folders, whose weights and results an output would replace."""
+    whole = path.resolve()
+    for part in (whole, *whole.parents):
+        if part.name in _SHIPPED and (part.parent / "configs" / "metadata.json").is_file():
+            raise ValueError(
+                f"output folder: {path} lies in {part}, where the bundle keeps what it was shipped with; name another, "
+                "such as --output_dir runs/mine"
+            )
 
 
 def report_failed(failed: Mapping[str, str]) -> None:

@@ -196,11 +196,14 @@ def _settle_device(option: Option) -> torch.device:
     try:
         if _is_part(option.name):
             raise RuntimeError("not for a part")
-        return torch.device(option.value)
-    except (RuntimeError, TypeError) as error:
+        device = torch.device(option.value)
+        torch.zeros(1, device=device).item()  # whether this machine, and this build of torch, has it
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"--{option.name}: expected a device, such as cpu or cuda:0, got {option.value} ({error})"
+            f"--{option.name}: expected a device of this machine, such as cpu or cuda:0, got {option.value} ({reason})"
         ) from error
+    return device
 
 
 def as_yes_or_no(value: Any) -> Any:

@@ -61,6 +61,7 @@ WAYS = {
     "errors": lambda network, k: DiffusionClassifierInferer(SCHEDULER, k, num_draws=3).compute_errors(
         images(), network
     ),
+    "maps": lambda network, k: DiffusionClassifierInferer(SCHEDULER, k, num_draws=3).error_maps(images(), network),
     "likelihood": lambda network, k: ScoreClassifierInferer(VPSDE(), k, num_steps=4)(images(), network),
     "samples": lambda network, k: sample_classes(
         network, SCHEDULER, torch.tensor([0, 1]), [1, 16, 16], num_classes=k, num_steps=3

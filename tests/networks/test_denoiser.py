@@ -165,3 +165,13 @@ def test_the_null_class_is_asked_for_where_it_is_needed():
     assert float(denoiser.predict(noisy, now, torch.tensor([1]))[0, 0, 0, 0]) == 20
     with pytest.raises(IndexError):
         Denoiser(network, DDPMScheduler(10), conditioning=conditioning, null_class=True)
+
+
+def test_a_prediction_that_is_no_tensor_is_refused():
+    def network(x, timesteps, class_labels=None):
+        return (x, x)
+
+    with pytest.raises(TypeError, match="network: expected a prediction that is a tensor .*, got tuple"):
+        Denoiser(network, DDPMScheduler(10)).predict(
+            torch.zeros(1, 1, 4, 4), torch.tensor(3), torch.tensor([0]), full_precision=True
+        )

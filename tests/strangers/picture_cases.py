@@ -82,7 +82,31 @@ def tiff_cases() -> Iterator[Case]:
         stored, shown = np.rint(image * 255).astype(np.uint8), _turned(image, orientation)
         extra = [(274, "H", 1, orientation, True)]
         yield case(f"orientation {orientation}", stored, shown, photometric="minisblack", extratags=extra)
+    stored = np.rint(image * 255).astype(np.uint8)
+    for orientation in (9, 255, 65535):
+        extra = [(274, "H", 1, orientation, True)]
+        yield case(f"orientation {orientation}, unknown", stored, image, photometric="minisblack", extratags=extra)
+    extra = [(274, "H", 1, 6, True)]
+    deep, shown = np.rint(image * 65535).astype(np.uint16), (1 - image).T[:, ::-1]
+    yield case("white is zero, turned", deep, shown, photometric="miniswhite", extratags=extra)
+    yield case("BigTIFF white is zero", deep, 1 - image, photometric="miniswhite", bigtiff=True, byteorder=">")
+    yield case("of OME", deep, image, photometric="minisblack", ome=True)
+    yield case("of ImageJ", deep, image, imagej=True)
+    yield case("a stack of ImageJ", np.stack([deep] * 3), None, imagej=True)
+    yield case("a volume", np.stack([stored] * 4), None, photometric="minisblack", volumetric=True, tile=(1, 16, 16))
+    yield case("transparent", np.stack([stored] * 2, -1), None, photometric="minisblack", extrasamples=["unassalpha"])
+    yield case("CMYK", np.stack([stored] * 4, -1), None, photometric="separated")
+    yield case("CIELAB", np.stack([stored] * 3, -1), None, photometric="cielab")
+    yield Case("TIFF of two sizes", _pyramid, read_image_file, image)
     yield from _packed_cases(image)
+
+
+def _pyramid(folder: Path) -> Path:
+    deep = np.rint(ramp() * 65535).astype(np.uint16)
+    with tifffile.TiffWriter(folder / "p.tif") as file:
+        file.write(deep[::4, ::4], photometric="minisblack", subfiletype=1)
+        file.write(deep, photometric="minisblack")
+    return folder / "p.tif"
 
 
 def _turned(image: Array, orientation: int) -> Array:
@@ -165,10 +189,10 @@ def other_cases() -> Iterator[Case]:
     yield case("JPEG", grey, "a.jpg", "JPEG", image, quality=95, tolerance=LOSSY)
     for name in ("a.jpeg", "a.jfif", "a.JPG", "a"):
         yield case(f"JPEG called {name}", grey, name, "JPEG", image, quality=95, tolerance=LOSSY)
-    for orientation in range(2, 9):
+    for orientation in (*range(2, 9), 0, 9, 65535):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        shown = _turned(image, orientation)
+        shown = _turned(image, orientation if orientation in range(2, 9) else 1)
         yield case(f"JPEG, EXIF {orientation}", grey, "a.jpg", "JPEG", shown, quality=95, exif=exif, tolerance=LOSSY)
     yield case(
         "MPO: the first picture",
@@ -196,6 +220,23 @@ def other_cases() -> Iterator[Case]:
     cmyk = Image.merge("CMYK", [Image.fromarray(np.zeros_like(grey8))] * 3 + [Image.fromarray(255 - grey8)])
     yield case("CMYK JPEG", cmyk, "a.jpg", "JPEG", np.stack([image] * 3, -1), quality=100, tolerance=LOSSY)
     yield from _refused_cases(grey)
+    yield from _short_cases(grey8)
+
+
+def _short_cases(grey8: Array) -> Iterator[Case]:
+    """PNG files whose compressed pixels are in order, but fewer than the header says."""
+    height, width = grey8.shape
+    rows = [b"\0" + row.tobytes() for row in grey8]
+    for missing in (0, 1, 5, height):
+        write = partial(_png_of_rows, width, height, b"".join(rows[: height - missing]))
+        shown = {"expected": ramp()} if missing == 0 else {"named": "short.png"}
+        yield Case(f"PNG short of {missing} rows", write, read_image_file, **shown)
+    part = partial(_png_of_rows, width, height, b"".join(rows)[:-7])
+    yield Case("PNG short of a part of a row", part, read_image_file, named="short.png")
+
+
+def _png_of_rows(width: int, height: int, raw: bytes, folder: Path) -> Path:
+    return _png(folder / "short.png", width, height, 8, 0, raw)
 
 
 def _pgm(image: Array, top: int, folder: Path) -> Path:
