@@ -204,7 +204,8 @@ def find_warnings(image: MetaTensor, reply: Mapping[str, Any]) -> list[str]:
     """
     found = [text for text in str(image.meta.get("warnings", "")).split("; ") if text]
     p_value = reply.get(OutputKeys.OOD_P_VALUE.value)
-    if p_value is not None and p_value < ATYPICAL:
+    said = any(text.startswith("untypical: ") for text in reply.get("warnings", ()))  # by the bundle's post-processing
+    if p_value is not None and p_value < ATYPICAL and not said:
         found.append(f"ood_p_value {p_value:.2g}: unlike the images that the bundle knows".replace(" 0.", " ."))
     return found
 

@@ -47,6 +47,14 @@ def test_warnings_of_reader_and_typicality(said: str, p_value: float | None, exp
     assert find_warnings(image, {} if p_value is None else {"ood_p_value": p_value}) == expected
 
 
+def test_an_untypical_image_is_told_once() -> None:
+    from monai_diffclf.monailabel.infer_task import find_warnings
+
+    image = MetaTensor(np.zeros((1, 2, 2), dtype=np.float32))
+    said = "untypical: p-value 0.002 among the images that the model knows"
+    assert find_warnings(image, {"ood_p_value": 0.002, "warnings": [said]}) == []
+
+
 def test_they_reach_the_client_and_the_store(
     client: Any, studies: Path, images: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
