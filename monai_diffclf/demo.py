@@ -97,15 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line, without the program's name; None takes that of the process.
 
     Returns:
-        the exit status: 0, or 1 when something needed is absent.
+        the exit status: 0, or 2 when something needed is absent.
     """
     options = _parse(arguments)
     try:
         data = _phantoms(options) if options.data is None else _radiographs(options)
         path = write_report(options.output, data)
     except (OSError, RuntimeError, ValueError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 2
     print(_summary(data))
     print(path.resolve())
     return 0
@@ -154,6 +154,9 @@ def _phantoms(options: argparse.Namespace) -> ReportData:
 
 def _radiographs(options: argparse.Namespace) -> ReportData:
     """Classify images of PneumoniaMNIST's test set."""
+    given = Path(options.data)
+    if not (given if given.suffix == ".npz" else given / "pneumoniamnist.npz").is_file():
+        raise ValueError(f"--data: expected a folder with pneumoniamnist.npz, got {given}, which has none")
     bundle = _Bundle.load(BUNDLES / "pneumonia_xray_diffusion")
     every = load_datalist(
         options.data, "test", classes=bundle.classes, patients=bundle.root / "configs" / "patients.csv"

@@ -80,8 +80,18 @@ def test_demo_ends_with_the_path_of_its_report(bundles, tmp_path, capsys):
 
 def test_demo_says_what_is_missing(bundles, tmp_path, capsys):
     (bundles / "phantom_xray_diffusion" / "models" / "model.pt").unlink()
-    assert demo.main(["--output", str(tmp_path / "report.html")]) == 1
+    assert demo.main(["--output", str(tmp_path / "report.html")]) == 2
     assert "model.pt not found: the demo needs the project's folder bundles, with weights" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_other_images_are_not_taken_for_those_of_the_report(bundles, tmp_path, capsys):
+    for name in ("normal", "pneumonia"):  # a layout that the bundles read
+        (tmp_path / "own" / "test" / name).mkdir(parents=True)
+    for folder in (tmp_path / "own", tmp_path / "nowhere"):
+        assert demo.main(["--data", str(folder), "--output", str(tmp_path / "report.html")]) == 2
+        told = capsys.readouterr().err
+        assert told == f"demo: error: --data: expected a folder with pneumoniamnist.npz, got {folder}, which has none\n"
     assert not (tmp_path / "report.html").exists()
 
 

@@ -8,7 +8,7 @@ from .decision_file import LearnedDecision, load_decision, save_decision
 from .errors_file import StoredErrors, load_errors, save_errors
 from .errors_journal import ErrorsJournal
 from .likelihood_file import StoredLikelihoods, load_likelihoods
-from .mean_image_file import load_mean_image
+from .mean_image_file import find_mean_image, load_mean_image
 from .uncertainty_file import FittedUncertainty, load_uncertainty, save_uncertainty
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LearnedDecision",
     "StoredErrors",
     "StoredLikelihoods",
+    "find_mean_image",
     "load_decision",
     "load_errors",
     "load_likelihoods",

@@ -12,7 +12,7 @@ from typing import Any
 from ..uncertainty.mean_image import MeanImage
 from .errors_file import list_differences
 
-__all__ = ["MEAN_IMAGE", "load_mean_image"]
+__all__ = ["MEAN_IMAGE", "find_mean_image", "load_mean_image"]
 
 MEAN_IMAGE = "mean_image"
 
@@ -39,3 +39,19 @@ def load_mean_image(path: str | os.PathLike[str], *, provenance: Mapping[str, An
             f"provenance: the mean image in {path} is of another model: {differences}; fit anew for this one"
         )
     return mean
+
+
+def find_mean_image(path: str | os.PathLike[str], *, provenance: Mapping[str, Any]) -> MeanImage | None:
+    """The mean image in a file, if there is one for this model; None without the file or for another model.
+
+    For what else than calibration is wanted of it, such as finding inverted images: that holds for any number of draws.
+
+    Args:
+        path: the file, which need not be there.
+        provenance: what it must have been fitted for, such as ``network``.
+
+    Raises:
+        ValueError: when a file is there and cannot be read, or holds other than a mean image.
+    """
+    mean = load_mean_image(path) if os.path.isfile(path) else None
+    return None if mean is None or list_differences(provenance, mean.provenance) else mean

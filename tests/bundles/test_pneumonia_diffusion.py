@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from monai.bundle import verify_metadata, verify_net_in_out
+from PIL import Image
 
-from monai_diffclf.storage import load_errors, load_uncertainty
+from monai_diffclf.storage import load_errors, load_mean_image, load_uncertainty
 from tests.bundles.workflows import bundle_workflow, causes, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,6 +148,21 @@ def test_early_stopping_gives_the_class_of_all_draws(image_folder: Path, tmp_pat
     assert all(int(row["network_evaluations"]) == 102 for row in rows["all"])
     assert all(16 <= int(row["network_evaluations"]) <= 102 for row in rows["early"])
     assert not (tmp_path / "early" / "journal").exists()
+
+
+@pytest.mark.parametrize("files", [["inference.json", "fast.json"], ["inference.json"]])
+def test_an_inverted_image_is_told_without_calibration(files: list[str], tmp_path: Path) -> None:
+    mean = load_mean_image(CONFIGS / "uncertainty.json")
+    assert mean is not None
+    grey = ((mean.values[0] + 1) * 127.5).round().to(torch.uint8).numpy()
+    (tmp_path / "images").mkdir()
+    for name, pixels in {"as_it_is.png": grey, "inverted.png": 255 - grey}.items():
+        Image.fromarray(pixels).resize((28, 28)).save(tmp_path / "images" / name)
+    settings = {"dataset_dir": str(tmp_path / "images"), "output_dir": str(tmp_path), "progress": False, "maps": False}
+    run(workflow("infer", *files, num_draws=8, calibrated=False, device=torch.device("cpu"), **settings))
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        said = {row["key"]: row["warnings"] for row in csv.DictReader(file)}
+    assert "looks inverted" in said["inverted.png"] and "inverted" not in said["as_it_is.png"]
 
 
 def test_class_may_enter_through_cross_attention(image_folder: Path, small: dict[str, Any], tmp_path: Path) -> None:

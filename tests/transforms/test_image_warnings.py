@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_diffclf.storage import load_mean_image
+from monai_diffclf.storage import find_mean_image, load_mean_image
 from monai_diffclf.transforms import ImageWarningsd
 from monai_diffclf.uncertainty import MeanImage, fit_mean_image
 
@@ -82,3 +82,16 @@ def test_no_images() -> None:
         fit_mean_image(torch.zeros(0, 1, 4, 4))
     with pytest.raises(ValueError, match="expected finite pixels"):
         fit_mean_image(torch.full((1, 1, 4, 4), float("nan")))
+
+
+def test_a_mean_image_is_found_for_its_own_model_only(tmp_path: Path) -> None:
+    mean = fit_mean_image(torch.rand(5, 1, 20, 30), provenance={"network": "abc"})
+    path = tmp_path / "uncertainty.json"
+    assert find_mean_image(path, provenance={"network": "abc"}) is None
+    path.write_text(json.dumps({"mean_image": mean.to_dict()}))
+    found = find_mean_image(path, provenance={"network": "abc"})
+    assert found is not None and found.provenance == mean.provenance
+    assert find_mean_image(path, provenance={"network": "xyz"}) is None
+    path.write_text("no JSON")
+    with pytest.raises(ValueError, match="expected a file written by save_uncertainty"):
+        find_mean_image(path, provenance={"network": "abc"})
