@@ -116,7 +116,7 @@ def read_model_note(path: str | os.PathLike[str]) -> dict[str, Any]:
         return {}
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"path: expected JSON that describes the weights in {path}, got something else: {error}"
         ) from None
