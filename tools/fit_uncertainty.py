@@ -1,12 +1,14 @@
 """Learn from a bundle's validation errors how sure it may be: calibration, prediction sets, typicality.
 
-    python -m tools.fit_uncertainty bundles/pneumonia_xray_diffusion [--dataset_dir DATA]
+    python -m tools.fit_uncertainty bundles/pneumonia_xray_diffusion [--dataset_dir DATA] [--run RUN]
 
 Writes ``configs/uncertainty.json`` of the bundle, for the rules mean and vote, from the validation errors that its
 evaluation left in ``docs/evaluation`` and the settings of its ``evaluate.json``. The method of calibration is the one
 with the smallest cross-fitted negative log-likelihood: every patient is judged by fits without them. Prints these.
 With DATA, the bundle's data set, typicality also knows where errors usually lie: coarse error maps of the validation
 images are made once and kept with the errors; and their mean image is stored, by which inverted images are found.
+With RUN, the folder of a training that was evaluated, it is all about that run's weights, classes and errors, and goes
+to ``RUN/uncertainty.json``, which inference takes as ``--uncertainty``.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,35 @@ def cross_fitted_loss(
             calibrated[held] = calibration(probabilities[held])
         losses.append(log_loss(labels.numpy(), calibrated.numpy(), labels=range(probabilities.shape[1])))
     return float(np.mean(losses))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is fitted to and where it goes."""
+
+    errors: Path
+    target: Path
+    settings: dict[str, Any]
+
+
+def of_bundle(bundle: Path, seed: int) -> Fit:
+    """The weights that a bundle ships."""
+    errors = bundle / "docs" / "evaluation" / f"errors_validation_seed_{seed}.npz"
+    return Fit(errors, bundle / "configs" / "uncertainty.json", {"checkpoint": str(bundle / "models" / "model.pt")})
+
+
+def of_run(run: Path) -> Fit:
+    """The weights of a training, with its classes and images of any size."""
+    note = run / "model.json"
+    if not note.is_file():
+        raise ValueError(f"run: expected the folder of a training, which holds model.json, got {run}")
+    content = json.loads(note.read_text(encoding="utf-8"))
+    seed, classes = content["training"]["seed"], content["model"]["classes"]
+    errors = run / "evaluation" / f"errors_validation_seed_{seed}.npz"
+    if not errors.is_file():
+        raise ValueError(f"run: expected the validation errors {errors}, found none; run the evaluation")
+    settings = {"checkpoint": str(run / "model.pt"), "classes": classes, "resize": True}
+    return Fit(errors, run / "uncertainty.json", settings)
 
 
 def check_network(stored: StoredErrors, network: str, path: Path) -> None:
@@ -90,7 +121,7 @@ def mean_image(config: ConfigParser, network: str, path: Path, with_images: bool
     return {} if known is None or known.provenance != made_by else {MEAN_IMAGE: known.to_dict()}
 
 
-def main() -> None:
+def parse() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--dataset_dir", help="the data set, to make error maps of the validation images")
@@ -100,12 +131,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the training whose weights the bundle ships")
     parser.add_argument("--confidence", type=float, default=0.9, help="of the prediction sets")
     parser.add_argument("--method", choices=METHODS, help="of the calibration; default: the best in cross-fitting")
-    args = parser.parse_args()
-    path = args.errors or args.bundle / "docs" / "evaluation" / f"errors_validation_seed_{args.seed}.npz"
+    parser.add_argument("--run", type=Path, help="folder of an evaluated training, to fit to its weights instead")
+    return parser, parser.parse_args()
+
+
+def main() -> None:
+    parser, args = parse()
+    try:
+        fit_bundle(args)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def fit_bundle(args: argparse.Namespace) -> None:
+    """Fit and write, as the arguments say."""
+    fit = of_run(args.run) if args.run else of_bundle(args.bundle, args.seed)
+    path = args.errors or fit.errors
     stored = load_errors(path)
-    settings = {"dataset_dir": args.dataset_dir} if args.dataset_dir else {}
-    weights = str(args.bundle / "models" / "model.pt")
-    config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, checkpoint=weights, **settings)
+    settings = {**fit.settings, **({"dataset_dir": args.dataset_dir} if args.dataset_dir else {})}
+    config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, **settings)
     settings = {name: config.get_parsed_content(name) for name in ("weighting", "temperature")}
     network = network_hash(config.get_parsed_content("evaluate#network"))
     check_network(stored, network, path)
@@ -131,9 +175,8 @@ def main() -> None:
             made_by,
         )
     notes = {"images": len(stored.keys), "cross_fitted_loss": losses}
-    target = args.bundle / "configs" / "uncertainty.json"
-    mean = mean_image(config, network, target, args.dataset_dir is not None)
-    save_uncertainty(target, fitted, notes=notes | mean)
+    mean = mean_image(config, network, fit.target, args.dataset_dir is not None)
+    save_uncertainty(fit.target, fitted, notes=notes | mean)
     print(json.dumps(notes | {"methods": {rule: fit.calibration.method for rule, fit in fitted.items()}}, indent=1))
 
 

@@ -59,12 +59,14 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
     """Publish the results of a run; returns what was published, a text an evaluation.
 
     Raises:
-        ValueError: when the run holds no results, or the bundle holds some of other images.
+        ValueError: when the run holds no results, the bundle holds some of other images, or is none.
     """
     docs, results = bundle / "docs", read_results(run / "results.json")
     found = list(entries(results))
     if not found:
         raise ValueError(f"run: expected results in {run / 'results.json'}, found none; run the evaluation")
+    if not bundle.is_dir():
+        raise ValueError(f"bundle: expected the folder of a bundle, got {bundle}, which is none")
     check(docs, found, replace)
     tables = [table_of(run, split, model, entry["seed"]) for split, model, entry in found]
     published = []
@@ -101,7 +103,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, which holds results.json")
     parser.add_argument("--replace", action="store_true", help="drop results of other images or draws")
     args = parser.parse_args()
-    print("\n".join(publish(args.bundle, args.run, replace=args.replace)))
+    try:
+        print("\n".join(publish(args.bundle, args.run, replace=args.replace)))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

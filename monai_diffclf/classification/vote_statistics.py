@@ -78,7 +78,9 @@ def vote_uncertainty(
         [0.0515, 0.0006]
     """
     top = vote_share.topk(2, dim=1).values
-    entropy = -torch.xlogy(vote_share, vote_share).sum(1)
+    entropy = 0.0 - torch.xlogy(vote_share, vote_share).sum(
+        1
+    )  # 0.0 - 0.0 is 0, where -0.0 would be printed with its sign
     winner = top[:, 0]
     uncertainty = {
         UncertaintyKeys.VOTE_VARIANCE: winner * (1 - winner),

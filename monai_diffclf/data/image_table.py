@@ -153,7 +153,7 @@ def _label(row: Row, columns: Columns, classes: list[str]) -> int:
         )
     label = find_name(text, classes) if text else None
     if label is None:
-        hint = ""
+        hint = "; if the table has other classes, name all of them with --classes" if text else ""
         if text.isascii() and text.isdecimal():
             numbered = ", ".join(f"{n} for {name!r}" for n, name in enumerate(classes[:3]))
             hint = f"; if it is a place in this list ({numbered}{', ...' if len(classes) > 3 else ''}), say so: "

@@ -144,14 +144,20 @@ class ResumableCheckpoint:
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
+    def check(self) -> None:
+        """Refuse a checkpoint that this training cannot go on from, before anything is written beside it.
+
+        Raises:
+            ValueError: when it is one of a training with other settings, or no checkpoint.
+        """
+        if self.path.exists():
+            self._read()
+
     def resume(self, engine: Engine) -> None:
         """Load the checkpoint if there is one."""
         if not self.path.exists():
             return
-        checkpoint = read_torch_file(self.path, what="a training's state")
-        if not isinstance(checkpoint, dict):
-            raise ValueError(f"path: expected a training's state in {self.path}, got {type(checkpoint).__name__}")
-        self._check_settings(checkpoint.pop("settings", None))
+        checkpoint = self._read()
         # A training may go on with or without mixed precision: the scaler is taken up where both have one.
         if (set(checkpoint) ^ set(self.save_dict)) - {"scaler"}:
             raise ValueError(f"path: expected {sorted(self.save_dict)} in {self.path}, got {sorted(checkpoint)}")
@@ -170,6 +176,13 @@ class ResumableCheckpoint:
         if idist.get_rank() == 0 and (engine.state.epoch % self.interval == 0 or last):
             content = {name: item.state_dict() for name, item in self.save_dict.items()}
             save_atomically(content if self.settings is None else {**content, "settings": self.settings}, self.path)
+
+    def _read(self) -> dict[str, Any]:
+        checkpoint = read_torch_file(self.path, what="a training's state")
+        if not isinstance(checkpoint, dict):
+            raise ValueError(f"path: expected a training's state in {self.path}, got {type(checkpoint).__name__}")
+        self._check_settings(checkpoint.pop("settings", None))
+        return checkpoint
 
     def _check_settings(self, found: Mapping[str, Any] | None) -> None:
         if self.settings is None:

@@ -66,7 +66,9 @@ class Validation:
         if best is None or best.best is None or best.epoch is None or idist.get_rank() > 0:
             return
         text = f"Best {best.metric} {best.best:.4f} after epoch {best.epoch} of {last}; its weights are in {best.path}"
-        if best.epoch == last:
+        if best.epoch == last <= self.interval:
+            text += ". It was the only validation: more epochs (--max_epochs) may do better"
+        elif best.epoch == last:
             text += ". The last validation was the best: it was still rising when the training stopped, so that more "
             text += "epochs (--max_epochs) may do better"
         logging.getLogger(__name__).info(text)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +29,7 @@ from .dicom_bits import cut_unused_bits
 from .dicom_codestream import check_codestreams
 from .dicom_grey import show_grey
 from .dicom_header import field, number_of_frames, value_of
+from .doubts import doubt
 from .limits import MAX_PIXELS, byte_limit, check_pixel_count, inflate
 
 __all__ = ["check_decoder", "check_image", "class_name", "decode", "has_pixels", "open_dicom", "read_dicom", "show"]
@@ -146,7 +146,7 @@ def check_decoder(syntax: Any) -> str:
 
 
 def _warner(path: str | os.PathLike[str]) -> Callable[[str], None]:
-    return lambda text: warnings.warn(f"{path}: {text}", stacklevel=4)
+    return lambda text: doubt(path, text)
 
 
 def _settle(dataset: Any) -> None:

@@ -85,10 +85,22 @@ def read_image_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXEL
         image = _read(path, max_pixels)
     except Exception as error:
         # The decoders raise whatever they meet (OSError, KeyError, struct.error, ...): one kind, one line for the user.
-        text = " ".join(str(error).split())
-        raise ValueError(f"{path}: cannot be read as an image: {type(error).__name__}: {text}") from error
+        raise ValueError(f"{path}: cannot be read as an image: {cause(error)}") from error
     check_finite(image, f"{path}: ")
     return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def cause(error: Exception) -> str:
+    r"""What a decoder said, in one line; with the kind of error where the text alone does not tell it.
+
+    Example:
+        >>> cause(ValueError("expected a\n PNG file")), cause(KeyError("Rows")), cause(EOFError())
+        ('expected a PNG file', "KeyError: 'Rows'", 'EOFError')
+    """
+    text, kind = " ".join(str(error).split()), type(error)
+    if not text:
+        return kind.__name__
+    return text if kind in (ValueError, OSError) else f"{kind.__name__}: {text}"
 
 
 def _read(path: Path, max_pixels: int) -> npt.NDArray[Any]:

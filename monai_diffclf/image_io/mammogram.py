@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .dicom_file import check_image, class_name, decode, has_pixels, open_dicom, show
 from .dicom_header import as_number, field, number_of_frames, value_of
 from .file_kind import kind_of
+from .image_files import cause
 from .limits import MAX_PIXELS, check_max_pixels
 from .pixel_values import check_finite
 
@@ -62,8 +63,7 @@ def read_mammogram(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
         stored = decode(dataset, path)
         image = show(stored, dataset, path)[..., 0]
     except Exception as error:  # pydicom raises whatever it meets in a damaged file
-        text = " ".join(str(error).split())
-        raise ValueError(f"{path}: cannot be read as an image: {type(error).__name__}: {text}") from error
+        raise ValueError(f"{path}: cannot be read as an image: {cause(error)}") from error
     check_finite(image, f"{path}: ")
     image[_is_padding(stored, dataset)] = 0
     return np.ascontiguousarray(image)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from .doubts import doubt
 from .file_kind import kind_of
 from .limits import MAX_PIXELS, check_pixel_count
 from .pixel_values import scale_by_type, turned, warn_if_faint
@@ -99,7 +99,7 @@ def _orientation(file: Any, path: Path) -> int:
     try:
         return int(file.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, TypeError, KeyError, struct.error) as error:
-        warnings.warn(f"{path}: its EXIF data cannot be read ({error}), so it is not turned", stacklevel=4)
+        doubt(path, f"its EXIF data cannot be read ({error}), so it is not turned")
         return 1
 
 

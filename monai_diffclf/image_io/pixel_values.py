@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .doubts import doubt
 
 __all__ = ["check_finite", "merge_equal_channels", "scale_by_type", "turned", "warn_if_faint"]
 
@@ -75,8 +76,8 @@ def warn_if_faint(image: npt.NDArray[np.float32], bits: int, path: str | os.Path
     """Warn of a picture of more than 8 bits that uses less than a tenth of their range, such as 12 bits saved as 16."""
     used = float(np.ptp(image))
     if bits > 8 and 0 < used < 0.1:
-        warnings.warn(
-            f"{path}: uses {used:.1%} of the range of its {bits} bits, so it is almost without contrast; scale the "
+        doubt(
+            path,
+            f"uses {used:.1%} of the range of its {bits} bits, so it is almost without contrast; scale the "
             "values to the whole range if they have fewer bits",
-            stacklevel=4,
         )

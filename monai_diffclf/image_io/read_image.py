@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
 from .crop_and_resize import CropAndResize, crop_and_resize, crop_size
+from .doubts import as_text, collect_doubts
 from .image_files import merge_equal_channels, read_image_file, scale_by_type
 from .image_grid import PICTURE, read_grid
 from .image_quality import image_warnings
@@ -87,13 +88,14 @@ class ReadImage(InvertibleTransform):
         Returns:
             MetaTensor ``[C, *spatial_size]``; ``meta["filename_or_obj"]`` is the path or the name,
             ``meta["spatial_shape"]`` the size before resizing, and ``meta["warnings"]`` says what may be wrong with the
-            image (see `image_warnings`), "" if nothing.
+            image (see `image_warnings`) or could not be decided about its file, "" if nothing.
         """
-        grid = PICTURE
+        grid, found = PICTURE, list[str]()
         if isinstance(image, str | os.PathLike):
             name = os.fspath(image)
-            array = read_image_file(image, max_pixels=self.max_pixels)
-            grid = read_grid(image, max_pixels=self.max_pixels)
+            with collect_doubts() as found:
+                array = read_image_file(image, max_pixels=self.max_pixels)
+                grid = read_grid(image, max_pixels=self.max_pixels)
         else:
             name = name or "image (array)"
             array = self._from_array(image, name)
@@ -107,8 +109,8 @@ class ReadImage(InvertibleTransform):
         shape = array.shape[:-1]
         pixel_size = grid.plane_pixel_size(shape)
         self._check_size(shape, pixel_size, name)
-        doubts = (*grid.doubts, *image_warnings(array, self.spatial_size))
-        meta = {"filename_or_obj": name, "spatial_shape": np.asarray(shape), "warnings": "; ".join(doubts)}
+        doubts = [*found, *grid.doubts, *image_warnings(array, self.spatial_size)]
+        meta = {"filename_or_obj": name, "spatial_shape": np.asarray(shape), "warnings": as_text(doubts)}
         tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
         located = MetaTensor(tensor, affine=torch.from_numpy(grid.upright_affine(shape)), meta=meta)
         read = self._fit(located, pixel_size)

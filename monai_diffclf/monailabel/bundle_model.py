@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -23,6 +23,7 @@ from ..explain import decision_map, rival_class
 from ..image_io import ReadImaged
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..keys import NamedValues, OutputKeys, with_old_names
+from ..transforms import ImageWarningsd
 
 __all__ = ["BundleModel", "Outcome", "find_default_bundle"]
 
@@ -185,7 +186,9 @@ class BundleModel:
         item[OutputKeys.UNCERTAINTY] = NamedValues({name: value[0].cpu() for name, value in uncertainty.items()})
         before = item[CommonKeys.PRED].clone()
         item, warnings = _apply(transforms, item)
-        item.setdefault(OutputKeys.WARNINGS.value, str(image.meta.get("warnings", "")))
+        if OutputKeys.WARNINGS not in item:
+            known: dict[Hashable, Any] = dict(item.items())
+            item[OutputKeys.WARNINGS] = ImageWarningsd()(known)[OutputKeys.WARNINGS.value]
         about_image = [text for text in str(item[OutputKeys.WARNINGS]).split("; ") if text]
         warnings = (*refused, *warnings, *about_image)
         predicted = item[CommonKeys.PRED].argmax().reshape(1)

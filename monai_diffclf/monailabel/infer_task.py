@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from fastapi import HTTPException
-from monai.data import MetaTensor
 from monai.utils import CommonKeys
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
@@ -27,11 +26,9 @@ from .inference_queue import Job, stoppable
 from .label_map import write_class
 from .map_file import PNG_ZERO, overlay_png, write_map
 
-__all__ = ["DiffusionClassifierTask", "describe_outcome", "find_warnings"]
+__all__ = ["DiffusionClassifierTask", "describe_outcome"]
 
 logger = logging.getLogger(__name__)
-
-ATYPICAL = 0.01  # share of the known images that are as unlike the others as this one
 
 
 class DiffusionClassifierTask(InferTask):
@@ -101,7 +98,6 @@ class DiffusionClassifierTask(InferTask):
             )
         inferred = time.perf_counter()
         reply = describe_outcome(outcome, self.model.classes)
-        reply["warnings"] = list(dict.fromkeys([*reply["warnings"], *find_warnings(image, reply)]))
         reply["map"] |= {"affine": grid.affine.tolist(), "extension": wanted.result_extension}
         if wanted.result_extension == ".png":
             reply["map"]["zero"] = PNG_ZERO
@@ -124,7 +120,6 @@ class DiffusionClassifierTask(InferTask):
         image = self.model.read(path)
         with stoppable(self.model.network(self.model.device), job or Job()):
             reply = describe_outcome(self.model.classify(image), self.model.classes)
-        reply["warnings"] = list(dict.fromkeys([*reply["warnings"], *find_warnings(image, reply)]))
         return {key: reply[key] for key in ("label", "probabilities", "vote_share", "uncertainty", "warnings")}
 
     @staticmethod
@@ -189,24 +184,6 @@ def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
         },
         "warnings": list(outcome.warnings),
     }
-
-
-def find_warnings(image: MetaTensor, reply: Mapping[str, Any]) -> list[str]:
-    """What is odd about an image: what its reader found, and a typicality below that of 1 in 100 known images.
-
-    Args:
-        image: the image as it was read.
-        reply: what is known of it.
-
-    Example:
-        >>> find_warnings(MetaTensor([0.0], meta={"warnings": "all pixels are equal"}), {"ood_p_value": 0.002})
-        ['all pixels are equal', 'ood_p_value .002: unlike the images that the bundle knows']
-    """
-    found = [text for text in str(image.meta.get("warnings", "")).split("; ") if text]
-    p_value = reply.get(OutputKeys.OOD_P_VALUE.value)
-    if p_value is not None and p_value < ATYPICAL:
-        found.append(f"ood_p_value {p_value:.2g}: unlike the images that the bundle knows".replace(" 0.", " ."))
-    return found
 
 
 def _by_class(values: torch.Tensor, classes: list[str]) -> dict[str, float]:

@@ -135,10 +135,12 @@ def _would_use_classes(denoiser: Denoiser, images: torch.Tensor) -> bool:
     if not isinstance(network, nn.Module):
         return False
     generator = torch.Generator().manual_seed(0)
+    # Tables of classes do not begin as zeros: one that is zero was lost.
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     weights = {
         name: _SPREAD * torch.randn(weight.shape, generator=generator).to(weight)
         for name, weight in network.named_parameters()
-        if not weight.any()
+        if id(weight) not in tables and not weight.any()
     }
     if not weights:
         return False

@@ -170,6 +170,16 @@ class Denoiser:
                 f"network: expected one that takes class labels 0 to {self.num_classes - 1}, got an error for them: "
                 f"{error}; does it have a class embedding for each?"
             ) from error
+        except RuntimeError as error:
+            # Out of memory, faults of the device and the like are kinds of their own, or say CUDA.
+            if type(error) is not RuntimeError or "CUDA" in str(error):
+                raise
+            said = " ".join(str(error).split())
+            raise ValueError(
+                f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])}, but "
+                f"{type(self.network).__name__} refuses them: {said}; give both the same channels and dimensions, "
+                "and a size that its levels divide"
+            ) from error
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
         if self.amp_dtype is None:

@@ -57,7 +57,8 @@ def load_weights(
     if (recorded := note.get("weights")) not in (None, network_hash(inner)):
         raise ValueError(
             f"path: {path.with_suffix('.json')} describes other weights ({recorded}) than those in {path} "
-            f"({network_hash(inner)}); copy both files together, or remove the JSON file if you know the weights"
+            f"({network_hash(inner)}); copy both files together, go on with a training that was stopped just "
+            "then, or remove the JSON file if you know the weights"
         )
     if description is not None and not found:
         warnings.warn(

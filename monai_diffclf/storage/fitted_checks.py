@@ -38,8 +38,9 @@ def read_fitted(path: str | os.PathLike[str], rule: str, written_by: str) -> dic
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"path: expected {what}, got {path}: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get(rule), dict):
-        rules = sorted(name for name, value in content.items() if isinstance(value, dict)) if content else []
-        found = f"one with {rules}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        found = f"a {type(content).__name__}"
+        if isinstance(content, dict):
+            found = f"one with {sorted(name for name, value in content.items() if isinstance(value, dict))}"
         raise ValueError(f"path: expected {what}, got {path}: {found}")
     return content
 
@@ -82,6 +83,8 @@ def check_decision(content: Mapping[str, Any], rule: str) -> None:
     """
     own = content[rule]
     _check_finite(own, rule)
+    if not isinstance(own.get("network", ""), str):
+        raise ValueError(f"{rule}.network: expected the hash of a network, got {_short(own['network'])}")
     model, sampling = _part(own, "model", rule), _part(own, "level_sampling", rule)
     weights = _part(own, "level_weights", rule)
     if rule == "vote":
@@ -141,6 +144,8 @@ def _check_typicality(values: Mapping[str, Any], classes: int) -> None:
     _numbers(values, "scores", where, lambda score: score >= 0, "distances of at least 0")
     _numbers(values, "predicted", where, lambda k: k == int(k) and 0 <= k < classes, f"classes from 0 to {classes - 1}")
     _check_symmetric(values, "precision", where)
+    if values.get("grid") is not None:
+        _number(values, "grid", where, lambda n: n == int(n) and n >= 0, "a number of cells a side, 0 for no maps")
 
 
 def _check_differences(model: Mapping[str, Any], where: str) -> None:

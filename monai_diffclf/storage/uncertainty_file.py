@@ -105,7 +105,10 @@ def load_uncertainty(
             "provenance if you know"
         )
     if differences := list_differences(provenance, fitted.provenance):
-        raise ValueError(f"provenance: {path} was fitted for another model: {differences}; fit anew for this one")
+        raise ValueError(
+            f"provenance: {path} was fitted for another model: {differences}; fit anew for this one, or leave "
+            "calibration and the like out (--calibrated False)"
+        )
     return fitted
 
 

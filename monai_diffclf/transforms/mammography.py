@@ -17,6 +17,7 @@ from monai.utils import optional_import
 
 from ..data.mammogram_tables import SIDES
 from ..image_io import crop_and_resize, image_warnings, read_grid
+from ..image_io.doubts import as_text, collect_doubts
 from ..image_io.mammogram import read_mammogram
 from .breast_mask import as_grey_image, breast_mask, name_of
 
@@ -44,13 +45,14 @@ class ReadMammogram(Transform):
         ``meta["filename_or_obj"]`` is its path, ``meta["spatial_shape"]`` the size of the file, ``meta["warnings"]``
         says what may be wrong with the image (see `monai_diffclf.image_io.image_warnings`), "" if nothing.
         """
-        array = read_mammogram(path)
-        grid = read_grid(path)
+        with collect_doubts() as found:
+            array = read_mammogram(path)
+            grid = read_grid(path)
         pixel_size = grid.plane_pixel_size(array.shape)
         meta = {
             "filename_or_obj": os.fspath(path),
             "spatial_shape": np.asarray(array.shape),
-            "warnings": "; ".join((*grid.doubts, *image_warnings(array[..., None]))),
+            "warnings": as_text([*found, *grid.doubts, *image_warnings(array[..., None])]),
         }
         affine = torch.from_numpy(grid.upright_affine(array.shape))
         image = MetaTensor(torch.from_numpy(array)[None], affine=affine, meta=meta)

@@ -12,7 +12,7 @@ from tests.bundles.workflows import torchrun
 from tests.data.mammography_trees import vindr_bundle_data
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-SCORE = {"unet_channels": [8, 8], "num_steps": 4, "progress": False}
+SCORE = {"unet_channels": [8, 8], "progress": False}
 
 
 # Four processes that each import MONAI.
@@ -28,9 +28,9 @@ SCORE = {"unet_channels": [8, 8], "num_steps": 4, "progress": False}
 def test_two_processes_train_and_evaluate(
     bundle: str, model: str, image_folder: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    files, settings, data, images = [], SCORE, image_folder, 12
+    files, settings, data, images, likelihood = [], SCORE, image_folder, 12, {"num_steps": 4}
     if bundle == "pneumonia_xray_diffusion":
-        settings = small
+        settings, likelihood = small, {}
     elif bundle == "mammography_score":
         data, images = vindr_bundle_data(tmp_path / "data"), 4
         files, settings = ["vindr_mammo.json"], {**SCORE, "image_size": 32}
@@ -45,6 +45,7 @@ def test_two_processes_train_and_evaluate(
         num_draws=2,
         evaluation_dir=tmp_path / "docs",
         results_path=tmp_path / "docs" / "results.json",
+        **likelihood,
         **shared,
     )
     results = json.loads((tmp_path / "docs" / "results.json").read_text())

@@ -58,7 +58,8 @@ def test_shipped_weights_load_into_network_def_and_denoiser() -> None:
     [("train", ["train.json"]), ("train", ["train.json", "evaluate.json"]), ("infer", ["inference.json"])],
 )
 def test_properties_are_complete(kind: str, files: list[str], image_folder: Path, tmp_path: Path) -> None:
-    made = workflow(kind, *files, dataset_dir=str(image_folder), output_dir=str(tmp_path))
+    weights = {} if files == ["train.json"] else {"checkpoint": str(BUNDLE / "models" / "model.pt")}
+    made = workflow(kind, *files, dataset_dir=str(image_folder), output_dir=str(tmp_path), **weights)
     made.initialize()
     assert made.check_properties() == []
 

@@ -120,3 +120,8 @@ def test_effective_draws_predict_the_variance_of_a_weighted_share():
     share = votes @ (weights / weights.sum()).numpy()
     errors = DenoisingErrors(torch.rand(1, 2, 40), torch.arange(40), torch.zeros(40))
     assert 0.25 / share.var() == pytest.approx(float(effective_draws(errors, weights)), rel=0.02)
+
+
+def test_a_unanimous_vote_has_no_entropy_of_minus_zero():
+    entropy = vote_uncertainty(torch.tensor([[1.0, 0.0]]))["vote_entropy"]
+    assert f"{float(entropy):.6f}" == "0.000000"

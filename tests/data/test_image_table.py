@@ -82,7 +82,7 @@ def test_table_without_a_split_column_is_split_by_patient(tmp_path):
         (
             "png,Ill ,",
             "png,tumour,",
-            r"line 3: unknown label 'tumour' in 'label'; expected one of \['healthy', 'ill'\]$",
+            r"line 3: unknown label 'tumour' in 'label'; expected one of \['healthy', 'ill'\]; .* with --classes$",
         ),
         (
             "png,Ill ,",

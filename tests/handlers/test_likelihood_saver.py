@@ -175,7 +175,7 @@ def test_table_of_an_inference(tmp_path, probes):
         rows = list(csv.DictReader(file))
     shares = ["probability_a", "probability_b", "log_likelihood_a", "log_likelihood_b"]
     spread = ["log_ratio_error"] if probes > 1 else []
-    end = ["network_evaluations", "decided", "map"]
+    end = ["network_evaluations", "decided", "map", "warnings", "error"]
     assert list(rows[0]) == ["key", "predicted", *shares, "probability_margin", "probability_entropy", *spread, *end]
     expected = inferer.log_likelihood(IMAGES[:3], evaluator.network)
     got = [[float(row[f"log_likelihood_{name}"]) for name in "ab"] for row in rows]

@@ -90,7 +90,7 @@ def test_absent_empty_and_damaged_files_are_named(tmp_path, suffix):
     with pytest.raises(ValueError, match=rf"image{suffix}: .* it is empty \(0 bytes\)"):
         read_image_file(file)
     file.write_bytes(b"not an image at all" * 50)
-    with pytest.raises(ValueError, match=rf"image{suffix}: cannot be read as an image: \w+: .+"):
+    with pytest.raises(ValueError, match=rf"image{suffix}: cannot be read as an image: (?!ValueError).+"):
         read_image_file(file)
     with pytest.raises(ValueError, match="expected an image file, got a folder"):
         read_image_file(tmp_path)

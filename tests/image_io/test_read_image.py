@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
@@ -19,7 +22,8 @@ from monai.transforms import CenterSpatialCrop, Compose, DivisiblePadd, Invertd
 from PIL import Image
 from pydicom.dataset import Dataset as PydicomDataset
 
-from monai_diffclf.image_io import ReadImage, ReadImaged, crop_and_resize, read_grid
+from monai_diffclf.image_io import ReadImage, ReadImaged, crop_and_resize, read_grid, read_image_file
+from monai_diffclf.image_io.doubts import collect_doubts
 
 
 def test_array_png_dicom_and_nifti_give_the_same_tensor(tmp_path, asymmetric, write_dicom):
@@ -263,10 +267,10 @@ def test_spacings_that_contradict_each_other_are_named(tmp_path, write_dicom):
     spacings = {"PixelSpacing": ["1", "2"], "ImagerPixelSpacing": ["1", "1"]}
     read = ReadImage(32, resize=True)
     warnings = read(write_dicom(tmp_path / "a.dcm", array, **spacings)).meta["warnings"]
-    assert warnings == "PixelSpacing makes pixels 1 x 2, ImagerPixelSpacing 1 x 1; taken as the first"
+    assert warnings == "PixelSpacing makes pixels 1 x 2, ImagerPixelSpacing 1 x 1, taken as the first"
     spacings["SOPClassUID"] = "1.2.840.10008.5.1.4.1.1.1.1"
     warnings = read(write_dicom(tmp_path / "a.dcm", array, **spacings)).meta["warnings"]
-    assert warnings == "ImagerPixelSpacing makes pixels 1 x 1, PixelSpacing 1 x 2; taken as the first"
+    assert warnings == "ImagerPixelSpacing makes pixels 1 x 1, PixelSpacing 1 x 2, taken as the first"
     with pytest.raises(ValueError, match=r"b\.dcm: expected pixels that are nearly square, got some of 1 x 50"):
         read(write_dicom(tmp_path / "b.dcm", array, PixelSpacing=["1", "50"]))
 
@@ -289,3 +293,20 @@ def test_limit_is_passed_on(tmp_path):
         ReadImaged("image", 8, resize=True, max_pixels=500)({"image": tmp_path / "a.png"})
     with pytest.raises(ValueError, match="max_pixels"):
         ReadImage(8, max_pixels=0)
+
+
+def test_doubts_about_a_file_stay_with_the_image(tmp_path: Path, write_dicom):
+    pixels = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28)
+    path = write_dicom(tmp_path / "a.dcm", pixels, WindowCenter="400", WindowWidth="-5")
+    with pytest.warns(UserWarning, match=r"a\.dcm: WindowWidth"):
+        image = ReadImage([28, 28])(path)
+    said = image.meta["warnings"].split("; ")
+    assert said[0] == "WindowWidth (0028,1051): expected 1 or more for the function LINEAR, got -5, no window is used"
+    assert all("a.dcm" not in text for text in said)
+
+
+def test_doubts_of_another_thread_are_not_collected(tmp_path: Path, write_dicom):
+    doubtful = write_dicom(tmp_path / "a.dcm", np.zeros((8, 8), np.uint16), WindowCenter="4", WindowWidth="-5")
+    with collect_doubts() as found, pytest.warns(UserWarning), ThreadPoolExecutor(1) as pool:
+        pool.submit(read_image_file, doubtful).result()
+    assert found == []

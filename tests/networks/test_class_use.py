@@ -194,3 +194,17 @@ def test_random_numbers_are_left_alone():
     before = torch.get_rng_state()
     check_uses_classes(denoiser, images())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_table_of_zeros_is_no_untrained_network():
+    network = unet(num_class_embeds=2)
+    nn.init.zeros_(network.class_embedding.weight)
+    with pytest.raises(ValueError, match=SAME):
+        DiffusionClassifierInferer(SCHEDULER, num_draws=3)(images(), network)
+
+
+def test_images_that_a_network_cannot_take_are_refused_in_one_line():
+    for shape in ((2, 3, 16, 16), (2, 1, 15, 15), (2, 1, 16, 16, 16)):
+        with pytest.raises(ValueError, match="network: expected one that takes images") as caught:
+            DiffusionClassifierInferer(SCHEDULER, num_draws=3)(torch.zeros(shape), unet(num_class_embeds=2))
+        assert len(str(caught.value).splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from monai_diffclf.classification import DenoisingErrors, classify_errors
 from monai_diffclf.storage import StoredErrors, load_errors, load_uncertainty
-from tools.fit_uncertainty import check_network, cross_fitted_loss, main
+from tools.fit_uncertainty import check_network, cross_fitted_loss, main, of_run
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_diffusion"
 
@@ -58,3 +59,49 @@ def test_pneumonia_bundle(tmp_path, monkeypatch):
         held = fitted.conformal.sets(pred).gather(1, stored.labels[:, None])
         assert held.float().mean() >= 0.9
         assert fitted.typicality.num_images == 429
+
+
+def finished_run(folder, seed=3):
+    """A run with classes of its own, as training and evaluation leave it behind, but for weights and real errors."""
+    (folder / "evaluation").mkdir(parents=True)
+    note = {"training": {"seed": seed}, "model": {"classes": ["clear", "ill"]}}
+    (folder / "model.json").write_text(json.dumps(note))
+    (folder / "evaluation" / f"errors_validation_seed_{seed}.npz").write_bytes(b"errors")
+    return folder
+
+
+def test_a_run_is_fitted_with_its_own_classes_and_weights(tmp_path):
+    fit = of_run(finished_run(tmp_path / "run"))
+    assert fit.errors == tmp_path / "run" / "evaluation" / "errors_validation_seed_3.npz"
+    assert fit.target == tmp_path / "run" / "uncertainty.json"  # the bundle's own file stays as it is
+    assert fit.settings == {
+        "checkpoint": str(tmp_path / "run" / "model.pt"),
+        "classes": ["clear", "ill"],
+        "resize": True,
+    }
+
+
+@pytest.mark.parametrize("missing", ["model.json", "evaluation/errors_validation_seed_3.npz"])
+def test_what_is_no_evaluated_run_ends_in_one_line(tmp_path, monkeypatch, capsys, missing):
+    run = finished_run(tmp_path / "run")
+    (run / missing).unlink()
+    monkeypatch.setattr(sys, "argv", ["fit_uncertainty", str(BUNDLE), "--run", str(run)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.startswith("error: run: expected ") and told.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*does not say which network")
+def test_fitted_to_a_run(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    (run / "evaluation").mkdir(parents=True)
+    shutil.copy(BUNDLE / "docs" / "evaluation" / "errors_validation_seed_0.npz", run / "evaluation")
+    for name in ("model.pt", "model.json"):
+        shutil.copy(BUNDLE / "models" / name, run)
+    before = (BUNDLE / "configs" / "uncertainty.json").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["fit_uncertainty.py", str(BUNDLE), "--run", str(run)])
+    main()
+    assert load_uncertainty(run / "uncertainty.json", "mean").typicality.num_images == 429
+    assert (BUNDLE / "configs" / "uncertainty.json").read_bytes() == before

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from monai_diffclf.handlers import EvaluationSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
-from tools.publish_results import publish
+from tools.publish_results import main, publish
 
 CLASSES = ["normal", "pneumonia"]
 
@@ -83,3 +84,21 @@ def test_a_run_without_results(tmp_path):
     with pytest.raises(ValueError, match="run: expected results in .*results.json, found none; run the evaluation"):
         publish(tmp_path, tmp_path / "runs")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("bundle", "run", "line"),
+    [
+        ("b", "nowhere", "error: run: expected results in "),
+        ("bb", "r", "error: bundle: expected the folder of a bundle"),
+    ],
+)
+def test_a_mistyped_path_ends_in_one_line(tmp_path, monkeypatch, capsys, bundle, run, line):
+    (tmp_path / "b").mkdir()
+    evaluate(tmp_path / "r")
+    monkeypatch.setattr(sys, "argv", ["publish_results", str(tmp_path / bundle), "--run", str(tmp_path / run)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.startswith(line) and told.count("\n") == 1
+    assert not (tmp_path / "bb").exists()
