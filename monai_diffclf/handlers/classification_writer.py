@@ -57,7 +57,8 @@ class ClassificationWriter:
     `image_warnings`), error (why an image could not be read; its other cells are empty). Text that a spreadsheet would
     run is written so that it does not, see :func:`monai_diffclf._text.csv_text`. Of a score classifier there are
     log_likelihood_CLASS in nats in place of the votes, and probability_margin, probability_entropy and log_ratio_error
-    (see :func:`monai_diffclf.classification.classify_likelihood`). Rows are written batch by batch; when all are, the
+    (see :func:`monai_diffclf.classification.classify_likelihood`). Rows are written batch by batch to
+    ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
     map of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
 
@@ -84,10 +85,16 @@ class ClassificationWriter:
         """Path of the table."""
         return self.output_dir / "predictions.csv"
 
+    @property
+    def _part(self) -> Path:
+        """The table as far as it is written."""
+        return self.table.with_name(self.table.name + ".part")
+
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
         if isinstance(engine, DiffusionClassifierEvaluator):
             engine.add_event_handler(Events.COMPLETED, engine.remove_journal)
 
@@ -96,6 +103,10 @@ class ClassificationWriter:
         self._count = 0
         self._classified, self._failed_rows = False, []
         self._write_header([])
+        self.table.unlink(missing_ok=True)  # of an earlier run, which these images may not be those of
+
+    def _finish(self, engine: Engine) -> None:
+        os.replace(self._part, self.table)
 
     def _write_header(self, optional: Iterable[str]) -> None:
         """Begin the table anew."""
@@ -109,7 +120,7 @@ class ClassificationWriter:
                 f"columns {twice}; call the classes otherwise"
             )
         self._num_columns = len(columns)
-        with open(self.table, "w", newline="", encoding="utf-8", errors="replace") as file:
+        with open(self._part, "w", newline="", encoding="utf-8", errors="replace") as file:
             csv.writer(file).writerow(csv_texts(columns))
 
     def _write(self, engine: Engine) -> None:
@@ -137,7 +148,7 @@ class ClassificationWriter:
             self._count += 1
 
     def _append(self, rows: Iterable[list[str]]) -> None:
-        with open(self.table, "a", newline="", encoding="utf-8", errors="replace") as file:
+        with open(self._part, "a", newline="", encoding="utf-8", errors="replace") as file:
             csv.writer(file).writerows(rows)
 
     def _failed_row(self, item: Unreadable) -> list[str]:

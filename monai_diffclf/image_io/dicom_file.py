@@ -90,12 +90,22 @@ def decode(dataset: Any, path: str | os.PathLike[str] = "") -> npt.NDArray[Any]:
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     others = check_decoder(syntax)
+    if "PixelData" in dataset and value_of(dataset, "PixelData") is None:
+        raise ValueError(f"{field('PixelData')} is empty: the file has no image")
     if syntax.is_encapsulated and syntax != RLELossless:
         check_codestreams(dataset, number_of_frames(dataset))
     try:
         cells = pixel_array(dataset, correct_unused_bits=False)
     except Exception as error:  # decoders raise whatever they meet
         raise ValueError(f"{type(error).__name__}: {error}{others}") from error
+    # pydicom decodes every frame that there are bytes for.
+    frames = number_of_frames(dataset)
+    found = cells.shape[0] if cells.ndim > 2 + (dataset.SamplesPerPixel > 1) else 1
+    if found != frames:
+        raise ValueError(
+            f"{field('PixelData')} holds {found} frames of {dataset.Rows} x {dataset.Columns} pixels, but "
+            f"{field('NumberOfFrames')} says {frames}; write the right one, or the right {field('Rows')}"
+        )
     native = not syntax.is_encapsulated or syntax == RLELossless
     return cut_unused_bits(cells, dataset, native=native, warn=_warner(path))
 

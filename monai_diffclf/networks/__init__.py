@@ -10,7 +10,7 @@ from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
 from .latent_space import LatentSpace, PixelSpace
-from .model_description import describe_model
+from .model_description import describe_model, describe_settings
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
 from .weight_files import load_weights, network_hash
@@ -26,6 +26,7 @@ __all__ = [
     "check_uses_classes",
     "class_labels",
     "describe_model",
+    "describe_settings",
     "fast_inference",
     "load_generative_checkpoint",
     "load_weights",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import math
@@ -18,7 +19,7 @@ from torch import nn
 
 from .schedulers import SDE, NoiseProcess, SDEProcess
 
-__all__ = ["check_description", "describe_model", "differences", "read_model_note"]
+__all__ = ["check_description", "describe_model", "describe_settings", "differences", "read_model_note"]
 
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 0.999)
 _INTENSITY = ("Intensity", "Equalize", "Normalize")
@@ -82,6 +83,32 @@ def describe_model(
     return plain
 
 
+def describe_settings(thing: Any) -> dict[str, Any]:
+    """Class and settings of an optimizer, a loss, a moving average or transforms, as plain values.
+
+    Args:
+        thing: one of these, or a list of them; before it is used, as some count their steps.
+
+    Example:
+        >>> describe_settings(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1, weight_decay=0.5))["weight_decay"]
+        0.5
+    """
+    if isinstance(thing, list | tuple):
+        # By their places, so that `differences` names what differs of one.
+        return {"count": len(thing), **{str(n): describe_settings(each) for n, each in enumerate(thing)}}
+    if isinstance(thing, torch.optim.Optimizer):
+        numbers = {name: value for name, value in thing.defaults.items() if isinstance(value, int | float | tuple)}
+        return {"class": type(thing).__name__, **numbers}
+    # Transforms hold others: those of a dictionary the one of the array, that one the parts that it is made of.
+    inner = {
+        name: describe_settings(value)
+        for name, value in sorted(vars(thing).items())
+        if type(value).__module__.startswith(("monai.transforms", "monai_diffclf.transforms"))
+        and not isinstance(value, type | enum.Enum)
+    }
+    return {**_plain(thing), **inner}
+
+
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """What differs between two descriptions, a text for each thing; what only one of them says is passed over.
 
@@ -116,7 +143,7 @@ def read_model_note(path: str | os.PathLike[str]) -> dict[str, Any]:
         return {}
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"path: expected JSON that describes the weights in {path}, got something else: {error}"
         ) from None

@@ -83,7 +83,10 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         name, value = next(iter(strange.items()))
         raise ValueError(f"path: expected names with tensors in {path}, got {name!r} with {_name(value)}")
     for name, value in content.items():
-        floating = isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
+        if isinstance(value, torch.Tensor) and (value.layout != torch.strided or value.is_meta or value.is_complex()):
+            kind = "no values (device meta)" if value.is_meta else f"{value.dtype} ({value.layout})"
+            raise ValueError(f"path: expected dense real weights in {path}, got {kind} in {name}; save them as such")
+        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
         if floating and not bool(torch.isfinite(value).all()):
             raise ValueError(f"path: expected finite weights in {path}, got NaN or infinity in {name}; train anew")
     return dict(content)

@@ -108,7 +108,7 @@ def test_a_command_that_is_stopped(tmp_path):
         words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         limit = time.monotonic() + 120
-        while not (tmp_path / "out" / "predictions.csv").exists() and time.monotonic() < limit:
+        while not (tmp_path / "out" / "predictions.csv.part").exists() and time.monotonic() < limit:
             time.sleep(0.1)
         time.sleep(1)
         process.send_signal(signal.SIGINT)
@@ -116,6 +116,7 @@ def test_a_command_that_is_stopped(tmp_path):
     assert process.returncode == 130, screen
     assert screen.splitlines()[-1] == "stopped; run the same command again to go on"
     assert "Traceback" not in screen and not (tmp_path / "out" / ".lock").exists()
+    assert not (tmp_path / "out" / "predictions.csv").exists(), "a table short of rows would look complete"
 
 
 @pytest.mark.parametrize("case", ["no file", "no json", "a macro"])

@@ -133,3 +133,19 @@ def test_margins_are_of_the_columns_beside_them(evaluate, images, tmp_path):
             difference = float(row[f"{column}_yes"]) - float(row[f"{column}_no"])
             assert float(row[margin]) == pytest.approx(abs(difference), abs=3e-6)
     assert any(abs(float(row["probability_margin"]) - float(row["vote_margin"])) > 0.01 for row in rows)
+
+
+def test_a_table_short_of_rows_is_not_called_one(evaluate, images, tmp_path):
+    """One image that cannot be classified leaves neither the first rows under the table's name nor an older table."""
+    evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])])
+    assert len(read(tmp_path)) == 5 and not (tmp_path / "predictions.csv.part").exists()
+
+    def fail(item):
+        if item["pred"] is not None and (tmp_path / "predictions.csv.part").read_text().count("\n") > 1:
+            raise ValueError("cannot go on")
+        return item
+
+    with pytest.raises(Exception, match="cannot go on|fail"):
+        evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])], postprocessing=fail)
+    assert not (tmp_path / "predictions.csv").exists()
+    assert (tmp_path / "predictions.csv.part").exists()

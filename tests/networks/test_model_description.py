@@ -8,10 +8,12 @@ import warnings
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
-from monai.transforms import Compose, EnsureTyped, RandScaleIntensityd, ScaleIntensityRanged
+from monai.transforms import Compose, EnsureTyped, RandAffined, RandFlipd, RandScaleIntensityd, ScaleIntensityRanged
 
 from monai_diffclf.handlers.validation import BestModelSaver
-from monai_diffclf.networks import describe_model, load_weights
+from monai_diffclf.losses import DenoisingLoss
+from monai_diffclf.networks import describe_model, describe_settings, load_weights
+from monai_diffclf.networks.model_description import differences
 from monai_diffclf.networks.schedulers import VPSDE, SDEProcess
 from tests.tiny_unet import tiny_unet
 
@@ -121,3 +123,31 @@ def test_an_sde_is_described_however_it_comes():
 def test_classes_are_checked(classes):
     with pytest.raises(ValueError, match="classes: expected at least two different names"):
         describe_model(torch.nn.Linear(1, 1), classes=classes, channels=1, image_size=8)
+
+
+def augmentation(**settings):
+    return [RandFlipd("image", prob=0.5), RandAffined("image", **{"prob": 1.0, "rotate_range": 0.2, **settings})]
+
+
+CHANGED = {
+    "count: made with 2, asked for 0": [],
+    "count: made with 2, asked for 1": augmentation()[:1],
+    "1 prob: made with 1.0, asked for 0.5": augmentation(prob=0.5),
+    "1 rand_affine rand_affine_grid rotate_range: made with [0.2], asked for [0.7]": augmentation(rotate_range=0.7),
+    "1 class: made with 'RandAffined', asked for 'RandFlipd'": [augmentation()[0]] * 2,
+}
+
+
+@pytest.mark.parametrize("text", CHANGED)
+def test_transforms_that_differ(text):
+    before = json.loads(json.dumps(describe_settings(augmentation())))
+    assert differences(describe_settings(augmentation()), before) == []
+    assert text in differences(json.loads(json.dumps(describe_settings(CHANGED[text]))), before)
+
+
+def test_optimizers_and_losses_that_differ():
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    one, other = (describe_settings(torch.optim.AdamW(weights, weight_decay=decay)) for decay in (0.1, 0.2))
+    assert differences(other, one) == ["weight_decay: made with 0.1, asked for 0.2"]
+    losses = [describe_settings(DenoisingLoss(DDPMScheduler(10), weighting="min_snr", gamma=g)) for g in (5.0, 1.0)]
+    assert differences(losses[1], losses[0]) == ["gamma: made with 5.0, asked for 1.0"]

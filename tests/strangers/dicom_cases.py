@@ -289,6 +289,10 @@ def _refused_cases(stored: Array) -> Iterator[Case]:
     yield refused("65535 x 65535 pixels said, 480 there", Rows=65535, Columns=65535)
     yield refused("unknown photometric interpretation", PhotometricInterpretation="MONOCHROME9")
     yield refused("0 rows", Rows=0)
+    yield refused("half of the rows, so that there are two frames", Rows=10)
+    three = data_set(np.stack([stored] * 3))
+    three.NumberOfFrames = 2
+    yield Case("three frames, said to be two", partial(save, three, "bad.dcm"), read_image_file, named="bad.dcm")
 
 
 def pydicoms() -> Iterator[Case]:

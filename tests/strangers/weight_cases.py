@@ -31,12 +31,12 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_diffu
 def weight_file_cases() -> Iterator[Case]:
     """What stands where weights should be."""
 
-    def case(name: str, write: Callable[[Path], Any]) -> Case:
+    def case(name: str, write: Callable[[Path], Any], named: str = "model.pt") -> Case:
         def into(folder: Path) -> Path:
             write(folder / "model.pt")
             return folder / "model.pt"
 
-        return Case(f"weights: {name}", into, lambda path: load_weights(tiny_unet(), path), named="model.pt")
+        return Case(f"weights: {name}", into, lambda path: load_weights(tiny_unet(), path), named=named)
 
     def whole() -> bytes:
         buffer = io.BytesIO()
@@ -70,6 +70,17 @@ def weight_file_cases() -> Iterator[Case]:
     yield case("another network's", lambda path: torch.save(tiny_unet(channels=3).state_dict(), path))
     yield case("of three classes", lambda path: torch.save(tiny_unet(classes=3).state_dict(), path))
     yield case("one layer short", lambda path: torch.save(fewer, path))
+    for name, change in {
+        "sparse": lambda value: value.to_sparse(),
+        "without values": lambda value: value.to("meta"),
+        "complex": lambda value: value.to(torch.complex64),
+    }.items():
+        other = {key: change(value) for key, value in state.items()}
+        yield case(name, lambda path, other=other: torch.save(other, path))
+    yield case("names that are numbers", lambda path: torch.save(dict(enumerate(state.values())), path))
+    yield case("JSON beside it of 100,000 brackets", lambda path: _with_note(path, "[" * 100_000), "model.json")
+    for note in ("[1]", "3", '{"model": null}', '{"weights": 5}'):
+        yield case(f"JSON beside it: {note}", lambda path, note=note: _with_note(path, note), "model.json")
     yield case("NaN", lambda path: torch.save(nan, path))
     yield case("a safetensors header cut short", lambda path: path.write_bytes((1000).to_bytes(8, "little") + b'{"a":'))
 
@@ -77,6 +88,11 @@ def weight_file_cases() -> Iterator[Case]:
 class _Malicious:
     def __reduce__(self) -> Any:
         return (exec, ("raise SystemExit('code of a weights file ran')",))
+
+
+def _with_note(path: Path, note: str) -> None:
+    torch.save(tiny_unet().state_dict(), path)
+    path.with_suffix(".json").write_text(note)
 
 
 def _zip(path: Path) -> None:
