@@ -78,7 +78,7 @@ def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Non
 
     Args:
         folder: the output folder.
-        others: further files and folders that this command writes.
+        others: further folders, and JSON files, that this command writes; where they lie elsewhere they are kept too.
 
     Raises:
         ValueError: when another command is writing there, or one lies where a bundle keeps what it was shipped with.
@@ -87,9 +87,14 @@ def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Non
         return
     for path in (folder, *others):
         _check_not_shipped(Path(path))
-    lock = FolderLock(folder)
-    lock.acquire()
-    atexit.register(lock.release)
+    held: list[Path] = []
+    for path in (folder, *others):
+        place = Path(path).parent if Path(path).suffix == ".json" else Path(path)
+        if not any(place.resolve().is_relative_to(other) for other in held):
+            lock = FolderLock(place)
+            lock.acquire()
+            atexit.register(lock.release)
+            held.append(place.resolve())
 
 
 def _check_not_shipped(path: Path) -> None:

@@ -17,8 +17,11 @@ def bundle(tmp_path: Path, monkeypatch):
     (tmp_path / "bundle" / "configs" / "metadata.json").write_text("{}")
     monkeypatch.chdir(tmp_path / "bundle")
     monkeypatch.setattr(run, "command_line", lambda: ())
-    monkeypatch.setattr(run.atexit, "register", lambda release: release())
-    return tmp_path / "bundle"
+    at_end: list = []
+    monkeypatch.setattr(run.atexit, "register", at_end.append)
+    yield tmp_path / "bundle"
+    for release in at_end:
+        release()
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,11 @@ def test_an_option_without_effect_is_refused():
     run.check_used("prior", [0.9, 0.1], "calibrated", True)
     with pytest.raises(ValueError, match="prior: expected None where calibrated is off, .*; leave out --prior, or set"):
         run.check_used("prior", [0.9, 0.1], "calibrated", False)
+
+
+@pytest.mark.parametrize("other", ["runs/shared", "runs/shared/results.json"])
+def test_what_is_written_elsewhere_is_held_too(bundle, other):
+    run.hold("runs/a", "runs/a/evaluation", other)
+    with pytest.raises(ValueError, match=r"output folder: runs/shared is being written by another process"):
+        run.hold("runs/b", "runs/b/evaluation", other)
+    assert not (bundle / "runs" / "a" / "evaluation").exists(), "within the output folder no lock of its own is needed"
