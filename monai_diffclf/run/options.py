@@ -196,11 +196,17 @@ def _settle_device(option: Option) -> torch.device:
     try:
         if _is_part(option.name):
             raise RuntimeError("not for a part")
-        return torch.device(option.value)
+        device = torch.device(option.value)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"--{option.name}: expected a device, such as cpu or cuda:0, got {option.value} ({error})"
         ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ValueError(
+            f"--{option.name}: expected a device of this machine, which has {found} GPUs, got {option.value}"
+        )
+    return device
 
 
 def as_yes_or_no(value: Any) -> Any:

@@ -113,7 +113,7 @@ MEANT = {
     ("--rule", "1"): {"rule": "1"},
     ("--name", "'2024'"): {},  # quoted for python-fire
     ("--device", "cpu"): {"device": torch.device("cpu")},
-    ("--device", "cuda:1"): {"device": torch.device("cuda:1")},
+    ("--device", "cpu:0"): {"device": torch.device("cpu:0")},
     ("--nomaps",): {},
     ("--journal_dir", "None"): {},
 }
@@ -143,6 +143,7 @@ REFUSED = {
     ("--dataset_dir", ""): "--dataset_dir: expected a path, got an empty text; for the current folder write .",
     ("--dataset_dir", "None"): "--dataset_dir: expected a path, got None, which MONAI takes for not given",
     ("--num_draws", "None"): "--num_draws: expected a whole number, got None",
+    ("--device", "cuda:77"): r"--device: expected a device of this machine, which has \d+ GPUs, got cuda:77",
     ("--device", "gpu"): "--device: expected a device, such as cpu or cuda:0, got gpu",
     ("--inferer#rule", "1"): "--inferer#rule: expected a text, but 1 is taken for something else; write \"'1'\"",
     ("--inferer#steps", "3"): "--inferer#steps: expected a list, got 3",
