@@ -103,7 +103,9 @@ class ClassificationWriter:
         self._count = 0
         self._classified, self._failed_rows = False, []
         self._write_header([])
-        self.table.unlink(missing_ok=True)  # of an earlier run, which these images may not be those of
+        # Of an earlier run, which these images may not be those of.
+        for old in (self.table, *self.output_dir.glob(f"map_{'[0-9]' * 5}.png")):
+            old.unlink(missing_ok=True)
 
     def _finish(self, engine: Engine) -> None:
         os.replace(self._part, self.table)

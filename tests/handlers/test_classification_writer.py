@@ -149,3 +149,15 @@ def test_a_table_short_of_rows_is_not_called_one(evaluate, images, tmp_path):
         evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])], postprocessing=fail)
     assert not (tmp_path / "predictions.csv").exists()
     assert (tmp_path / "predictions.csv.part").exists()
+
+
+def test_maps_of_an_earlier_run_do_not_stay(evaluate, images, tmp_path):
+    evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])])
+    own = tmp_path / "map_notes.png"
+    own.write_bytes(b"a user's")
+    evaluate(images[:2], [ClassificationWriter(tmp_path, ["no", "yes"])])
+    assert sorted(path.name for path in tmp_path.glob("map_*.png")) == [
+        "map_00000.png",
+        "map_00001.png",
+        "map_notes.png",
+    ]
