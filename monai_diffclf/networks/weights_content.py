@@ -16,6 +16,7 @@ import torch
 
 __all__ = ["read_tensors", "read_torch_file"]
 
+_FEW = 100  # numbers that may all be zero: a layer that does nothing yet
 _CHECKPOINT = ("trainer", "optimizer", "network", "state_dict", "model_state_dict", "model", "epoch")
 _MAGIC = (
     (b"\x89HDF\r\n", "an HDF5 file, as Keras writes it"),
@@ -89,7 +90,17 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
         if floating and not bool(torch.isfinite(value).all()):
             raise ValueError(f"path: expected finite weights in {path}, got NaN or infinity in {name}; train anew")
+    _check_not_all_zero(path, content)
     return dict(content)
+
+
+def _check_not_all_zero(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse zeros alone, of a disc that was full, say: such a network sees no difference between any classes."""
+    numbers = [value for value in content.values() if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    if sum(value.numel() for value in numbers) > _FEW and not any(bool(value.any()) for value in numbers):
+        raise ValueError(
+            f"path: expected trained weights in {path}, got nothing but zeros; copy the file anew, or train"
+        )
 
 
 def _name(value: Any) -> str:

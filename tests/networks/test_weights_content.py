@@ -98,6 +98,10 @@ FILES = {
         r"is a whole training checkpoint \(trainer, optimizer, network\); take the model.pt",
     ),
     "lightning": (lambda p: saved(p, {"state_dict": STATE, "epoch": 3}), "is a whole training checkpoint"),
+    "all zero": (
+        lambda p: saved(p, {"w": torch.zeros(20, 20), "n": torch.ones(3, dtype=torch.int64)}),
+        "but zeros; copy",
+    ),
     "nan": (lambda p: saved(p, {"w": torch.tensor([1.0, float("nan")])}), "expected finite weights .* infinity in w"),
 }
 
