@@ -105,7 +105,14 @@ def test_a_command_that_is_stopped(tmp_path):
     words = command("--dataset_dir", "images", "--output_dir", "out", "--image_batch", "1")
     words[words.index("--num_draws") + 1] = "2001"
     with subprocess.Popen(
-        words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell that runs this in the background has told its children to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         limit = time.monotonic() + 120
         while not (tmp_path / "out" / "predictions.csv.part").exists() and time.monotonic() < limit:

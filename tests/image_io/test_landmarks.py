@@ -240,7 +240,7 @@ def test_picture_with_a_resolution(tmp_path: Path, suffix: str, options: dict[st
     picture = blob((50, 100), (0.42, 0.55))
     Image.fromarray(picture).save(tmp_path / f"a{suffix}", **options)
     image = check_round_trip(tmp_path / f"a{suffix}", [28, 28])
-    assert "times as high as wide; taken so" in image.meta["warnings"]
+    assert "times as high as wide, taken so" in image.meta["warnings"]
 
 
 def test_array_lies_where_its_picture_does(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.monailabel.example_images import make_picture, write_dicom, write_nifti, write_png
+from tests.monailabel.example_images import AFFINE, make_picture, write_dicom, write_nifti, write_png
 from tests.monailabel.started_server import StartedServer, started
 
 client_module = pytest.importorskip("monailabel.client.client", reason="monailabel is not installed")
@@ -27,7 +27,8 @@ def server(monailabel: None, bundle: Path, tmp_path_factory: pytest.TempPathFact
     for index in range(2):
         write_png(studies / f"image{index}.png", make_picture(index, (40, 50)))
     write_dicom(studies / "scan.dcm", make_picture(3))
-    write_nifti(studies / "volume.nii.gz", make_picture(4))
+    oblique = AFFINE + np.array([[0, 0.2, 0, 0], *([[0] * 4] * 3)])  # columns lean to the rows
+    write_nifti(studies / "volume.nii.gz", make_picture(4), oblique)
     with started(str(studies), root / "home", {"bundle": str(bundle)}) as one:
         yield one
 
