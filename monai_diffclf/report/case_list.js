@@ -35,6 +35,7 @@ const sortKeys = {
   uncertainty: (row, measure) => unsureness(row, measure),
   set: (row) => (row.set === null ? null : row.set.length),
   ood: (row) => row.ood,
+  warned: (row) => row.warned,
   verdict: (row) => isWrong(row),
 };
 

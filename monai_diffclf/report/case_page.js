@@ -14,6 +14,7 @@ const columns = [
   ["uncertainty", "Uncertainty"],
   has((row) => row.set !== null) ? ["set", "Set"] : null,
   has((row) => row.ood !== null) ? ["ood", "Unlike, p"] : null,
+  has((row) => row.warned) ? ["warned", "Warning"] : null,
   has((row) => row.label !== null) ? ["verdict", "Verdict"] : null,
 ].filter(Boolean);
 
@@ -44,6 +45,7 @@ function cell(column, row) {
     uncertainty: () => number(shownValue(row, state.measure)),
     set: () => (row.set === null ? "–" : row.set.map((k) => about.classes[k]).join(", ") || "none"),
     ood: () => number(row.ood),
+    warned: () => (row.warned ? make("strong", {}, "see case") : "–"),
     verdict: () => (wrong === null ? "–" : make("span", { class: wrong ? "wrong" : "right" }, wrong ? "wrong" : "right")),
   };
   return make("td", { class: isNumber(column) ? "number" : null }, shown[column]());
@@ -53,7 +55,7 @@ const isNumber = (column) => ["probability", "uncertainty", "ood"].includes(colu
 
 // Whoever sorts by uncertainty wants the least sure first, by p the least alike, by name or class the first.
 function sortBy(column) {
-  const downFirst = ["uncertainty", "verdict", "set", "probability"].includes(column);
+  const downFirst = ["uncertainty", "verdict", "set", "probability", "warned"].includes(column);
   state.descending = state.column === column ? !state.descending : downFirst;
   state.column = column;
   fillTable();

@@ -90,6 +90,7 @@ def encode_case(case: Case) -> CaseRecord:
         "label": case.label,
         "uncertainty": {name: float(value) for name, value in case.uncertainty.items()},
         "set": None if case.prediction_set is None else [int(k) for k in case.prediction_set],
+        "warned": bool(case.warnings),
         "ood": None if case.ood_p_value is None else float(case.ood_p_value),
     }
     content = {

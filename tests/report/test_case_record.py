@@ -89,6 +89,7 @@ def test_row_and_content():
         "label": 0,
         "uncertainty": {"vote_margin": 0.123457},
         "set": [1],
+        "warned": False,
         "ood": 0.25,
     }
     assert (content["voteShare"], content["networkEvaluations"], content["decided"]) == ([0.25, 0.75], 10, False)
@@ -166,3 +167,9 @@ def test_json_is_safe_inside_a_script():
     text = to_json({"key": "</script><!--&", "bad": float("inf"), "array": torch.tensor([1, 2]), "third": 1 / 3})
     assert not set("<>&") & set(text)
     assert json.loads(text) == {"key": "</script><!--&", "bad": None, "array": [1, 2], "third": 0.333333}
+
+
+def test_an_image_to_beware_of_is_marked_in_the_list():
+    record = encode_case(case(warnings="every pixel has the same value, 0"))
+    assert record.row["warned"] is True
+    assert json.loads(record.content)["warnings"] == "every pixel has the same value, 0"
