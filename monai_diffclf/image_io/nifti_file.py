@@ -53,8 +53,8 @@ def read_nifti(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         ValueError: when it is no NIfTI image of a plane or volume, has complex numbers, an affine that orients
             nothing, or transparent pixels.
     """
-    read_bytes(path, byte_limit(max_pixels))  # refuses what unpacks to more
-    file = open_nifti(path)
+    content = read_bytes(path, byte_limit(max_pixels))  # refuses what unpacks to more
+    file = type(open_nifti(path)).from_bytes(content)
     check_pixel_count(file.shape, max_pixels)
     array = np.asanyarray(file.dataobj)
     if array.dtype.names:  # RGB24 and RGBA32 store a record for each pixel
