@@ -27,7 +27,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> dict[str, Any]:
     """Overrides for a network and a training of a few seconds."""
     return {

@@ -39,15 +39,10 @@ def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def common(shades: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def common(small: dict[str, Any], shades: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Options of all runs here."""
     return {
-        "denoiser#channels": [8, 8],
-        "denoiser#attention_levels": [False, False],
-        "denoiser#num_res_blocks": 1,
-        "denoiser#norm_num_groups": 4,
-        "denoiser#num_head_channels": 8,
-        "progress": False,
+        **small,
         "dataset_dir": str(shades),
         "classes": CLASSES,
         "image_size": [16, 16],

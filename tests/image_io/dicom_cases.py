@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tests.image_io.dcmtk import voi_options
@@ -216,3 +218,17 @@ def _groups(window: dict[str, str]) -> Iterator[Case]:
         for where in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
             dataset = image(RAMP, NumberOfFrames=1, **wrong, **{where: [group]})
             yield Case(f"{name} in {where}", dataset, voi_options(plain), plain)
+
+
+def write(dataset: Dataset, path: Path) -> Path:
+    """A data set as a file with preamble and header."""
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def encapsulated(dataset: Dataset, frames: list[bytes], syntax: str) -> Dataset:
+    """A data set with these compressed frames as its pixels."""
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -21,21 +20,9 @@ from pydicom.uid import (
 )
 
 from monai_diffclf.image_io import is_image_file, read_image_file, read_mammogram
-from tests.image_io.dicom_cases import RAMP, SIGNED, image, lut
+from tests.image_io.dicom_cases import RAMP, SIGNED, encapsulated, image, lut, write
 
 EXPECTED = RAMP / np.float32(4095)
-
-
-def write(dataset: Dataset, path: Path) -> Path:
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def encapsulated(dataset: Dataset, frames: list[bytes], syntax: str) -> Dataset:
-    dataset.PixelData = encapsulate(frames)
-    dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = syntax
-    return dataset
 
 
 def read_quietly(path: Path, **options: object) -> np.ndarray:

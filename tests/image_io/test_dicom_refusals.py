@@ -12,7 +12,6 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -20,19 +19,7 @@ from pydicom.uid import (
 )
 
 from monai_diffclf.image_io import read_image_file, read_mammogram
-from tests.image_io.dicom_cases import RAMP, image, lut
-
-
-def write(dataset: Dataset, path: Path) -> Path:
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def encapsulated(dataset: Dataset, frames: list[bytes], syntax: str) -> Dataset:
-    dataset.PixelData = encapsulate(frames)
-    dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = syntax
-    return dataset
+from tests.image_io.dicom_cases import RAMP, encapsulated, image, lut, write
 
 
 @pytest.mark.parametrize(
