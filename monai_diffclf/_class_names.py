@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from ._text import printable
+
 __all__ = ["class_names", "find_name", "plain_text", "shown"]
 
 _FIX = "write for example --classes \"['benign','malignant']\""
@@ -90,7 +92,7 @@ def shown(text: Any, limit: int = 80) -> str:
         >>> shown("a\x1b[31m\nb"), shown("x" * 90, 10)
         ('a\\x1b[31m\\nb', 'xxxxxxx...')
     """
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    line = printable(str(text))
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -1,16 +1,40 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Text from users in tables: names of files, classes and columns. Imports nothing of ours."""
+"""Text from users in tables and messages: names of files, classes and columns. Imports nothing of ours."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["csv_text", "csv_texts", "from_csv_text"]
+__all__ = ["csv_text", "csv_texts", "from_csv_text", "joined", "printable"]
 
 # What makes a spreadsheet take a cell for a formula (OWASP, "CSV Injection"), and the mark that says it is text.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and full-width
 _MARK = "'"
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text with escapes for control characters, which a terminal may obey.
+
+    Args:
+        text: any text.
+        keep: control characters that stay.
+
+    Example:
+        >>> printable("a\x1b[2J\n", keep="\n")
+        'a\\x1b[2J\n'
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def joined(text: object) -> str:
+    r"""Text, or what an error says, on one line.
+
+    Example:
+        >>> joined(ValueError("expected a\n  PNG file"))
+        'expected a PNG file'
+    """
+    return " ".join(str(text).split())
 
 
 def csv_text(text: str) -> str:
@@ -25,7 +49,7 @@ def csv_text(text: str) -> str:
         >>> [csv_text(text) for text in ("=1+1", "-5", "-x.png", "'a", "scan.png", "a\x1b[2Jb")]
         ["'=1+1", '-5', "'-x.png", "''a", 'scan.png', 'a\\x1b[2Jb']
     """
-    plain = "".join(c if c.isprintable() or c in "\t\r\n" else c.encode("unicode_escape").decode() for c in text)
+    plain = printable(text, keep="\t\r\n")
     risky = plain.lstrip(" ").startswith((*_FORMULA, _MARK))
     return _MARK + plain if risky and not _is_number(plain) else plain
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from monai.data import Dataset, list_data_collate
 
+from .._text import joined
+
 __all__ = ["UNREADABLE", "TolerantDataset", "Unreadable", "collate_readable", "take_unreadable"]
 
 UNREADABLE = "unreadable"
@@ -94,5 +96,5 @@ def _first_cause(error: BaseException) -> BaseException:
 
 def _said(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split())
+    text = joined(error)
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

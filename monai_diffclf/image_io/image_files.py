@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._text import joined
 from .dicom_file import read_dicom
 from .file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, has_dicom_mark, kind_of
 from .limits import MAX_PIXELS, check_max_pixels
@@ -97,7 +98,7 @@ def cause(error: Exception) -> str:
         >>> cause(ValueError("expected a\n PNG file")), cause(KeyError("Rows")), cause(EOFError())
         ('expected a PNG file', "KeyError: 'Rows'", 'EOFError')
     """
-    text, kind = " ".join(str(error).split()), type(error)
+    text, kind = joined(error), type(error)
     if not text:
         return kind.__name__
     return text if kind in (ValueError, OSError) else f"{kind.__name__}: {text}"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from monai.networks.schedulers import Scheduler
 
+from .._text import joined
 from .conditioning import Conditioning, Conditions, make_conditioning
 from .schedulers.noise_process import NoiseProcess
 
@@ -174,11 +175,10 @@ class Denoiser:
             # Out of memory, faults of the device and the like are kinds of their own, or say CUDA.
             if type(error) is not RuntimeError or "CUDA" in str(error):
                 raise
-            said = " ".join(str(error).split())
             raise ValueError(
                 f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])}, but "
-                f"{type(self.network).__name__} refuses them: {said}; give both the same channels and dimensions, "
-                "and a size that its levels divide"
+                f"{type(self.network).__name__} refuses them: {joined(error)}; give both the same channels and "
+                "dimensions, and a size that its levels divide"
             ) from error
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:

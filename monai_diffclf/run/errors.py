@@ -13,6 +13,8 @@ from types import TracebackType
 
 import torch
 
+from .._text import joined, printable
+
 __all__ = ["FAULT", "REFUSED", "STOPPED", "describe", "end_in_one_line", "one_line"]
 
 FAULT, REFUSED, STOPPED = 1, 2, 130
@@ -86,8 +88,7 @@ def one_line(text: str) -> str:
         >>> one_line("a\n  b\x1b[2J")
         'a b\\x1b[2J'
     """
-    joined = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    return printable(joined(text))
 
 
 def _unwrap(error: BaseException) -> tuple[BaseException, bool]:
