@@ -15,7 +15,7 @@ from .._text import joined
 from .dicom_file import read_dicom
 from .file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, has_dicom_mark, kind_of
 from .limits import MAX_PIXELS, check_max_pixels
-from .nifti_file import nifti_orientation, read_nifti
+from .nifti_file import read_nifti
 from .picture_file import read_picture
 from .pixel_values import check_finite, merge_equal_channels, scale_by_type
 from .tiff_file import read_tiff
@@ -27,7 +27,6 @@ __all__ = [
     "has_dicom_mark",
     "is_image_file",
     "merge_equal_channels",
-    "nifti_orientation",
     "read_image_file",
     "scale_by_type",
 ]

@@ -18,7 +18,6 @@ nibabel, _ = optional_import("nibabel")
 orientations, _ = optional_import("nibabel.orientations")
 
 __all__ = [
-    "nifti_orientation",
     "nifti_shape",
     "open_nifti",
     "orientation_doubts",
@@ -111,11 +110,6 @@ def nifti_shape(file: Any) -> tuple[int, int, int]:
         raise ValueError(f"expected a NIfTI array [X, Y], [X, Y, 1] or [X, Y, Z], got {list(shape)}")
     x, y, z = (*shape, 1)[:3]
     return x, y, z
-
-
-def nifti_orientation(file: Any) -> tuple[str, ...]:
-    """Where array axes 0 and 1 point, or nothing when the file does not say."""
-    return tuple(nibabel.aff2axcodes(file.affine)[:2]) if _has_orientation(file) else ()
 
 
 def upright_orientation(file: Any) -> npt.NDArray[np.float64]:
