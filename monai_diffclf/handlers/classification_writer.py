@@ -57,7 +57,8 @@ class ClassificationWriter:
     `image_warnings`), error (why an image could not be read; its other cells are empty). Text that a spreadsheet would
     run is written so that it does not, see :func:`monai_diffclf._text.csv_text`. Of a score classifier there are
     log_likelihood_CLASS in nats in place of the votes, and probability_margin, probability_entropy and log_ratio_error
-    (see :func:`monai_diffclf.classification.classify_likelihood`). Rows are written batch by batch to
+    (see :func:`monai_diffclf.classification.classify_likelihood`); of a `SoftmaxClassifierInferer` there are no votes,
+    and the first two of these. Rows are written batch by batch to
     ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
     map of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
@@ -133,6 +134,8 @@ class ClassificationWriter:
                 known = output[0][OutputKeys.UNCERTAINTY]
                 self._uncertainties = tuple(name for name in LIKELIHOOD_UNCERTAINTIES if name in known)
                 self._shares = _LIKELIHOODS
+            elif OutputKeys.VOTE_SHARE not in output[0]:  # of a network that gives logits
+                self._uncertainties, self._shares = _OF_PROBABILITIES, _SHARES[:1]
             rows = self._failed_rows
             self._write_header(name for name in OPTIONAL if name in output[0])
             self._append(self._failed_row(item) for item in rows)
