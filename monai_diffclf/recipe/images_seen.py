@@ -184,7 +184,9 @@ def _open(items: Items, progress: bool) -> tuple[list[tuple[int, int]], list[str
             continue
         (height, width, *depth), colour = found
         if depth:
-            wrong.append(f"{item['image']}: expected a picture, got a volume of {depth[0]} slices or frames; export them")
+            wrong.append(
+                f"{item['image']}: expected a picture, got a volume of {depth[0]} slices or frames; export them"
+            )
         sizes.append((height, width))
         colours.append(colour)
     if wrong:

@@ -96,9 +96,7 @@ class PixelClassifiers:
             "logistic_regression": make_pipeline(
                 StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
             ),
-            "extra_trees": ExtraTreesClassifier(
-                _TREES, min_samples_leaf=2, class_weight="balanced", random_state=seed
-            ),
+            "extra_trees": ExtraTreesClassifier(_TREES, min_samples_leaf=2, class_weight="balanced", random_state=seed),
         }
         return cls({name: model.fit(pixels, labels) for name, model in models.items()}, len(classes), reader)
 
