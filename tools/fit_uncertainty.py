@@ -52,15 +52,11 @@ def fit_bundle(args: argparse.Namespace) -> None:
     path = args.errors or where.errors
     stored = load_errors(path)
     settings = {} if args.dataset_dir is None else {"dataset_dir": args.dataset_dir}
-    bundle = open_bundle(
-        args.bundle, "train.json", "evaluate.json", progress=False, **{**where.settings, **settings}
-    )
+    bundle = open_bundle(args.bundle, "train.json", "evaluate.json", progress=False, **{**where.settings, **settings})
     if args.dataset_dir and stored.maps is None:
         stored = with_maps(stored, path, bundle, progress=True)
     mean = mean_image_note(bundle, where.uncertainty, with_images=args.dataset_dir is not None)
-    fit = fit_uncertainty(
-        bundle, stored, source=path, confidence=args.confidence, method=args.method, mean_image=mean
-    )
+    fit = fit_uncertainty(bundle, stored, source=path, confidence=args.confidence, method=args.method, mean_image=mean)
     fit.save(where.uncertainty)
     notes = {"images": len(stored.keys), "cross_fitted_loss": fit.losses}
     print(json.dumps({**notes, "methods": fit.methods}, indent=1))

@@ -125,6 +125,9 @@ def _lines(results: dict[str, Any]) -> list[str]:
     lines = []
     for split in ("validation", "test"):
         for model, entry in results.get(split, {}).items():
-            parts = [f"{name.replace('_', ' ')} {entry[name]['value']:.3f}" for name in ("auc", "accuracy", "balanced_accuracy")]
+            parts = [
+                f"{name.replace('_', ' ')} {entry[name]['value']:.3f}"
+                for name in ("auc", "accuracy", "balanced_accuracy")
+            ]
             lines.append(f"{split} {model}: {', '.join(parts)}")
     return lines
