@@ -71,7 +71,7 @@ def command(
     started = Started.of(folder)
     dataset = check_data(root, _FILES, data or started.data)
     typed = {**started.settings, **typed}
-    values = {**_weights(root, folder, named=run is not None), "num_draws": draws, "device": device}
+    values: dict[str, Any] = {**_weights(root, folder, named=run is not None), "num_draws": draws, "device": device}
     values |= {"output_dir": folder, "dataset_dir": None if dataset is None else Path(dataset)}
     values = {name: value for name, value in values.items() if name not in typed}
     # What it holds belongs to the results of before.
@@ -87,7 +87,7 @@ def command(
     floor = _floor(opened, folder, progress=progress)
     results = read_results(folder / "results.json")
     again = ["monai-diffclf", "report", bundle, *([] if run is None else ["--run", str(run)])]
-    result = {"path": str(folder), "results": str(folder / "results.json"), "next": shlex.join(again)}
+    result: dict[str, Any] = {"path": str(folder), "results": str(folder / "results.json"), "next": shlex.join(again)}
     result |= {"floor": floor, **{name: results[name] for name in ("validation", "test") if name in results}}
     table = "\n".join(floor_lines(floor, results) if floor else _lines(results))
     finish(result, f"{table}\nnext: {result['next']}\n{folder}")

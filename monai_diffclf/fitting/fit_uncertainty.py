@@ -110,9 +110,7 @@ def fit_uncertainty(
     for rule in RULES:
         pred = classify_errors(stored.errors, rule, **settings).probabilities
         losses[rule], remark = _losses(pred, stored)
-        chosen = method or min(
-            (name for name in METHODS if name in losses[rule]), key=losses[rule].get, default=METHODS[0]
-        )
+        chosen = method or _best(losses[rule])
         sets, of_sets = _prediction_sets(pred, stored.labels, confidence, bundle.classes)
         fitted[rule] = FittedUncertainty(
             rule, fit_calibration(pred, stored.labels, method=chosen), sets, typicality, made_by
@@ -249,6 +247,12 @@ def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float],
         )
     losses["none"] = float(log_loss(labels.numpy(), pred.numpy(), labels=classes))
     return losses, remark
+
+
+def _best(losses: Mapping[str, float]) -> str:
+    """The method with the smallest loss, the first of equals; a temperature where none was judged."""
+    judged = [name for name in METHODS if name in losses]
+    return min(judged, key=lambda name: losses[name]) if judged else METHODS[0]
 
 
 def _prediction_sets(
