@@ -17,9 +17,9 @@ from typing import Any
 
 import ignite.distributed as idist
 
+from .._command_end import FAULT, REFUSED, end_in_one_line, one_line
 from ..storage.folder_lock import FolderLock
 from .command_line import command_line
-from .errors import FAULT, REFUSED, end_in_one_line, one_line
 from .options import as_yes_or_no, settle_options
 
 __all__ = ["check_used", "hold", "report_failed", "start"]

@@ -1,0 +1,140 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Open a bundle: its configuration as MONAI's command would read it, with a run's weights and settings of one's own."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.reference_resolver import ReferenceResolver
+
+from .._class_names import class_names
+from .._text_path import text_path
+
+# Registers the noise schedules that configurations name.
+from ..networks import schedulers as _schedulers  # noqa: F401
+from ..networks.model_description import read_model_note
+from .opened import Bundle
+from .plain_values import check_plain, plain_value
+from .shipped import find_bundle
+
+__all__ = ["open_bundle"]
+
+
+def open_bundle(
+    bundle: str | os.PathLike[str], *files: str, run: str | os.PathLike[str] | None = None, **settings: Any
+) -> Bundle:
+    """A bundle, set as ``python -m monai.bundle run`` sets it, from any working folder.
+
+    Args:
+        bundle: its folder, or the name of a shipped one.
+        files: files of its folder ``configs``, what a later one says holds; by default ``inference.json``.
+        run: folder of a training, whose weights are taken, and with them the classes in their order, the images'
+            channels and size and the network's settings (``model.json``); and what was fitted to it
+            (``uncertainty.json``). Where nothing was, `Bundle.calibrated` is False and `Bundle.notes` says so.
+        settings: other values by their ids, such as ``num_draws=9`` or ``**{"inferer#seed": 3}``: plain values, no
+            expressions or components. A path may be text or a `pathlib.Path`.
+
+    Raises:
+        TypeError: when a path is none.
+        ValueError: when there is no such bundle, file, run or setting, or a text would be evaluated by MONAI.
+
+    Example:
+        >>> bundle = open_bundle("phantom_xray_diffusion", num_draws=5, device="cpu")
+        >>> bundle.classes, bundle.channels, bundle.image_size, bundle.inferer.num_draws
+        (['clear', 'lesion'], 1, (32, 32), 5)
+    """
+    root = find_bundle(bundle)
+    parser = ConfigParser()
+    parser.read_config(_paths(root, files))
+    _set(parser, "bundle_root", str(root))
+    notes: list[str] = []
+    folder = None if run is None else _run_folder(run)
+    if folder is not None:
+        notes += _take_run(parser, folder)
+    for name, value in settings.items():
+        _set(parser, name, plain_value(name, value))
+    return Bundle(root=root, parser=parser, run=folder, notes=tuple(notes))
+
+
+def _paths(root: Path, files: tuple[str, ...]) -> list[str]:
+    """Whole paths of configuration files, each checked."""
+    paths = []
+    for name in files or ("inference.json",):
+        path = root / "configs" / text_path(name, "files")
+        if not path.is_file():
+            known = sorted(each.name for each in path.parent.glob("*.json"))
+            near = difflib.get_close_matches(path.name, known, n=1) or known
+            raise ValueError(f"files: expected a file of {root / 'configs'}, such as {near[0]}, got {name}")
+        try:
+            ConfigParser.load_config_file(path)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"files: {path} is no JSON: line {error.lineno}: {error.msg}") from error
+        paths.append(str(path))
+    return paths
+
+
+def _set(parser: ConfigParser, name: str, value: Any) -> None:
+    """Set a value that a configuration has, or an argument of a component that it has."""
+    check_plain(name, value)
+    *parents, last = ReferenceResolver.normalize_id(name).split("::")
+    parent = parser.get("::".join(parents)) if parents else parser.get()
+    known = list(parent) if isinstance(parent, Mapping) else []
+    is_argument = bool(parents) and isinstance(parent, Mapping) and "_target_" in parent
+    in_list = isinstance(parent, list) and last.isdigit() and int(last) < len(parent)
+    if not (last in known or is_argument or in_list or name == "bundle_root"):
+        near = difflib.get_close_matches(last, known, n=1)
+        hint = f"; did you mean {'#'.join([*parents, near[0]])}?" if near else ""
+        raise ValueError(f"settings: the configuration has no {name}{hint}")
+    parser[ReferenceResolver.normalize_id(name)] = value
+
+
+def _run_folder(run: str | os.PathLike[str]) -> Path:
+    folder = text_path(run, "run").expanduser().resolve()
+    if not (folder / "model.pt").is_file():
+        more = "; go on with it until its first validation" if (folder / "checkpoint.pt").is_file() else ""
+        raise ValueError(f"run: expected the folder of a training, which holds model.pt, got {folder}{more}")
+    return folder
+
+
+def _take_run(parser: ConfigParser, run: Path) -> list[str]:
+    """Set what a run says of its weights; returns what could not be taken."""
+    notes = []
+    model = read_model_note(run / "model.pt").get("model") or {}
+    if not model:
+        notes.append(f"{run} has no model.json: classes, channels and size are those of the bundle")
+    values = {name: model[name] for name in ("classes", "channels", "image_size") if name in model}
+    if "classes" in values:
+        values["classes"] = class_names(values["classes"])
+    values["checkpoint"] = str(run / "model.pt")
+    values["resize"] = True  # whatever size the training's images had in their files
+    if (run / "uncertainty.json").is_file():
+        values["uncertainty"] = str(run / "uncertainty.json")
+    elif "calibrated" in parser:
+        values["calibrated"] = False
+        notes.append(f"{run} has no uncertainty.json: probabilities are not calibrated; fit it")
+    if (run / "decision.json").is_file():
+        values["decision"] = str(run / "decision.json")
+    for name, value in values.items():
+        if name in parser:
+            _set(parser, name, value)
+    _take_network(parser, (model.get("network") or {}).get("settings") or {})
+    return notes
+
+
+def _take_network(parser: ConfigParser, settings: Mapping[str, Any]) -> None:
+    """Set what a run's network was built with, such as its channels, in the component that makes it."""
+    network = parser.get("model_description::network", "")
+    component = parser.get(network.removeprefix("@")) if isinstance(network, str) else None
+    if not isinstance(component, dict):
+        return
+    for name, value in settings.items():
+        if name in component:
+            check_plain(name, value)
+            component[name] = value

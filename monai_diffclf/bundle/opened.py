@@ -1,0 +1,182 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""An opened bundle: what its configuration makes, made when it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+
+from .._class_names import class_names
+from ..classification import Classification
+from ..inferers import ClassifierInferer
+from ..networks import load_weights
+
+__all__ = ["Bundle"]
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle that :func:`monai_diffclf.bundle.open_bundle` has opened.
+
+    Args:
+        root: its folder.
+        parser: its configuration; what is made of it is made once.
+        run: folder of the training whose weights are taken; None for the bundle's own.
+        notes: what of a run could not be taken, and what follows from it.
+    """
+
+    root: Path
+    parser: ConfigParser
+    run: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.root.name
+
+    def get(self, name: str) -> Any:
+        """What the configuration makes of an id, such as ``"validate#preprocessing"``.
+
+        Raises:
+            ValueError: when there is no such id; and what a component itself raises, without what MONAI wraps it in.
+        """
+        if name not in self.parser:
+            raise ValueError(f"id: expected one of {sorted(self.parser.get())} or a part of it, got {name!r}")
+        try:
+            return self.parser.get_parsed_content(name)
+        except RuntimeError as error:
+            raise _cause(error) from error
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in the order of their labels."""
+        return class_names(self.get("classes"))
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return int(self.get("channels"))
+
+    @property
+    def image_size(self) -> tuple[int, ...]:
+        """Size of an image in pixels, before padding."""
+        size = self.get("image_size")
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return torch.device(self.get("device"))
+
+    @property
+    def scheduler(self) -> Any:
+        """The noise schedule: a MONAI scheduler or a `NoiseProcess`."""
+        return self._first("noise schedule", "scheduler")
+
+    @property
+    def inferer(self) -> Any:
+        """What classifies: that of inference, of evaluation, or of the validation in training."""
+        return self._first("inferer", "inferer", "evaluate#inferer", "validate#inferer")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether inference calibrates its probabilities and makes prediction sets."""
+        return bool(self.get("calibrated")) if "calibrated" in self.parser else False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of weights: the run's, or the one that the configuration names, or the bundle ships."""
+        if self.run is not None:
+            return self.run / "model.pt"
+        return Path(self.get("checkpoint")) if "checkpoint" in self.parser else self.root / "models" / "model.pt"
+
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        """The network with its weights, which are held to what they say they are for, in eval mode.
+
+        Raises:
+            ValueError: when there are no weights, or they are of another model.
+        """
+        if not self.checkpoint.is_file():
+            raise ValueError(
+                f"checkpoint: no weights in {self.checkpoint}; the bundle {self.name} ships none, or has not been "
+                "trained yet: name the folder of a training as run"
+            )
+        if "evaluate#network" in self.parser:
+            made = self.get("evaluate#network")
+        elif "checkpoint" in self.parser:
+            made = self.get("network")
+        else:  # of a training, which begins without weights
+            made = load_weights(self.get("network"), self.checkpoint, self.get("model_description"))
+        network: torch.nn.Module = made.to(self.device)
+        return network.eval()
+
+    def read(self, files: Source | Iterable[Source]) -> torch.Tensor:
+        """Images as the network takes them, read, resized and scaled as in training.
+
+        Args:
+            files: a path, several, or items of a datalist (``{"image": ...}``).
+
+        Returns:
+            images [B, C, H, W] on the CPU.
+
+        Raises:
+            ValueError: when there are none, or one cannot be read.
+        """
+        several = [files] if isinstance(files, str | os.PathLike | Mapping) else list(files)
+        if not several:
+            raise ValueError("files: expected at least one image, got none")
+        items = [dict(each) if isinstance(each, Mapping) else {"image": os.fspath(each)} for each in several]
+        return torch.stack([torch.as_tensor(self._preprocessing(item)["image"]) for item in items])
+
+    def classify(self, images: Source | Iterable[Source] | torch.Tensor, *, error_maps: bool = False) -> Classification:
+        """Classify images, without what was fitted: calibrated probabilities are of ``inference.json``.
+
+        Args:
+            images: paths, items as for `read`, or a tensor [B, C, H, W] from it.
+            error_maps: whether error maps are made as well.
+
+        Raises:
+            TypeError: when the bundle's inferer gives no `Classification`, as that of a ResNet.
+            ValueError: when an image cannot be read, or there are no weights.
+        """
+        if not isinstance(self.inferer, ClassifierInferer):
+            raise TypeError(
+                f"bundle: expected a diffusion or score classifier, but {self.name} classifies with "
+                f"{type(self.network).__name__} and {type(self.inferer).__name__}; call its network, or run its "
+                "configs/inference.json"
+            )
+        batch = images if isinstance(images, torch.Tensor) else self.read(images)
+        with torch.no_grad():
+            return self.inferer.classify(batch.to(self.device), self.network, error_maps=error_maps)
+
+    @cached_property
+    def _preprocessing(self) -> Compose:
+        # What the description of the weights is made from; a list where a part of it is cached in training.
+        made = self.get("model_description#preprocessing")
+        return Compose(list(made)) if isinstance(made, list | tuple) else made
+
+    def _first(self, what: str, *names: str) -> Any:
+        for name in names:
+            if name in self.parser:
+                return self.get(name)
+        raise ValueError(f"bundle: the configuration of {self.name} has no {what} ({' or '.join(names)})")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What was raised first, where MONAI says only which component failed."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

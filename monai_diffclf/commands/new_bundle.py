@@ -1,0 +1,18 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""``monai-diffclf new-bundle``."""
+
+from __future__ import annotations
+
+import click
+
+from .results import command_options
+
+__all__ = ["command"]
+
+
+@click.command("new-bundle")
+@command_options
+def command(progress: bool, debug: bool) -> None:
+    """Not there yet."""
+    raise click.UsageError("new-bundle: this command is not there yet")
