@@ -76,7 +76,7 @@ def roc_figure(data: ReportData) -> Figure:
     figure, (axis,) = panels()
     curves = roc_curves(data)
     for (name, (false, true)), style in zip(curves.items(), _roc_styles(data, curves), strict=True):
-        label = None if style["color"] == FAINT else shortened(name)
+        label = None if style["color"] == FAINT else shortened(name, 22)
         axis.plot(false, true, label=label, **{"linewidth": 1.6, **style})
     axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
@@ -85,7 +85,10 @@ def roc_figure(data: ReportData) -> Figure:
     axis.set_xlabel(f"{shortened(others)} images falsely called")
     axis.set_ylabel(f"{shortened(found)} images found")
     percent(axis, x=True, y=True)
-    axis.legend(loc="lower right")
+    if data.errors.num_classes == 2:
+        axis.legend(loc="lower right")
+    else:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), borderaxespad=0)
     return figure
 
 

@@ -77,7 +77,8 @@ def votes_figure(data: ReportData) -> Figure:
     axis.set_ylabel("images")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     percent(axis, x=True, y=False)
-    axis.legend(loc="upper left")
+    axis.set_ylim(0, 1.3 * axis.get_ylim()[1])
+    axis.legend(loc="upper left", ncols=2)
     return figure
 
 
@@ -96,7 +97,5 @@ def training_figure(curve: TrainingCurve) -> Figure:
         axis.plot(epochs, values, color=INK, linewidth=1.6, marker="o" if len(epochs) < 30 else None, markersize=3)
         axis.set_title(title, pad=6)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_yscale("log" if parts[0][0] == "training loss" and (parts[0][2] > 0).all() else "linear")
-    axes[0].minorticks_off()
     axes[-1].set_xlabel("epoch")
     return figure

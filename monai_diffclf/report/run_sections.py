@@ -68,7 +68,7 @@ def _audit(run: RunFacts) -> str:
         return ""
     grave = sum(finding.grave for finding in run.findings)
     words = (
-        "Some of this makes results look better than they are, or worse: read it before you believe the numbers above."
+        "Some of this may make the results look better than they are; mind it before you believe the numbers above."
         if grave
         else "Nothing was found that makes the results look better than they are."
     )
