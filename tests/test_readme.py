@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,14 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.exists(), f"{path.name}: {link}"
         assert target.is_relative_to(ROOT), f"{path.name}: {link} leads out of the project"
         assert not anchor or anchor in anchors(target), f"{path.name}: {link}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_links_of_notebooks_lead_somewhere(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        assert re.match(r"[a-z]+:", link) or (path.parent / link.partition("#")[0]).exists(), link
 
 
 def test_index_lists_all_guides() -> None:
