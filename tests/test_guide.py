@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shlex
@@ -56,3 +58,32 @@ def test_guide_and_readme_name_the_same_commands() -> None:
     steps = ["new-bundle", "train", "evaluate", "fit", "report", "classify"]
     assert names(GUIDE) == steps
     assert [name for name in names(ROOT / "README.md") if name != "demo"] == steps
+
+
+def test_commands_of_the_guide_run(tmp_path: Path) -> None:
+    for words in guide_commands():
+        run(smaller(words), tmp_path)
+    run_folder = tmp_path / "scans" / "runs" / "seed_0"
+    results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))["test"]
+    assert all(0 <= result["auc"]["value"] <= 1 for result in results.values())
+    assert (run_folder / "report.html").is_file() and (run_folder / "uncertainty.json").is_file()
+    with (tmp_path / "classified" / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+
+@pytest.mark.slow
+def test_guide_on_breast_ultrasound(tmp_path: Path, dataset) -> None:
+    """The same steps on real images in a table, with a split and class names of its own."""
+    data = str(dataset("busi_256").resolve())
+    table = ["--label-column", "label", "--label-type", "index", "--split-column", "split_own"]
+    monai_diffclf = ["monai-diffclf"]
+    new = ["new-bundle", "busi", "--data", data, "--classes", "malignant,benign,normal", "--image-size", "32"]
+    run([*monai_diffclf, *new, *table], tmp_path)
+    for words in (["train", "--epochs", "2"], ["evaluate", "--draws", "5"], ["fit"], ["report"]):
+        run([*monai_diffclf, words[0], "busi", *words[1:]], tmp_path)
+    images = sorted(str(path) for path in Path(data, "images", "normal").iterdir())[:3]
+    run([*monai_diffclf, "classify", *images, "--bundle", "busi"], tmp_path)
+    floor = json.loads((tmp_path / "busi" / "runs" / "seed_0" / "floor.json").read_text(encoding="utf-8"))
+    assert floor["test"]["logistic_regression"]["macro_auc"] > 0.55
+    assert (tmp_path / "busi" / "runs" / "seed_0" / "report.html").is_file()
+    assert (tmp_path / "classified" / "predictions.csv").is_file()
