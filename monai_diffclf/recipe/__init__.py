@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from .choose import Recipe, choose_recipe
+from .image_size import choose_image_size
 from .images_seen import ImagesSeen, look_at
 from .pixel_floor import Floor, PixelClassifiers, pixel_floor
 from .run_floor import floor_lines, floor_text, write_floor
@@ -13,7 +15,10 @@ __all__ = [
     "Floor",
     "ImagesSeen",
     "PixelClassifiers",
+    "Recipe",
     "StepTime",
+    "choose_image_size",
+    "choose_recipe",
     "floor_lines",
     "floor_text",
     "look_at",

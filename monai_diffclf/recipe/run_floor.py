@@ -62,7 +62,7 @@ def floor_text(run: str | os.PathLike[str]) -> str:
 
 
 def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
-    """The lines of `floor_text`.
+    r"""The lines of `floor_text`.
 
     Args:
         floor: as `write_floor` gives it.
@@ -72,7 +72,7 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
         >>> of = lambda auc: {"macro_auc": auc, "accuracy": 0.9, "balanced_accuracy": 0.9}
         >>> value = {name: {"value": 0.85} for name in ("auc", "accuracy", "balanced_accuracy")}
         >>> floor = {"test": {"logistic_regression": of(0.9), "extra_trees": of(0.8), "pixels": 16}}
-        >>> print(*floor_lines(floor, {"test": {"diffusion_mean": value}}), sep="\\n")
+        >>> print(*floor_lines(floor, {"test": {"diffusion_mean": value}}), sep="\n")
         test                                macro AUC  accuracy  balanced accuracy
           diffusion_mean                        0.850     0.850              0.850
           logistic regression on 16 px          0.900     0.900              0.900
