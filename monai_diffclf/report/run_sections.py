@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 import numpy as np
 
-from ..classification import CurtailedVote, SequentialTest, StoppingRule, replay
+from ..classification import CurtailedVote, SequentialTest, replay
 from ..metrics import expected_calibration_error
 from .curves import classify, probabilities, quality_by_draws
 from .data import ReportData
@@ -87,7 +88,7 @@ def stopping_section(data: ReportData) -> str:
         return ""
     full = data.errors.num_draws * data.errors.num_classes
     rows = []
-    tried: list[tuple[str, str, StoppingRule]] = [
+    tried: list[tuple[str, str, Any]] = [
         ("Vote, until the leader cannot be caught", "vote", CurtailedVote()),
         ("Vote, sequential test at 1 %", "vote", SequentialTest(0.01)),
         ("Mean, sequential test at 1 %", "mean", SequentialTest(0.01)),
