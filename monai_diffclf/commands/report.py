@@ -62,7 +62,13 @@ def command(
     root = find_bundle(bundle)
     folder = run or root / "runs" / "seed_0"
     again = "evaluate it: " + shlex.join(
-        ["monai-diffclf", "evaluate", bundle, *(["--run", str(run)] if run else []), *(["--data", data] if data else [])]
+        [
+            "monai-diffclf",
+            "evaluate",
+            bundle,
+            *(["--run", str(run)] if run else []),
+            *(["--data", data] if data else []),
+        ]
     )
     found = read_run(folder, command=again)
     opened = _open(root, found, data, device)
@@ -132,7 +138,8 @@ def _items(bundle: Bundle, page: ReportData, chosen: Sequence[int]) -> list[dict
         known = {str(item.get("key", "")): dict(item) for item in items} | known
     if lost := [key for key in keys if key not in known]:
         raise ValueError(
-            f"--data: expected the images that were evaluated in {bundle.get('dataset_dir')}, found none called {lost[0]}"
+            f"--data: expected the images that were evaluated in {bundle.get('dataset_dir')}, found none called "
+            f"{lost[0]}"
         )
     return [known[key] for key in keys]
 

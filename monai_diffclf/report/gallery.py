@@ -107,7 +107,7 @@ def _colours(result: DenoisingClassification, index: int, true: int) -> dict[int
 def _rival(result: DenoisingClassification, index: int) -> int:
     """The class that explains an image best but for the one called."""
     called = int(result.predicted[index])
-    return next(k for k in result.mean_error[index].argsort().tolist() if k != called)
+    return next(int(k) for k in result.mean_error[index].argsort().tolist() if k != called)
 
 
 def _votes(result: DenoisingClassification, index: int, class_names: Sequence[str], colours: dict[int, int]) -> str:

@@ -105,9 +105,13 @@ def _facts(data: ReportData) -> str:
     if data.seconds is not None:
         facts["Images per second"] = f"{len(data.labels) / data.seconds:.3g}"
     if len(data.class_names) > _MOST_LISTED:
-        facts["Of these"] = f"{len(data.class_names)} classes, {min(counts):,} to {max(counts):,} images each"
+        facts["Of these"] = f"{len(data.class_names)} classes, {_range(counts)} images each"
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{items}</dl>'
+
+
+def _range(counts: list[int]) -> str:
+    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
 
 
 def _missing(data: ReportData) -> str:

@@ -32,7 +32,9 @@ _MOST_UPRIGHT = 4  # classes of short names, up to which the heads of a confusio
 
 def result_table(data: ReportData, metrics: Metrics) -> str:
     """Every rule, every further classifier and the floor, a row each; the best value of each column stands out."""
-    rows: list[tuple[str, dict[str, Mapping[str, float]]]] = [(data.rules[rule], dict(metrics[rule])) for rule in data.rules]
+    rows: list[tuple[str, dict[str, Mapping[str, float]]]] = [
+        (data.rules[rule], dict(metrics[rule])) for rule in data.rules
+    ]
     run = data.run
     if run is not None:
         rows += [(name.replace("_", " "), dict(found)) for name, found in run.others.items()]
@@ -51,7 +53,7 @@ def result_table(data: ReportData, metrics: Metrics) -> str:
 def floor_rows(floor: Mapping[str, Any] | None) -> dict[str, Mapping[str, float]]:
     """The floor's classifiers by what the report calls them."""
     pixels = (floor or {}).get("pixels")
-    size = f" on {pixels} × {pixels} pixels" if isinstance(pixels, int) else " on small pixels"
+    size = f" on {pixels} x {pixels} pixels" if isinstance(pixels, int) else " on small pixels"
     return {name + size: floor[key] for key, name in _FLOOR_NAMES.items() if floor and key in floor}
 
 
@@ -80,7 +82,7 @@ def compare_with_floor(data: ReportData, metrics: Metrics) -> str:
 
 def _cell(metric: Mapping[str, float] | None, best: float | None = None) -> str:
     if metric is None:
-        return "<td>–</td>"
+        return "<td>-</td>"
     text = f"{metric['value']:.3f}"
     text = f"<b>{text}</b>" if best is not None and round(metric["value"], 3) == round(best, 3) else text
     span = f"<small>{metric['low']:.3f} to {metric['high']:.3f}</small>" if "low" in metric else ""
@@ -104,7 +106,9 @@ def class_metrics(data: ReportData, rule: str, num_resamples: int = 1000) -> lis
 
         options: dict[str, Any] = {"num_resamples": num_resamples, "confidence": 0.95, "seed": 0}
         intervals = bootstrap_columns(evaluate, len(truth), strata=data.labels, groups=data.groups, **options)
-        row = {name: dict(interval._asdict()) for name, interval in zip(("auc", "hits", "clear"), intervals, strict=True)}
+        row = {
+            name: dict(interval._asdict()) for name, interval in zip(("auc", "hits", "clear"), intervals, strict=True)
+        }
         for name, marked in (("hits", truth == 1), ("clear", truth == 0)):
             units = int(marked.sum()) if data.groups is None else len(np.unique(data.groups[marked]))
             row[name] |= wilson_interval(row[name]["value"], units) if row[name]["value"] in (0, 1) else {}
@@ -147,14 +151,15 @@ def confusion_tables(data: ReportData) -> str:
 
 def _confusion(data: ReportData, rule: str) -> str:
     counts = confusion_matrix(data.labels, predicted(data, rule), labels=range(data.errors.num_classes))
-    shares = counts / counts.sum(1, keepdims=True)
+    # How strong each cell's colour is, in per cent.
+    strength = (counts / counts.sum(1, keepdims=True) * np.where(np.eye(len(counts)), 60, 90)).round().astype(int)
     names = [escape(name) for name in data.class_names]
     turned = len(names) > _MOST_UPRIGHT or max(map(len, data.class_names)) > 12
-    heads = "".join(f"<th><span>{name}</span></th>" for name in names)
+    heads = "".join(f'<th title="{name}"><span>{name}</span></th>' for name in names)
     rows = ""
     for k, name in enumerate(names):
         cells = "".join(
-            f'<td class="{"hit" if j == k else "miss"}" style="--share:{round((60 if j == k else 90) * shares[k, j])}%" '
+            f'<td class="{"hit" if j == k else "miss"}" style="--share:{strength[k, j]}%" '
             f'title="{name} taken for {names[j]}: {counts[k, j]}">{counts[k, j] or "·"}</td>'
             for j in range(len(names))
         )

@@ -72,7 +72,9 @@ def votes_figure(data: ReportData) -> Figure:
     right = predicted(data, next(iter(data.rules))) == data.labels
     bins = np.linspace(min(float(share.min()), 0.95), 1, 21)
     figure, (axis,) = panels()
-    axis.hist([share[right], share[~right]], bins, stacked=True, color=[FAINT, _WRONG], label=["right", "wrong"])
+    axis.hist(
+        [share[right], share[~right]], bins.tolist(), stacked=True, color=[FAINT, _WRONG], label=["right", "wrong"]
+    )
     axis.set_xlabel("share of the votes for the class that won")
     axis.set_ylabel("images")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
@@ -86,7 +88,10 @@ def votes_figure(data: ReportData) -> Figure:
 def training_figure(curve: TrainingCurve) -> Figure:
     """Training loss and the validation metric by epoch."""
     figure = Figure(figsize=(5.2, 3.3), layout="constrained")
-    parts = [("training loss", curve.epochs, curve.loss), (f"validation {curve.metric}", curve.validated, curve.quality)]
+    parts = [
+        ("training loss", curve.epochs, curve.loss),
+        (f"validation {curve.metric}", curve.validated, curve.quality),
+    ]
     parts = [part for part in parts if len(part[1])]
     axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (title, epochs, values) in zip(axes, parts, strict=True):

@@ -83,7 +83,9 @@ def read_run(run: str | os.PathLike[str], *, command: str = "run the evaluation"
     classes = list(next(iter(entries[model] for model in rules.values())).get("classes", {}))
     classes = classes or next(iter(tables.values()))[1]
     for rule, (keys, names, values) in tables.items():
-        same = keys == stored.keys and names == classes and values.shape == (len(stored.keys), stored.errors.num_classes)
+        same = (
+            keys == stored.keys and names == classes and values.shape == (len(stored.keys), stored.errors.num_classes)
+        )
         if not same or entries[rules[rule]]["num_draws"] != stored.errors.num_draws:
             raise ValueError(
                 f"--run: the table test_{rules[rule]}_seed_{seed}.csv, the errors {path.name} and results.json in "

@@ -54,7 +54,7 @@ def report_of_run(
     curve = read_training_curve(run.folder)
     missing += [text for text, found in ((_FLOOR, floor), (_AUDIT, run.audit), (_TRAINING, curve)) if found is None]
     size = run.note.get("model", {}).get("image_size")
-    shape = f", {' × '.join(map(str, size))} pixels" if size else ""
+    shape = f", {' x '.join(map(str, size))} pixels" if size else ""
     names = ", ".join(f"“{name}”" for name in run.classes)
     return ReportData(
         title=title or f"A diffusion model tells {len(run.classes)} classes apart",

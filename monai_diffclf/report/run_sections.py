@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -49,9 +50,7 @@ def data_section(run: RunFacts) -> str:
     """What the model was trained and tested on, and what the audit found."""
     classes = list(dict.fromkeys(name for counts in run.splits.values() for name in counts))
     heads = "".join(f"<th>{escape(split)}</th>" for split in run.splits)
-    rows = [
-        (escape(name), [f"{counts.get(name, 0):,}" for counts in run.splits.values()]) for name in classes
-    ]
+    rows = [(escape(name), [f"{counts.get(name, 0):,}" for counts in run.splits.values()]) for name in classes]
     rows.append(("<b>images</b>", [f"<b>{sum(counts.values()):,}</b>" for counts in run.splits.values()]))
     known = [run.patients.get(split) for split in run.splits]
     rows.append(("patients", ["not known" if count is None else f"{count:,}" for count in known]))
@@ -73,7 +72,7 @@ def _audit(run: RunFacts) -> str:
         else "Nothing was found that makes the results look better than they are."
     )
     rows = "".join(
-        f'<tr><th>{escape(finding.title)}</th><td{_marked(finding.grave)}>{escape(finding.words)}</td></tr>'
+        f"<tr><th>{escape(finding.title)}</th><td{_marked(finding.grave)}>{escape(finding.words)}</td></tr>"
         for finding in run.findings
     )
     return f"<h3>What the audit of the splits found</h3><p>{words}</p><table>{rows}</table>"
@@ -89,11 +88,12 @@ def stopping_section(data: ReportData) -> str:
         return ""
     full = data.errors.num_draws * data.errors.num_classes
     rows = []
-    for name, rule, stopping in (
+    tried: list[tuple[str, str, Any]] = [
         ("Vote, until the leader cannot be caught", "vote", CurtailedVote()),
         ("Vote, sequential test at 1 %", "vote", SequentialTest(0.01)),
         ("Mean, sequential test at 1 %", "mean", SequentialTest(0.01)),
-    ):
+    ]
+    for name, rule, stopping in tried:
         if rule not in data.rules:
             continue
         stopped = replay(data.errors, stopping, rule=rule, weighting=data.weighting)
@@ -139,7 +139,9 @@ def run_plots(data: ReportData) -> list[str]:
 
 def _calibration_words(data: ReportData, rule: str) -> str:
     before = float(expected_calibration_error(data.labels, _normal(probabilities(data, rule))))
-    words = "On the diagonal, of images called with 80 % probability 80 % are right; larger dots stand for more images. "
+    words = (
+        "On the diagonal, of images called with 80 % probability 80 % are right; larger dots stand for more images. "
+    )
     if data.run is None or rule not in data.run.calibrated:
         return f"{words}Calibration error {before:.3f}; not calibrated."
     after = float(expected_calibration_error(data.labels, _normal(data.run.calibrated[rule])))
@@ -155,4 +157,3 @@ def _normal(values: np.ndarray) -> np.ndarray:
 def plot(title: str, svg: str, words: str) -> str:
     """A figure with its title and what it says in plain words."""
     return f'<figure class="plot"><h3>{escape(title)}</h3>{svg}<figcaption>{escape(words)}</figcaption></figure>'
-

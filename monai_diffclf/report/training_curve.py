@@ -40,7 +40,7 @@ def read_training_curve(
         known = events.Tags()["scalars"]
         losses = {event.step: event.value for event in (events.Scalars(loss) if loss in known else [])}
         quality = {event.step: event.value for event in (events.Scalars(metric) if metric in known else [])}
-    except Exception:  # noqa: BLE001 (whatever a damaged file makes TensorBoard raise: a report does without)
+    except Exception:  # (whatever a damaged file makes TensorBoard raise: a report does without)
         return None
     if not losses and not quality:
         return None
