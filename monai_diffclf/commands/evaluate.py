@@ -88,7 +88,8 @@ def command(
     results = read_results(folder / "results.json")
     again = ["monai-diffclf", "report", bundle, *([] if run is None else ["--run", str(run)])]
     result: dict[str, Any] = {"path": str(folder), "results": str(folder / "results.json"), "next": shlex.join(again)}
-    result |= {"floor": floor, **{name: results[name] for name in ("validation", "test") if name in results}}
+    result["floor"] = floor
+    result.update({name: results[name] for name in ("validation", "test") if name in results})
     table = "\n".join(floor_lines(floor, results) if floor else _lines(results))
     finish(result, f"{table}\nnext: {result['next']}\n{folder}")
 
