@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from benchmarks.fewer_draws.mixture import grow_classes
-from benchmarks.fewer_draws.replay import stage_rule
+from monai_diffclf.fitting.stopping_rules import stage_rule
 from benchmarks.speed import scaling
 from benchmarks.speed.reference_methods import Outcome, li_method, reference_loop
 from monai_diffclf.classification import (
