@@ -15,7 +15,8 @@ import click
 
 from .._class_names import class_names
 from .._text_path import text_path
-from ..bundle import METHODS, Bundle, BundleSettings, open_bundle, write_bundle
+from ..bundle import Bundle, BundleSettings, open_bundle, write_bundle
+from ..bundle.settings import METHODS
 from ..recipe import (
     Floor,
     ImagesSeen,
