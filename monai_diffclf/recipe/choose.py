@@ -6,31 +6,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .._class_names import shown
+from .beware import data_warnings, refuse_unfit
 from .image_size import choose_image_size
 from .images_seen import ImagesSeen
+from .network_settings import LEFT_OUT, augmentation_settings, decision_settings, network_settings
 from .step_time import StepTime
 
-__all__ = ["Recipe", "choose_recipe"]
+__all__ = ["Recipe", "choose_recipe", "recipe_unseen"]
 
-# Images of a class in training: fewer are refused, and fewer than the second number are warned of.
-LEAST, FEW = 8, 100
-UNBALANCED = 10
-# Steps of a training of 1,440 images; more images get more, by the square root of their number.
-STEPS, STEPS_IMAGES, FEWEST_STEPS, MOST_STEPS = 800, 1440, 400, 4000
-CLASSES = 6  # more classes than these get more steps, by the square root of their number
-BATCH = 32
+# Steps for 1,440 training images of up to six classes.
+STEPS, STEPS_IMAGES, STEPS_CLASSES = 800, 1440, 6
+FEWEST_STEPS, MOST_STEPS, TOO_FEW_STEPS = 400, 4000, 200
+BATCH, SMALLEST_BATCH = 32, 8
 VALIDATIONS = 2
-# Network evaluations for each image of a training step: forward once, backward about twice.
+# Network evaluations that a training step costs for each image: one forward, about two backward.
 STEP_EVALUATIONS = 3
-# Shares of the training's evaluations that its validations, and the evaluation afterwards, may take.
+# What the validations, and the evaluation afterwards, may cost, as shares of the training's steps.
 VALIDATION_SHARE, EVALUATION_SHARE = 0.2, 0.45
-DRAWS, VALIDATION_DRAWS = (9, 51), (3, 9)
-# Of the template's augmentation: mirroring may swap what matters, the other two cost more time than they help.
-LEFT_OUT = {"train.json": {"augmentation": {"~flip": None, "~brightness": None, "~offset": None}}}
+VALIDATION_DRAWS, DRAWS = (3, 9), (9, 51)
 
 
 @dataclass(frozen=True)
@@ -41,31 +37,35 @@ class Recipe:
         image_size: height and width that the network works at.
         channels: 1 or 3.
         settings: id in the bundle's configurations -> value.
+        configs: what else a configuration file has otherwise, as `monai_diffclf.bundle.BundleSettings` takes it.
         reasons: why, a sentence each.
         warnings: what to beware of, a sentence each.
-        steps: steps of the training.
+        steps: steps of the training; 0 where no images were seen.
         validation_evaluations: network evaluations of all validations during the training.
-        evaluations: network evaluations of the evaluation afterwards.
-        configs: what else a configuration file has otherwise, as `monai_diffclf.bundle.BundleSettings` takes it.
+        evaluations: network evaluations of the evaluation afterwards; None where they cannot be told.
     """
 
     image_size: tuple[int, int]
     channels: int
     settings: dict[str, Any]
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
-    steps: int
-    validation_evaluations: int
-    evaluations: int
-    configs: dict[str, Any] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]]
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    steps: int = 0
+    validation_evaluations: int = 0
+    evaluations: int | None = None
 
     def training_seconds(self, time: StepTime) -> float:
         """How long the training takes, by what was measured."""
         return self.steps * time.step + self.validation_evaluations * time.evaluation
 
-    def evaluation_seconds(self, time: StepTime) -> float:
-        """How long the evaluation on validation and test takes."""
-        return self.evaluations * time.evaluation
+    def evaluation_seconds(self, time: StepTime) -> float | None:
+        """How long the evaluation on validation and test takes; None where it cannot be told."""
+        return None if self.evaluations is None else self.evaluations * time.evaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in values for JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def choose_recipe(
@@ -74,6 +74,7 @@ def choose_recipe(
     *,
     time: StepTime | None = None,
     image_size: Sequence[int] | int | None = None,
+    method: str = "diffusion",
 ) -> Recipe:
     """Choose settings by size, channels and number of the images; the same for the same images on every machine.
 
@@ -82,6 +83,8 @@ def choose_recipe(
         minutes: how long the training may take on this machine; None chooses its steps by the number of images.
         time: what `measure_steps` found, needed with `minutes`.
         image_size: height and width (or one number for both) to work at; None chooses them.
+        method: of a bundle; for others than "diffusion" size, augmentation and number of steps are chosen, and the rest
+            is the template's.
 
     Raises:
         ValueError: when a class has too few images to learn from, or none to validate on; when images are too small;
@@ -93,188 +96,107 @@ def choose_recipe(
         >>> recipe.image_size, recipe.steps, recipe.settings["denoiser#levels"]
         ((64, 64), 810, 2)
     """
-    _refuse(seen)
-    size, size_reasons, size_warnings = choose_image_size(seen, image_size)
-    network, network_reason = _network(size, seen.channels)
+    refuse_unfit(seen)
+    size, size_reason, size_warnings = choose_image_size(seen, image_size)
     images, num_classes = seen.count("train"), len(seen.classes)
-    batch = BATCH if images >= 4 * BATCH else max(LEAST, images // 4)
+    batch = BATCH if images >= 4 * BATCH else max(SMALLEST_BATCH, images // 4)
     per_epoch = max(1, images // batch)
-    wanted, steps_reason = _steps(images, num_classes)
-    epochs = max(1, math.ceil(wanted / per_epoch))
-    recipe = _assemble(seen, size, network, batch, epochs, per_epoch)
+    wanted, why = _steps(images, num_classes)
+    start = replace(recipe_unseen(seen.channels, size, method=method), reasons=())
+    recipe = _with_epochs(start, seen, batch, per_epoch, math.ceil(wanted / per_epoch), method)
     if minutes is not None:
         epochs = _epochs_within(minutes, time, recipe, per_epoch)
-        recipe = _assemble(seen, size, network, batch, epochs, per_epoch)
-        steps_reason = f"as many as fit into {minutes:g} minutes on this machine"
-    settings = recipe.settings
-    reasons = [
-        *size_reasons,
+        recipe = _with_epochs(start, seen, batch, per_epoch, epochs, method)
+        why = f"as many as fit into {minutes:g} minutes on this machine"
+    counts = seen.images["train"]
+    uneven = f", although there are {min(counts)} to {max(counts)} of each" if max(counts) > 1.5 * min(counts) else ""
+    reasons = (
+        size_reason,
         "1 channel: all images are grey." if seen.channels == 1 else "3 channels: the images are in colour.",
-        network_reason,
-        f"{recipe.steps} steps of {batch} images ({epochs} epochs): {steps_reason}.",
-        f"Every class is drawn equally often{_shares(seen)}.",
-        "Images are turned by up to 6 degrees, moved and scaled a little, and their contrast varies a little; they are "
-        "not mirrored, because left and right may matter: where they do not, add augmentation#flip as docs/recipe.md "
-        "says.",
-        f"Validation after every {settings['val_interval']} epochs with {settings['val_draws']} noise draws an image: "
-        "about a fifth of the time.",
-        f"{settings['num_draws']} noise draws an image in the evaluation, so that it takes about half as long as the "
-        "training; the class with the smallest mean error, low noise weighing less (min-SNR).",
-    ]
-    warnings = (*_warnings(seen), *size_warnings, *_short(recipe))
-    return replace(recipe, reasons=tuple(reasons), warnings=warnings)
-
-
-def _refuse(seen: ImagesSeen) -> None:
-    """What nothing can be learned from."""
-    for split in ("train", "validation"):
-        if lacking := seen.lacking(split):
-            raise ValueError(
-                f"data: no image of {_names(lacking)} for {split}; a split by hash takes a tenth each for validation "
-                "and test, so that a class needs about 30 images; add some, make split folders, or leave the class out "
-                "of --classes"
-            )
-    few = [(name, n) for name, n in zip(seen.classes, seen.images["train"], strict=True) if n < LEAST]
-    if few:
-        name, count = min(few, key=lambda each: each[1])
-        raise ValueError(
-            f"data: expected at least {LEAST} training images of each class, got {count} of {shown(name, 40)!r}; add "
-            "some (100 or more are better), or leave the class out of --classes"
-        )
-
-
-def _network(size: tuple[int, int], channels: int) -> tuple[dict[str, Any], str]:
-    """The wavelet U-Net that works on about 16 x 16 inside, and why."""
-    levels = max(1, round(math.log2(max(size) / 16)))
-    inside = tuple(math.ceil(side / 2**levels) for side in size)
-    coefficients = channels * 4**levels
-    first = 32 if coefficients <= 48 else 64
-    widths = [first, 2 * first if first == 32 else 96, 64 if first == 32 else 96]
-    if min(inside) < 12:
-        widths = widths[:2]
-    settings = {
-        "denoiser#levels": levels,
-        "denoiser#channels": widths,
-        "denoiser#attention_levels": [False] * (len(widths) - 1) + [True],
-        "denoiser#num_res_blocks": 2,
-    }
-    return settings, (
-        f"{levels} wavelet level(s): the network works on {inside[0]} x {inside[1]} inside, which a CPU can train; "
-        f"{', '.join(map(str, widths))} channels, attention at the coarsest."
+        *_reasons(size, seen.channels, method),
+        f"{recipe.steps} steps of {batch} images ({recipe.settings['max_epochs']} epochs), {why}; every class is drawn "
+        f"equally often{uneven}.",
+        *_draws_reasons(recipe, method),
     )
+    few = (
+        [f"{recipe.steps} steps are few: expect a poor model, good for a trial; allow more minutes."]
+        if recipe.steps < TOO_FEW_STEPS
+        else []
+    )
+    return replace(recipe, reasons=reasons, warnings=(*data_warnings(seen), *size_warnings, *few))
+
+
+def recipe_unseen(channels: int, image_size: Sequence[int], *, method: str = "diffusion") -> Recipe:
+    """What can be chosen before there are images: network, rule and augmentation.
+
+    Args:
+        channels: 1 or 3.
+        image_size: height and width.
+        method: as for `choose_recipe`.
+    """
+    size = (int(image_size[0]), int(image_size[1]))
+    settings = augmentation_settings(size)[0]
+    if method == "diffusion":
+        settings = {**network_settings(size, channels)[0], **decision_settings()[0], **settings}
+    reasons = (f"{size[0]} x {size[1]} px and {channels} channel(s), as asked for.", *_reasons(size, channels, method))
+    return Recipe(image_size=size, channels=channels, settings=settings, configs=LEFT_OUT, reasons=reasons)
+
+
+def _reasons(size: tuple[int, int], channels: int, method: str) -> list[str]:
+    own = [network_settings(size, channels)[1], decision_settings()[1]] if method == "diffusion" else []
+    return [*own, augmentation_settings(size)[1]]
 
 
 def _steps(images: int, num_classes: int) -> tuple[int, str]:
-    """Steps of the training, and why."""
-    steps = STEPS * math.sqrt(images / STEPS_IMAGES) * math.sqrt(max(1.0, num_classes / CLASSES))
-    steps = round(min(max(steps, FEWEST_STEPS), MOST_STEPS))
-    return steps, f"by the square root of the number of training images, {images}" + (
-        f", and of the {num_classes} classes" if num_classes > CLASSES else ""
-    )
+    """Steps of the training, and why: more images, and more than six classes, get more, by the square root."""
+    steps = STEPS * math.sqrt(images / STEPS_IMAGES) * math.sqrt(max(1.0, num_classes / STEPS_CLASSES))
+    more = f" and the number of classes, {num_classes}" if num_classes > STEPS_CLASSES else ""
+    return round(min(max(steps, FEWEST_STEPS), MOST_STEPS)), f"by the number of training images, {images}{more}"
 
 
 def _epochs_within(minutes: float, time: StepTime | None, recipe: Recipe, per_epoch: int) -> int:
     if not (math.isfinite(minutes) and minutes > 0):
         raise ValueError(f"minutes: expected a positive number, got {minutes}")
     if time is None:
-        raise ValueError("time: expected what measure_steps found, which minutes are counted by, got None")
-    seconds = 60 * minutes * recipe.steps * time.step / recipe.training_seconds(time)
-    return max(1, round(seconds / (time.step * per_epoch)))
+        raise ValueError("time: expected what measure_steps found, by which minutes are counted, got None")
+    steps = recipe.steps * 60 * minutes / recipe.training_seconds(time)
+    return max(1, int(steps / per_epoch))
 
 
-def _assemble(
-    seen: ImagesSeen, size: tuple[int, int], network: dict[str, Any], batch: int, epochs: int, per_epoch: int
-) -> Recipe:
-    """Everything that follows from the number of epochs."""
-    steps, num_classes = epochs * per_epoch, len(seen.classes)
-    spent = STEP_EVALUATIONS * steps * batch
-    validated = seen.count("validation") * num_classes
-    interval = math.ceil(epochs / VALIDATIONS)
+def _with_epochs(recipe: Recipe, seen: ImagesSeen, batch: int, per_epoch: int, epochs: int, method: str) -> Recipe:
+    """What follows from the number of epochs: warm-up, validations and draws."""
+    steps, interval = epochs * per_epoch, math.ceil(epochs / VALIDATIONS)
     validations = math.ceil(epochs / interval)
-    val_draws = _draws(VALIDATION_SHARE * spent / validations / validated, *VALIDATION_DRAWS)
-    judged = validated + seen.count("test") * num_classes
-    draws = _draws(EVALUATION_SHARE * spent / judged, *DRAWS)
-    settings = {
-        "max_epochs": epochs,
-        "batch_size": batch,
-        "learning_rate": 1e-3,
-        "warmup_steps": min(100, max(1, steps // 8)),
-        "val_interval": interval,
-        "val_draws": val_draws,
-        **network,
-        **_augmentation(size),
-        "num_draws": draws,
-        "rule": "mean",
-        "weighting": "min_snr",
-        "temperature": 0.05,
-    }
-    return Recipe(
-        image_size=size,
-        channels=seen.channels,
-        settings=settings,
-        reasons=(),
-        warnings=(),
+    settings = {"max_epochs": epochs, "batch_size": batch, "val_interval": interval}
+    settings["warmup_steps"] = min(100, max(1, steps // 8))
+    validated, judged = seen.count("validation"), seen.count("validation") + seen.count("test")
+    val_draws, draws = 1, 1
+    if method == "diffusion":
+        validated, judged = validated * len(seen.classes), judged * len(seen.classes)
+        spent = STEP_EVALUATIONS * steps * batch
+        val_draws = _draws(VALIDATION_SHARE * spent / (validations * validated), VALIDATION_DRAWS)
+        draws = _draws(EVALUATION_SHARE * spent / judged, DRAWS)
+        settings |= {"learning_rate": 1e-3, "val_draws": val_draws, "num_draws": draws}
+    return replace(
+        recipe,
+        settings={**settings, **recipe.settings},
         steps=steps,
-        validation_evaluations=validations * validated * val_draws,
-        evaluations=judged * draws,
-        configs=LEFT_OUT,
+        validation_evaluations=validations * validated * val_draws if method != "score" else 0,
+        evaluations=judged * draws if method != "score" else None,
     )
 
 
-def _augmentation(size: tuple[int, int]) -> dict[str, Any]:
-    """Small changes that are safe whatever an image shows: nothing is mirrored or turned far."""
-    return {
-        "augmentation#affine#prob": 1.0,
-        "augmentation#affine#rotate_range": 0.1,
-        "augmentation#affine#scale_range": [0.1, 0.1],
-        "augmentation#affine#translate_range": round(0.03 * max(size), 1),
-        "augmentation#contrast#prob": 0.5,
-        "augmentation#contrast#gamma": [0.8, 1.25],
-    }
-
-
-def _draws(number: float, least: int, most: int) -> int:
+def _draws(number: float, limits: tuple[int, int]) -> int:
     """An odd number of draws within limits."""
-    return min(max(2 * round((number - 1) / 2) + 1, least), most)
+    return min(max(2 * round((number - 1) / 2) + 1, limits[0]), limits[1])
 
 
-def _shares(seen: ImagesSeen) -> str:
-    counts = seen.images["train"]
-    return "" if max(counts) < 1.5 * min(counts) else f", although training has {min(counts)} to {max(counts)} of each"
-
-
-def _warnings(seen: ImagesSeen) -> list[str]:
-    """What to beware of in the data."""
-    found = []
-    counts = seen.images["train"]
-    if min(counts) < FEW:
-        name = seen.classes[counts.index(min(counts))]
-        found.append(
-            f"Few images: {min(counts)} of {shown(name, 40)!r} for training. From fewer than {FEW} a diffusion model "
-            "learns little; a simple classifier is likely to be better: compare with the floor."
-        )
-    if max(counts) >= UNBALANCED * min(counts):
-        found.append(
-            f"Classes are unbalanced, {max(counts)} to {min(counts)} images: judge by balanced accuracy, and give the "
-            "shares where the model is used with --set prior=... when classifying."
-        )
-    if seen.count("test") == 0:
-        found.append("There is no test set: evaluate will ask for one.")
-    elif lacking := seen.lacking("test"):
-        found.append(f"The test set has no image of {_names(lacking)}: evaluate will refuse it.")
-    if seen.patients.get("train") is None:
-        found.append(
-            "Patients are not known: images of one patient may be in two splits, and results too good. Name them by a "
-            "folder for each, --patient-column or --patient-pattern."
-        )
-    return found
-
-
-def _short(recipe: Recipe) -> list[str]:
-    if recipe.steps >= FEWEST_STEPS // 2:
-        return []
-    return [f"{recipe.steps} steps are few: expect a poor model, good for a trial only; allow more minutes."]
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(repr(shown(name, 40)) for name in names)
+def _draws_reasons(recipe: Recipe, method: str) -> list[str]:
+    every = f"Validation after every {recipe.settings['val_interval']} epochs"
+    if method != "diffusion":
+        return [f"{every}."]
+    return [
+        f"{every} with {recipe.settings['val_draws']} noise draws an image, about a fifth of the training's work.",
+        f"{recipe.settings['num_draws']} noise draws an image in the evaluation, about half of the training's work; "
+        "evaluate --draws takes another number.",
+    ]

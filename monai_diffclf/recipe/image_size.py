@@ -21,8 +21,8 @@ LARGE_IMAGES = ""
 
 def choose_image_size(
     seen: ImagesSeen, asked: Sequence[int] | int | None = None
-) -> tuple[tuple[int, int], list[str], list[str]]:
-    """Height and width to work at, the reasons, and what to beware of.
+) -> tuple[tuple[int, int], str, list[str]]:
+    """Height and width to work at, the reason, and what to beware of.
 
     Images up to 96 px keep their size; larger ones are reduced to about 64 x 64 px, with their aspect ratio kept.
 
@@ -46,11 +46,11 @@ def choose_image_size(
         )
     if asked is not None:
         size = _asked(asked)
-        reasons = [f"{_text(size)} px, as asked for."]
+        reason = f"{_text(size)} px, as asked for."
     else:
-        size, reason = _by_images(seen.typical)
-        reasons = [f"{_text(size)} px: {reason}."]
-    return size, reasons, _warnings(seen, size)
+        size, cause = _by_images(seen.typical)
+        reason = f"{_text(size)} px: {cause}."
+    return size, reason, _warnings(seen, size)
 
 
 def _by_images(typical: tuple[int, int]) -> tuple[tuple[int, int], str]:
