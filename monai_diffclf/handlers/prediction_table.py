@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import torch
 from monai.utils import CommonKeys
@@ -40,7 +40,9 @@ OPTIONAL = (OutputKeys.OOD_SCORE, OutputKeys.OOD_P_VALUE)
 _SIX_DIGITS = tuple(str(name.value) for name in OPTIONAL)  # all other numbers have six decimals
 
 
-def prediction_row(source: Any, result: Mapping[str, Any], classes: Sequence[str], *, picture: str = "") -> dict[str, Any]:
+def prediction_row(
+    source: Any, result: Mapping[str, Any], classes: Sequence[str], *, picture: str = ""
+) -> dict[str, Any]:
     """What the table says of an image, by its columns, see `ClassificationWriter`; numbers as the table rounds them.
 
     Args:
@@ -137,9 +139,8 @@ class PredictionTable:
                 f"columns {twice}; call the classes otherwise"
             )
         self._files.close()
-        self._file: TextIO = self._files.enter_context(
-            open(self._part, "w", newline="", encoding="utf-8", errors="replace")
-        )
+        file = cast(TextIO, open(self._part, "w", newline="", encoding="utf-8", errors="replace"))
+        self._file = self._files.enter_context(file)
         self._writer = csv.writer(self._file)
         self._writer.writerow(csv_texts(self._columns))
 
