@@ -139,10 +139,14 @@ class PredictionTable:
                 f"columns {twice}; call the classes otherwise"
             )
         self._files.close()
-        file = cast(TextIO, open(self._part, "w", newline="", encoding="utf-8", errors="replace"))
-        self._file = self._files.enter_context(file)
+        self._file = self._open()
         self._writer = csv.writer(self._file)
         self._writer.writerow(csv_texts(self._columns))
+
+    def _open(self) -> TextIO:
+        return self._files.enter_context(
+            cast(TextIO, open(self._part, "w", newline="", encoding="utf-8", errors="replace"))
+        )
 
     def _write(self, row: Mapping[str, Any]) -> None:
         self._writer.writerow([_cell(name, row.get(name)) for name in self._columns])
