@@ -26,7 +26,7 @@ from .inputs import ArchiveImage
 from .maps import map_file
 from .plan import ArchivePlan, batch_size
 
-__all__ = ["BlockClassifier", "bundle_handler"]
+__all__ = ["BlockClassifier", "bundle_handler", "case_report"]
 
 THREADS = 1
 """Threads of a process on a CPU: sums come out otherwise with another number."""
@@ -50,7 +50,7 @@ class BlockClassifier:
         self.bundle = plan.settings.open(device) if bundle is None else bundle
         self._batch = batch_size(self.bundle)
         self._preprocessing = list(cast(Compose, self.bundle.get("preprocessing")).transforms)
-        self._report = bundle_handler(self.bundle, CaseReport) if plan.settings.report else None
+        self._report = case_report(self.bundle) if plan.settings.report else None
         self._shift = bundle_handler(self.bundle, ShiftWarning)
         self._evaluator = self._make_evaluator()
         self._unsureness: list[float] = []  # of the least sure images so far, as many as the report shows
@@ -120,7 +120,7 @@ class BlockClassifier:
         if self._report is None:
             return
         unsure, case, item = self._report.make_case(self._evaluator, source, result, place)
-        if len(self._unsureness) < self._report.max_cases:
+        if len(self._unsureness) < self.plan.settings.max_cases:
             heapq.heappush(self._unsureness, unsure)
         elif unsure < self._unsureness[0]:
             return
@@ -133,9 +133,6 @@ class BlockClassifier:
 
     def _make_evaluator(self) -> Any:
         _ = self.bundle.network  # refuses weights that are absent or another model's
-        parser = self.bundle.parser
-        for name in ("handlers", "dataloader"):
-            parser[name] = []
         evaluator = self.bundle.get("evaluator")
         if isinstance(evaluator, DiffusionClassifierEvaluator):
             evaluator.journal_dir = None
@@ -145,6 +142,12 @@ class BlockClassifier:
 
 def _raise(engine: Engine, error: BaseException) -> None:
     raise error
+
+
+def case_report(bundle: Bundle) -> CaseReport:
+    """The case report of a bundle's inference; where it has none, a plain one."""
+    found = bundle_handler(bundle, CaseReport)
+    return found if isinstance(found, CaseReport) else CaseReport("cases.html", bundle.classes, title=bundle.name)
 
 
 def bundle_handler(bundle: Bundle, kind: type) -> Any:

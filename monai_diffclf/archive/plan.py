@@ -60,9 +60,14 @@ class ClassifierSettings:
         where = device or self.device
         given = {} if where is None else {"device": where}
         bundle = open_bundle(self.bundle, "inference.json", run=self.run, **self.values, **given)
+        # Before anything is made of it. Images and handlers are given block by block.
         for name, value in (("maps", self.maps != "none"), ("report", self.report)):
             if name in bundle.parser:
                 bundle.parser[name] = value
+        if not isinstance(bundle.parser.get("evaluator"), dict):
+            raise ValueError(f"bundle: expected an evaluator in {bundle.root / 'configs' / 'inference.json'}, got none")
+        for name in ("val_handlers", "val_data_loader"):
+            bundle.parser[f"evaluator::{name}"] = []
         return bundle
 
 

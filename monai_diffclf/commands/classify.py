@@ -4,15 +4,110 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
 import click
 
-from .results import command_options
+from .._text import printable
+from ..archive import ArchiveResult, ClassifierSettings, classify_archive
+from ..archive.plan import MAPS
+from ..bundle import find_bundle
+from .options import device_option, draws_option, processes_option, run_option, set_option
+from .results import command_options, finish
+from .settings import typed_settings
 
 __all__ = ["command"]
 
 
 @click.command("classify")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--bundle", required=True, metavar="BUNDLE", help="Folder of a bundle, or the name of a shipped one.")
+@run_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("classified"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the results.",
+)
+@click.option(
+    "--maps",
+    type=click.Choice(MAPS),
+    default="png",
+    show_default=True,
+    help="Where the evidence lies: pictures, arrays in the image's size, or NIfTI in its grid.",
+)
+@click.option("--report/--no-report", default=True, help="Write cases.html, a page for every image.  [default: report]")
+@draws_option
+@device_option
+@processes_option
+@click.option("--ray", is_flag=True, help="Share the work by Ray Data, on this machine or a cluster (extra: ray).")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Workers of --ray; default: all cores or GPUs.")
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@click.option("--replace", is_flag=True, help="Remove the results of another run from DIR.")
+@set_option
 @command_options
-def command(progress: bool, debug: bool) -> None:
-    """Not there yet."""
-    raise click.UsageError("classify: this command is not there yet")
+def command(
+    images: tuple[str, ...],
+    bundle: str,
+    run: Path | None,
+    output: Path,
+    maps: str,
+    report: bool,
+    draws: int | None,
+    device: str | None,
+    num_processes: int,
+    ray: bool,
+    workers: int | None,
+    strict: bool,
+    replace: bool,
+    settings: tuple[str, ...],
+    progress: bool,
+    debug: bool,
+) -> int:
+    """Classify IMAGES: files and folders, searched with all that is in them; slices of DICOM series one by one.
+
+    DIR gets predictions.csv and predictions.json, maps/ and cases.html. Stopped, the same command goes on.
+    """
+    if ray and num_processes > 1:
+        raise ValueError("--num-processes: expected it without --ray, which shares the work by --workers")
+    if workers is not None and not ray:
+        raise ValueError("--workers: expected it with --ray; processes of this machine are --num-processes")
+    root = find_bundle(bundle)
+    values = typed_settings(root, settings)
+    if draws is not None:
+        values["num_draws"] = draws
+    chosen = ClassifierSettings(
+        bundle=str(root),
+        run=_run_of(root, run),
+        values=values,
+        device=device,
+        maps=maps,
+        report=report,
+        strict=strict,
+    )
+    _say_cores(images, num_processes, ray)
+    done = classify_archive(
+        images,
+        chosen,
+        output,
+        num_processes=num_processes,
+        ray=ray,
+        num_workers=workers,
+        replace=replace,
+        progress=progress,
+    )
+    finish(_as_json(done), _as_text(done))
+    return 1 if done.failed else 0
+
+
+def _run_of(bundle: Path, run: Path | None) -> str | None:
+    """The training whose weights are taken: the one named, else the bundle's first, else none: its own weights."""
+    if run is not None:
+        return str(run.expanduser().resolve())
+    first = bundle / "runs" / "seed_0"
+    return str(first) if (first / "model.pt").is_file() else None

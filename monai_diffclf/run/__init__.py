@@ -22,7 +22,7 @@ from ..storage.folder_lock import FolderLock
 from .command_line import command_line
 from .options import as_yes_or_no, settle_options
 
-__all__ = ["check_used", "hold", "report_failed", "start"]
+__all__ = ["check_not_shipped", "check_used", "hold", "report_failed", "start"]
 
 _SHIPPED = ("configs", "docs", "models")
 
@@ -86,7 +86,7 @@ def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Non
     if command_line() is None or idist.get_rank() > 0:
         return
     for path in (folder, *others):
-        _check_not_shipped(Path(path))
+        check_not_shipped(Path(path))
     held: list[Path] = []
     for path in (folder, *others):
         place = Path(path).parent if Path(path).suffix == ".json" else Path(path)
@@ -97,8 +97,12 @@ def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Non
             held.append(place.resolve())
 
 
-def _check_not_shipped(path: Path) -> None:
-    """Refuse a bundle's own folders, whose weights and results an output would replace."""
+def check_not_shipped(path: Path) -> None:
+    """Refuse a bundle's own folders, whose weights and results an output would replace.
+
+    Raises:
+        ValueError: when the path lies in one.
+    """
     whole = path.resolve()
     for part in (whole, *whole.parents):
         if part.name in _SHIPPED and (part.parent / "configs" / "metadata.json").is_file():
