@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TextIO
 
 from ._text import joined, printable
 
@@ -36,8 +37,10 @@ def end_in_one_line(*, debug: bool = False) -> None:
         debug: show tracebacks on the screen instead.
     """
 
+    stream = sys.stderr  # torch.distributed calls the hook with another one, whose content is lost as the hook raises
+
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        raise SystemExit(tell(error, debug=debug)[0])  # the only way for a hook to say the exit code
+        raise SystemExit(tell(error, debug=debug, stream=stream)[0])  # the only way for a hook to say the exit code
 
     sys.excepthook = report
     if not debug:
@@ -57,12 +60,13 @@ def short_log_messages() -> Iterator[None]:
         logging.setLogRecordFactory(make)
 
 
-def tell(error: BaseException, *, debug: bool = False) -> tuple[int, str]:
+def tell(error: BaseException, *, debug: bool = False, stream: TextIO | None = None) -> tuple[int, str]:
     """Write what ended a command to stderr: where its traceback is, and one line.
 
     Args:
         error: what was raised.
         debug: write the traceback to the screen instead of a file.
+        stream: where to write instead of stderr.
 
     Returns:
         the exit code, and the line.
@@ -73,11 +77,12 @@ def tell(error: BaseException, *, debug: bool = False) -> tuple[int, str]:
         code, text = describe(error)
     details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     _flush()
+    to = sys.stderr if stream is None else stream
     if debug:
-        print(details, file=sys.stderr)
+        print(details, file=to)
     elif code != STOPPED:
-        print(f"traceback: {_write(details)}", file=sys.stderr)
-    print(text, file=sys.stderr, flush=True)
+        print(f"traceback: {_write(details)}", file=to)
+    print(text, file=to, flush=True)
     return code, text
 
 

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,23 @@ from .._text import printable
 from ..archive import ArchiveResult, ClassifierSettings, classify_archive
 from ..archive.plan import MAPS
 from ..bundle import find_bundle
-from .options import device_option, draws_option, processes_option, run_option, set_option
+from ..run.run_bundle import settle
+from .options import device_option, draws_option, processes_option, read_settings, run_option, set_option
 from .results import command_options, finish
-from .settings import typed_settings
 
 __all__ = ["command"]
+
+
+_OWN = {
+    "device": "--device",
+    "maps": "--maps",
+    "report": "--report or --no-report",
+    "strict": "--strict",
+    "output_dir": "--output",
+    "dataset_dir": "the images as arguments",
+    "checkpoint": "--run, the folder of a training,",
+}
+"""Settings that have an option of their own."""
 
 
 @click.command("classify")
@@ -78,9 +88,9 @@ def command(
     if workers is not None and not ray:
         raise ValueError("--workers: expected it with --ray; processes of this machine are --num-processes")
     root = find_bundle(bundle)
-    values = typed_settings(root, settings)
-    if draws is not None:
-        values["num_draws"] = draws
+    values = settle(root, ["inference.json"], {"num_draws": draws}, read_settings(settings), {"num_draws": "--draws"})
+    if taken := [name for name in _OWN if name in values]:
+        raise ValueError(f"--set {taken[0]}: expected {_OWN[taken[0]]} instead")
     chosen = ClassifierSettings(
         bundle=str(root),
         run=_run_of(root, run),
@@ -90,17 +100,17 @@ def command(
         report=report,
         strict=strict,
     )
-    _say_cores(images, num_processes, ray)
-    done = classify_archive(
-        images,
-        chosen,
-        output,
-        num_processes=num_processes,
-        ray=ray,
-        num_workers=workers,
-        replace=replace,
-        progress=progress,
-    )
+    with short_warnings():
+        done = classify_archive(
+            images,
+            chosen,
+            output,
+            num_processes=num_processes,
+            ray=ray,
+            num_workers=workers,
+            replace=replace,
+            progress=progress,
+        )
     finish(_as_json(done), _as_text(done))
     return 1 if done.failed else 0
 
@@ -111,3 +121,31 @@ def _run_of(bundle: Path, run: Path | None) -> str | None:
         return str(run.expanduser().resolve())
     first = bundle / "runs" / "seed_0"
     return str(first) if (first / "model.pt").is_file() else None
+
+
+def _as_json(done: ArchiveResult) -> dict[str, Any]:
+    return {
+        "path": str(done.folder),
+        "table": str(done.table),
+        "results": str(done.results),
+        "report": None if done.report is None else str(done.report),
+        "maps": None if done.maps is None else str(done.maps),
+        "images": done.images,
+        "classified": sum(done.counts.values()),
+        "classes": {name: done.counts.get(name, 0) for name in done.classes},
+        "not_read": [{"key": key, "error": error} for key, error in done.failed],
+        "weights": done.weights,
+        "done_before": done.done_before,
+    }
+
+
+def _as_text(done: ArchiveResult) -> str:
+    called = ", ".join(f"{done.counts.get(name, 0):,} {name}" for name in done.classes)
+    lines = [f"{sum(done.counts.values()):,} of {done.images:,} images classified: {called}"]
+    if done.done_before:
+        lines[0] += "; an earlier run had done it"
+    if done.failed:
+        key, error = done.failed[0]
+        lines.append(f"{len(done.failed):,} could not be read, see the column error; the first is {key}: {error}")
+    files = [done.table, done.results, done.maps, done.report]
+    return printable("\n".join([*lines, *(str(path) for path in files if path is not None)]), keep="\n")
