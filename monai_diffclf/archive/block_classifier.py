@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from ..report.case_record import encode_case
 from .block_record import BlockRecord, RankedCase
 from .inputs import ArchiveImage
 from .maps import map_file
-from .plan import ArchivePlan, batch_size
+from .plan import ClassifierSettings, batch_size
 
 __all__ = ["BlockClassifier", "bundle_handler", "case_report"]
 
@@ -39,35 +39,45 @@ class BlockClassifier:
     report and the warning of a shift are asked what they need to know of an image.
 
     Args:
-        plan: the plan.
-        bundle: the bundle, where it has been opened; otherwise it is opened here.
-        device: where to compute, if not where the plan says.
+        settings: the bundle and how it classifies.
+        fingerprint: that of the plan, for the records.
+        bundle: the bundle, where these settings have opened it; otherwise it is opened here.
+        device: where to compute, if not where the settings say.
     """
 
-    def __init__(self, plan: ArchivePlan, *, bundle: Bundle | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: ClassifierSettings,
+        fingerprint: str,
+        *,
+        bundle: Bundle | None = None,
+        device: str | None = None,
+    ) -> None:
         torch.set_num_threads(THREADS)
-        self.plan, self._fingerprint = plan, plan.fingerprint
-        self.bundle = plan.settings.open(device) if bundle is None else bundle
+        self.settings, self._fingerprint = settings, fingerprint
+        self.bundle = settings.open(device) if bundle is None else bundle
         self._batch = batch_size(self.bundle)
         self._preprocessing = list(cast(Compose, self.bundle.get("preprocessing")).transforms)
-        self._report = case_report(self.bundle) if plan.settings.report else None
+        self._report = case_report(self.bundle) if settings.report else None
         self._shift = bundle_handler(self.bundle, ShiftWarning)
         self._evaluator = self._make_evaluator()
         self._unsureness: list[float] = []  # of the least sure images so far, as many as the report shows
 
-    def classify(self, number: int, on_batch: Callable[[int], None] | None = None) -> BlockRecord:
+    def classify(
+        self, number: int, images: Sequence[ArchiveImage], first: int, on_batch: Callable[[int], None] | None = None
+    ) -> BlockRecord:
         """The results of a block.
 
         Args:
-            number: the block.
+            number: number of the block.
+            images: its images.
+            first: place of the first one in the archive.
             on_batch: called with the number of images after each batch.
 
         Raises:
-            ValueError: when an image cannot be read and the plan is strict about that.
+            ValueError: when an image cannot be read and the settings are strict about that.
         """
         record = BlockRecord(self._fingerprint, number)
-        images = self.plan.block(number)
-        first = number * self.plan.block_size
         for start in range(0, len(images), self._batch):
             part = images[start : start + self._batch]
             self._add_batch(record, part, first + start)
@@ -75,7 +85,7 @@ class BlockClassifier:
                 on_batch(len(part))
         return record
 
-    def _add_batch(self, record: BlockRecord, images: tuple[ArchiveImage, ...], first: int) -> None:
+    def _add_batch(self, record: BlockRecord, images: Sequence[ArchiveImage], first: int) -> None:
         items = self._read(images)
         results = self._evaluate(items)
         errors = []
@@ -85,7 +95,7 @@ class BlockClassifier:
                 record.rows.append({"key": image.key, "error": item.error, **series})
                 continue
             source, result = next(results)
-            name, content = map_file(self.plan.settings.maps, image, place, item, result, self._preprocessing)
+            name, content = map_file(self.settings.maps, image, place, item, result, self._preprocessing)
             if content is not None:
                 record.maps[name] = content
             row = prediction_row(source, result, self.bundle.classes, picture=f"maps/{name}" if content else "")
@@ -97,11 +107,11 @@ class BlockClassifier:
             found = np.stack(errors)
             record.errors = found if record.errors is None else np.concatenate([record.errors, found])
 
-    def _read(self, images: tuple[ArchiveImage, ...]) -> list[Any]:
+    def _read(self, images: Sequence[ArchiveImage]) -> list[Any]:
         """Items after preprocessing; what cannot be read as `Unreadable`."""
         # By their paths: what an image is called in the table does not say where it is.
         named = [{"image": image.path, "key": image.key} for image in images]
-        dataset = TolerantDataset(named, Compose(self._preprocessing), strict=self.plan.settings.strict)
+        dataset = TolerantDataset(named, Compose(self._preprocessing), strict=self.settings.strict)
         return [dataset[i] for i in range(len(dataset))]
 
     def _evaluate(self, items: list[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -120,7 +130,7 @@ class BlockClassifier:
         if self._report is None:
             return
         unsure, case, item = self._report.make_case(self._evaluator, source, result, place)
-        if len(self._unsureness) < self.plan.settings.max_cases:
+        if len(self._unsureness) < self.settings.max_cases:
             heapq.heappush(self._unsureness, unsure)
         elif unsure < self._unsureness[0]:
             return

@@ -97,7 +97,11 @@ class ArchivePlan:
 
     def block(self, number: int) -> tuple[ArchiveImage, ...]:
         """The images of a block."""
-        return self.images[number * self.block_size : (number + 1) * self.block_size]
+        return self.images[self.first(number) : self.first(number + 1)]
+
+    def first(self, number: int) -> int:
+        """Place of a block's first image."""
+        return number * self.block_size
 
     @property
     def has_series(self) -> bool:
@@ -128,12 +132,23 @@ class ArchivePlan:
 def read_plan(path: str | os.PathLike[str]) -> ArchivePlan:
     """A plan that was saved."""
     content = json.loads(Path(path).read_text(encoding="utf-8"))
-    images = []
-    for image in content["images"]:
-        place = image.pop("series")
-        images.append(ArchiveImage(**image, series=None if place is None else Slice(**place)))
-    settings = ClassifierSettings(**content["settings"])
-    return ArchivePlan(tuple(images), settings, content["made_by"], content["block_size"])
+    images = tuple(_image(image) for image in content["images"])
+    return ArchivePlan(images, ClassifierSettings(**content["settings"]), content["made_by"], content["block_size"])
+
+
+def images_to_json(images: Sequence[ArchiveImage]) -> str:
+    """Images as text, for another process."""
+    return json.dumps([asdict(image) for image in images])
+
+
+def images_from_json(text: str) -> tuple[ArchiveImage, ...]:
+    """What `images_to_json` made a text of."""
+    return tuple(_image(image) for image in json.loads(text))
+
+
+def _image(values: Mapping[str, Any]) -> ArchiveImage:
+    place = values["series"]
+    return ArchiveImage(**{**values, "series": None if place is None else Slice(**place)})
 
 
 def make_plan(images: Sequence[ArchiveImage], settings: ClassifierSettings, bundle: Bundle) -> ArchivePlan:
@@ -152,7 +167,7 @@ def make_plan(images: Sequence[ArchiveImage], settings: ClassifierSettings, bund
         "classes": bundle.classes,
         "configuration": _configuration(bundle),
         "device": bundle.device.type,
-        "values": {name: str(value) for name, value in settings.values.items()},
+        "values": dict(settings.values),
         "versions": {"monai_diffclf": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
     return ArchivePlan(tuple(images), settings, made_by, block_size)

@@ -33,9 +33,11 @@ def run_here(workspace: Workspace, bundle: Bundle, on_images: OnImages) -> None:
         bundle: the opened bundle.
         on_images: called with the number of images that were done.
     """
-    classifier = BlockClassifier(workspace.plan, bundle=bundle)
+    plan = workspace.plan
+    classifier = BlockClassifier(plan.settings, plan.fingerprint, bundle=bundle)
     for number in workspace.missing():
-        write_block(workspace.blocks, number, classifier.classify(number, on_images).pack())
+        record = classifier.classify(number, plan.block(number), plan.first(number), on_images)
+        write_block(workspace.blocks, number, record.pack())
 
 
 def run_torchrun(workspace: Workspace, num_processes: int, on_images: OnImages) -> None:

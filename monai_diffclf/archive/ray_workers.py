@@ -16,27 +16,32 @@ import numpy as np
 from .._command_end import describe
 from .block_classifier import BlockClassifier
 from .block_record import write_block
-from .plan import ArchivePlan
+from .plan import ArchivePlan, ClassifierSettings, images_from_json, images_to_json
 from .processes import raise_worker_error
 from .workspace import Workspace, write_error
 
 __all__ = ["run_ray"]
 
 
+_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+
+
 class _Actor:
     """Keeps the bundle, and classifies one block after the other."""
 
-    def __init__(self, plan: ArchivePlan) -> None:
-        self.plan = plan
+    def __init__(self, settings: ClassifierSettings, fingerprint: str) -> None:
+        self.settings, self.fingerprint = settings, fingerprint
         self.classifier: BlockClassifier | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        (number,) = batch["number"].tolist()
+        ((number, first, images),) = zip(
+            batch["number"].tolist(), batch["first"].tolist(), batch["images"], strict=True
+        )
         record, error = b"", ("0", "", "")
         try:
             if self.classifier is None:  # here, so that what is wrong with a bundle is told like anything else
-                self.classifier = BlockClassifier(self.plan)
-            record = self.classifier.classify(number).pack()
+                self.classifier = BlockClassifier(self.settings, self.fingerprint)
+            record = self.classifier.classify(number, images_from_json(images), first).pack()
         except Exception as raised:
             code, line = describe(raised)
             error = (str(code), line, traceback.format_exc())
@@ -63,18 +68,22 @@ def run_ray(workspace: Workspace, num_workers: int | None, on_images: Callable[[
         ValueError: when Ray is not installed; what a worker raised that the user can mend.
         RuntimeError: what else one raised.
     """
-    missing = workspace.missing()
+    missing, plan = workspace.missing(), workspace.plan
     if not missing:
         return
     with _started(num_workers) as ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.verbose_progress = False
-        count, gpus = _resources(ray, workspace.plan, num_workers)
-        blocks = ray.data.from_items([{"number": number} for number in missing], override_num_blocks=len(missing))
+        count, gpus = _resources(ray, plan, num_workers)
+        rows = [
+            {"number": number, "first": plan.first(number), "images": images_to_json(plan.block(number))}
+            for number in missing
+        ]
+        blocks = ray.data.from_items(rows, override_num_blocks=len(rows))
         results = blocks.map_batches(
             _Actor,
-            fn_constructor_args=(workspace.plan,),
+            fn_constructor_args=(plan.settings, plan.fingerprint),
             batch_size=1,
             concurrency=min(count, len(missing)),
             num_cpus=0 if gpus else 1,
@@ -86,7 +95,7 @@ def run_ray(workspace: Workspace, num_workers: int | None, on_images: Callable[[
                 write_error(workspace.error_path, int(code), line, details)
                 raise_worker_error(workspace)
             write_block(workspace.blocks, int(row["number"]), row["record"])
-            on_images(len(workspace.plan.block(int(row["number"]))))
+            on_images(len(plan.block(int(row["number"]))))
 
 
 @contextmanager
@@ -100,9 +109,12 @@ def _started(num_workers: int | None) -> Iterator[Any]:
             f"--ray: expected Ray Data to be installed, but {error}; pip install 'monai-diffclf[ray]', or use "
             "--num-processes"
         ) from error
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     own = not ray.is_initialized()
+    before = os.environ.get(_LOG_LEVEL)
     if own:
+        # Its core warns of every actor that it may not be able to start it anew, which it is.
+        os.environ[_LOG_LEVEL] = before or "fatal"
         try:
             ray.init(address="auto", **quiet)
         except ConnectionError:  # no cluster runs
@@ -114,6 +126,8 @@ def _started(num_workers: int | None) -> Iterator[Any]:
     finally:
         if own:
             ray.shutdown()
+            if before is None:
+                del os.environ[_LOG_LEVEL]
 
 
 def _resources(ray: Any, plan: ArchivePlan, num_workers: int | None) -> tuple[int, float]:

@@ -39,9 +39,11 @@ def main(work: str, launch: str) -> None:
     warnings.simplefilter("ignore")  # the process that waits has shown them
     try:
         plan = read_plan(folder / "plan.json")
-        classifier = BlockClassifier(plan, device=_own_device(plan.settings.device))
+        device = _own_device(plan.settings.device)
+        classifier = BlockClassifier(plan.settings, plan.fingerprint, device=device)
         for number in _claimed(folder, plan.num_blocks, launch):
-            write_block(folder / "blocks", number, classifier.classify(number).pack())
+            record = classifier.classify(number, plan.block(number), plan.first(number))
+            write_block(folder / "blocks", number, record.pack())
     except Exception as error:
         code, line = describe(error)
         write_error(folder / "error.json", code, line, traceback.format_exc())
@@ -73,7 +75,9 @@ def _own_device(device: str | None) -> str | None:
 
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone: what it reads from then ends."""
-    sys.stdin.buffer.read()
+    # Not sys.stdin, which Python closes when the main thread ends.
+    while os.read(0, 1):
+        pass
     os._exit(0)
 
 

@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
+from .._command_end import FAULT, one_line
 from .._text import printable
 from ..archive import ArchiveResult, ClassifierSettings, classify_archive
 from ..archive.plan import MAPS
@@ -56,7 +62,9 @@ _OWN = {
 @device_option
 @processes_option
 @click.option("--ray", is_flag=True, help="Share the work by Ray Data, on this machine or a cluster (extra: ray).")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Workers of --ray; default: all cores or GPUs.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Workers of --ray; default: every core or GPU."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--replace", is_flag=True, help="Remove the results of another run from DIR.")
 @set_option
@@ -100,7 +108,7 @@ def command(
         report=report,
         strict=strict,
     )
-    with short_warnings():
+    with _plain_warnings():
         done = classify_archive(
             images,
             chosen,
@@ -112,7 +120,7 @@ def command(
             progress=progress,
         )
     finish(_as_json(done), _as_text(done))
-    return 1 if done.failed else 0
+    return FAULT if done.failed else 0
 
 
 def _run_of(bundle: Path, run: Path | None) -> str | None:
@@ -121,6 +129,19 @@ def _run_of(bundle: Path, run: Path | None) -> str | None:
         return str(run.expanduser().resolve())
     first = bundle / "runs" / "seed_0"
     return str(first) if (first / "model.pt").is_file() else None
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Within it warnings for users are plain lines on stderr; those for programmers are not shown."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, UserWarning):
+            tqdm.write(one_line(f"warning: {message}"), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _as_json(done: ArchiveResult) -> dict[str, Any]:
