@@ -98,10 +98,11 @@ def test_nothing_outside_is_imported():
 
 
 def test_no_module_is_imported_by_a_string():
-    """Such an import would be no arrow that is seen; ``_moved.py`` looks names up at their new places."""
+    """Such an import would be no arrow that is seen; ``_moved.py`` looks names up at their new places, and the command
+    line imports modules of its own room."""
     call = re.compile(r"(?:import_module|__import__)\((?!\"(?!monai_diffclf))")
     found = [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if call.search(path.read_text())]
-    assert found == ["_moved.py"]
+    assert sorted(found) == ["_moved.py", "commands/group.py"]
 
 
 def test_table_is_read():

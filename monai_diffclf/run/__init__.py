@@ -3,7 +3,8 @@
 """Bundles on the command line: options are checked, errors end in one line, folders have one writer at a time.
 
 A bundle's configuration calls these in ``initialize`` and ``finalize``. They act in a process that was started as
-``python -m monai.bundle run`` or ``python -m monai_diffclf.run``; a configuration used from Python is left alone.
+``python -m monai.bundle run`` or ``python -m monai_diffclf.run``, and in `run_bundle`; a configuration used from Python
+is left alone.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import Any
 
 import ignite.distributed as idist
 
+from .._command_end import FAULT, REFUSED, end_in_one_line, one_line
 from ..storage.folder_lock import FolderLock
 from .command_line import command_line
-from .errors import FAULT, REFUSED, end_in_one_line, one_line
 from .options import as_yes_or_no, settle_options
+from .run_bundle import run_bundle
+from .running import now_running
 
-__all__ = ["check_used", "hold", "report_failed", "start"]
+__all__ = ["check_not_shipped", "check_used", "hold", "report_failed", "run_bundle", "start"]
 
 _SHIPPED = ("configs", "docs", "models")
 
@@ -37,7 +40,7 @@ def start(values: MutableMapping[str, Any] | None = None) -> None:
             MONAI took for something else than was typed is set right there, before anything else is made of it.
     """
     line = command_line()
-    if line is None:
+    if line is None or now_running() is not None:  # that has checked its settings
         return
     end_in_one_line(debug=as_yes_or_no(line.value("debug")) is True)
     try:
@@ -83,22 +86,30 @@ def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Non
     Raises:
         ValueError: when another command is writing there, or one lies where a bundle keeps what it was shipped with.
     """
-    if command_line() is None or idist.get_rank() > 0:
+    running = now_running()
+    if (running is None and command_line() is None) or idist.get_rank() > 0:
         return
     for path in (folder, *others):
-        _check_not_shipped(Path(path))
+        check_not_shipped(Path(path))
     held: list[Path] = []
     for path in (folder, *others):
         place = Path(path).parent if Path(path).suffix == ".json" else Path(path)
         if not any(place.resolve().is_relative_to(other) for other in held):
             lock = FolderLock(place)
             lock.acquire()
-            atexit.register(lock.release)
+            if running is None:
+                atexit.register(lock.release)
+            else:
+                running.callback(lock.release)
             held.append(place.resolve())
 
 
-def _check_not_shipped(path: Path) -> None:
-    """Refuse a bundle's own folders, whose weights and results an output would replace."""
+def check_not_shipped(path: Path) -> None:
+    """Refuse a bundle's own folders, whose weights and results an output would replace.
+
+    Raises:
+        ValueError: when the path lies in one.
+    """
     whole = path.resolve()
     for part in (whole, *whole.parents):
         if part.name in _SHIPPED and (part.parent / "configs" / "metadata.json").is_file():
@@ -114,7 +125,7 @@ def report_failed(failed: Mapping[str, str]) -> None:
     Args:
         failed: name of each image that could not be read, and why.
     """
-    if not failed or command_line() is None:
+    if not failed or (now_running() is None and command_line() is None):
         return
     key, error = next(iter(failed.items()))
     said = f"{len(failed)} image(s) could not be read, see the column error of predictions.csv; the first is {key}"

@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 
-from monai_diffclf.run.errors import FAULT, REFUSED, describe, end_in_one_line, one_line
+from monai_diffclf._command_end import FAULT, REFUSED, describe, end_in_one_line, one_line
 from monai_diffclf.storage.errors_file import load_errors
 
 

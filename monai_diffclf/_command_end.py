@@ -9,13 +9,14 @@ import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
+from typing import TextIO
 
-import torch
+from ._text import joined, printable
 
-from .._text import joined, printable
-
-__all__ = ["FAULT", "REFUSED", "STOPPED", "describe", "end_in_one_line", "one_line"]
+__all__ = ["FAULT", "REFUSED", "STOPPED", "describe", "end_in_one_line", "one_line", "short_log_messages", "tell"]
 
 FAULT, REFUSED, STOPPED = 1, 2, 130
 """Exit codes: a fault of the software or an image that could not be read; what the user can mend; Ctrl-C."""
@@ -23,7 +24,8 @@ FAULT, REFUSED, STOPPED = 1, 2, 130
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
 _RAISED = re.compile(r"^([\w.]*(?:Error|Exception|Warning|Interrupt)): (.*)", re.MULTILINE)
 _MEMORY = "out of memory; take less at a time: a smaller image_batch, network_batch or batch_size"
-_USERS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError)
+_USERS = (ValueError, OSError, ImportError, MemoryError)
+_IN_WORKERS = {"OutOfMemoryError", *(each.__name__ for each in _USERS)}
 
 
 def end_in_one_line(*, debug: bool = False) -> None:
@@ -34,26 +36,53 @@ def end_in_one_line(*, debug: bool = False) -> None:
     Args:
         debug: show tracebacks on the screen instead.
     """
+    stream = sys.stderr  # torch.distributed calls the hook with another one, whose content is lost as the hook raises
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            code, text = STOPPED, "stopped; run the same command again to go on"
-        else:
-            code, text = describe(error)
-        details = "".join(traceback.format_exception(kind, error, trace))
-        _flush()
-        if debug:
-            print(details, file=sys.stderr)
-        elif code != STOPPED:
-            print(f"traceback: {_write(details)}", file=sys.stderr)
-        print(text, file=sys.stderr, flush=True)
-        raise SystemExit(code)  # the only way for a hook to say the exit code
+        raise SystemExit(tell(error, debug=debug, stream=stream)[0])  # the only way for a hook to say the exit code
 
     sys.excepthook = report
     if not debug:
         # Not a filter: loggers and handlers are made later too.
         make = logging.getLogRecordFactory()
         logging.setLogRecordFactory(lambda *args, **kwargs: _shorten(make(*args, **kwargs)))
+
+
+@contextmanager
+def short_log_messages() -> Iterator[None]:
+    """Within it log messages have no tracebacks, as within a process that is to `end_in_one_line`."""
+    make = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(lambda *args, **kwargs: _shorten(make(*args, **kwargs)))
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(make)
+
+
+def tell(error: BaseException, *, debug: bool = False, stream: TextIO | None = None) -> tuple[int, str]:
+    """Write what ended a command to stderr: where its traceback is, and one line.
+
+    Args:
+        error: what was raised.
+        debug: write the traceback to the screen instead of a file.
+        stream: where to write instead of stderr.
+
+    Returns:
+        the exit code, and the line.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        code, text = STOPPED, "stopped; run the same command again to go on"
+    else:
+        code, text = describe(error)
+    details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    _flush()
+    to = sys.stderr if stream is None else stream
+    if debug:
+        print(details, file=to)
+    elif code != STOPPED:
+        print(f"traceback: {_write(details)}", file=to)
+    print(text, file=to, flush=True)
+    return code, text
 
 
 def describe(error: BaseException) -> tuple[int, str]:
@@ -75,7 +104,7 @@ def describe(error: BaseException) -> tuple[int, str]:
     if file == "<string>" and not isinstance(error, _USERS):  # an expression of a configuration
         return REFUSED, f"error: an expression of the configuration or an option gave {name}: {text}"
     of_types = isinstance(error, TypeError) and (component or module.startswith("monai_diffclf."))
-    users = isinstance(error, _USERS) or (in_worker and name in {each.__name__ for each in _USERS})
+    users = isinstance(error, _USERS) or (in_worker and name in _IN_WORKERS)
     if users or of_types or module.startswith("monai.bundle.") or text == _MEMORY:
         return REFUSED, f"error: {text}"
     return FAULT, f"error: a fault of this software, please report it with the traceback: {name}: {text}"
