@@ -22,6 +22,7 @@ from ..classification.vote_statistics import of_final_probabilities
 from ..engines import DiffusionClassifierEvaluator, Unreadable
 from ..explain import decision_map, overlay
 from ..keys import OutputKeys, UncertaintyKeys
+from ..storage.outputs import Outputs
 from .explained_item import warnings_of
 
 __all__ = ["ClassificationWriter"]
@@ -58,7 +59,8 @@ class ClassificationWriter:
     run is written so that it does not, see :func:`monai_diffclf._text.csv_text`. Of a score classifier there are
     log_likelihood_CLASS in nats in place of the votes, and probability_margin, probability_entropy and log_ratio_error
     (see :func:`monai_diffclf.classification.classify_likelihood`). Rows are written batch by batch to
-    ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. The
+    ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. What an
+    earlier run wrote into the folder is removed when one begins. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
     map of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
 
@@ -73,6 +75,7 @@ class ClassificationWriter:
 
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
         self.output_dir, self.classes, self.maps = Path(output_dir), class_names(classes), maps
+        self._outputs = Outputs(self.output_dir, "inference")
         self._count = self._num_columns = 0
         self._classified = False  # whether the columns are known: from the first image that was classified
         self._failed_rows: list[Unreadable] = []  # before it
@@ -102,10 +105,13 @@ class ClassificationWriter:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._count = 0
         self._classified, self._failed_rows = False, []
-        self._write_header([])
-        # Of an earlier run, which these images may not be those of.
+        # Of an earlier run, which these images may not be those of; the pictures also where a version kept no list.
+        self._outputs = Outputs(self.output_dir, "inference")
+        self._outputs.begin()
         for old in (self.table, *self.output_dir.glob(f"map_{'[0-9]' * 5}.png")):
             old.unlink(missing_ok=True)
+        self._outputs.add([self.table.name, self._part.name])
+        self._write_header([])
 
     def _finish(self, engine: Engine) -> None:
         os.replace(self._part, self.table)
@@ -169,6 +175,7 @@ class ClassificationWriter:
             maps = torch.as_tensor(result[OutputKeys.ERROR_MAPS])
             difference = decision_map(maps[None], torch.tensor([predicted]))[0]
             image = (np.asarray(torch.as_tensor(result[CommonKeys.IMAGE]).float().cpu()) + 1) / 2
+            self._outputs.add([picture])
             matplotlib.image.imsave(self.output_dir / picture, overlay(image, difference.cpu().numpy()))
         further = [self._optional_cell(name, result[name]) for name in self._optional]
         spent = [str(int(result[OutputKeys.NETWORK_EVALUATIONS])), str(bool(result[OutputKeys.DECIDED])).lower()]

@@ -22,6 +22,7 @@ from ..metrics import choose_threshold, classification_metrics
 from ..storage.atomic_file import replace_text
 from .confusion import write_confusion
 from .dataset_collector import Collected, DatasetCollector
+from .earlier_results import begin_evaluation
 from .results import Metrics, comparable, git_commit, read_results, write_results
 
 
@@ -83,6 +84,28 @@ class EvaluationSaver(DatasetCollector):
         self.num_draws, self.network_evaluations = num_draws, network_evaluations
         self.commit_root, self.commit, self.num_resamples = commit_root, commit, num_resamples
         self.classes, self.facts = None if classes is None else [str(name) for name in classes], dict(facts or {})
+
+    def begin(self, engine: Engine) -> None:
+        """Remove what an evaluation of something else left."""
+        begin_evaluation(
+            Path(self.template).parent,
+            self.files,
+            kind=self.model,
+            split=self.split,
+            seed=self.seed,
+            models=[self.model],
+            results_path=self.results_path,
+            facts=self.facts,
+            made_by={"num_draws": self.num_draws},
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        """What is written beside the results: the table, and with names of the classes the confusion matrix."""
+        table = self._path(self.seed)
+        if self.classes is None:
+            return [table]
+        return [table, *(table.with_name(f"{table.stem}_confusion{suffix}") for suffix in (".csv", ".png"))]
 
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the predictions and the results of an evaluation."""
