@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .._text import csv_texts, from_csv_text
 from ..data.table_rows import read_rows
 from ..metrics import choose_threshold, classification_metrics
+from ..metrics.classification import called_positive
 from ..storage.atomic_file import replace_text
 from .confusion import write_confusion
 from .dataset_collector import Collected, DatasetCollector
@@ -174,11 +175,9 @@ class EvaluationSaver(DatasetCollector):
     def _write_confusion(self, path: Path, own: Mapping[str, Any], threshold: float) -> None:
         probabilities, classes = own["probabilities"], self.classes or []
         two = probabilities.shape[1] == 2
-        predicted = probabilities[:, 1] >= threshold if two else probabilities.argmax(1)
+        predicted = called_positive(probabilities[:, 1], threshold) if two else probabilities.argmax(1)
         title = f"{self.model}, {self.split}, seed {self.seed}" + (f", threshold {threshold:.3g}" if two else "")
-        write_confusion(
-            path.with_name(f"{path.stem}_confusion.csv"), own["labels"], predicted.astype(int), classes, title=title
-        )
+        write_confusion(path.with_name(f"{path.stem}_confusion.csv"), own["labels"], predicted, classes, title=title)
 
     def _path(self, seed: int) -> Path:
         return Path(self.template.replace("{seed}", str(seed)))
