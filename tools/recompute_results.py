@@ -14,34 +14,15 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bundles import read_config
 from monai_diffclf.handlers import ErrorsSaver, EvaluationSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
+from monai_diffclf.handlers.publish import NOT_OF_PROBABILITIES, RECORDED, entries, table_of
 from monai_diffclf.storage import load_errors
 from monai_diffclf.storage.atomic_file import replace_text
-
-RECORDED = ("data", "seed", "threshold", "num_draws", "network_evaluations", "commit")
-NOT_OF_PROBABILITIES = ("bits_per_dimension",)
-
-
-def entries(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Split, model and what is recorded of it, for each seed; last one evaluated by the summary's commit."""
-    for split, models in results.items():
-        for model, summary in models.items() if split != "about" else ():
-            seeds = sorted(summary["seeds"].values(), key=lambda seed: seed["commit"] == summary["commit"])
-            yield from ((split, model, seed) for seed in seeds)
-
-
-def table_of(docs: Path, split: str, model: str, seed: int) -> Path:
-    """The table of predictions; a bundle of one model leaves its name out."""
-    names = [f"{split}_{model}_seed_{seed}.csv", f"{split}_seed_{seed}.csv"]
-    if not (found := [path for name in names for path in docs.glob(f"*/{name}")]):
-        raise ValueError(f"bundle: expected {names[0]} or {names[1]} in a folder of {docs}; evaluate again.")
-    return found[0]
 
 
 def merged(old: Any, new: Any) -> Any:

@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from benchmarks.bundles import BUNDLES, RESULTS, read_config
 from benchmarks.fewer_draws.mixture import grow_classes
-from benchmarks.fewer_draws.replay import stage_rule
 from benchmarks.speed import scaling
 from benchmarks.speed.reference_methods import Outcome, li_method, reference_loop
 from monai_diffclf.classification import (
@@ -39,6 +38,7 @@ from monai_diffclf.classification import (
     classify_errors,
 )
 from monai_diffclf.data import load_datalist
+from monai_diffclf.fitting.stopping_rules import stage_rule
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks import load_weights, network_hash
 from monai_diffclf.networks.schedulers import NoiseProcess

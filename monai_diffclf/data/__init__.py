@@ -12,6 +12,7 @@ from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
 from .data_description import describe_data
 from .datalist import load_datalist
+from .find_classes import find_classes
 from .find_images import find_images
 from .image_folder import load_image_folder
 from .image_table import load_image_table
@@ -37,6 +38,7 @@ __all__ = [
     "class_balanced_weights",
     "class_names",
     "describe_data",
+    "find_classes",
     "find_images",
     "find_pneumonia_mnist",
     "image_key",

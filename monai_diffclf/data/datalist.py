@@ -18,15 +18,15 @@ from .mammogram_tables import CLASSES as MAMMOGRAPHY_CLASSES
 from .pneumonia_mnist import CLASSES, FILE_NAME, load_pneumonia_mnist
 from .splits import check_classes_present
 
-_TABLE = "labels.csv"
+TABLE = "labels.csv"
 _KINDS = (
     f"a folder with {FILE_NAME}, that file itself, a CSV table with the columns image, label and split, a folder with "
-    f"such a table called {_TABLE}, the folder of ISIC 2017, CBIS-DDSM, INbreast or VinDr-Mammo as it is distributed, "
+    f"such a table called {TABLE}, the folder of ISIC 2017, CBIS-DDSM, INbreast or VinDr-Mammo as it is distributed, "
     "or a folder with one subfolder for each class"
 )
 # Name, classes, whether a folder is one by its tables, and what reads it.
 _Reader = Callable[[Path, str], list[dict[str, Any]]]
-_DISTRIBUTED: tuple[tuple[str, Sequence[str], Callable[[Path], bool], _Reader], ...] = (
+DISTRIBUTED: tuple[tuple[str, Sequence[str], Callable[[Path], bool], _Reader], ...] = (
     ("ISIC 2017", isic2017.CLASSES, isic2017.is_isic2017, isic2017.load_isic2017),
     ("CBIS-DDSM", cbis_ddsm.CLASSES, cbis_ddsm.is_cbis_ddsm, cbis_ddsm.load_cbis_ddsm),
     ("INbreast", inbreast.CLASSES, inbreast.is_inbreast, inbreast.load_inbreast),
@@ -88,15 +88,15 @@ def load_datalist(
         raise ValueError(f"download: expected None or 'pneumoniamnist', got {download!r}")
     names = class_names(classes)
     path = text_path(source, "source")
-    fetch = _check_there(path, names, download)
+    fetch = check_there(path, names, download)
     if fetch or path.suffix == ".npz" or (path / FILE_NAME).is_file():
         _check_fixed(names, CLASSES, "PneumoniaMNIST")
         return load_pneumonia_mnist(path, split, patients=patients, held_out=held_out, download=fetch)
-    for name, fixed, is_it, load in _DISTRIBUTED:
+    for name, fixed, is_it, load in DISTRIBUTED:
         if is_it(path):
             _check_fixed(names, fixed, name)
             return load(path, split)
-    path = path / _TABLE if (path / _TABLE).is_file() else path
+    path = path / TABLE if (path / TABLE).is_file() else path
     shared: dict[str, Any] = {"patient_pattern": patient_pattern, "allow_shared_patients": allow_shared_patients}
     if path.is_dir():
         if root is not None:
@@ -124,7 +124,7 @@ def load_datalist(
     return items
 
 
-def _check_there(path: Path, classes: Sequence[str], download: str | None) -> bool:
+def check_there(path: Path, classes: Sequence[str], download: str | None) -> bool:
     """Whether to download; a source that is not there is refused, and never made."""
     empty = path.is_dir() and all(file.name.startswith(".") for file in path.iterdir())
     if path.exists() and not empty:

@@ -89,6 +89,15 @@ def load_image_folder(
     return items
 
 
+def class_folders(root: Path) -> list[str]:
+    """The names of the class folders, in split folders or not, sorted by name.
+
+    Raises:
+        ValueError: when there are fewer than two, or two that differ in case and spaces alone.
+    """
+    return _class_folders(root, _split_folders(root, None), None)[0]
+
+
 def _split_folders(root: Path, names: list[str] | None) -> dict[str, Path]:
     """Split -> its folder; empty where the folders are those of classes."""
     found: dict[str, Path] = {}
