@@ -71,7 +71,7 @@ def command(
     started = Started.of(folder)
     dataset = check_data(root, _FILES, data or started.data)
     typed = {**started.settings, **typed}
-    values = {**_weights(root, folder, named=run is not None), "num_draws": draws, "device": device}
+    values: dict[str, Any] = {**_weights(root, folder, named=run is not None), "num_draws": draws, "device": device}
     values |= {"output_dir": folder, "dataset_dir": None if dataset is None else Path(dataset)}
     values = {name: value for name, value in values.items() if name not in typed}
     # What it holds belongs to the results of before.
@@ -86,9 +86,10 @@ def command(
         opened = open_bundle(root, *_FILES, **{name: value for name, value in values.items() if value is not None})
     floor = _floor(opened, folder, progress=progress)
     results = read_results(folder / "results.json")
-    again = ["monai-diffclf", "report", bundle, *([] if run is None else ["--run", str(run)])]
-    result = {"path": str(folder), "results": str(folder / "results.json"), "next": shlex.join(again)}
-    result |= {"floor": floor, **{name: results[name] for name in ("validation", "test") if name in results}}
+    again = ["monai-diffclf", "fit", bundle, *([] if run is None else ["--run", str(run)])]
+    result: dict[str, Any] = {"path": str(folder), "results": str(folder / "results.json"), "next": shlex.join(again)}
+    result["floor"] = floor
+    result.update({name: results[name] for name in ("validation", "test") if name in results})
     table = "\n".join(floor_lines(floor, results) if floor else _lines(results))
     finish(result, f"{table}\nnext: {result['next']}\n{folder}")
 
@@ -125,6 +126,9 @@ def _lines(results: dict[str, Any]) -> list[str]:
     lines = []
     for split in ("validation", "test"):
         for model, entry in results.get(split, {}).items():
-            parts = [f"{name.replace('_', ' ')} {entry[name]['value']:.3f}" for name in ("auc", "accuracy", "balanced_accuracy")]
+            parts = [
+                f"{name.replace('_', ' ')} {entry[name]['value']:.3f}"
+                for name in ("auc", "accuracy", "balanced_accuracy")
+            ]
             lines.append(f"{split} {model}: {', '.join(parts)}")
     return lines

@@ -20,9 +20,15 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("replay")
 @click.argument("errors", type=_FILE)
-@click.option("--alpha", type=float, default=0.01, show_default=True, help="How rarely a rule may miss the class of all draws.")
-@click.option("--fit", type=_FILE, metavar="ERRORS", help="Validation errors to fit the model of the predictive rule to.")
-@click.option("--orders", type=click.IntRange(min=1), default=20, show_default=True, help="Random orders of the sequential rule.")
+@click.option(
+    "--alpha", type=float, default=0.01, show_default=True, help="How rarely a rule may miss the class of all draws."
+)
+@click.option(
+    "--fit", type=_FILE, metavar="ERRORS", help="Validation errors to fit the model of the predictive rule to."
+)
+@click.option(
+    "--orders", type=click.IntRange(min=1), default=20, show_default=True, help="Random orders of the sequential rule."
+)
 @command_options
 def command(errors: Path, alpha: float, fit: Path | None, orders: int, progress: bool, debug: bool) -> None:
     """Ask stored errors what each stopping rule would have spent, and how often it gives the class of all draws.

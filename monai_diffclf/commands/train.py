@@ -89,5 +89,7 @@ def command(
     again += [] if folder == run_folder(root) else ["--run", str(output or folder)]
     result = {"path": str(folder), **{name: note.get(name) for name in ("metric", "value", "epoch")}}
     result["next"] = shlex.join(again)
-    best = "" if note.get("value") is None else f"best {note['metric']} {note['value']:.4f}, after epoch {note['epoch']}\n"
+    best = (
+        "" if note.get("value") is None else f"best {note['metric']} {note['value']:.4f}, after epoch {note['epoch']}\n"
+    )
     finish(result, f"{best}next: {result['next']}\n{folder}")

@@ -54,7 +54,7 @@ class DecisionFit:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it, as ``fast.json`` reads it."""
-        save_decision(path, self.learned, dict(self.notes))
+        save_decision(path, dict(self.learned), dict(self.notes))
 
 
 def fit_decision(

@@ -26,7 +26,15 @@ from ..storage.mean_image_file import MEAN_IMAGE, load_mean_image
 from ..uncertainty import Typicality, fit_calibration, fit_conformal, fit_mean_image
 from ..uncertainty.typicality import fit_typicality, group_codes
 
-__all__ = ["METHODS", "UncertaintyFit", "check_network", "cross_fitted_loss", "fit_uncertainty", "mean_image_note", "with_maps"]
+__all__ = [
+    "METHODS",
+    "UncertaintyFit",
+    "check_network",
+    "cross_fitted_loss",
+    "fit_uncertainty",
+    "mean_image_note",
+    "with_maps",
+]
 
 RULES = ("mean", "vote")
 METHODS = ("temperature", "beta", "isotonic")
@@ -102,7 +110,7 @@ def fit_uncertainty(
     for rule in RULES:
         pred = classify_errors(stored.errors, rule, **settings).probabilities
         losses[rule], remark = _losses(pred, stored)
-        chosen = method or min((name for name in METHODS if name in losses[rule]), key=losses[rule].get, default=METHODS[0])
+        chosen = method or _best(losses[rule])
         sets, of_sets = _prediction_sets(pred, stored.labels, confidence, bundle.classes)
         fitted[rule] = FittedUncertainty(
             rule, fit_calibration(pred, stored.labels, method=chosen), sets, typicality, made_by
@@ -161,7 +169,9 @@ def cross_fitted_loss(
     return float(np.mean(losses))
 
 
-def with_maps(stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, progress: bool = False) -> StoredErrors:
+def with_maps(
+    stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, progress: bool = False
+) -> StoredErrors:
     """The stored errors with coarse error maps of their images, made by the bundle's network and kept in the file.
 
     Raises:
@@ -237,6 +247,12 @@ def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float],
         )
     losses["none"] = float(log_loss(labels.numpy(), pred.numpy(), labels=classes))
     return losses, remark
+
+
+def _best(losses: Mapping[str, float]) -> str:
+    """The method with the smallest loss, the first of equals; a temperature where none was judged."""
+    judged = [name for name in METHODS if name in losses]
+    return min(judged, key=lambda name: losses[name]) if judged else METHODS[0]
 
 
 def _prediction_sets(

@@ -29,7 +29,6 @@ from ..classification import (
     PredictiveCurtailment,
     SequentialTest,
     StagedElimination,
-    StoppingRule,
     VoteModel,
     classify_errors,
     replay,
@@ -92,9 +91,7 @@ class AsMade:
         return eliminate(look, lambda leads: model.chance_to_lose(leads, look.weights, look.log_snr) < limit)
 
 
-def summary(
-    stored: StoredErrors, rule: str, parts: list[tuple[torch.Tensor, list[StoppingRule]]]
-) -> dict[str, float | int]:
+def summary(stored: StoredErrors, rule: str, parts: list[tuple[torch.Tensor, list[Any]]]) -> dict[str, float | int]:
     """Agreement, cost and accuracy of stopping rules, each on its images; several of them are averaged over."""
     full = classify_errors(stored.errors, rule).predicted
     known = stored.labels >= 0
@@ -128,7 +125,7 @@ def replay_all(stored: StoredErrors, alpha: float, fit: StoredErrors | None, ord
     stages = stage_rule(stored.errors.num_draws, stored.errors.num_classes)
     report: dict[str, Any] = {name: {} for name in NAMES}
     for rule in ("vote", "mean"):
-        curtailed: list[StoppingRule] = [CurtailedVote()] if rule == "vote" else [AllDraws()]
+        curtailed: list[Any] = [CurtailedVote()] if rule == "vote" else [AllDraws()]
         report["curtailed"][rule] = summary(stored, rule, [(everyone, curtailed)])
         for name, kind, num_bands in (("predictive", PredictiveCurtailment, None), ("predictive_as_made", AsMade, 8)):
             if fit is None:
@@ -136,12 +133,12 @@ def replay_all(stored: StoredErrors, alpha: float, fit: StoredErrors | None, ord
                 source = "other half of the patients"
             else:
                 models, source = [(everyone, *fitted(fit, rule, num_bands))], "--fit"
-            parts: list[tuple[torch.Tensor, list[StoppingRule]]] = [
+            parts: list[tuple[torch.Tensor, list[Any]]] = [
                 (images, [kind(alpha, model)]) for images, model, _ in models
             ]
             source = source if {found for _, _, found in models} == {"fitted"} else "prior"
             report[name][rule] = {**summary(stored, rule, parts), "model": source}
-        tests: list[StoppingRule] = [SequentialTest(alpha, seed=seed) for seed in range(orders)]
+        tests: list[Any] = [SequentialTest(alpha, seed=seed) for seed in range(orders)]
         report["sequential"][rule] = {**summary(stored, rule, [(everyone, tests)]), "orders": orders}
         report["staged"][rule] = {**summary(stored, rule, [(everyone, [stages])]), "stages": repr(stages)}
     return report
@@ -182,7 +179,8 @@ class AllDraws:
 
     def remaining(self, look: Any) -> torch.Tensor:
         """All."""
-        return look.racing
+        racing: torch.Tensor = look.racing
+        return racing
 
 
 def replay_file(

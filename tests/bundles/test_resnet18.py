@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from PIL import Image
 
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.handlers.results import read_results
 from tools.publish_results import publish
@@ -101,14 +102,34 @@ def test_the_same_seed_gives_the_same_training(trained, images, tmp_path):
 
 
 def test_inference_agrees_with_the_evaluation(trained, images, tmp_path):
-    run(workflow(trained, images / "test", "inference", kind="infer", output_dir=str(tmp_path)))
+    run(workflow(trained, images / "test", "inference", kind="infer", output_dir=str(tmp_path), progress=False))
     with open(tmp_path / "predictions.csv", newline="") as file:
-        rows = {str(Path(name).relative_to(images)): float(p) for name, _, p in csv.reader(file)}
+        rows = {f"test/{row['key']}": row for row in csv.DictReader(file)}
     table = read_predictions(trained / "runs" / "seed_0" / "predictions" / "test_seed_0.csv")
     assert table["classes"].tolist() == ["normal", "pneumonia"]
     expected = dict(zip(table["keys"], table["probabilities"][:, 1], strict=True))
+    found = {key: float(row["probability_pneumonia"]) for key, row in rows.items()}
     # The evaluation runs in float16 on a GPU.
-    assert rows == pytest.approx(expected, abs=2e-3 if torch.cuda.is_available() else 1e-5)
+    assert found == pytest.approx(expected, abs=2e-3 if torch.cuda.is_available() else 1e-5)
+    assert {row["network_evaluations"] for row in rows.values()} == {"1"}
+    assert not [name for row in rows.values() for name in row if name.startswith("vote")]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_inference_goes_on_after_an_image_that_cannot_be_read(trained, images, tmp_path, readable):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"no image")
+    if readable:
+        shutil.copy(next(iter((images / "test").rglob("*.png"))), folder / "b.png")
+    made = workflow(trained, folder, "inference", kind="infer", output_dir=str(tmp_path / "out"), progress=False)
+    run(made)
+    with open(tmp_path / "out" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["key"] for row in rows] == ["a.png", "b.png"][: 1 + readable]
+    assert rows[0]["error"] and not rows[0]["predicted"]
+    assert not readable or (rows[1]["predicted"] and rows[1]["error"] == "")
+    assert list(made.parser.get_parsed_content("evaluator").failed) == ["a.png"]
 
 
 @pytest.mark.parametrize(("kind", "configs"), [("train", ["train"]), ("infer", ["inference"])])
@@ -136,18 +157,14 @@ def test_metadata_describes_the_network():
 
 
 def test_real_images_are_split_by_patient(dataset):
-    parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.json")))
-    parser["bundle_root"], parser["dataset_dir"] = str(BUNDLE), str(dataset("pneumoniamnist_28"))
-    parser["download"] = None
-    train, validation = (parser.get_parsed_content(f"{part}#datalist") for part in ("train", "validate"))
+    bundle = open_bundle(BUNDLE, "train.json", dataset_dir=str(dataset("pneumoniamnist_28")))
+    train, validation = (bundle.get(f"{part}#datalist") for part in ("train", "validate"))
     assert len(train) + len(validation) == 4708
     assert not {item["patient"] for item in train} & {item["patient"] for item in validation}
 
 
 def test_dropout_stands_before_the_last_layer_only():
-    config = ConfigParser()
-    config.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "dropout.json")])
-    network = config.get_parsed_content("network_def").eval()
+    network = open_bundle(BUNDLE, "train.json", "dropout.json").get("network_def").eval()
     images = torch.rand(2, 1, 28, 28)
     assert network(images).shape == (2, 2)
     first = network(images)
@@ -159,6 +176,5 @@ def test_dropout_stands_before_the_last_layer_only():
 
 
 def test_skin_lesion_baseline_takes_colour_and_gives_three_classes():
-    config = ConfigParser()
-    config.read_config(str(BUNDLE.parent / "skin_lesion_resnet18" / "configs" / "train.json"))
-    assert config.get_parsed_content("network_def").eval()(torch.rand(2, 3, 64, 64)).shape == (2, 3)
+    network = open_bundle("skin_lesion_resnet18", "train.json").get("network_def").eval()
+    assert network(torch.rand(2, 3, 64, 64)).shape == (2, 3)
