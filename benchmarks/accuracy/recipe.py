@@ -118,6 +118,21 @@ def measure(data: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def markdown(results: dict[str, Any]) -> str:
+    """The table of docs/recipe.md."""
+    lines = ["| images, training / validation | variant | steps | seconds | macro AUC | accuracy | floor, macro AUC |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+    for name, variants in results.items():
+        for variant, found in variants.items():
+            auc, accuracy = found["mean_min_snr"]["auc"], found["mean_min_snr"]["accuracy"]
+            floor = max(each["macro_auc"] for each in found["floor"].values())
+            lines.append(
+                f"| {name}, {found['images'][0]} / {found['images'][1]} | {variant} | {found['steps']} | "
+                f"{found['seconds']['training']} | {auc:.3f} | {accuracy:.3f} | {floor:.3f} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME=FOLDER")
@@ -146,6 +161,7 @@ def main() -> None:
                 known = json.loads(args.output.read_text()) if args.output.is_file() else {}
                 known.setdefault(name, {})[variant] = found
                 replace_text(args.output, json.dumps(known, indent=1) + "\n")
+    print(markdown(known))
 
 
 if __name__ == "__main__":
