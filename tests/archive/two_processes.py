@@ -1,9 +1,9 @@
 """Two processes classify into one folder and are killed at random: ``python -m tests.archive.two_processes``.
 
-In a trial two processes start at random times, with the same images or other ones, by themselves or with two workers of
-torchrun, and each may be killed (SIGKILL) at a random time. Whatever one leaves with exit code 0 must be the files of an
-undisturbed run, byte by byte; who is refused says so in one line with exit code 2; and the same command, run again when
-all is quiet, must end with the files of an undisturbed run.
+In a trial two processes start at random times, with the same images or other ones, by themselves or with two workers
+of torchrun, and each may be killed (SIGKILL) at a random time. Whatever one leaves with exit code 0 must be the files
+of an undisturbed run, byte by byte; who is refused says so in one line with exit code 2; and the same command, run
+again when all is quiet, must end with the files of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ class Trials:
             processes.append(Process(name, archive, self.words(archive, output, *more), log, start, kill))
         self._play(processes, folder)
         became = [self._judge(process) for process in processes]
-        last = Process("last", ARCHIVES[0], self.words(ARCHIVES[0], output, "--replace"), self.folder / "log", 0, None)
+        mixed = any(process.archive != ARCHIVES[0] for process in processes)
+        words = self.words(ARCHIVES[0], output, *(["--replace"] if mixed else []))
+        last = Process("last", ARCHIVES[0], words, self.folder / "log", 0, None)
         self._play([last], folder)
         if last.code or contents(folder) != self.whole[last.archive]:
             raise RuntimeError(f"trial {seed}: in the end, exit code {last.code}: {last.log.read_text()}")
