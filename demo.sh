@@ -13,4 +13,4 @@ case " $* " in
 esac
 "$project/scripts/make_env.sh" >&2
 export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
-exec "$project/.venv/bin/python" -m monai_diffclf.demo "$@"
+exec "$project/.venv/bin/python" -m monai_diffclf demo "$@"

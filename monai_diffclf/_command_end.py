@@ -36,7 +36,6 @@ def end_in_one_line(*, debug: bool = False) -> None:
     Args:
         debug: show tracebacks on the screen instead.
     """
-
     stream = sys.stderr  # torch.distributed calls the hook with another one, whose content is lost as the hook raises
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

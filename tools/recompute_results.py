@@ -14,34 +14,15 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bundles import read_config
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.handlers import ErrorsSaver, EvaluationSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
+from monai_diffclf.handlers.publish import NOT_OF_PROBABILITIES, RECORDED, entries, table_of
 from monai_diffclf.storage import load_errors
 from monai_diffclf.storage.atomic_file import replace_text
-
-RECORDED = ("data", "seed", "threshold", "num_draws", "network_evaluations", "commit")
-NOT_OF_PROBABILITIES = ("bits_per_dimension",)
-
-
-def entries(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Split, model and what is recorded of it, for each seed; last one evaluated by the summary's commit."""
-    for split, models in results.items():
-        for model, summary in models.items() if split != "about" else ():
-            seeds = sorted(summary["seeds"].values(), key=lambda seed: seed["commit"] == summary["commit"])
-            yield from ((split, model, seed) for seed in seeds)
-
-
-def table_of(docs: Path, split: str, model: str, seed: int) -> Path:
-    """The table of predictions; a bundle of one model leaves its name out."""
-    names = [f"{split}_{model}_seed_{seed}.csv", f"{split}_seed_{seed}.csv"]
-    if not (found := [path for name in names for path in docs.glob(f"*/{name}")]):
-        raise ValueError(f"bundle: expected {names[0]} or {names[1]} in a folder of {docs}; evaluate again.")
-    return found[0]
 
 
 def merged(old: Any, new: Any) -> Any:
@@ -90,15 +71,15 @@ def recompute_metrics(docs: Path, num_resamples: int = 2000) -> tuple[int, list[
 
 def recompute_all(bundle: Path) -> None:
     """Predictions and results from the errors."""
-    config, docs = read_config(bundle, "train.json", "evaluate.json"), bundle / "docs"
+    config, docs = open_bundle(bundle, "train.json", "evaluate.json"), bundle / "docs"
     folder, before = docs / "evaluation", read_results(docs / "results.json")
     for split in ("validation", "test"):
         for path in sorted(folder.glob(f"errors_{split}_seed_*.npz")):
             stored = load_errors(path)
-            config["num_draws"] = stored.errors.num_draws
+            config.parser["num_draws"] = stored.errors.num_draws
             saver = ErrorsSaver(
                 folder,
-                config.get_parsed_content("evaluate#inferer"),
+                config.get("evaluate#inferer"),
                 docs / "results.json",
                 split=split,
                 data=next(iter(before[split].values()))["data"],

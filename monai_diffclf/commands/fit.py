@@ -1,18 +1,139 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""``monai-diffclf fit``."""
+"""``monai-diffclf fit``: learn from the validation images how sure a training may be."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import click
 
-from .results import command_options
+from ..bundle import Bundle, find_bundle, open_bundle
+from ..fitting import DecisionFit, UncertaintyFit, fit_decision, fit_uncertainty, measure_mirrored
+from ..fitting.fit_decision import check_enough
+from ..fitting.fit_uncertainty import METHODS, mean_image_note, with_maps
+from ..fitting.fitted_run import Evaluated, evaluated_run
+from ..run.run_bundle import settle
+from ..storage import StoredErrors, load_errors
+from ..storage.folder_lock import FolderLock
+from .options import bundle_argument, data_option, run_option
+from .results import command_options, finish
+from .runs import Started, check_data, run_folder
 
 __all__ = ["command"]
 
+_FILES = ("train.json", "evaluate.json")
+
 
 @click.command("fit")
+@bundle_argument
+@run_option
+@data_option
+@click.option(
+    "--decision", is_flag=True, help="Also learn how to spend draws (fast.json); needs errors of 100 draws or more."
+)
+@click.option(
+    "--confidence",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Share of the images whose set is to hold their class.",
+)
+@click.option("--method", type=click.Choice(METHODS), help="How to calibrate; default: the best in cross-fitting.")
 @command_options
-def command(progress: bool, debug: bool) -> None:
-    """Not there yet."""
-    raise click.UsageError("fit: this command is not there yet")
+def command(
+    bundle: str,
+    run: Path | None,
+    data: str | None,
+    decision: bool,
+    confidence: float,
+    method: str | None,
+    progress: bool,
+    debug: bool,
+) -> None:
+    """Learn from the validation images how sure a training may be: probabilities, prediction sets, unusual images.
+
+    BUNDLE is the bundle that was trained and evaluated. Writes uncertainty.json into the run's folder, which classify
+    and inference take from there. With --data it also learns where in an image errors usually lie.
+    """
+    root = find_bundle(bundle)
+    if not 0 < confidence < 1:
+        raise ValueError(f"--confidence: expected a number between 0 and 1, such as 0.9, got {confidence}")
+    folder = run_folder(root, run)
+    where = _evaluated(root, folder, bundle, named=run is not None)
+    opened = _open(root, folder, where, check_data(root, _FILES, data))
+    stored = load_errors(where.errors)
+    if decision:
+        check_enough(stored, where.errors)
+    with FolderLock(folder):
+        if data is not None and stored.maps is None:
+            stored = with_maps(stored, where.errors, opened, progress=progress)
+        fit = fit_uncertainty(
+            opened,
+            stored,
+            source=where.errors,
+            confidence=confidence,
+            method=method,
+            mean_image=_mean_image(opened, where.uncertainty),
+        )
+        fit.save(where.uncertainty)
+        learned = _decide(opened, stored, where, progress=progress) if decision else None
+    result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": list(fit.remarks)}
+    result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
+    lines = [*_meaning(fit, confidence), *fit.remarks]
+    if learned is not None:
+        result |= {"decision": str(where.decision), "nested_auc": learned.notes["nested_auc"]}
+        lines.append(f"how to spend draws: {where.decision}")
+    finish(result, "\n".join([*lines, str(where.uncertainty)]))
+
+
+def _evaluated(root: Path, folder: Path, bundle: str, *, named: bool) -> Evaluated:
+    shipped = root / "models" / "model.pt"
+    first = f"monai-diffclf evaluate {bundle}" + (f" --run {folder}" if named else "")
+    if not (folder / "evaluation").is_dir():
+        raise ValueError(f"--run: expected the folder of a run that was evaluated, got {folder}; first {first}")
+    return evaluated_run(folder, shipped=None if (folder / "model.pt").is_file() else shipped)
+
+
+def _open(root: Path, folder: Path, where: Evaluated, dataset: str | None) -> Bundle:
+    """The bundle with the run's weights, set as its training was."""
+    started = Started.of(folder)
+    settings = settle(root, _FILES, {}, started.settings, {}) if started.settings else {}
+    dataset = dataset or check_data(root, _FILES, started.data)
+    settings |= {} if dataset is None else {"dataset_dir": Path(dataset)}
+    if (folder / "model.pt").is_file():
+        return open_bundle(root, *_FILES, run=folder, **{**settings, "progress": False})
+    return open_bundle(root, *_FILES, **{**settings, "checkpoint": where.settings["checkpoint"], "progress": False})
+
+
+def _mean_image(bundle: Bundle, path: Path) -> dict[str, Any]:
+    """The mean of the validation images, by which inverted ones are found; what there was where none are at hand."""
+    try:
+        return mean_image_note(bundle, path, with_images=True)
+    except (ValueError, OSError) as error:
+        print(f"the validation images are not at hand: inverted images will not be found ({error})", file=sys.stderr)
+        return mean_image_note(bundle, path, with_images=False)
+
+
+def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress: bool) -> DecisionFit:
+    mirrored = measure_mirrored(bundle, where.mirrored, progress=progress)
+    learned = fit_decision(bundle, stored, mirrored, source=where.errors)
+    learned.save(where.decision)
+    return learned
+
+
+def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
+    """What was fitted, in plain words."""
+    method = ", ".join(f"{name} ({rule})" for rule, name in fit.methods.items())
+    losses = fit.losses["mean"]
+    chosen = losses.get(fit.methods["mean"])
+    better = (
+        "" if chosen is None else f"; loss of the mean {losses['none']:.3f} before, {chosen:.3f} after, cross-fitted"
+    )
+    usual = ", and images unlike them are marked" if fit.fitted["mean"].typicality is not None else ""
+    return [
+        f"probabilities are calibrated on {fit.notes['images']} validation images by {method}{better}",
+        f"the set of classes of an image holds the true one in {100 * confidence:g} % of images of this kind{usual}",
+    ]

@@ -1,18 +1,95 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""``monai-diffclf train``."""
+"""``monai-diffclf train``: train a bundle, or go on with a training that was stopped."""
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+from typing import Any
+
 import click
 
-from .results import command_options
+from ..bundle import find_bundle
+from ..networks.model_description import read_model_note
+from ..run import run_bundle
+from ..run.several import run_in_processes
+from .options import bundle_argument, data_option, device_option, processes_option, read_settings, set_option
+from .results import command_options, finish
+from .runs import Started, check_data, check_settings, run_folder
 
 __all__ = ["command"]
 
+_FILES = ("train.json",)
+_NAMES = {
+    "dataset_dir": "--data",
+    "output_dir": "--output",
+    "seed": "--seed",
+    "max_epochs": "--epochs",
+    "device": "--device",
+}
+
 
 @click.command("train")
+@bundle_argument
+@data_option
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Folder of the run; default: the bundle's runs/seed_0, with the seed's number.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Seed of all random numbers.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes through the training images.")
+@device_option
+@processes_option
+@set_option
 @command_options
-def command(progress: bool, debug: bool) -> None:
-    """Not there yet."""
-    raise click.UsageError("train: this command is not there yet")
+def command(
+    bundle: str,
+    data: str | None,
+    output: Path | None,
+    seed: int,
+    epochs: int | None,
+    device: str | None,
+    num_processes: int,
+    settings: tuple[str, ...],
+    progress: bool,
+    debug: bool,
+) -> None:
+    """Train a bundle, or go on with a training that was stopped: run the same command again.
+
+    BUNDLE is a folder that new-bundle made, or the name of a shipped bundle. The run's folder gets the best weights
+    (model.pt) and what they are of (model.json).
+    """
+    root, typed = find_bundle(bundle), read_settings(settings)
+    check_settings(typed, _NAMES)
+    folder = run_folder(root, output, seed=seed)
+    dataset = check_data(root, _FILES, data)
+    values: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_epochs": epochs, "device": device}
+    values["dataset_dir"] = None if dataset is None else Path(dataset)
+    started = Started(dataset, typed)
+    if num_processes == 1:
+        run_bundle(
+            root,
+            _FILES,
+            values,
+            typed=typed,
+            names=_NAMES,
+            ready=lambda _: started.save(folder),
+            progress=progress,
+        )
+    else:
+        files = (*_FILES, "multi_gpu_train.json")
+        values["progress"] = None if progress else False
+        run_in_processes(root, files, values, num_processes, typed=typed, names=_NAMES, debug=debug)
+        started.save(folder)
+    note = read_model_note(folder / "model.pt")
+    again = ["monai-diffclf", "evaluate", bundle]
+    again += [] if folder == run_folder(root) else ["--run", str(output or folder)]
+    result = {"path": str(folder), **{name: note.get(name) for name in ("metric", "value", "epoch")}}
+    result["next"] = shlex.join(again)
+    best = (
+        "" if note.get("value") is None else f"best {note['metric']} {note['value']:.4f}, after epoch {note['epoch']}\n"
+    )
+    finish(result, f"{best}next: {result['next']}\n{folder}")

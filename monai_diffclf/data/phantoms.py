@@ -14,78 +14,28 @@ brightness of a lesion over the whole lung instead, so that neither brightness n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
-__all__ = ["make_phantom", "make_phantoms"]
+from .shapes import Array, Ellipse, pixel_grid, stroke
 
-Array = NDArray[np.float64]
+__all__ = ["make_phantom", "make_phantoms"]
 
 # Separate random streams, so that a phantom's anatomy and noise do not depend on its label.
 _LABEL, _ANATOMY, _DISTRACTORS, _LESION, _NOISE = range(5)
 
 
-@dataclass(frozen=True)
-class _Ellipse:
-    """A tilted (super)ellipse in film coordinates: x to the right, y downwards, both in [-1, 1]."""
-
-    x: float
-    y: float
-    radius_x: float
-    radius_y: float
-    tilt: float
-    power: float = 2.0
-
-    def distance(self, grid: tuple[Array, Array]) -> Array:
-        """Return 0 at the centre, 1 on the outline, more outside."""
-        dx, dy = grid[0] - self.x, grid[1] - self.y
-        cos, sin = np.cos(self.tilt), np.sin(self.tilt)
-        u, v = np.abs(cos * dx + sin * dy) / self.radius_x, np.abs(cos * dy - sin * dx) / self.radius_y
-        return np.asarray((u**self.power + v**self.power) ** (1 / self.power))
-
-    def fill(self, grid: tuple[Array, Array], softness: float = 0.06) -> Array:
-        """Return 1 inside and 0 outside, with a soft edge."""
-        return np.asarray(expit((1 - self.distance(grid)) / softness))
-
-    def point(self, rng: np.random.Generator, reach: float) -> tuple[float, float]:
-        """Return a random point in the concentric ellipse scaled by `reach`."""
-        radius, angle = reach * np.sqrt(rng.uniform()), rng.uniform(0, 2 * np.pi)
-        u, v = radius * self.radius_x * np.cos(angle), radius * self.radius_y * np.sin(angle)
-        cos, sin = np.cos(self.tilt), np.sin(self.tilt)
-        return float(self.x + cos * u - sin * v), float(self.y + sin * u + cos * v)
-
-
-@lru_cache(maxsize=8)
-def _grid(size: int) -> tuple[Array, Array]:
-    axis = (np.arange(size) + 0.5) * 2 / size - 1
-    y, x = np.meshgrid(axis, axis, indexing="ij")
-    return x, y
-
-
-def _stroke(grid: tuple[Array, Array], start: tuple[float, float], end: tuple[float, float], width: float) -> Array:
-    """Return a straight line with a Gaussian profile, peak 1."""
-    direction = np.array(end) - np.array(start)
-    length = float(np.hypot(*direction))
-    ux, uy = direction / length
-    dx, dy = grid[0] - start[0], grid[1] - start[1]
-    along = np.clip(ux * dx + uy * dy, 0, length)
-    return np.asarray(np.exp(-((dx - along * ux) ** 2 + (dy - along * uy) ** 2) / (2 * width**2)))
-
-
-def _lungs(rng: np.random.Generator) -> tuple[_Ellipse, _Ellipse]:
+def _lungs(rng: np.random.Generator) -> tuple[Ellipse, Ellipse]:
     """Draw the two lung fields: unequal in size, height and tilt."""
     x, y, gap = rng.uniform(-0.08, 0.08), rng.uniform(-0.12, 0.08), rng.uniform(0.38, 0.46)
     width, height, tilt = rng.uniform(0.25, 0.33), rng.uniform(0.50, 0.66), rng.uniform(0.02, 0.16)
     fields = []
     for side in (-1, 1):
         fields.append(
-            _Ellipse(
+            Ellipse(
                 x=x + side * gap + rng.normal(0, 0.02),
                 y=y + rng.normal(0, 0.04),
                 radius_x=width * rng.uniform(0.88, 1.08),
@@ -97,19 +47,19 @@ def _lungs(rng: np.random.Generator) -> tuple[_Ellipse, _Ellipse]:
     return fields[0], fields[1]
 
 
-def _anatomy(rng: np.random.Generator, grid: tuple[Array, Array]) -> tuple[Array, tuple[_Ellipse, _Ellipse]]:
+def _anatomy(rng: np.random.Generator, grid: tuple[Array, Array]) -> tuple[Array, tuple[Ellipse, Ellipse]]:
     """Return the film before findings [H, W] and its lung fields."""
     lungs = _lungs(rng)
     x, y = grid
     middle = (lungs[0].x + lungs[1].x) / 2
-    thorax = _Ellipse(middle, lungs[0].y + 0.2, rng.uniform(0.84, 0.98), rng.uniform(1.0, 1.3), 0.0, 3.0)
+    thorax = Ellipse(middle, lungs[0].y + 0.2, rng.uniform(0.84, 0.98), rng.uniform(1.0, 1.3), 0.0, 3.0)
     inside = thorax.fill(grid)
     air = np.maximum(*(lung.fill(grid) for lung in lungs))
     film = 0.04 + rng.uniform(0.46, 0.58) * inside - rng.uniform(0.24, 0.34) * air
 
     spine = np.exp(-((x - middle) ** 2) / (2 * rng.uniform(0.08, 0.13) ** 2))
     film += rng.uniform(0.10, 0.22) * spine * inside
-    heart = _Ellipse(
+    heart = Ellipse(
         x=middle + rng.uniform(0.06, 0.18),
         y=lungs[1].y + rng.uniform(0.22, 0.36),
         radius_x=rng.uniform(0.22, 0.34),
@@ -128,21 +78,21 @@ def _anatomy(rng: np.random.Generator, grid: tuple[Array, Array]) -> tuple[Array
             (middle + side * 0.08, top + 0.08),
             (middle + side * rng.uniform(0.6, 0.8), top - rng.uniform(-0.04, 0.1)),
         )
-        film += rng.uniform(0.06, 0.14) * _stroke(grid, *ends, width=0.045)
+        film += rng.uniform(0.06, 0.14) * stroke(grid, *ends, width=0.045)
     return film, lungs
 
 
-def _vessels(rng: np.random.Generator, grid: tuple[Array, Array], lung: _Ellipse, side: int) -> Array:
+def _vessels(rng: np.random.Generator, grid: tuple[Array, Array], lung: Ellipse, side: int) -> Array:
     """Return lines and a knot that leave the hilum of one lung."""
     hilum = (lung.x - side * lung.radius_x * rng.uniform(0.7, 0.95), lung.y + rng.uniform(-0.1, 0.15))
     drawn = np.zeros_like(grid[0])
     for _ in range(rng.integers(1, 4)):
-        drawn += rng.uniform(0.04, 0.15) * _stroke(grid, hilum, lung.point(rng, 0.85), rng.uniform(0.025, 0.05))
-    knot = _Ellipse(*hilum, rng.uniform(0.06, 0.12), rng.uniform(0.08, 0.16), 0.0)
+        drawn += rng.uniform(0.04, 0.15) * stroke(grid, hilum, lung.point(rng, 0.85), rng.uniform(0.025, 0.05))
+    knot = Ellipse(*hilum, rng.uniform(0.06, 0.12), rng.uniform(0.08, 0.16), 0.0)
     return drawn + rng.uniform(0.0, 0.16) * np.exp(-(knot.distance(grid) ** 2))
 
 
-def _distractors(rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[_Ellipse, _Ellipse]) -> Array:
+def _distractors(rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[Ellipse, Ellipse]) -> Array:
     """Return what both classes carry [H, W]: vessels, and at times a haze or a blob outside the lungs."""
     drawn = np.zeros_like(grid[0])
     for side, lung in zip((-1, 1), lungs, strict=True):
@@ -153,18 +103,18 @@ def _distractors(rng: np.random.Generator, grid: tuple[Array, Array], lungs: tup
         x, y = rng.choice((-0.92, 0.92)), rng.uniform(-0.6, 0.6)
         if rng.uniform() < 0.5:
             x, y = rng.uniform(-0.6, 0.6), rng.uniform(0.72, 0.95)
-        blob = _Ellipse(x, y, rng.uniform(0.08, 0.18), rng.uniform(0.08, 0.18), rng.uniform(0, np.pi))
+        blob = Ellipse(x, y, rng.uniform(0.08, 0.18), rng.uniform(0.08, 0.18), rng.uniform(0, np.pi))
         drawn += rng.uniform(0.12, 0.3) * np.exp(-(blob.distance(grid) ** 2))
     return drawn
 
 
 def _lesion(
-    rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[_Ellipse, _Ellipse]
-) -> tuple[Array, Array, _Ellipse]:
+    rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[Ellipse, Ellipse]
+) -> tuple[Array, Array, Ellipse]:
     """Return the opacity [H, W], the distance from its centre in radii [H, W], and the lung it lies in."""
     lung = lungs[rng.integers(2)]
     radius, shape = rng.uniform(0.12, 0.22), rng.uniform(0.75, 1.0)
-    oval = _Ellipse(*lung.point(rng, 0.55), radius, radius * shape, rng.uniform(0, np.pi))
+    oval = Ellipse(*lung.point(rng, 0.55), radius, radius * shape, rng.uniform(0, np.pi))
     distance = oval.distance(grid)
     # A flat top that falls to half its height on the outline, where the mask ends.
     return rng.uniform(0.15, 0.32) * expit((1 - distance) / 0.22), distance, lung
@@ -216,7 +166,7 @@ def make_phantom(index: int, *, seed: int = 0, size: int = 32, label: int | None
 
     if label is None:
         label = int(stream(_LABEL).uniform() < 0.5)
-    grid = _grid(size)
+    grid = pixel_grid(size)
     film, lungs = _anatomy(stream(_ANATOMY), grid)
     film += _distractors(stream(_DISTRACTORS), grid, lungs)
 

@@ -13,6 +13,7 @@ from .explanation_images import ExplanationImages
 from .judged import find_weights, judged_facts
 from .likelihood_saver import LikelihoodSaver
 from .moving_average import MovingAverage
+from .named_handlers import NamedHandlers
 from .results import read_results, write_results
 from .subgroups import SubgroupReport, write_subgroups
 from .training import EpochSeed, GradientClipping, ResumableCheckpoint
@@ -31,6 +32,7 @@ __all__ = [
     "GradientClipping",
     "LikelihoodSaver",
     "MovingAverage",
+    "NamedHandlers",
     "ProgressBar",
     "ResumableCheckpoint",
     "SampleGrid",

@@ -4,21 +4,28 @@
 
 from __future__ import annotations
 
+from .choose import Recipe, choose_recipe, recipe_unseen
+from .image_size import choose_image_size
 from .images_seen import ImagesSeen, look_at
 from .pixel_floor import Floor, PixelClassifiers, pixel_floor
-from .run_floor import floor_lines, floor_text, write_floor
+from .run_floor import floor_lines, floor_table, floor_text, write_floor
 from .step_time import StepTime, measure_steps, seconds_per_step
 
 __all__ = [
     "Floor",
     "ImagesSeen",
     "PixelClassifiers",
+    "Recipe",
     "StepTime",
+    "choose_image_size",
+    "choose_recipe",
     "floor_lines",
+    "floor_table",
     "floor_text",
     "look_at",
     "measure_steps",
     "pixel_floor",
+    "recipe_unseen",
     "seconds_per_step",
     "write_floor",
 ]

@@ -71,10 +71,10 @@ class ImagesSeen:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def lines(self) -> list[str]:
-        """What was seen, in words, a line each.
+        r"""What was seen, in words, a line each.
 
         Example:
-            >>> print(*ImagesSeen(("a", "b"), {"train": (9, 3)}, looked_at=12).lines(), sep="\\n")
+            >>> print(*ImagesSeen(("a", "b"), {"train": (9, 3)}, looked_at=12).lines(), sep="\n")
             train       12 images: 9 a, 3 b; patients not known
             validation   0 images
             test         0 images
@@ -220,8 +220,8 @@ def _channels(items: Items, colours: list[str]) -> int:
         grey, colour = (str(items[colours.index(kind)]["image"]) for kind in (_GREY, _COLOUR))
         raise ValueError(
             f"data: expected images that are all grey or all colour, got {colours.count(_GREY)} grey ones (such as "
-            f"{shown(grey, 200)}) and {colours.count(_COLOUR)} in colour (such as {shown(colour, 200)}); convert all to one of the "
-            "two, or leave one kind out (it may give the class away)"
+            f"{shown(grey, 200)}) and {colours.count(_COLOUR)} in colour (such as {shown(colour, 200)}); "
+            "convert all to one of the two, or leave one kind out (it may give the class away)"
         )
     return 3
 

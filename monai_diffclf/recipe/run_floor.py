@@ -13,9 +13,9 @@ from typing import Any
 from .._text_path import text_path
 from ..bundle import Bundle, open_bundle
 from ..storage.atomic_file import replace_text
-from .pixel_floor import METRICS, PIXELS, PixelClassifiers
+from .pixel_floor import METRICS, PIXELS, Floor, PixelClassifiers
 
-__all__ = ["FILE_NAME", "floor_lines", "floor_text", "write_floor"]
+__all__ = ["FILE_NAME", "floor_lines", "floor_table", "floor_text", "write_floor"]
 
 FILE_NAME = "floor.json"
 _NAMES = {"logistic_regression": "logistic regression", "extra_trees": "ExtraTrees"}
@@ -62,7 +62,7 @@ def floor_text(run: str | os.PathLike[str]) -> str:
 
 
 def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
-    """The lines of `floor_text`.
+    r"""The lines of `floor_text`.
 
     Args:
         floor: as `write_floor` gives it.
@@ -72,7 +72,7 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
         >>> of = lambda auc: {"macro_auc": auc, "accuracy": 0.9, "balanced_accuracy": 0.9}
         >>> value = {name: {"value": 0.85} for name in ("auc", "accuracy", "balanced_accuracy")}
         >>> floor = {"test": {"logistic_regression": of(0.9), "extra_trees": of(0.8), "pixels": 16}}
-        >>> print(*floor_lines(floor, {"test": {"diffusion_mean": value}}), sep="\\n")
+        >>> print(*floor_lines(floor, {"test": {"diffusion_mean": value}}), sep="\n")
         test                                macro AUC  accuracy  balanced accuracy
           diffusion_mean                        0.850     0.850              0.850
           logistic regression on 16 px          0.900     0.900              0.900
@@ -83,7 +83,7 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
     for split in ("validation", "test"):
         if split not in floor:
             continue
-        lines.append(f"{split:34s}{'macro AUC':>11s}{'accuracy':>10s}{'balanced accuracy':>19s}")
+        lines.append(_head(split))
         models = {
             name: {metric: entry[key]["value"] for metric, key in _RESULTS.items()}
             for name, entry in results.get(split, {}).items()
@@ -95,6 +95,22 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
         if models:
             lines.append(f"  {_verdict(models, floors)}")
     return lines
+
+
+def floor_table(floor: Floor) -> list[str]:
+    r"""The lines of a table of one split's floor.
+
+    Example:
+        >>> values = {"macro_auc": 0.9, "accuracy": 0.8, "balanced_accuracy": 0.75}
+        >>> print(*floor_table({"extra_trees": values}), sep="\n")
+                                            macro AUC  accuracy  balanced accuracy
+          ExtraTrees on 16 px                   0.900     0.800              0.750
+    """
+    return [_head(""), *(_row(f"{_NAMES[name]} on {PIXELS} px", floor[name]) for name in _NAMES if name in floor)]
+
+
+def _head(split: str) -> str:
+    return f"{split:34s}{'macro AUC':>11s}{'accuracy':>10s}{'balanced accuracy':>19s}"
 
 
 def _row(name: str, values: Mapping[str, float | None]) -> str:

@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The numbers behind a report's tiles and figures."""
+"""The numbers behind a report's tiles, tables and figures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from sklearn.metrics import roc_curve
 from ..classification import DenoisingClassification, DenoisingErrors, classify_errors, mean_errors
 from ..keys import UncertaintyKeys
 from ..metrics import class_recall, classification_metrics, roc_auc
-from .data import ReportData
+from .data import RULES, ReportData
 
 __all__ = [
     "RULES",
     "auc_by_level",
     "classify",
     "metric_table",
+    "predicted",
+    "probabilities",
     "quality_by_draws",
     "rejection_curve",
     "roc_curves",
@@ -28,27 +30,44 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 
-RULES = {"vote": "Majority vote", "mean": "Mean error"}
 
-
-def classify(errors: DenoisingErrors, rule: str, weighting: str) -> DenoisingClassification:
-    """Classify, with a temperature at which mean-error probabilities do not saturate.
+def classify(
+    errors: DenoisingErrors, rule: str, weighting: str, temperature: float | None = None
+) -> DenoisingClassification:
+    """Classify; without a temperature at one at which mean-error probabilities do not saturate.
 
     At temperature 1 most of these round to 0 or 1, and the ranking of the images, hence the AUC, is lost. The
     temperature here is the typical difference of two classes' scores; it changes no predicted class.
     """
+    if temperature is not None:
+        return classify_errors(errors, rule, weighting=weighting, temperature=temperature)
     mean = mean_errors(errors, weighting)
     spread = (mean.max(1).values - mean.min(1).values).median() * errors.num_elements / 2
     return classify_errors(errors, rule, weighting=weighting, temperature=max(float(spread), 1e-12))
+
+
+def probabilities(data: ReportData, rule: str) -> FloatArray:
+    """Class probabilities by a rule [B, K]: those that were stored, else of the errors."""
+    if data.probabilities is not None:
+        return np.asarray(data.probabilities[rule], dtype=np.float64)
+    return np.asarray(classify(data.errors, rule, data.weighting, data.temperature).probabilities.double().numpy())
+
+
+def predicted(data: ReportData, rule: str) -> NDArray[np.int64]:
+    """The class called by a rule [B]: the most probable one; of two, the second from its threshold upwards."""
+    values = probabilities(data, rule)
+    if values.shape[1] == 2 and rule in data.thresholds:
+        return np.asarray(values[:, 1] >= data.thresholds[rule], dtype=np.int64)
+    return np.asarray(values.argmax(1), dtype=np.int64)
 
 
 def metric_table(data: ReportData) -> dict[str, dict[str, dict[str, float]]]:
     """Metrics with 95 % bootstrap intervals of each rule: {rule: {metric: {value, low, high}}}."""
     return {
         rule: classification_metrics(
-            data.labels, classify(data.errors, rule, data.weighting).probabilities.numpy(), groups=data.groups
+            data.labels, probabilities(data, rule), groups=data.groups, threshold=data.thresholds.get(rule, 0.5)
         )
-        for rule in RULES
+        for rule in data.rules
     }
 
 
@@ -58,15 +77,15 @@ def _auc(labels: NDArray[Any], scores: FloatArray) -> float:
 
 
 def roc_curves(data: ReportData) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """False and true positive rates: of both rules for two classes, else of each class against the rest by vote."""
+    """False and true positive rates: of all rules for two classes, else of each class against the rest by one rule."""
     if data.errors.num_classes == 2:
-        scores = {name: (1, classify(data.errors, rule, data.weighting)) for rule, name in RULES.items()}
+        scores = {name: (1, probabilities(data, rule)) for rule, name in data.rules.items()}
     else:
-        by_vote = classify(data.errors, "vote", data.weighting)
-        scores = {name: (k, by_vote) for k, name in enumerate(data.class_names)}
+        by_rule = probabilities(data, next(iter(data.rules)))
+        scores = {name: (k, by_rule) for k, name in enumerate(data.class_names)}
     return {
-        name: roc_curve(data.labels == k, result.probabilities[:, k].numpy(), drop_intermediate=True)[:2]
-        for name, (k, result) in scores.items()
+        name: roc_curve(data.labels == k, values[:, k], drop_intermediate=True)[:2]
+        for name, (k, values) in scores.items()
     }
 
 
@@ -78,8 +97,8 @@ def quality_by_draws(data: ReportData) -> tuple[NDArray[np.int64], dict[str, dic
     """
     counts = np.unique(np.geomspace(1, data.errors.num_draws, 18).round().astype(np.int64))
     quality: dict[str, dict[str, list[float]]] = {"auc": {}, "balanced_accuracy": {}}
-    for rule in RULES:
-        results = [classify(data.errors.first(int(n)), rule, data.weighting) for n in counts]
+    for rule in data.rules:
+        results = [classify(data.errors.first(int(n)), rule, data.weighting, data.temperature) for n in counts]
         quality["auc"][rule] = [_auc(data.labels, r.probabilities.double().numpy()) for r in results]
         quality["balanced_accuracy"][rule] = [
             float(np.mean(class_recall(data.labels, r.predicted.numpy()))) for r in results

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -14,14 +15,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
+from sklearn.metrics import auc
 
-from .curves import RULES, auc_by_level, quality_by_draws, rejection_curve, roc_curves
+from .curves import auc_by_level, quality_by_draws, rejection_curve, roc_curves
 from .data import ReportData
 
-__all__ = ["CLASS_COLOURS", "draws_figure", "levels_figure", "rejection_figure", "roc_figure", "to_svg"]
+__all__ = ["CLASS_COLOURS", "draws_figure", "levels_figure", "rejection_figure", "roc_figure", "shortened", "to_svg"]
 
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 CLASS_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_NAMED = 4  # classes that stand out where there are more than colours
 # Drawn in these, replaced by the page's variables, so that figures follow its light and dark mode.
 INK, MUTED, FAINT = "#1b1f23", "#6b7178", "#d7dadd"
 _PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", FAINT: "var(--line)"} | {
@@ -60,7 +63,8 @@ def panels(columns: int = 1, *, rows: int = 1, size: tuple[float, float] = (5.2,
     return figure, axes
 
 
-def _percent(axis: Axes, *, x: bool, y: bool) -> None:
+def percent(axis: Axes, *, x: bool, y: bool) -> None:
+    """Write the numbers of these axes as per cent."""
     for chosen, side in ((x, axis.xaxis), (y, axis.yaxis)):
         if chosen:
             side.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -70,20 +74,36 @@ def _percent(axis: Axes, *, x: bool, y: bool) -> None:
 def roc_figure(data: ReportData) -> Figure:
     """ROC curves: both rules for two classes, else one curve a class."""
     figure, (axis,) = panels()
-    styles = list(_LINES.values())
-    if data.errors.num_classes > 2:
-        styles = [{"color": CLASS_COLOURS[k % len(CLASS_COLOURS)]} for k in range(data.errors.num_classes)]
-    for (name, (false, true)), style in zip(roc_curves(data).items(), styles, strict=True):
-        axis.plot(false, true, label=_plain(name), linewidth=1.6, **style)
+    curves = roc_curves(data)
+    for (name, (false, true)), style in zip(curves.items(), _roc_styles(data, curves), strict=True):
+        label = None if style["color"] == FAINT else shortened(name, 22)
+        axis.plot(false, true, label=label, **{"linewidth": 1.6, **style})
     axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     others = data.class_names[0] if data.errors.num_classes == 2 else "other"
     found = data.class_names[1] if data.errors.num_classes == 2 else "the class's"
-    axis.set_xlabel(_plain(f"{others} images falsely called"))
-    axis.set_ylabel(_plain(f"{found} images found"))
-    _percent(axis, x=True, y=True)
-    axis.legend(loc="lower right")
+    axis.set_xlabel(f"{shortened(others)} images falsely called")
+    axis.set_ylabel(f"{shortened(found)} images found")
+    percent(axis, x=True, y=True)
+    if data.errors.num_classes == 2:
+        axis.legend(loc="lower right")
+    else:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), borderaxespad=0)
     return figure
+
+
+def _roc_styles(data: ReportData, curves: Mapping[str, tuple[Any, Any]]) -> list[dict[str, Any]]:
+    """Two classes: a line a rule. More: a colour a class; more than there are colours: only for those told worst."""
+    if data.errors.num_classes == 2:
+        return [_LINES[rule] for rule in data.rules]
+    if len(curves) <= len(CLASS_COLOURS):
+        return [{"color": colour} for colour in CLASS_COLOURS[: len(curves)]]
+    areas = [float(auc(false, true)) for false, true in curves.values()]
+    worst = {int(k): CLASS_COLOURS[place] for place, k in enumerate(np.argsort(areas, kind="stable")[:_NAMED])}
+    return [
+        {"color": worst[k], "zorder": 3} if k in worst else {"color": FAINT, "linewidth": 1.0}
+        for k in range(len(curves))
+    ]
 
 
 @matplotlib.rc_context(STYLE)
@@ -93,7 +113,7 @@ def draws_figure(data: ReportData) -> Figure:
     figure, axes = panels(2)
     titles = {"auc": "AUC", "balanced_accuracy": "Balanced accuracy"}
     for axis, (metric, title) in zip(axes, titles.items(), strict=True):
-        for rule, name in RULES.items():
+        for rule, name in data.rules.items():
             axis.plot(counts, quality[metric][rule], label=name, linewidth=1.6, **_LINES[rule])
         axis.set_title(title, pad=8)
         axis.set_xscale("log")
@@ -133,13 +153,19 @@ def rejection_figure(data: ReportData) -> Figure:
     axis.set_ylabel("accuracy of the rest")
     axis.set_ylim(min(accuracy) - 0.02, 1.005)
     axis.set_xlim(-0.02, max(0.2, float(np.max(share)) + 0.02))
-    _percent(axis, x=True, y=True)
+    percent(axis, x=True, y=True)
     axis.legend(loc="upper left")
     return figure
 
 
-def _plain(text: str) -> str:
-    """Text in which matplotlib sees no formula."""
+def shortened(text: str, length: int = 28) -> str:
+    r"""Text of at most this length, in which matplotlib sees no formula.
+
+    Example:
+        >>> shortened("$x$"), shortened("a name that is longer than the figure is wide", 12)
+        ('\\$x\\$', 'a name that…')
+    """
+    text = text if len(text) <= length else text[: length - 1].rstrip() + "…"
     return text.replace("$", r"\$")
 
 

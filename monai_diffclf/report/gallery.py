@@ -26,6 +26,8 @@ __all__ = ["choose_images", "class_difference", "make_cards", "mask_outline"]
 
 FloatArray = NDArray[np.float64]
 
+_MOST_NAMED = 4  # classes whose votes a card spells out
+
 
 def choose_images(labels: NDArray[Any], result: DenoisingClassification, *, count: int = 6) -> dict[str, list[int]]:
     """Choose the images to show: surely right (classes in turn), most uncertain, and wrong (the surest first).
@@ -92,31 +94,56 @@ def _overlay(difference: FloatArray, colours: tuple[str, str]) -> str:
     return _png((255 * pixels).round().astype(np.uint8))
 
 
-def _votes(result: DenoisingClassification, index: int, class_names: Sequence[str]) -> str:
+def _colours(result: DenoisingClassification, index: int, true: int) -> dict[int, int]:
+    """Class -> number of its colour: its own, or where classes outnumber the colours one for each that matters here."""
+    num_classes = result.mean_error.shape[1]
+    if num_classes <= len(CLASS_COLOURS):
+        return {k: k for k in range(num_classes)}
+    called = int(result.predicted[index])
+    matter = dict.fromkeys([called, _rival(result, index), true])
+    return {k: number for number, k in enumerate(matter)}
+
+
+def _rival(result: DenoisingClassification, index: int) -> int:
+    """The class that explains an image best but for the one called."""
+    called = int(result.predicted[index])
+    return next(int(k) for k in result.mean_error[index].argsort().tolist() if k != called)
+
+
+def _votes(result: DenoisingClassification, index: int, class_names: Sequence[str], colours: dict[int, int]) -> str:
     """How the votes split, as a bar and in words."""
     share = result.vote_share[index].tolist()
     cast = result.errors.evaluated[index].any(0).sum().item()
     parts = "".join(
-        f'<span style="width:{100 * p:.1f}%;background:var(--class-{k % len(CLASS_COLOURS)})"></span>'
+        f'<span style="width:{100 * p:.1f}%;background:{_variable(colours.get(k))}"></span>'
         for k, p in enumerate(share)
     )
-    words = " · ".join(f"{p * cast:.3g} {escape(name)}" for p, name in zip(share, class_names, strict=True) if p > 0)
+    ranked = sorted((k for k, p in enumerate(share) if p > 0), key=lambda k: -share[k])
+    shown = sorted(ranked[:_MOST_NAMED])
+    words = " · ".join(f"{share[k] * cast:.3g} {escape(class_names[k])}" for k in shown)
+    if rest := sum(share[k] for k in ranked[_MOST_NAMED:]):
+        words += f" · {rest * cast:.3g} others"
     return f'<div class="votes" role="img" aria-label="Votes: {words}">{parts}</div><p class="split">{words}</p>'
 
 
+def _variable(colour: int | None) -> str:
+    return "var(--muted)" if colour is None else f"var(--class-{colour})"
+
+
 def make_cards(data: ReportData, result: DenoisingClassification, chosen: dict[str, list[int]]) -> dict[str, str]:
-    """The cards of the chosen images, as HTML."""
-    window = tuple(np.quantile(data.images, [0.001, 0.999]).tolist())
+    """The cards of the chosen images, as HTML; an image that is not at hand has a card without a picture."""
+    window = (0.0, 1.0) if data.images is None else tuple(np.quantile(data.images, [0.001, 0.999]).tolist())
     indices = [i for group in chosen.values() for i in group]
-    maps = None
-    if data.error_maps is not None:
-        maps = class_difference(data.error_maps[indices], _pick(result, indices))
+    maps: dict[int, FloatArray] = {}
+    places = {i: place for i in indices if (place := data.place(i)) is not None}
+    if data.error_maps is not None and places:
+        differences = class_difference(data.error_maps[list(places.values())], _pick(result, list(places)))
         # One scale for all cards: a faint map is a small difference.
-        maps /= max(float(np.quantile(np.abs(maps), 0.99)), 1e-12)
-    difference = {i: None if maps is None else maps[row] for row, i in enumerate(indices)}
+        differences /= max(float(np.quantile(np.abs(differences), 0.99)), 1e-12)
+        maps = dict(zip(places, differences, strict=True))
     uncertainty = vote_uncertainty(result)
     return {
-        name: "".join(_card(data, result, i, window, difference[i], float(uncertainty[i])) for i in group)
+        name: "".join(_card(data, result, i, window, maps.get(i), float(uncertainty[i])) for i in group)
         for name, group in chosen.items()
     }
 
@@ -138,12 +165,13 @@ def _card(
     true, called = int(data.labels[index]), int(result.predicted[index])
     name = escape(data.keys[index]) if data.keys is not None else f"image {index}"
     verdict = "right" if true == called else "wrong"
-    classes = [f'<b class="c{k % len(CLASS_COLOURS)}">{escape(data.class_names[k])}</b>' for k in (true, called)]
+    colours = _colours(result, index, true)
+    classes = [f'<b class="c{colours[k]}">{escape(data.class_names[k])}</b>' for k in (true, called)]
     return f"""<figure class="card">
-{_pictures(data, result, index, window, difference)}
+{_pictures(data, result, index, window, difference, colours)}
 <figcaption>
 <p class="verdict"><span>truth {classes[0]}, called {classes[1]}</span><span class="{verdict}">{verdict}</span></p>
-{_votes(result, index, data.class_names)}
+{_votes(result, index, data.class_names, colours)}
 <p class="fine"><span>{name}</span><span>uncertainty {100 * uncertainty:.0f} %</span></p>
 </figcaption></figure>
 """
@@ -155,21 +183,24 @@ def _pictures(
     index: int,
     window: tuple[float, ...],
     difference: FloatArray | None,
+    numbers: dict[int, int],
 ) -> str:
     """The image and, where there are maps, the class differences over it, as one SVG element."""
+    place = data.place(index)
+    if data.images is None or place is None:
+        return ""
     height, width = data.images.shape[2:]
     gap = width / 32
     film = (
-        f'<image id="film-{index}" href="{_film(data.images[index], (window[0], window[1]))}" {_size(width, height)}/>'
+        f'<image id="film-{index}" href="{_film(data.images[place], (window[0], window[1]))}" {_size(width, height)}/>'
     )
     outline = ""
-    if data.masks is not None and data.masks[index].any():
-        outline = f'<path class="outline" d="{mask_outline(data.masks[index, 0])}"/>'
+    if data.masks is not None and data.masks[place].any():
+        outline = f'<path class="outline" d="{mask_outline(data.masks[place, 0])}"/>'
     if difference is None:
         return f'<svg viewBox="0 0 {width} {height}">{film}{outline}</svg>'
-    called = int(result.predicted[index])
-    order = [k for k in result.mean_error[index].argsort().tolist() if k != called]
-    colours = (CLASS_COLOURS[called % len(CLASS_COLOURS)], CLASS_COLOURS[order[0] % len(CLASS_COLOURS)])
+    called, rival = int(result.predicted[index]), _rival(result, index)
+    colours = (CLASS_COLOURS[numbers[called]], CLASS_COLOURS[numbers[rival]])
     overlay = f'<image href="{_overlay(difference, colours)}" {_size(width, height)}/>'
     return (
         f'<svg viewBox="0 0 {2 * width + gap:g} {height}">{film}{outline}'

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -13,14 +14,18 @@ from matplotlib.figure import Figure
 
 from ..classification import DenoisingClassification
 from ..storage.atomic_file import replace_text
-from .curves import RULES, classify, metric_table
+from .curves import classify, metric_table
 from .data import ReportData
-from .figures import draws_figure, levels_figure, rejection_figure, roc_figure, to_svg
+from .figures import CLASS_COLOURS, draws_figure, levels_figure, rejection_figure, roc_figure, to_svg
 from .gallery import choose_images, make_cards
+from .run_sections import LIMITS, data_section, plot, result_section, run_plots, stopping_section
 from .style import STYLE
 
 __all__ = ["write_report"]
 
+Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+_MOST_LISTED = 6  # classes whose numbers of images stand above everything
 NOTICE = (
     "Research software, not a medical device. Nothing here may be used to diagnose or to treat anybody. "
     "The numbers hold for the images described below and for no others."
@@ -56,7 +61,9 @@ def write_report(path: str | os.PathLike[str], report: ReportData) -> Path:
 
 
 def _page(data: ReportData) -> str:
-    result = classify(data.errors, "vote", data.weighting)
+    result = classify(data.errors, next(iter(data.rules)), data.weighting)
+    metrics = metric_table(data)
+    run = data.run
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -73,9 +80,12 @@ def _page(data: ReportData) -> str:
 <p class="notice">{NOTICE}</p>
 {_facts(data)}
 </header>
-{_tiles(data)}
+{_missing(data)}
+{_tiles(data, metrics)}
+{"" if run is None else result_section(data, metrics)}
 {_gallery(data, result)}
 {_plots(data)}
+{"" if run is None else data_section(run)}
 {_background(data)}
 </main>
 </body>
@@ -89,10 +99,26 @@ def _facts(data: ReportData) -> str:
         "Images": f"{len(data.labels):,}",
         "Of these": ", ".join(f"{n:,} {escape(name)}" for n, name in zip(counts, data.class_names, strict=True)),
         "Noise draws per image": f"{data.errors.num_draws}",
-        "Images per second": f"{len(data.labels) / data.seconds:.3g}",
     }
+    if data.groups is not None and data.run is not None:
+        facts["Patients"] = f"{len(np.unique(data.groups)):,}"
+    if data.seconds is not None:
+        facts["Images per second"] = f"{len(data.labels) / data.seconds:.3g}"
+    if len(data.class_names) > _MOST_LISTED:
+        facts["Of these"] = f"{len(data.class_names)} classes, {_range(counts)} images each"
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{items}</dl>'
+
+
+def _range(counts: list[int]) -> str:
+    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+
+
+def _missing(data: ReportData) -> str:
+    """What the report does without."""
+    if data.run is None or not data.run.missing:
+        return ""
+    return f'<ul class="missing">{"".join(f"<li>{escape(text)}</li>" for text in data.run.missing)}</ul>'
 
 
 def _metric_names(data: ReportData) -> dict[str, tuple[str, str]]:
@@ -114,12 +140,11 @@ def _metric_names(data: ReportData) -> dict[str, tuple[str, str]]:
     }
 
 
-def _tiles(data: ReportData) -> str:
-    table = metric_table(data)
+def _tiles(data: ReportData, table: Metrics) -> str:
     unit = "images" if data.groups is None else "patients"
     tiles = []
     for key, (name, words) in _metric_names(data).items():
-        rules = "".join(_rule(label, **table[rule][key]) for rule, label in RULES.items())
+        rules = "".join(_rule(label, **table[rule][key]) for rule, label in data.rules.items())
         tiles.append(f'<div class="tile"><h3>{name}</h3><p>{words}</p>{rules}</div>')
     return f"""<section>
 <h2>How good is it?</h2>
@@ -143,10 +168,11 @@ def _gallery(data: ReportData, result: DenoisingClassification) -> str:
     chosen = choose_images(data.labels, result)
     cards = make_cards(data, result, chosen)
     errors = int((result.predicted.numpy() != data.labels).sum())
+    by = "vote" if "vote" in data.rules else "mean error"
     headings = {
         "sure": ("Right and sure", "Nearly all draws agree, and they are right."),
         "uncertain": ("Most uncertain", "The votes split: images a person should read."),
-        "wrong": ("Wrong, the surest first", f"{errors:,} of {len(data.labels):,} images were called wrongly by vote."),
+        "wrong": ("Wrong, the surest first", f"{errors:,} of {len(data.labels):,} images were called wrongly by {by}."),
     }
     kind = "cards" if data.error_maps is not None else "cards single"
     groups = "".join(
@@ -158,8 +184,12 @@ def _gallery(data: ReportData, result: DenoisingClassification) -> str:
 
 def _gallery_words(data: ReportData) -> str:
     words = "The bar shows how the draws voted. Uncertainty is 0 % when all agree and 100 % when they split evenly."
+    if data.images is None:
+        words += " <b>The images were not at hand when this report was made</b>, so that it shows their names alone."
     if data.error_maps is not None:
-        names = " or ".join(f'<b class="c{k % 6}">{escape(name)}</b>' for k, name in enumerate(data.class_names))
+        names = "the class called, or for its rival, each in its colour"
+        if len(data.class_names) <= _MOST_LISTED:
+            names = " or ".join(f'<b class="c{k}">{escape(name)}</b>' for k, name in enumerate(data.class_names))
         words += (
             " Left is the image; right, the same image coloured where the model, taking it for one class, removed the "
             f"noise better than taking it for the other: the place speaks for {names}. The stronger the colour, the "
@@ -172,7 +202,9 @@ def _gallery_words(data: ReportData) -> str:
 
 def _plots(data: ReportData) -> str:
     """The figures, each with a title and what it says in plain words."""
-    each = "" if len(data.class_names) == 2 else " Each class against all others, by vote."
+    each = "" if len(data.class_names) == 2 else f" Each class against all others, by {next(iter(data.rules))}."
+    if len(data.class_names) > len(CLASS_COLOURS):
+        each += " The classes told worst have colours."
     plots = [
         _plot(
             "Found against falsely called",
@@ -199,13 +231,13 @@ def _plots(data: ReportData) -> str:
             "rises means that divided votes point to errors.",
         ),
     ]
-    return f'<section><h2>What lies behind the numbers?</h2><div class="plots">{"".join(plots)}</div></section>'
+    plots += [] if data.run is None else run_plots(data)
+    enough = "" if data.run is None else stopping_section(data)
+    return f'<section><h2>What lies behind the numbers?</h2><div class="plots">{"".join(plots)}</div>{enough}</section>'
 
 
 def _plot(title: str, figure: Figure, words: str) -> str:
-    return (
-        f'<figure class="plot"><h3>{title}</h3>{to_svg(figure, title)}<figcaption>{escape(words)}</figcaption></figure>'
-    )
+    return plot(title, to_svg(figure, title), words)
 
 
 def _background(data: ReportData) -> str:
@@ -213,12 +245,13 @@ def _background(data: ReportData) -> str:
     evaluations = int(data.errors.network_evaluations.sum())
     rows = {
         "Network evaluations": f"{evaluations:,}, or {evaluations / len(data.labels):,.0f} per image",
-        "Time": f"{data.seconds:,.1f} s on {data.device}, "
-        f"{len(data.labels) / data.seconds:.3g} images or {evaluations / data.seconds:,.0f} evaluations per second",
+        "Time": "" if data.seconds is None else _time(data, evaluations, data.seconds),
         "Weighting of the mean error": data.weighting,
         "Images": data.data_note,
         "Model": data.model_note,
     }
+    rows |= {} if data.run is None else data.run.settings
+    limits = "" if data.run is None else "".join(f"<li>{escape(text)}</li>" for text in LIMITS)
     cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items() if value)
     return f"""<section>
 <h2>How was it made?</h2>
@@ -226,4 +259,12 @@ def _background(data: ReportData) -> str:
 noise is added to it, and the model removes the noise once as each class. The better an image fits a class, the smaller
 the error. Within a draw, all classes face the same noise.</p>
 <table>{cells}</table>
+{f"<h3>Limits</h3><ul>{limits}</ul><p>{NOTICE}</p>" if limits else ""}
 </section>"""
+
+
+def _time(data: ReportData, evaluations: int, seconds: float) -> str:
+    return (
+        f"{seconds:,.1f} s on {data.device}, {len(data.labels) / seconds:.3g} images or {evaluations / seconds:,.0f} "
+        "evaluations per second"
+    )

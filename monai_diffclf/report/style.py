@@ -80,6 +80,32 @@ table { border-collapse: collapse; margin: 12px 0 0; width: 100%; font-variant-n
 th, td { padding: 7px 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   font-weight: 400; }
 th { color: var(--muted); width: 260px; padding-right: 24px; }
+.scroll { overflow-x: auto; }
+.numbers { width: auto; min-width: 60%; }
+.numbers th, .numbers td { width: auto; padding: 7px 20px 7px 0; }
+.numbers td, .numbers tr:first-child th + th { text-align: right; white-space: nowrap; }
+.numbers.classes tr:first-child th[colspan] { text-align: center; }
+.numbers.classes tr:nth-child(2) th { text-align: right; font-size: 13px; }
+.numbers small { display: block; font-size: 12px; color: var(--muted); }
+.numbers th:first-child { min-width: 8em; max-width: 22em; overflow-wrap: break-word; }
+.scroll + p { margin-top: 8px; }
+.missing { margin: 16px 0 0; padding: 0 0 0 20px; color: var(--muted); }
+td.wrong { font-weight: 400; }
+
+.matrices { display: flex; flex-wrap: wrap; gap: 24px 48px; margin: 8px 0 0; }
+.matrix { margin: 0; max-width: 100%; break-inside: avoid; }
+.matrix h3 { margin: 12px 0 0; }
+.confusion { width: auto; font-size: 14px; }
+.confusion th, .confusion td { border: 0; padding: 6px 8px; width: auto; vertical-align: middle; }
+.confusion tr > th:first-child { padding-left: 0; min-width: 6em; max-width: 16em;
+  overflow-wrap: break-word; text-align: right; }
+.confusion .corner { font-size: 12px; vertical-align: bottom; }
+.confusion td { --share: 0%; min-width: 38px; text-align: center; border: 2px solid var(--page); border-radius: 6px; }
+.confusion td.hit { background: color-mix(in srgb, var(--class-0) var(--share), var(--panel)); }
+.confusion td.miss { background: color-mix(in srgb, var(--class-1) var(--share), var(--panel)); }
+.turned tr:first-child th + th { vertical-align: bottom; text-align: left; }
+.turned tr:first-child th span { display: block; margin: 0 auto; max-height: 14em; overflow: hidden;
+  writing-mode: vertical-rl; transform: rotate(180deg); text-overflow: ellipsis; white-space: nowrap; }
 
 @media (max-width: 860px) {
   .tiles, .cards, .plots { grid-template-columns: repeat(2, 1fr); }

@@ -1,0 +1,137 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Folders of runs: where one goes that was not named, and what a training was started with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..bundle import open_bundle
+from ..networks.model_description import read_model_note
+from ..run.options import read_config
+from ..storage.atomic_file import replace_text
+
+__all__ = ["Started", "check_data", "check_settings", "run_folder", "run_seed", "run_settings"]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_STARTED = "started.json"
+
+
+def run_folder(bundle: Path, run: str | os.PathLike[str] | None = None, *, seed: int = 0) -> Path:
+    """The folder of a run: the one named, or ``runs/seed_S`` of the bundle.
+
+    Of a bundle that is installed, or that may not be written to, it is ``runs/NAME/seed_S`` of the working folder.
+
+    Args:
+        bundle: folder of the bundle.
+        run: the folder that was named, if one was.
+        seed: seed of the training.
+
+    Example:
+        >>> run_folder(Path("/"), seed=3) == Path("runs/seed_3").resolve()
+        True
+    """
+    if run is not None:
+        return Path(run).expanduser().resolve()
+    installed = bundle.is_relative_to(_PACKAGE) or not os.access(bundle, os.W_OK)
+    place = Path("runs") / bundle.name if installed else bundle / "runs"
+    return (place / f"seed_{seed}").resolve()
+
+
+def run_seed(run: Path) -> int:
+    """The seed of the training in a folder, 0 where it holds none."""
+    training = read_model_note(run / "model.pt").get("training") or {}
+    return int(training.get("seed", 0))
+
+
+def run_settings(bundle: Path, run: Path, *files: str) -> dict[str, Any]:
+    """What a run's weights ask for where the bundle's configuration says something else: classes, size, network.
+
+    Args:
+        bundle: folder of the bundle.
+        run: folder of a training.
+        files: files of the bundle's ``configs``.
+
+    Returns:
+        plain values by their ids.
+    """
+    own, of_run = (open_bundle(bundle, *files, run=each).parser.get() for each in (None, run))
+    return _differences(own, of_run)
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a training was started with, so that its evaluation needs not be told again.
+
+    Args:
+        data: the images; None for what the bundle's configuration says.
+        settings: what was given by ``--set``, as it was typed.
+    """
+
+    data: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, run: Path) -> None:
+        """Write it into the run's folder."""
+        replace_text(run / _STARTED, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def of(cls, run: Path) -> Started:
+        """What a run's folder holds; nothing where it was not trained by this command.
+
+        Raises:
+            ValueError: when the file holds something else.
+        """
+        path = run / _STARTED
+        if not path.is_file():
+            return cls()
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            data, settings = found["data"], dict(found["settings"])
+            if not all(isinstance(text, str) for text in (data or "", *settings, *settings.values())):
+                raise TypeError("expected texts")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"--run: cannot read {path} ({error}); move it away and give --data and --set") from error
+        return cls(data, settings)
+
+
+def check_settings(settings: Mapping[str, str], names: Mapping[str, str]) -> None:
+    """Refuse a ``--set`` of what has an option of its own.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name, value in settings.items():
+        if name in names:
+            raise ValueError(f"--set {name}: expected an id that has no option of its own; write {names[name]} {value}")
+
+
+def check_data(bundle: Path, files: Sequence[str], data: str | None) -> str | None:
+    """The images as a whole path; refused where the bundle reads none.
+
+    Raises:
+        ValueError: when the bundle makes its own images, or there is nothing.
+    """
+    if data is None:
+        return None
+    if "dataset_dir" not in read_config([bundle / "configs" / name for name in files]):
+        raise ValueError(f"--data: expected none, as the bundle {bundle.name} makes its own images; leave it out")
+    path = Path(data).expanduser().resolve()
+    if not path.exists():
+        raise ValueError(f"--data: expected a folder or file of images, but there is no {data}")
+    return str(path)
+
+
+def _differences(before: Any, after: Any, name: str = "") -> dict[str, Any]:
+    """Plain values of a nested configuration that are others, by their ids."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return {} if before == after else {name: after}
+    found: dict[str, Any] = {}
+    for key, value in after.items():
+        found |= _differences(before.get(key), value, f"{name}#{key}" if name else str(key))
+    return found

@@ -1,0 +1,273 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Learn from validation errors how sure a classifier may be: calibration, prediction sets, typicality."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold
+
+from ..bundle import Bundle
+from ..classification import classify_errors
+from ..engines import compute_dataset_errors
+from ..networks import network_hash
+from ..storage import FittedUncertainty, StoredErrors, save_uncertainty
+from ..storage.mean_image_file import MEAN_IMAGE, load_mean_image
+from ..uncertainty import Typicality, fit_calibration, fit_conformal, fit_mean_image
+from ..uncertainty.typicality import fit_typicality, group_codes
+
+__all__ = [
+    "METHODS",
+    "UncertaintyFit",
+    "check_network",
+    "cross_fitted_loss",
+    "fit_uncertainty",
+    "mean_image_note",
+    "with_maps",
+]
+
+RULES = ("mean", "vote")
+METHODS = ("temperature", "beta", "isotonic")
+GRID = 4  # cells a side of the error maps that typicality looks at
+_FOLDS, _REPEATS = 5, 5
+_MIN_IMAGES = 20  # of a calibration, and of each fit in cross-fitting
+
+
+@dataclass(frozen=True)
+class UncertaintyFit:
+    """What was fitted.
+
+    Args:
+        fitted: rule to calibration, prediction sets and typicality.
+        losses: rule to method to mean negative log-likelihood in nats: cross-fitted where the images suffice, and of
+            the probabilities as they are (``none``).
+        notes: what goes to the file beside it.
+        remarks: what could not be fitted, and why.
+    """
+
+    fitted: Mapping[str, FittedUncertainty]
+    losses: Mapping[str, Mapping[str, float]]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Method of calibration of each rule."""
+        return {rule: each.calibration.method for rule, each in self.fitted.items()}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it, as inference reads it; see :func:`monai_diffclf.storage.save_uncertainty`."""
+        save_uncertainty(path, self.fitted, notes=self.notes)
+
+
+def fit_uncertainty(
+    bundle: Bundle,
+    stored: StoredErrors,
+    *,
+    source: str | os.PathLike[str],
+    confidence: float = 0.9,
+    method: str | None = None,
+    mean_image: Mapping[str, Any] | None = None,
+) -> UncertaintyFit:
+    """Fit calibration, prediction sets and typicality to the errors of validation images, for the rules mean and vote.
+
+    The method of calibration is the one with the smallest cross-fitted negative log-likelihood: every patient is judged
+    by fits without them. Where the images are too few for that it is a temperature, which has one parameter; prediction
+    sets keep their promise in every class where each has images enough, else on average over the classes.
+
+    Args:
+        bundle: opened with ``train.json`` and ``evaluate.json``, with the weights that made the errors.
+        stored: errors of the validation images, with all draws.
+        source: where they are from, for messages.
+        confidence: probability with which a prediction set is to hold the true class.
+        method: ``"temperature"``, ``"beta"`` or ``"isotonic"``; None chooses.
+        mean_image: mean of the validation images, see `mean_image_note`.
+
+    Raises:
+        ValueError: when the errors are of another network, or the images too few even for a temperature.
+    """
+    settings = {name: bundle.get(name) for name in ("weighting", "temperature")}
+    network = network_hash(bundle.get("evaluate#network"))
+    check_network(stored, network, source)
+    if len(stored.keys) < _MIN_IMAGES:
+        raise ValueError(
+            f"{source}: expected the errors of at least {_MIN_IMAGES} validation images to fit to, got "
+            f"{len(stored.keys)}; put more images into the validation split"
+        )
+    made_by = _made_by(bundle, stored, network, settings)
+    typicality, remarks = _typicality(stored)
+    fitted, losses = {}, {}
+    for rule in RULES:
+        pred = classify_errors(stored.errors, rule, **settings).probabilities
+        losses[rule], remark = _losses(pred, stored)
+        chosen = method or _best(losses[rule])
+        sets, of_sets = _prediction_sets(pred, stored.labels, confidence, bundle.classes)
+        fitted[rule] = FittedUncertainty(
+            rule, fit_calibration(pred, stored.labels, method=chosen), sets, typicality, made_by
+        )
+        remarks += [each for each in (remark, of_sets) if each and each not in remarks]
+    notes = {"images": len(stored.keys), "cross_fitted_loss": losses, **(mean_image or {})}
+    return UncertaintyFit(fitted, losses, notes, tuple(remarks))
+
+
+def check_network(stored: StoredErrors, network: str, path: str | os.PathLike[str]) -> None:
+    """Refuse errors of another network than the bundle's.
+
+    Raises:
+        ValueError: when they are.
+
+    Warns:
+        UserWarning: when they do not say whose they are.
+    """
+    found = stored.provenance.get("network")
+    if found is None:
+        warnings.warn(f"{path} does not say which network made its errors; taken to be the bundle's", stacklevel=2)
+    elif found != network:
+        raise ValueError(
+            f"{path}: expected errors of the bundle's network {network}, got those of {found}; evaluate the bundle anew"
+        )
+
+
+def cross_fitted_loss(
+    probabilities: torch.Tensor,
+    labels: torch.Tensor,
+    groups: NDArray[Any],
+    method: str,
+    repeats: int = _REPEATS,
+    folds: int = _FOLDS,
+) -> float:
+    """Mean negative log-likelihood, in nats, of images calibrated by fits without their patients.
+
+    Args:
+        probabilities: class probabilities [n, K].
+        labels: class of each image [n].
+        groups: patient of each image [n].
+        method: of the calibration.
+        repeats: random partitions that are averaged over.
+        folds: parts of a partition.
+
+    Raises:
+        ValueError: when a fit without a part lacks a class, or is of too few images.
+    """
+    losses = []
+    for seed in range(repeats):
+        calibrated = torch.empty_like(probabilities)
+        for fit, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(groups, labels, groups):
+            calibration = fit_calibration(probabilities[fit], labels[fit], method=method)
+            calibrated[held] = calibration(probabilities[held])
+        losses.append(log_loss(labels.numpy(), calibrated.numpy(), labels=range(probabilities.shape[1])))
+    return float(np.mean(losses))
+
+
+def with_maps(
+    stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, progress: bool = False
+) -> StoredErrors:
+    """The stored errors with coarse error maps of their images, made by the bundle's network and kept in the file.
+
+    Raises:
+        ValueError: when the validation images of the bundle's data set are others.
+    """
+    made = compute_dataset_errors(
+        bundle.get("validate#dataset"),
+        bundle.get("evaluate#network"),
+        inferer=bundle.get("evaluate#inferer"),
+        description="maps" if progress else None,
+        grid=GRID,
+    )
+    if sorted(made.keys) != sorted(stored.keys):
+        raise ValueError(f"data: expected the validation images of {path}, got others in {bundle.get('dataset_dir')}")
+    # A key names the pixels or the file: images that share it share their map.
+    place = {key: index for index, key in enumerate(made.keys)}
+    maps = None if made.maps is None else made.maps[[place[key] for key in stored.keys]]
+    complete = replace(stored, provenance=stored.provenance or made.provenance, maps=maps)
+    complete.save(path)
+    return complete
+
+
+def mean_image_note(bundle: Bundle, path: str | os.PathLike[str], *, with_images: bool) -> dict[str, Any]:
+    """The mean of the validation images, as a note; without the images the one that a file has for the network."""
+    made_by = {"network": network_hash(bundle.get("evaluate#network"))}
+    if with_images:
+        images = torch.stack([torch.as_tensor(item["image"]) for item in bundle.get("validate#dataset")])
+        return {MEAN_IMAGE: fit_mean_image(images, provenance=made_by).to_dict()}
+    known = load_mean_image(path) if Path(path).is_file() else None
+    return {} if known is None or known.provenance != made_by else {MEAN_IMAGE: known.to_dict()}
+
+
+def _made_by(bundle: Bundle, stored: StoredErrors, network: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    # From plain values only: a file cannot hold weights, and a reader could not compare them.
+    return {
+        **stored.provenance,
+        "network": network,
+        "num_draws": stored.errors.num_draws,
+        "classes": bundle.classes,
+        "image_size": list(bundle.image_size),
+        "weighting": str(settings["weighting"]),
+        "temperature": settings["temperature"],
+    }
+
+
+def _typicality(stored: StoredErrors) -> tuple[Typicality | None, list[str]]:
+    """Typicality, and what is missing where the patients are too few for it."""
+    patients = len(np.unique(group_codes(stored.patients, len(stored.keys))))
+    if patients < _MIN_IMAGES:
+        return None, [
+            f"no typicality: expected at least {_MIN_IMAGES} validation patients to know what is usual, got {patients}"
+        ]
+    return fit_typicality(stored.errors, error_maps=stored.maps, grid=GRID, groups=stored.patients), []
+
+
+def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float], str]:
+    """Loss of each method, cross-fitted, and of the probabilities as they are; what is missing where they are few."""
+    labels, groups = stored.labels, group_codes(stored.patients, len(stored.keys))
+    losses, remark = {}, ""
+    classes = range(pred.shape[1])
+    of_class = [len(np.unique(groups[labels.numpy() == k])) for k in classes]
+    folds = min(_FOLDS, *of_class)
+    try:
+        if folds < 2:
+            raise ValueError(f"a class has {min(of_class)} validation patient(s) or image(s) alone")
+        for method in METHODS:
+            losses[method] = cross_fitted_loss(pred, labels, groups, method, folds=folds)
+    except ValueError as error:
+        losses.clear()
+        remark = (
+            f"the method of calibration was not chosen but is a temperature: too few validation images to judge "
+            f"methods by ({error})"
+        )
+    losses["none"] = float(log_loss(labels.numpy(), pred.numpy(), labels=classes))
+    return losses, remark
+
+
+def _best(losses: Mapping[str, float]) -> str:
+    """The method with the smallest loss, the first of equals; a temperature where none was judged."""
+    judged = [name for name in METHODS if name in losses]
+    return min(judged, key=lambda name: losses[name]) if judged else METHODS[0]
+
+
+def _prediction_sets(
+    pred: torch.Tensor, labels: torch.Tensor, confidence: float, classes: list[str]
+) -> tuple[Any, str]:
+    """Prediction sets that keep their promise in every class, or on average where a class has too few images."""
+    try:
+        return fit_conformal(pred, labels, confidence=confidence), ""
+    except ValueError as error:
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}") from error
+        counts = torch.bincount(labels, minlength=len(classes))
+        least = int(counts.argmin())
+        sets = fit_conformal(pred, labels, confidence=confidence, per_class=False)
+        return sets, (
+            f"prediction sets keep their {100 * confidence:g} % on average over the classes only: {classes[least]} has "
+            f"{int(counts[least])} validation image(s)"
+        )

@@ -1,0 +1,86 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What follows from size and channels alone: the network, how it decides, and the augmentation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["augmentation_configs", "augmentation_settings", "decision_settings", "network_settings"]
+
+INSIDE = 16  # px that the network sees after the wavelet transform
+NARROWEST = 12  # px inside below which it has one resolution less
+TEMPERATURE = 0.05  # of the probabilities, before fit learns it
+
+
+def network_settings(size: tuple[int, int], channels: int) -> tuple[dict[str, Any], str]:
+    """Settings of the wavelet U-Net that works on about 16 x 16 px inside, and why.
+
+    Each level of the wavelet makes four channels of one and halves both sides.
+
+    Args:
+        size: height and width of the images.
+        channels: 1 or 3.
+
+    Example:
+        >>> network_settings((64, 64), 1)[0]["denoiser#levels"], network_settings((28, 28), 1)[0]["denoiser#levels"]
+        (2, 1)
+    """
+    levels = max(1, round(math.log2(max(size) / INSIDE)))
+    inside = [math.ceil(side / 2**levels) for side in size]
+    # The first convolution should not have to throw away most of the wavelet coefficients.
+    widths = [32, 64, 64] if channels * 4**levels <= 48 else [64, 96, 96]
+    if min(inside) < NARROWEST:
+        widths = widths[:2]
+    settings = {
+        "denoiser#levels": levels,
+        "denoiser#channels": widths,
+        "denoiser#attention_levels": [False] * (len(widths) - 1) + [True],
+        "denoiser#num_res_blocks": 2,
+    }
+    return settings, (
+        f"{levels} wavelet level{'s' if levels > 1 else ''}, so that the network works on {inside[0]} x {inside[1]} px "
+        f"inside, which a CPU can train; {', '.join(map(str, widths))} channels, attention at the coarsest resolution."
+    )
+
+
+def decision_settings() -> tuple[dict[str, Any], str]:
+    """How the class is found from the denoising errors, and why."""
+    settings = {
+        "rule": "mean",
+        "weighting": "min_snr",
+        "temperature": TEMPERATURE,
+        "validate#inferer#weighting": "min_snr",
+        "validate#inferer#temperature": TEMPERATURE,
+    }
+    return settings, (
+        "The class with the smallest mean error wins, little noise weighing less (min-SNR): of the rules it needs the "
+        "fewest draws."
+    )
+
+
+def augmentation_settings(size: tuple[int, int]) -> tuple[dict[str, Any], str]:
+    """Small changes that are safe whatever an image shows, and why: nothing is mirrored or turned far."""
+    settings = {
+        "augmentation#flip#prob": 0.0,
+        "augmentation#affine#prob": 1.0,
+        "augmentation#affine#rotate_range": 0.1,
+        "augmentation#affine#scale_range": [0.1, 0.1],
+        "augmentation#contrast#prob": 0.5,
+        "augmentation#contrast#gamma": [0.8, 1.25],
+    }
+    return settings, (
+        "Training images are turned, scaled and moved a little, and their contrast varies; they are not mirrored, "
+        "because left and right may differ: where they do not, train with --set augmentation#flip#prob=0.5."
+    )
+
+
+def augmentation_configs(size: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """What no setting can say: a shift of up to 3 % along both axes, and nothing that takes more time than it helps.
+
+    MONAI takes one number for the first axis alone.
+    """
+    shift = [round(0.03 * side, 1) for side in size]
+    changes = {"~brightness": None, "~offset": None, "affine": {"translate_range": shift}}
+    return {"train.json": {"augmentation": changes}}

@@ -1,0 +1,154 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What a run's folder holds for its report: errors, tables and all that was noted beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._text import from_csv_text
+from ..storage import StoredErrors, load_errors
+from .data import RULES
+
+__all__ = ["RunFolder", "read_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """An evaluated run.
+
+    Args:
+        folder: where it is.
+        seed: seed of the training.
+        classes: names of the classes.
+        stored: errors of the test images.
+        probabilities: rule -> probabilities of the test images as the evaluation stored them [B, K].
+        entries: classifier -> what the results say of it on the test images.
+        note: what the weights say of themselves, empty where they say nothing.
+        audit: the audit of the splits, None where there is none.
+        floor: what classifiers on small pixels reach, by split; None where it was not measured.
+    """
+
+    folder: Path
+    seed: int
+    classes: list[str]
+    stored: StoredErrors
+    probabilities: dict[str, NDArray[np.float64]]
+    entries: dict[str, dict[str, Any]]
+    note: dict[str, Any] = field(default_factory=dict)
+    audit: dict[str, Any] | None = None
+    floor: dict[str, Any] | None = None
+
+
+def read_run(run: str | os.PathLike[str], *, command: str = "run the evaluation") -> RunFolder:
+    """Read the folder of a run that was evaluated.
+
+    Args:
+        run: the folder.
+        command: what to type to evaluate it, for messages.
+
+    Raises:
+        ValueError: when it was never evaluated, or holds parts of different evaluations, or no diffusion classifier's.
+    """
+    folder = Path(run)
+    if not folder.is_dir():
+        raise ValueError(f"--run: expected the folder of a run, got {folder}, which does not exist; train first")
+    results = _json(folder / "results.json")
+    models = {} if results is None else results.get("test", {})
+    if not models:
+        raise ValueError(f"--run: {folder} holds no results on test images; {command}")
+    seeds = sorted({int(seed) for model in models.values() for seed in model.get("seeds", {})})
+    seed = seeds[-1] if seeds else 0
+    entries = {name: dict(model["seeds"][str(seed)]) for name, model in models.items() if str(seed) in model["seeds"]}
+    rules = {rule: f"diffusion_{rule}" for rule in RULES if f"diffusion_{rule}" in entries}
+    if not rules:
+        raise ValueError(
+            f"--run: expected results of a diffusion classifier in {folder / 'results.json'}, found those of "
+            f"{', '.join(sorted(models))}; a report is made from noise draws, which these do not have"
+        )
+    path = folder / "evaluation" / f"errors_test_seed_{seed}.npz"
+    if not path.is_file():
+        raise ValueError(f"--run: {folder / 'results.json'} has results, but their errors {path} are gone; {command}")
+    stored = load_errors(path)
+    tables = {rule: _table(path.with_name(f"test_{model}_seed_{seed}.csv"), command) for rule, model in rules.items()}
+    classes = list(next(iter(entries[model] for model in rules.values())).get("classes", {}))
+    classes = classes or next(iter(tables.values()))[1]
+    for rule, (keys, names, values) in tables.items():
+        same = (
+            keys == stored.keys and names == classes and values.shape == (len(stored.keys), stored.errors.num_classes)
+        )
+        if not same or entries[rules[rule]]["num_draws"] != stored.errors.num_draws:
+            raise ValueError(
+                f"--run: the table test_{rules[rule]}_seed_{seed}.csv, the errors {path.name} and results.json in "
+                f"{folder} are of different evaluations; {command}"
+            )
+    note = _json(folder / "model.json") or {}
+    return RunFolder(
+        folder=folder,
+        seed=seed,
+        classes=classes,
+        stored=stored,
+        probabilities={rule: values for rule, (_, _, values) in tables.items()},
+        entries=entries,
+        note=note,
+        audit=_json(folder / "audit.json") or _json(folder / "audit_evaluation.json"),
+        floor=_json(folder / "floor.json"),
+    )
+
+
+def check_weights(run: RunFolder, network: str, weights: str | os.PathLike[str], *, command: str) -> None:
+    """Refuse errors and results of other weights than those of a file.
+
+    Args:
+        run: the run.
+        network: hash of the weights, see :func:`monai_diffclf.networks.network_hash`.
+        weights: their file.
+        command: what to type to evaluate them.
+
+    Raises:
+        ValueError: when they differ.
+    """
+    recorded = {f"the results of {name}": entry.get("weights_hash") for name, entry in run.entries.items()}
+    recorded["the errors"] = run.stored.provenance.get("network")
+    for what, found in recorded.items():
+        if found is not None and found != network:
+            raise ValueError(
+                f"--run: {what} in {run.folder} are of the weights {found}, but {weights} holds {network}; {command}"
+            )
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--run: {path} cannot be read: {error}; move it away") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"--run: expected names and values in {path}, got {type(content).__name__}; move it away")
+    return dict(content)
+
+
+def _table(path: Path, command: str) -> tuple[list[str], list[str], NDArray[np.float64]]:
+    """Keys, names of the classes and probabilities [B, K] of a table of predictions."""
+    if not path.is_file():
+        raise ValueError(f"--run: the table {path} is gone; {command}")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in (rows[0] if rows else {}) if name.startswith("probability_")]
+    try:
+        values = np.array([[float(row[column]) for column in columns] for row in rows])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--run: expected numbers in the table {path} ({error}); {command}") from error
+    names = [column.removeprefix("probability_") for column in columns]
+    return [from_csv_text(str(row["key"])) for row in rows], names, values

@@ -1,0 +1,89 @@
+"""Every command of docs/your-own-images.md runs, in its order, on six small classes of example scans."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = ROOT / "docs" / "your-own-images.md"
+
+# What makes the commands quick, by options that their --help has.
+SMALLER = {
+    "example_scans": ["--images", "240", "--size", "16"],
+    "new-bundle": ["--image-size", "16"],
+    "train": ["--epochs", "1"],
+    "evaluate": ["--draws", "2"],
+}
+
+
+def guide_commands(path: Path = GUIDE) -> list[list[str]]:
+    """The command lines of the guide's bash blocks, as words without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    return [words for block in blocks for line in block.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def smaller(words: list[str]) -> list[str]:
+    """The same command with less to do: options that it lacks, and lower numbers."""
+    (name,) = (name for name in (*SMALLER, "classify", "fit", "report") if any(name in word for word in words[:4]))
+    options = SMALLER.get(name, [])
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        if option not in words:
+            words = [*words, option, value]
+    return words
+
+
+def run(words: list[str], folder: Path) -> str:
+    """Run a command line in a folder; returns what it printed."""
+    program = [sys.executable, "-m", "monai_diffclf"] if words[0] == "monai-diffclf" else [sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*program, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def test_guide_and_readme_name_the_same_commands() -> None:
+    def names(path: Path) -> list[str]:
+        found = [words[1] for words in guide_commands(path) if words[0] == "monai-diffclf"]
+        return list(dict.fromkeys(found))
+
+    steps = ["new-bundle", "train", "evaluate", "fit", "report", "classify"]
+    assert names(GUIDE) == steps
+    assert [name for name in names(ROOT / "README.md") if name != "demo"] == steps
+
+
+def test_commands_of_the_guide_run(tmp_path: Path) -> None:
+    for words in guide_commands():
+        run(smaller(words), tmp_path)
+    run_folder = tmp_path / "scans" / "runs" / "seed_0"
+    results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))["test"]
+    assert all(0 <= result["auc"]["value"] <= 1 for result in results.values())
+    assert (run_folder / "report.html").is_file() and (run_folder / "uncertainty.json").is_file()
+    with (tmp_path / "classified" / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+
+@pytest.mark.slow
+def test_guide_on_breast_ultrasound(tmp_path: Path, dataset) -> None:
+    """The same steps on real images in a table, with a split and class names of its own."""
+    data = str(dataset("busi_256").resolve())
+    table = ["--label-column", "label", "--label-type", "index", "--split-column", "split_own"]
+    monai_diffclf = ["monai-diffclf"]
+    new = ["new-bundle", "busi", "--data", data, "--classes", "malignant,benign,normal", "--image-size", "32"]
+    run([*monai_diffclf, *new, *table], tmp_path)
+    for words in (["train", "--epochs", "2"], ["evaluate", "--draws", "5"], ["fit"], ["report"]):
+        run([*monai_diffclf, words[0], "busi", *words[1:]], tmp_path)
+    images = sorted(str(path) for path in Path(data, "images", "normal").iterdir())[:3]
+    run([*monai_diffclf, "classify", *images, "--bundle", "busi"], tmp_path)
+    floor = json.loads((tmp_path / "busi" / "runs" / "seed_0" / "floor.json").read_text(encoding="utf-8"))
+    assert floor["test"]["logistic_regression"]["macro_auc"] > 0.55
+    assert (tmp_path / "busi" / "runs" / "seed_0" / "report.html").is_file()
+    assert (tmp_path / "classified" / "predictions.csv").is_file()
