@@ -4,15 +4,169 @@
 
 from __future__ import annotations
 
-import click
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from .results import command_options
+import click
+from tqdm import tqdm
+
+from .._command_end import FAULT, one_line
+from .._text import printable
+from ..archive import ArchiveResult, ClassifierSettings, classify_archive
+from ..archive.plan import MAPS
+from ..bundle import find_bundle
+from ..run.run_bundle import settle
+from .options import device_option, draws_option, processes_option, read_settings, run_option, set_option
+from .results import command_options, finish
 
 __all__ = ["command"]
 
 
+_OWN = {
+    "device": "--device",
+    "maps": "--maps",
+    "report": "--report or --no-report",
+    "strict": "--strict",
+    "output_dir": "--output",
+    "dataset_dir": "the images as arguments",
+    "checkpoint": "--run, the folder of a training,",
+}
+"""Settings that have an option of their own."""
+
+
 @click.command("classify")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--bundle", required=True, metavar="BUNDLE", help="Folder of a bundle, or the name of a shipped one.")
+@run_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("classified"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the results.",
+)
+@click.option(
+    "--maps",
+    type=click.Choice(MAPS),
+    default="png",
+    show_default=True,
+    help="Where the evidence lies: pictures, arrays in the image's size, or NIfTI in its grid.",
+)
+@click.option("--report/--no-report", default=True, help="Write cases.html, a page for every image.  [default: report]")
+@draws_option
+@device_option
+@processes_option
+@click.option("--ray", is_flag=True, help="Share the work by Ray Data, on this machine or a cluster (extra: ray).")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Workers of --ray; default: every core or GPU."
+)
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@click.option("--replace", is_flag=True, help="Remove the results of another run from DIR.")
+@set_option
 @command_options
-def command(progress: bool, debug: bool) -> None:
-    """Not there yet."""
-    raise click.UsageError("classify: this command is not there yet")
+def command(
+    images: tuple[str, ...],
+    bundle: str,
+    run: Path | None,
+    output: Path,
+    maps: str,
+    report: bool,
+    draws: int | None,
+    device: str | None,
+    num_processes: int,
+    ray: bool,
+    workers: int | None,
+    strict: bool,
+    replace: bool,
+    settings: tuple[str, ...],
+    progress: bool,
+    debug: bool,
+) -> int:
+    """Classify IMAGES: files and folders, searched with all that is in them; slices of DICOM series one by one.
+
+    DIR gets predictions.csv and predictions.json, maps/ and cases.html. Stopped, the same command goes on.
+    """
+    if ray and num_processes > 1:
+        raise ValueError("--num-processes: expected it without --ray, which shares the work by --workers")
+    if workers is not None and not ray:
+        raise ValueError("--workers: expected it with --ray; processes of this machine are --num-processes")
+    root = find_bundle(bundle)
+    values = settle(root, ["inference.json"], {"num_draws": draws}, read_settings(settings), {"num_draws": "--draws"})
+    if taken := [name for name in _OWN if name in values]:
+        raise ValueError(f"--set {taken[0]}: expected {_OWN[taken[0]]} instead")
+    chosen = ClassifierSettings(
+        bundle=str(root),
+        run=_run_of(root, run),
+        values=values,
+        device=device,
+        maps=maps,
+        report=report,
+        strict=strict,
+    )
+    with _plain_warnings():
+        done = classify_archive(
+            images,
+            chosen,
+            output,
+            num_processes=num_processes,
+            ray=ray,
+            num_workers=workers,
+            replace=replace,
+            progress=progress,
+        )
+    finish(_as_json(done), _as_text(done))
+    return FAULT if done.failed else 0
+
+
+def _run_of(bundle: Path, run: Path | None) -> str | None:
+    """The training whose weights are taken: the one named, else the bundle's first, else none: its own weights."""
+    if run is not None:
+        return str(run.expanduser().resolve())
+    first = bundle / "runs" / "seed_0"
+    return str(first) if (first / "model.pt").is_file() else None
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Within it warnings for users are plain lines on stderr; those for programmers are not shown."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, UserWarning):
+            tqdm.write(one_line(f"warning: {message}"), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _as_json(done: ArchiveResult) -> dict[str, Any]:
+    return {
+        "path": str(done.folder),
+        "table": str(done.table),
+        "results": str(done.results),
+        "report": None if done.report is None else str(done.report),
+        "maps": None if done.maps is None else str(done.maps),
+        "images": done.images,
+        "classified": sum(done.counts.values()),
+        "classes": {name: done.counts.get(name, 0) for name in done.classes},
+        "not_read": [{"key": key, "error": error} for key, error in done.failed],
+        "weights": done.weights,
+        "done_before": done.done_before,
+    }
+
+
+def _as_text(done: ArchiveResult) -> str:
+    called = ", ".join(f"{done.counts.get(name, 0):,} {name}" for name in done.classes)
+    lines = [f"{sum(done.counts.values()):,} of {done.images:,} images classified: {called}"]
+    if done.done_before:
+        lines[0] += "; an earlier run had done it"
+    if done.failed:
+        key, error = done.failed[0]
+        lines.append(f"{len(done.failed):,} could not be read, see the column error; the first is {key}: {error}")
+    files = [done.table, done.results, done.maps, done.report]
+    return printable("\n".join([*lines, *(str(path) for path in files if path is not None)]), keep="\n")

@@ -111,9 +111,17 @@ class CaseReport:
                 self._count += 1
             self._seen += 1
 
-    def _keep(self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any]) -> None:
-        """Keep the image, unless `max_cases` others are less sure."""
-        place = self._seen * idist.get_world_size() + idist.get_rank()
+    def make_case(
+        self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any], place: int
+    ) -> tuple[float, Case, ExplainedItem]:
+        """How unsure an image is by the report's measure, and what is shown of it.
+
+        Args:
+            engine: the evaluator.
+            source: item of the decollated batch.
+            result: item of the decollated output.
+            place: its place in the data set, by which it is called if it has no name.
+        """
         item = make_item(result)
         case = _case(engine, str(source.get("key", f"image {place}")), source, result, item)
         if case.num_classes != len(self.classes):
@@ -123,8 +131,14 @@ class CaseReport:
         measure = choose_measure(self.order_by, case.uncertainty)
         if case.uncertainty and measure not in (*case.uncertainty, "probability"):
             raise ValueError(f"order_by: expected one of {sorted(case.uncertainty)} or 'probability', got {measure!r}")
+        return unsureness(case, measure), case, item
+
+    def _keep(self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any]) -> None:
+        """Keep the image, unless `max_cases` others are less sure."""
+        place = self._seen * idist.get_world_size() + idist.get_rank()
+        unsure, case, item = self.make_case(engine, source, result, place)
         # Of equally sure images the first ones stay.
-        kept = _Kept(unsureness(case, measure), -place, case, item)
+        kept = _Kept(unsure, -place, case, item)
         if len(self._kept) < self.max_cases:
             heapq.heappush(self._kept, kept)
         else:
@@ -142,9 +156,16 @@ class CaseReport:
         records = gather(records)
         failed = gather(list(getattr(engine, "failed", {}).items()))
         if idist.get_rank() == 0 and records:
-            self._write([record for _, record in sorted(records, key=lambda pair: pair[0])], total, failed)
+            self.write([record for _, record in sorted(records, key=lambda pair: pair[0])], total, failed)
 
-    def _write(self, records: list[CaseRecord], total: int, failed: Sequence[tuple[str, str]]) -> None:
+    def write(self, records: list[CaseRecord], total: int, failed: Sequence[tuple[str, str]]) -> None:
+        """Write the report of cases in the order of the data set.
+
+        Args:
+            records: the cases, at least one.
+            total: how many images there are in all.
+            failed: name of each image that could not be read, and why.
+        """
         notes = dict(self.notes)
         if failed:
             notes["Could not be read"] = "; ".join(

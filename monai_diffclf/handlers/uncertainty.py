@@ -179,10 +179,22 @@ class ShiftWarning:
             if not is_repeated(self._seen, sampler):
                 # A copy of the numbers alone: a view would keep its batch, and on a GPU its memory.
                 values = torch.as_tensor(result[self.output]).detach().float().cpu().numpy().copy()
-                self._items.append(_Item(str(source.get("patient", "")), values))
+                self.add(values, str(source.get("patient", "")))
             self._seen += 1
 
+    def add(self, values: NDArray[np.float32], patient: str = "") -> None:
+        """Take an image into the test: its errors [K, N]."""
+        self._items.append(_Item(patient, values))
+
     def _test(self, engine: Engine) -> None:
+        self.test()
+
+    def test(self) -> None:
+        """Test the images taken so far, and begin anew.
+
+        Warns:
+            UserWarning: when they differ from those of the validation.
+        """
         items, self._items = gather(self._items), []
         if not items:  # none could be read
             return

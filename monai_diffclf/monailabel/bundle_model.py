@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import Compose
 from monai.utils import CommonKeys
 
 from ..explain import decision_map, rival_class
 from ..image_io import ReadImaged
+from ..image_io.map_file import map_to_image_size
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..keys import NamedValues, OutputKeys, with_old_names
 from ..transforms import ImageWarningsd
@@ -197,18 +197,7 @@ class BundleModel:
 
     def _to_image_size(self, values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
         """Undo the preprocessing: padding and the like, then the reader's own resize and crop."""
-        parser = self._parsed()
-        reader, rest = self._reader(parser), Compose(self._preprocessing(parser)[1:])
-        moved = MetaTensor(values[None], applied_operations=list(image.applied_operations))
-        item = rest.inverse({"image": moved})
-        found, expected = tuple(item["image"].shape[1:]), reader.read.spatial_size
-        if found != expected:
-            raise RuntimeError(
-                f"preprocessing cannot be inverted: the map returns as {list(found)}, not {list(expected)}; make what "
-                f"moves pixels in {self.config} invertible"
-            )
-        returned: MetaTensor = reader.inverse(item)["image"]
-        return returned.as_tensor()[0]
+        return map_to_image_size(values, image, self._preprocessing(self._parsed()))
 
     def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
         """The bundle's configuration with settings in the place of its own."""

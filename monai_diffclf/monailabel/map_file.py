@@ -9,7 +9,6 @@ import io
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -19,6 +18,7 @@ from PIL import Image
 
 from ..explain import overlay
 from ..image_io.image_files import read_image_file
+from ..image_io.map_file import nifti_map
 from .image_grid import ImageGrid
 
 __all__ = ["overlay_png", "write_map"]
@@ -53,7 +53,7 @@ def write_map(values: torch.Tensor, grid: ImageGrid, extension: str) -> Path:
             scaled = array / max(float(np.abs(array).max()), np.finfo(np.float32).tiny)
             Image.fromarray((PNG_ZERO + np.rint(32767 * scaled)).astype(np.uint16)).save(name)
         else:
-            nibabel.save(_nifti(grid.to_stored(array), grid), name)
+            nibabel.save(nifti_map(array, grid), name)
     except Exception:
         Path(name).unlink()
         raise
@@ -86,16 +86,3 @@ def _resize(image: torch.Tensor, size: tuple[int, ...]) -> npt.NDArray[np.float3
     if tuple(image.shape[1:]) != size:
         image = torch.nn.functional.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
     return np.asarray(image.numpy(), dtype=np.float32)
-
-
-def _nifti(array: npt.NDArray[Any], grid: ImageGrid) -> Any:
-    kind = nibabel.Nifti2Image if isinstance(grid.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    if grid.header is None:
-        image = kind(array, grid.affine)
-        image.header.set_xyzt_units("mm")
-        return image
-    # A copy of the header keeps the codes and units that say what the affine means.
-    header = grid.header.copy()
-    header.set_data_dtype(np.float32)
-    header["cal_min"] = header["cal_max"] = 0
-    return kind(array, grid.affine, header)

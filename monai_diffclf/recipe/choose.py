@@ -12,7 +12,7 @@ from typing import Any
 from .beware import data_warnings, refuse_unfit
 from .image_size import choose_image_size
 from .images_seen import ImagesSeen
-from .network_settings import LEFT_OUT, augmentation_settings, decision_settings, network_settings
+from .network_settings import augmentation_configs, augmentation_settings, decision_settings, network_settings
 from .step_time import StepTime
 
 __all__ = ["Recipe", "choose_recipe", "recipe_unseen"]
@@ -139,7 +139,8 @@ def recipe_unseen(channels: int, image_size: Sequence[int], *, method: str = "di
     if method == "diffusion":
         settings = {**network_settings(size, channels)[0], **decision_settings()[0], **settings}
     reasons = (f"{size[0]} x {size[1]} px and {channels} channel(s), as asked for.", *_reasons(size, channels, method))
-    return Recipe(image_size=size, channels=channels, settings=settings, configs=LEFT_OUT, reasons=reasons)
+    configs = augmentation_configs(size)
+    return Recipe(image_size=size, channels=channels, settings=settings, configs=configs, reasons=reasons)
 
 
 def _reasons(size: tuple[int, int], channels: int, method: str) -> list[str]:

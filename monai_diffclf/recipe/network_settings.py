@@ -7,13 +7,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["LEFT_OUT", "augmentation_settings", "decision_settings", "network_settings"]
+__all__ = ["augmentation_configs", "augmentation_settings", "decision_settings", "network_settings"]
 
 INSIDE = 16  # px that the network sees after the wavelet transform
 NARROWEST = 12  # px inside below which it has one resolution less
 TEMPERATURE = 0.05  # of the probabilities, before fit learns it
-# Of the template's augmentation these take more time than they help.
-LEFT_OUT: dict[str, dict[str, Any]] = {"train.json": {"augmentation": {"~brightness": None, "~offset": None}}}
 
 
 def network_settings(size: tuple[int, int], channels: int) -> tuple[dict[str, Any], str]:
@@ -69,7 +67,6 @@ def augmentation_settings(size: tuple[int, int]) -> tuple[dict[str, Any], str]:
         "augmentation#affine#prob": 1.0,
         "augmentation#affine#rotate_range": 0.1,
         "augmentation#affine#scale_range": [0.1, 0.1],
-        "augmentation#affine#translate_range": round(0.03 * max(size), 1),
         "augmentation#contrast#prob": 0.5,
         "augmentation#contrast#gamma": [0.8, 1.25],
     }
@@ -77,3 +74,13 @@ def augmentation_settings(size: tuple[int, int]) -> tuple[dict[str, Any], str]:
         "Training images are turned, scaled and moved a little, and their contrast varies; they are not mirrored, "
         "because left and right may differ: where they do not, train with --set augmentation#flip#prob=0.5."
     )
+
+
+def augmentation_configs(size: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """What no setting can say: a shift of up to 3 % along both axes, and nothing that takes more time than it helps.
+
+    MONAI takes one number for the first axis alone.
+    """
+    shift = [round(0.03 * side, 1) for side in size]
+    changes = {"~brightness": None, "~offset": None, "affine": {"translate_range": shift}}
+    return {"train.json": {"augmentation": changes}}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from monai.data import CacheDataset, DataLoader
+from monai.engines import default_prepare_batch
 
 from ..bundle import Bundle, open_bundle
 from ..data import class_balanced_weights
@@ -61,7 +62,7 @@ def measure_steps(bundle: Bundle | str | os.PathLike[str], items: Sequence[dict[
     )
     dataset = CacheDataset([datalist[i] for i in chosen], opened.get("train#preprocessing"), progress=False)
     network, optimizer, loss = opened.get("network"), opened.get("optimizer"), opened.get("loss")
-    prepare = opened.get("train#prepare_batch")
+    prepare = opened.get("train#prepare_batch") if "train#prepare_batch" in opened.parser else _prepare_classifier
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) <= _STEPS and sum(seconds[1:]) < _SECONDS):
         start = time.perf_counter()
@@ -73,6 +74,14 @@ def measure_steps(bundle: Bundle | str | os.PathLike[str], items: Sequence[dict[
         _wait(device)
         seconds.append(time.perf_counter() - start)
     return StepTime(_median(seconds[1:]), _seconds_per_evaluation(network.eval(), noisy, arguments))
+
+
+def _prepare_classifier(
+    batch: Any, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, Any]]:
+    """Images and labels of a network that classifies, in the form of `DenoisingPrepareBatch`."""
+    images, labels = default_prepare_batch(batch, device)
+    return images, labels, (), {}
 
 
 @torch.inference_mode()

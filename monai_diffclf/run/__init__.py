@@ -25,7 +25,7 @@ from .options import as_yes_or_no, settle_options
 from .run_bundle import run_bundle
 from .running import now_running
 
-__all__ = ["check_used", "hold", "report_failed", "run_bundle", "start"]
+__all__ = ["check_not_shipped", "check_used", "hold", "report_failed", "run_bundle", "start"]
 
 _SHIPPED = ("configs", "docs", "models")
 
@@ -90,7 +90,7 @@ def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Non
     if (running is None and command_line() is None) or idist.get_rank() > 0:
         return
     for path in (folder, *others):
-        _check_not_shipped(Path(path))
+        check_not_shipped(Path(path))
     held: list[Path] = []
     for path in (folder, *others):
         place = Path(path).parent if Path(path).suffix == ".json" else Path(path)
@@ -104,8 +104,12 @@ def hold(folder: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Non
             held.append(place.resolve())
 
 
-def _check_not_shipped(path: Path) -> None:
-    """Refuse a bundle's own folders, whose weights and results an output would replace."""
+def check_not_shipped(path: Path) -> None:
+    """Refuse a bundle's own folders, whose weights and results an output would replace.
+
+    Raises:
+        ValueError: when the path lies in one.
+    """
     whole = path.resolve()
     for part in (whole, *whole.parents):
         if part.name in _SHIPPED and (part.parent / "configs" / "metadata.json").is_file():

@@ -1,0 +1,86 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""An image's map as a file: a picture, an array, or NIfTI."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import torch
+from monai.utils import CommonKeys
+
+from ..explain import decision_map
+from ..handlers.classification_writer import map_picture
+from ..image_io.image_grid import read_grid
+from ..image_io.map_file import map_to_image_size, nifti_bytes
+from ..keys import OutputKeys
+from .inputs import ArchiveImage
+
+__all__ = ["map_file"]
+
+_UNSAFE = re.compile(r"[^\w.-]+")
+_SUFFIXES = {"png": ".png", "npy": ".npy", "nifti": ".nii.gz"}
+
+
+def map_file(
+    kind: str,
+    image: ArchiveImage,
+    place: int,
+    item: Mapping[str, Any],
+    result: Mapping[str, Any],
+    preprocessing: Sequence[Callable[..., Any]],
+) -> tuple[str, bytes | None]:
+    """Name and content of the file of an image's map.
+
+    - png: the image as the network sees it, with the decision map over it; of planes only.
+    - npy: the decision map in the upright image's own size, float32 [H, W] or [H, W, D].
+    - nifti: the same in the grid of the image's file, with its affine.
+
+    Args:
+        kind: ``"png"``, ``"npy"``, ``"nifti"`` or ``"none"``.
+        image: the image.
+        place: its place in the archive.
+        item: the image after preprocessing.
+        result: item of the evaluator's output.
+        preprocessing: the transforms.
+
+    Returns:
+        the name, and the content; None where there is no map.
+    """
+    if kind == "none" or OutputKeys.ERROR_MAPS not in result:
+        return "", None
+    name = f"{place:06d}_{_stem(image.key)}{_SUFFIXES[kind]}"
+    if kind == "png":
+        painted = map_picture(dict(result))
+        if painted is None:
+            return "", None
+        buffer = io.BytesIO()
+        matplotlib.image.imsave(buffer, painted, format="png")
+        return name, buffer.getvalue()
+    predicted = torch.as_tensor(result[CommonKeys.PRED]).argmax().reshape(1).cpu()
+    values = decision_map(torch.as_tensor(result[OutputKeys.ERROR_MAPS]).cpu()[None], predicted)[0]
+    array = map_to_image_size(values, item[CommonKeys.IMAGE], preprocessing).float().numpy()
+    if kind == "nifti":
+        return name, nifti_bytes(array, read_grid(image.path))
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array, dtype=np.float32))
+    return name, buffer.getvalue()
+
+
+def _stem(key: str) -> str:
+    r"""What a file may be called after an image: letters, digits, ``_``, ``-`` and ``.``, not too many of them.
+
+    Example:
+        >>> _stem("a b/scan  1.nii.gz"), _stem("$(rm).png"), _stem("Röntgen.dcm")
+        ('scan_1', 'rm', 'Röntgen')
+    """
+    name = PurePosixPath(key).name.removesuffix(".gz")
+    stem = name.rpartition(".")[0] or name
+    # In UTF-8 a name may have 255 bytes.
+    return _UNSAFE.sub("_", stem).strip("._")[:40] or "image"

@@ -1,0 +1,81 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Maps of the network's size in an image's own grid, and as NIfTI."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from .image_grid import ImageGrid
+from .read_image import ReadImaged
+
+__all__ = ["map_to_image_size", "nifti_bytes", "nifti_map"]
+
+
+def map_to_image_size(
+    values: torch.Tensor, image: MetaTensor, preprocessing: Sequence[Callable[..., Any]]
+) -> torch.Tensor:
+    """Undo the preprocessing of an image on a map: padding and the like, then the reader's own resize and crop.
+
+    Args:
+        values: the map [*spatial], as the network sees the image.
+        image: the image after preprocessing, which knows what was done to it.
+        preprocessing: its transforms; the first is `ReadImaged`.
+
+    Returns:
+        the map in the upright image's own size, 0 where the image was cropped.
+
+    Raises:
+        TypeError: when the first transform is another one.
+        ValueError: when a transform that moves pixels cannot be inverted.
+    """
+    reader, *others = preprocessing
+    if not isinstance(reader, ReadImaged):
+        raise TypeError(
+            f"preprocessing: expected ReadImaged as its first transform, by which maps find back to the file, got "
+            f"{type(reader).__name__}"
+        )
+    moved = MetaTensor(values[None], applied_operations=list(image.applied_operations))
+    item = Compose(others).inverse({"image": moved})
+    found, expected = tuple(item["image"].shape[1:]), reader.read.spatial_size
+    if found != expected:
+        raise ValueError(
+            f"preprocessing: expected transforms that can be inverted where they move pixels, but a map returns as "
+            f"{list(found)}, not {list(expected)}"
+        )
+    returned: MetaTensor = reader.inverse(item)["image"]
+    return returned.as_tensor()[0]
+
+
+def nifti_map(values: npt.NDArray[Any], grid: ImageGrid) -> Any:
+    """A map as a NIfTI image of nibabel's, float32, in the image's own grid.
+
+    Args:
+        values: the map [H, W] or [H, W, D], upright.
+        grid: grid of the image.
+    """
+    array = grid.to_stored(values.astype(np.float32))
+    kind = nibabel.Nifti2Image if isinstance(grid.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    if grid.header is None:
+        image = kind(array, grid.affine)
+        image.header.set_xyzt_units("mm")
+        return image
+    # A copy of the header keeps the codes and units that say what the affine means.
+    header = grid.header.copy()
+    header.set_data_dtype(np.float32)
+    header["cal_min"] = header["cal_max"] = 0
+    return kind(array, grid.affine, header)
+
+
+def nifti_bytes(values: npt.NDArray[Any], grid: ImageGrid) -> bytes:
+    """`nifti_map` as a file ``.nii.gz``: the same bytes for the same map."""
+    return gzip.compress(nifti_map(values, grid).to_bytes(), compresslevel=6, mtime=0)

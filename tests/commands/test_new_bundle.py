@@ -1,0 +1,115 @@
+"""``monai-diffclf new-bundle``: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_diffclf.bundle import open_bundle, read_settings
+from monai_diffclf.commands.group import main
+
+PATTERN = r"(P\d+)_"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """60 images of 24 px of each of two classes, two of each patient, without splits."""
+    root, rng = tmp_path_factory.mktemp("new") / "data", np.random.default_rng(0)
+    for k, name in enumerate(("dark", "bright")):
+        (root / name).mkdir(parents=True)
+        for n in range(60):
+            pixels = rng.integers(120 * k, 120 * k + 90, (24, 24), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"P{k}{n // 2:03d}_{n}.png")
+    return root
+
+
+def run(capsys, *words):
+    code = main(["new-bundle", *map(str, words), "--no-progress"])
+    return code, *capsys.readouterr()
+
+
+def test_a_bundle_for_a_folder(data, tmp_path, capsys):
+    target = tmp_path / "mine"
+    code, out, err = run(capsys, target, "--data", data, "--patient-pattern", PATTERN)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == "Images" and lines[-1] == str(target) and lines[-2] == f"Next: monai-diffclf train {target}"
+    assert "logistic regression on 16 px          1.000     1.000              1.000" in out
+    assert "training about" in out and "Few images: " in out and "Patients are not known" not in out
+    opened = open_bundle(target, "train.json")
+    assert opened.classes == ["bright", "dark"] and opened.image_size == (24, 24)
+    assert opened.get("dataset_dir") == str(data) and opened.get("patient_pattern") == PATTERN
+    assert {item["patient"][:2] for item in opened.get("train#datalist")} == {"P0", "P1"}
+    assert not (target / "runs").exists() and list((target / "models").iterdir()) == []
+
+
+def test_as_json(data, tmp_path, capsys):
+    target = tmp_path / "with space"
+    options = ("--data", data, "--name", "named", "--no-floor", "--json", "--seed", "3", "--minutes", "0.05")
+    code, out, err = run(capsys, target, *options)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["path"] == str(target) and found["next"] == f"monai-diffclf train {shlex.quote(str(target))}"
+    assert found["floor"] is None and found["seen"]["classes"] == ["bright", "dark"]
+    assert found["seconds_per_step"] > 0 and found["recipe"]["channels"] == 1
+    settings = read_settings(target)
+    assert settings.name == "named" and settings.values["seed"] == 3
+    assert settings.values["max_epochs"] == found["recipe"]["settings"]["max_epochs"]
+    assert found["recipe"]["reasons"] and any("fit into 0.05 minutes" in each for each in found["recipe"]["reasons"])
+
+
+def test_for_images_that_come_later(tmp_path, capsys):
+    words = ("--classes", "no finding,finding,$HOME is fine", "--channels", "3", "--image-size", "64x48")
+    code, out, err = run(capsys, tmp_path / "later", *words[:1], "a,b,c", *words[2:])
+    assert code == 0, err
+    assert "No images were looked at" in out and out.splitlines()[-2].endswith("--data FOLDER")
+    opened = open_bundle(tmp_path / "later", "train.json")
+    assert opened.classes == ["a", "b", "c"] and opened.image_size == (64, 48) and opened.channels == 3
+    code, out, err = run(capsys, tmp_path / "code", "--classes", "a,$import os", *words[2:])
+    assert code == 2 and "$import os" in err and not (tmp_path / "code").exists()
+
+
+def test_any_method(data, tmp_path, capsys):
+    code, _, err = run(capsys, tmp_path / "net", "--data", data, "--method", "resnet18", "--no-floor")
+    assert code == 0, err
+    assert read_settings(tmp_path / "net").method == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", "DATA", "--channels", "3"], "--channels: expected 1, as the images are grey, got 3"),
+        (["--data", "DATA", "--image-size", "big"], "--image-size: expected a number of pixels such as 64"),
+        (["--data", "DATA", "--image-size", "8"], "image_size: expected height and width"),
+        (["--data", "DATA", "--minutes", "0"], "minutes: expected a positive number, got 0"),
+        (["--data", "DATA", "--classes", "dark"], "classes: expected two or more"),
+        (["--data", "DATA", "--classes", "dark,other"], "dark"),
+        (["--data", "DATA", "--patient-pattern", "("], "patient_pattern: expected a regular expression"),
+        (["--data", "DATA", "--name", "no/name"], "name: expected up to 80 letters"),
+        (["--data", "nowhere"], "nowhere does not exist"),
+        (["--classes", "a,b", "--channels", "1"], "--data: not given; give it, or --image-size"),
+        ([], "--data: not given; give it, or --classes, --channels, --image-size"),
+        (["--classes", "a,b", "--channels", "1", "--image-size", "64", "--minutes", "3"], "--minutes: needs --data"),
+        (["--data", "DATA", "--mintes", "3"], "did you mean --minutes?"),
+        (["--data", "DATA", "--method", "magic"], "--method"),
+    ],
+)
+def test_refused_in_one_line_and_nothing_written(data, tmp_path, capsys, words, said):
+    target = tmp_path / "mine"
+    code, out, err = run(capsys, target, *(data if word == "DATA" else word for word in words))
+    assert code == 2 and out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert said in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(data, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    code, _, err = run(capsys, tmp_path / "mine", "--data", data)
+    assert code == 2 and "holds something already" in err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
