@@ -50,8 +50,7 @@ class ClassificationWriter:
         maps: whether to write the PNGs (2D images only).
 
     Raises:
-        ValueError: when the evaluation starts, if two columns would have one name, or the folder holds the results of
-            the command ``classify``.
+        ValueError: when the evaluation starts, if two columns would have one name.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
@@ -75,11 +74,6 @@ class ClassificationWriter:
 
     def _start(self, engine: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        if (self.output_dir / "predictions.json").exists():
-            raise ValueError(
-                f"output_dir: {self.output_dir} holds the results of monai-diffclf classify, beside which these would "
-                "be taken for its own; name another folder"
-            )
         self._count = 0
         if self._rows is not None:
             self._rows.close()
@@ -88,8 +82,8 @@ class ClassificationWriter:
         self._outputs.begin()
         for old in (self.table, *self.output_dir.glob(f"map_{'[0-9]' * 5}.png")):
             old.unlink(missing_ok=True)
-        self._rows = PredictionTable(self.table, self.classes)
         self._outputs.add([self.table.name, f"{self.table.name}.part"])
+        self._rows = PredictionTable(self.table, self.classes)
 
     def _finish(self, engine: Engine) -> None:
         if self._rows is not None:

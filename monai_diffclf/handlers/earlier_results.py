@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage.atomic_file import replace_text
+from ..storage.errors_journal import remove_journal_of_others
 from ..storage.outputs import Outputs
 from .results import read_results
 
@@ -77,7 +78,9 @@ def begin_evaluation(
 
 
 def remove_stale(run: str | os.PathLike[str], weights: str) -> None:
-    """Remove from a run's folder what is about other weights than those it has now: results, fits and the report.
+    """Remove from a run's folder what is about other weights than those it has now.
+
+    Results, fits, the report, and the records of evaluations that were stopped.
 
     Args:
         run: folder of the training, which has just written ``model.pt``.
@@ -89,6 +92,10 @@ def remove_stale(run: str | os.PathLike[str], weights: str) -> None:
         if outputs.step.startswith(_KIND) and isinstance(before, Mapping) and before["weights"] not in (None, weights):
             _remove(outputs, before)
     Outputs(folder, "report").remove()
+    for journal in list((folder / "journal").glob("*/journal.json")):
+        remove_journal_of_others(journal.parent, weights)
+        if not any((folder / "journal").iterdir()):
+            (folder / "journal").rmdir()
     for name in _FITTED:
         if _network_of(folder / name) not in (None, weights):
             (folder / name).unlink()
