@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bundles import read_config
 from monai_diffclf import __version__
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.handlers import read_results
 from monai_diffclf.networks import load_weights, network_hash
 from monai_diffclf.networks.weights_content import read_tensors
@@ -27,19 +27,19 @@ LEFT_OUT = ("data",)
 def describe(bundle: Path, dataset_dir: str | None, seed: int) -> dict[str, Any]:
     """What the JSON file says."""
     settings = {"dataset_dir": dataset_dir} if dataset_dir else {}
-    config = read_config(bundle, "train.json", seed=seed, progress=False, **settings)
-    description = config.get_parsed_content("model_description")
-    network = config.get_parsed_content(description_target(config))
+    config = open_bundle(bundle, "train.json", seed=seed, progress=False, **settings)
+    description = config.get("model_description")
+    network = config.get(description_target(config))
     network.load_state_dict(read_tensors(bundle / "models" / "model.pt"))
     trained = json.loads((bundle / "docs" / "training" / f"seed_{seed}.json").read_text())
     results = read_results(bundle / "docs" / "results.json")
     models = results["test"].values()
     training: dict[str, Any] = {
-        name: config.get_parsed_content(f"training#{name}") for name in config["training"] if name not in LEFT_OUT
+        name: config.get(f"training#{name}") for name in config.parser["training"] if name not in LEFT_OUT
     }
     training["data"] = {"name": next(iter(models))["data"]}
     if dataset_dir or "phantom" in bundle.name:
-        training["data"] = config.get_parsed_content("images_read") | training["data"]
+        training["data"] = config.get("images_read") | training["data"]
     return {
         **trained,
         "weights": network_hash(network),
@@ -51,7 +51,7 @@ def describe(bundle: Path, dataset_dir: str | None, seed: int) -> dict[str, Any]
 
 def description_target(config: Any) -> str:
     """Id of the network in a configuration."""
-    return str(config["model_description"]["network"]).removeprefix("@")
+    return str(config.parser["model_description"]["network"]).removeprefix("@")
 
 
 def main() -> None:
@@ -63,8 +63,8 @@ def main() -> None:
     note = describe(args.bundle, args.dataset_dir, args.seed)
     path = args.bundle / "models" / "model.json"
     replace_text(path, json.dumps(note, indent=1) + "\n")
-    config = read_config(args.bundle, "train.json")
-    network = config.get_parsed_content(description_target(config))
+    config = open_bundle(args.bundle, "train.json")
+    network = config.get(description_target(config))
     load_weights(network, args.bundle / "models" / "model.pt", note["model"])
     print(f"{path}: {note['weights']}, {note['metric']} {note['value']:.4f} after epoch {note['epoch']}")
 

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from benchmarks.bundles import BUNDLES, ROOT, read_config
+from benchmarks.bundles import BUNDLES, ROOT
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data import load_datalist
 from monai_diffclf.explain import class_difference, overlay
 from monai_diffclf.inferers import DiffusionClassifierInferer
@@ -57,15 +58,15 @@ def training_curves(runs: Path) -> None:
 
 def examples(data: Path) -> None:
     """Test images, four of each class: the image, and the explanation of pneumonia over it."""
-    config = read_config(BUNDLE, dataset_dir=str(data))
+    config = open_bundle(BUNDLE, "train.json", dataset_dir=str(data))
 
-    items = load_datalist(data, "test", classes=config["classes"])
+    items = load_datalist(data, "test", classes=config.classes)
     chosen = [[i for i in items if i["label"] == label][5:9] for label in (0, 1)]
-    transform = config.get_parsed_content("validate#preprocessing")
+    transform = config.get("validate#preprocessing")
     batch = [item for group in chosen for item in group]
     images = torch.stack([torch.as_tensor(transform(dict(item))["image"]) for item in batch])
-    network = load_weights(config.get_parsed_content("denoiser"), BUNDLE / "models" / "model.pt")
-    inferer = DiffusionClassifierInferer(config.get_parsed_content("scheduler"), num_classes=2)
+    network = load_weights(config.get("denoiser"), BUNDLE / "models" / "model.pt")
+    inferer = DiffusionClassifierInferer(config.get("scheduler"), num_classes=2)
     result = inferer.classify(images, network, error_maps=True)
     if result.error_maps is None:
         raise RuntimeError("no error maps came back")
@@ -74,7 +75,7 @@ def examples(data: Path) -> None:
     for i, column in enumerate(axes.T):
         grey = (images[i].numpy() + 1) / 2
         column[0].imshow(grey[0], cmap="gray", vmin=0, vmax=1)
-        truth = config["classes"][batch[i]["label"]]
+        truth = config.classes[batch[i]["label"]]
         share = float(result.vote_share[i, 1])
         column[0].set_title(f"{truth}\n{share:.0%} vote pneumonia", fontsize=9)
         column[1].imshow(overlay(grey, difference[i].numpy(), size=224))

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bundles import read_config
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.handlers import ErrorsSaver, EvaluationSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.handlers.publish import NOT_OF_PROBABILITIES, RECORDED, entries, table_of
@@ -71,15 +71,15 @@ def recompute_metrics(docs: Path, num_resamples: int = 2000) -> tuple[int, list[
 
 def recompute_all(bundle: Path) -> None:
     """Predictions and results from the errors."""
-    config, docs = read_config(bundle, "train.json", "evaluate.json"), bundle / "docs"
+    config, docs = open_bundle(bundle, "train.json", "evaluate.json"), bundle / "docs"
     folder, before = docs / "evaluation", read_results(docs / "results.json")
     for split in ("validation", "test"):
         for path in sorted(folder.glob(f"errors_{split}_seed_*.npz")):
             stored = load_errors(path)
-            config["num_draws"] = stored.errors.num_draws
+            config.parser["num_draws"] = stored.errors.num_draws
             saver = ErrorsSaver(
                 folder,
-                config.get_parsed_content("evaluate#inferer"),
+                config.get("evaluate#inferer"),
                 docs / "results.json",
                 split=split,
                 data=next(iter(before[split].values()))["data"],

@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from monai.networks.schedulers import Scheduler
 
-from benchmarks.bundles import BUNDLES, RESULTS, ROOT, read_config
+from benchmarks.bundles import BUNDLES, RESULTS, ROOT
 from benchmarks.explanations.counterfactuals import measure_counterfactuals
 from benchmarks.explanations.figure import draw_examples
 from benchmarks.explanations.methods import MapMethod, make_methods, make_resnet
+from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.data import make_phantoms
 from monai_diffclf.explain import (
     deletion_insertion,
@@ -66,10 +66,10 @@ def interval(values: Any) -> dict[str, float]:
     return {name: round(float(getattr(found, name)), 4) for name in ("value", "low", "high")}
 
 
-def read_bundle(weights: Path) -> tuple[ConfigParser, torch.nn.Module]:
+def read_bundle(weights: Path) -> tuple[Bundle, torch.nn.Module]:
     """The phantom bundle's configuration, and its network with some weights."""
-    config = read_config(BUNDLE)
-    return config, load_weights(config.get_parsed_content("denoiser"), weights)
+    config = open_bundle(BUNDLE, "train.json")
+    return config, load_weights(config.get("denoiser"), weights)
 
 
 def phantoms(count: int, seed: int, *, lesions_only: bool = False) -> dict[str, torch.Tensor]:
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, diffusion = read_bundle(args.weights)
     diffusion.to(device)
-    scheduler, seeds = config.get_parsed_content("scheduler"), config.get_parsed_content("phantom_seeds")
+    scheduler, seeds = config.get("scheduler"), config.get("phantom_seeds")
     resnet = load_weights(make_resnet(args.resnet_stride), args.resnet).to(device) if args.resnet else None
     settings = {"num_draws": args.draws, "weighting": args.weighting}
     seed = seeds["test"] if args.seed is None else args.seed

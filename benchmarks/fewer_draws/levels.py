@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bundles import BUNDLES, RESULTS, read_config
+from benchmarks.bundles import BUNDLES, RESULTS
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.classification import (
     Classification,
     PredictiveCurtailment,
@@ -140,15 +141,15 @@ def sampled_errors(bundle: Path, split: str, rule: str, dataset_dir: str | None,
     if dataset_dir is None:
         raise SystemExit(f"levels: {path} is missing; name the data set with --dataset_dir to compute it")
     settings = {"checkpoint": str(bundle / "models" / "model.pt"), "dataset_dir": dataset_dir, "progress": False}
-    config = read_config(bundle, "train.json", "evaluate.json", **settings)
-    network = config.get_parsed_content("evaluate#network")
-    dataset = config.get_parsed_content("test#dataset" if split == "test" else "validate#dataset")
+    config = open_bundle(bundle, "train.json", "evaluate.json", **settings)
+    network = config.get("evaluate#network")
+    dataset = config.get("test#dataset" if split == "test" else "validate#dataset")
     inferer = DiffusionClassifierInferer(
-        config.get_parsed_content("scheduler"),
-        config.get_parsed_content("num_classes"),
+        config.get("scheduler"),
+        config.get("num_classes"),
         num_draws=num_draws,
         noise_levels=load_decision(bundle / "configs" / "decision.json", rule).level_sampling,
-        conditioning=config.get_parsed_content("conditioning"),
+        conditioning=config.get("conditioning"),
     )
     stored = compute_dataset_errors(dataset, network, inferer=inferer, description=f"{split}, sampled for the {rule}")
     stored.save(path)

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks.bundles import BUNDLES, RESULTS, read_config
+from benchmarks.bundles import BUNDLES, RESULTS
 from benchmarks.uncertainty.out_of_distribution import CORRUPTIONS, FOREIGN, corrupted, foreign, separation
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.classification import bits_per_dimension, marginal_log_likelihood
 from monai_diffclf.storage import load_errors, load_likelihoods
 from monai_diffclf.storage.atomic_file import replace_text
@@ -36,11 +37,11 @@ class Scorer:
 
     def __init__(self) -> None:
         weights = str(BUNDLE / "models" / "model.pt")
-        config = read_config(BUNDLE, "train.json", "evaluate.json", checkpoint=weights, resize=True)
-        self.network = config.get_parsed_content("evaluate#network")
-        self.inferer = config.get_parsed_content("evaluate#inferer")
-        self.denoising = config.get_parsed_content("evaluate#denoising")
-        self.read = config.get_parsed_content("validate#preprocessing")
+        config = open_bundle(BUNDLE, "train.json", "evaluate.json", checkpoint=weights, resize=True)
+        self.network = config.get("evaluate#network")
+        self.inferer = config.get("evaluate#inferer")
+        self.denoising = config.get("evaluate#denoising")
+        self.read = config.get("validate#preprocessing")
         evaluation = BUNDLE / "docs" / "evaluation"
         likelihoods = load_likelihoods(evaluation / "likelihoods_validation_seed_0.npz")
         errors = load_errors(evaluation / "errors_validation_seed_0.npz")

@@ -31,7 +31,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
-from benchmarks.bundles import BUNDLES, RESULTS, read_config
+from benchmarks.bundles import BUNDLES, RESULTS
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.classification import (
     Classification,
     CurtailedVote,
@@ -62,13 +63,11 @@ class Model:
     """A bundle's network and its test images, dequantised once for all methods."""
 
     def __init__(self, bundle: Path, data: Path, device: str) -> None:
-        config = read_config(bundle, dataset_dir=str(data))
-        self.network = load_weights(config.get_parsed_content("score"), bundle / "models" / "model.pt").to(device)
-        self.sde, self.device = config.get_parsed_content("sde"), device
-        items = load_datalist(
-            data, "test", classes=config.get_parsed_content("classes"), patients=config.get_parsed_content("patients")
-        )
-        read = config.get_parsed_content("validate#preprocessing")
+        config = open_bundle(bundle, "train.json", dataset_dir=str(data))
+        self.network = load_weights(config.get("score"), bundle / "models" / "model.pt").to(device)
+        self.sde, self.device = config.get("sde"), device
+        items = load_datalist(data, "test", classes=config.get("classes"), patients=config.get("patients"))
+        read = config.get("validate#preprocessing")
         images = torch.stack([torch.as_tensor(np.asarray(read(item)["image"])).float() for item in items])
         self.labels = np.array([item["label"] for item in items])
         self.images = UniformDequantization()(images).float().to(device)

@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     config, network = read_bundle()
-    scheduler, fast = config.get_parsed_content("scheduler"), fast_inference(network)
+    scheduler, fast = config.get("scheduler"), fast_inference(network)
     images, _ = sample_images(config, args.data, args.images, args.seed)
     model = read_models([])["mean"]
     chosen = json.loads((RESULTS / "choose_alpha.json").read_text())["chosen"]

@@ -34,7 +34,7 @@ def main() -> None:
     config, network = read_bundle()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, images = network.to(device), sample_images(config, args.data, args.images, seed=0)[0].to(device)
-    scheduler = config.get_parsed_content("scheduler")
+    scheduler = config.get("scheduler")
     report: dict[str, Any] = {"images": args.images, "draws": args.draws, "dtype": args.dtype, "device": device.type}
     for rule in ("vote", "mean"):
         full = DiffusionClassifierInferer(scheduler, num_draws=args.draws, rule=rule)

@@ -24,12 +24,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-from monai.bundle import ConfigParser
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.bundles import BUNDLES, read_config
+from benchmarks.bundles import BUNDLES
+from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks import load_weights
 from monai_diffclf.networks.fast_blocks import Norm
@@ -155,11 +155,9 @@ def measure(network: nn.Module, shape: tuple[int, ...], batch_size: int, repeats
     }
 
 
-def compare_errors(config: ConfigParser, network: nn.Module, images: torch.Tensor, draws: int) -> dict[str, Any]:
+def compare_errors(config: Bundle, network: nn.Module, images: torch.Tensor, draws: int) -> dict[str, Any]:
     """Difference of all errors of some images, and the votes that it changes."""
-    inferer = DiffusionClassifierInferer(
-        config.get_parsed_content("scheduler"), num_classes=2, num_draws=draws, batch_size=64
-    )
+    inferer = DiffusionClassifierInferer(config.get("scheduler"), num_classes=2, num_draws=draws, batch_size=64)
     plain = inferer.compute_errors(images, network).values
     fast = inferer.compute_errors(images, fast_inference(network)).values
     return {
@@ -174,15 +172,15 @@ def compare_errors(config: ConfigParser, network: nn.Module, images: torch.Tenso
 
 @torch.inference_mode()
 def profile_bundle(bundle: Path, batch_sizes: list[int], repeats: int, draws: int, threads: int) -> dict[str, Any]:
-    config = read_config(bundle)
+    config = open_bundle(bundle, "train.json")
     torch.manual_seed(0)
-    network = config.get_parsed_content("denoiser").eval()
+    network = config.get("denoiser").eval()
     weights = bundle / "models" / "model.pt"
     if weights.is_file():
         load_weights(network, weights)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
-    sizes = [8 * -(-size // 8) for size in config.get_parsed_content("image_size")]
-    shape = (config.get_parsed_content("channels"), *sizes)
+    sizes = [8 * -(-size // 8) for size in config.get("image_size")]
+    shape = (config.get("channels"), *sizes)
     images = torch.rand(4, *shape, device=next(network.parameters()).device) * 2 - 1
     return {
         "bundle": bundle.name,

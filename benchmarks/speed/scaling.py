@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from scipy.stats import binomtest
 
-from benchmarks.bundles import BUNDLES, read_config
+from benchmarks.bundles import BUNDLES
 from benchmarks.speed.inferer_overhead import seconds
+from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import (
     CurtailedVote,
     DenoisingErrors,
@@ -46,12 +46,12 @@ def share(count: int, total: int) -> dict[str, float | int]:
     return {"count": count, "of": total, "value": count / total, "low": low, "high": high}
 
 
-def make_network(config: ConfigParser | None = None) -> torch.nn.Module:
+def make_network(config: Bundle | None = None) -> torch.nn.Module:
     """The pneumonia bundle's network without its weights: they do not change its speed."""
     if config is None:
-        config = read_config(BUNDLES / "pneumonia_xray_diffusion")
+        config = open_bundle(BUNDLES / "pneumonia_xray_diffusion", "train.json")
     torch.manual_seed(0)
-    network: torch.nn.Module = config.get_parsed_content("denoiser").eval()
+    network: torch.nn.Module = config.get("denoiser").eval()
     return network
 
 
@@ -144,9 +144,9 @@ def threads(
 def _work(barrier: Barrier, images: int, draws: int) -> None:
     """One process: make everything ready, wait for the others, classify."""
     torch.set_num_threads(1)
-    config = read_config(BUNDLES / "pneumonia_xray_diffusion")
+    config = open_bundle(BUNDLES / "pneumonia_xray_diffusion", "train.json")
     network = make_network(config)
-    inferer = DiffusionClassifierInferer(config.get_parsed_content("scheduler"), num_draws=draws)
+    inferer = DiffusionClassifierInferer(config.get("scheduler"), num_draws=draws)
     part = torch.rand(images, 1, 32, 32)
     inferer.compute_errors(part[:1], network)
     barrier.wait()

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-from benchmarks.bundles import BUNDLES, RESULTS, read_config
+from benchmarks.bundles import BUNDLES, RESULTS
 from benchmarks.fewer_draws.mixture import grow_classes
 from benchmarks.speed import scaling
 from benchmarks.speed.reference_methods import Outcome, li_method, reference_loop
+from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import (
     CurtailedVote,
     PredictiveCurtailment,
@@ -73,20 +73,20 @@ class Method:
         return torch.cat([outcome.evaluations for outcome in self.outcomes])
 
 
-def read_bundle() -> tuple[ConfigParser, torch.nn.Module]:
+def read_bundle() -> tuple[Bundle, torch.nn.Module]:
     """The pneumonia bundle's configuration, and its network with weights."""
-    config = read_config(BUNDLE)
-    network = load_weights(config.get_parsed_content("denoiser"), BUNDLE / "models" / "model.pt")
+    config = open_bundle(BUNDLE, "train.json")
+    network = load_weights(config.get("denoiser"), BUNDLE / "models" / "model.pt")
     return config, network
 
 
-def sample_images(config: ConfigParser, data: Path, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def sample_images(config: Bundle, data: Path, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A random sample of test images [n, C, H, W] and their classes [n]."""
-    items = load_datalist(data, "test", classes=config["classes"])
+    items = load_datalist(data, "test", classes=config.classes)
     if not 1 <= count <= len(items):
         raise ValueError(f"--images: expected 1 to {len(items)}, got {count}")
     chosen = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-    prepare = config.get_parsed_content("validate#preprocessing")
+    prepare = config.get("validate#preprocessing")
     images = torch.stack([torch.as_tensor(prepare(dict(items[i]))["image"]).float() for i in chosen])
     return images, torch.tensor([items[i]["label"] for i in chosen])
 
@@ -284,7 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
         images, labels = sample_images(config, args.data, args.images, args.seed)
     except ValueError as error:
         sys.exit(f"side_by_side: {error}")
-    scheduler = config.get_parsed_content("scheduler")
+    scheduler = config.get("scheduler")
     methods = make_methods(network, scheduler, args.draws, args.block, notes)
     with torch.inference_mode():
         for size in (1, 32, 256):  # first calls build what later ones reuse

@@ -24,7 +24,8 @@ import torch
 from PIL import Image
 from sklearn.model_selection import GroupKFold
 
-from benchmarks.bundles import BUNDLES, RESULTS, read_config
+from benchmarks.bundles import BUNDLES, RESULTS
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data.table_rows import read_rows
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.storage import StoredErrors, load_errors
@@ -55,9 +56,9 @@ def foreign_images(folder: Path, channels: int, size: list[int]) -> list[dict[st
 
 def compute(args: argparse.Namespace) -> None:
     """Errors of the negatives, and of the images of another kind."""
-    config = read_config(args.bundle, "train.json", "evaluate.json", progress=False, dataset_dir=args.dataset_dir)
-    network, inferer = (config.get_parsed_content(f"evaluate#{name}") for name in ("network", "inferer"))
-    validation = list(config.get_parsed_content("validate#dataset"))
+    config = open_bundle(args.bundle, "train.json", "evaluate.json", progress=False, dataset_dir=args.dataset_dir)
+    network, inferer = (config.get(f"evaluate#{name}") for name in ("network", "inferer"))
+    validation = list(config.get("validate#dataset"))
     channels, size = validation[0]["image"].shape[0], list(validation[0]["image"].shape[1:])
     foreign = foreign_images(args.foreign, channels, size)
     negative = {

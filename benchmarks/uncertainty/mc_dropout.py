@@ -15,7 +15,8 @@ import argparse
 import numpy as np
 import torch
 
-from benchmarks.bundles import BUNDLES, read_config
+from benchmarks.bundles import BUNDLES
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.handlers.evaluation_saver import write_predictions
 from monai_diffclf.networks import load_weights
 
@@ -40,10 +41,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     names = ("train.json", "dropout.json", "evaluate.json")
-    config = read_config(BUNDLE, *names, dataset_dir=args.dataset_dir, progress=False)
-    network = load_weights(config.get_parsed_content("network"), args.checkpoint)
+    config = open_bundle(BUNDLE, *names, dataset_dir=args.dataset_dir, progress=False)
+    network = load_weights(config.get("network"), args.checkpoint)
     for split, name in (("validation", "validate"), ("test", "test")):
-        items = list(config.get_parsed_content(f"{name}#dataset"))
+        items = list(config.get(f"{name}#dataset"))
         images = torch.stack([torch.as_tensor(item["image"]) for item in items])
         probabilities = torch.cat([mean_softmax(network, part, args.passes) for part in images.split(64)])
         write_predictions(

@@ -25,7 +25,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.bundles import BUNDLES, RESULTS, read_config
+from benchmarks.bundles import BUNDLES, RESULTS
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data import load_datalist
 from monai_diffclf.data.table_rows import read_rows
 from monai_diffclf.engines import compute_dataset_errors
@@ -80,9 +81,9 @@ def foreign(folder: Path, kind: str, count: int) -> list[dict[str, Any]]:
 
 
 def compute(args: argparse.Namespace) -> None:
-    config = read_config(BUNDLE, "inference.json")
-    network, inferer = config.get_parsed_content("network"), config.get_parsed_content("inferer")
-    read = config.get_parsed_content("preprocessing")
+    config = open_bundle(BUNDLE, "inference.json")
+    network, inferer = config.get("network"), config.get("inferer")
+    read = config.get("preprocessing")
     sources = {kind: Path(getattr(args, kind)) for kind in FOREIGN}
     for kind in (*FOREIGN, *CORRUPTIONS):
         path = EVALUATION / f"errors_ood_{kind}.npz"

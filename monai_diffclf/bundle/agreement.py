@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from .._class_names import shown
@@ -41,7 +42,7 @@ def check_agreement(bundle: str | os.PathLike[str]) -> None:
     files: dict[str, dict[str, Any]] = {}
     for name in ("train.json", "evaluate.json", "inference.json"):
         path = configs / name
-        files[name] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        files[name] = _read(path) if path.is_file() else {}
     inference = files["inference.json"]
     for other, keys in (("train.json", _MODEL), ("evaluate.json", _DECISION)):
         for key in keys:
@@ -51,3 +52,11 @@ def check_agreement(bundle: str | os.PathLike[str]) -> None:
                     f"{key}: configs/{other} of {configs.parent} says {shown(one)}, but configs/inference.json "
                     f"{shown(two)}; write the same in both, and what you want otherwise once give as an option"
                 )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"configs: {path} is no JSON: {error}") from None
+    return content if isinstance(content, dict) else {}

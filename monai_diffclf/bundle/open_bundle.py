@@ -20,6 +20,7 @@ from .._text_path import text_path
 # Registers the noise schedules that configurations name.
 from ..networks import schedulers as _schedulers  # noqa: F401
 from ..networks.model_description import read_model_note
+from .agreement import check_agreement
 from .opened import Bundle
 from .plain_values import check_plain, plain_value
 from .shipped import find_bundle
@@ -43,7 +44,8 @@ def open_bundle(
 
     Raises:
         TypeError: when a path is none.
-        ValueError: when there is no such bundle, file, run or setting, or a text would be evaluated by MONAI.
+        ValueError: when there is no such bundle, file, run or setting, a text would be evaluated by MONAI, or the
+            bundle's files do not agree.
 
     Example:
         >>> bundle = open_bundle("phantom_xray_diffusion", num_draws=5, device="cpu")
@@ -51,8 +53,10 @@ def open_bundle(
         (['clear', 'lesion'], 1, (32, 32), 5)
     """
     root = find_bundle(bundle)
+    paths = _paths(root, files)
+    check_agreement(root)
     parser = ConfigParser()
-    parser.read_config(_paths(root, files))
+    parser.read_config(paths)
     _set(parser, "bundle_root", str(root))
     notes: list[str] = []
     folder = None if run is None else _run_folder(run)

@@ -49,8 +49,13 @@ def build_configs(settings: BundleSettings) -> dict[str, dict[str, Any]]:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 for name in _targets(path.name):
                     configs[name] = lay_over(configs.get(name, {}), content)
-    for name, value in _own_values(settings).items():
+    for name, value in _defaults(settings).items():
         _set_everywhere(configs, name, value)
+    for name, value in settings.values.items():
+        if not _set_everywhere(configs, name, value):
+            near = difflib.get_close_matches(name, sorted(_all_ids(configs)), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"values: the template has no {shown(name)}{hint}")
     for name, changes in settings.configs.items():
         configs[name] = lay_over(configs.get(name, {}), changes)
     return {name: _in_order(config) for name, config in sorted(configs.items())}
@@ -60,21 +65,30 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     """A configuration with changes laid over it, key by key.
 
     Dictionaries are laid over dictionaries, unless they are components of different classes; ``"~key"`` takes a key
-    away. Everything else, lists too, is replaced.
+    away. Everything else, lists too, is replaced. A new key comes after the one that precedes it in the changes: the
+    order of handlers and transforms is that in which they act.
 
     Example:
-        >>> lay_over({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "~d": None})
-        {'a': {'b': 1, 'c': 4}}
+        >>> lay_over({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4, "e": 5}, "~d": None})
+        {'a': {'b': 4, 'e': 5, 'c': 2}}
     """
-    made = deepcopy(dict(below))
+    made, last = deepcopy(dict(below)), ""
     for key, value in above.items():
         if key.startswith("~"):
             made.pop(key[1:], None)
-        elif _same_kind(made.get(key), value):
-            made[key] = lay_over(made[key], value)
-        else:
-            made[key] = deepcopy(value)
+            continue
+        if key not in made:
+            made = _insert(made, last, key)
+        made[key] = lay_over(made[key], value) if _same_kind(made[key], value) else deepcopy(value)
+        last = key
     return made
+
+
+def _insert(made: dict[str, Any], last: str, key: str) -> dict[str, Any]:
+    """A place for a new key: after another one, or in the end."""
+    names = list(made)
+    place = names.index(last) + 1 if last in made else len(names)
+    return {name: made.get(name) for name in [*names[:place], key, *names[place:]]}
 
 
 def _same_kind(one: Any, other: Any) -> bool:
@@ -88,19 +102,19 @@ def _targets(name: str) -> list[str]:
     return [f"{stem}.json" for stem in name.removesuffix(".json").split("+")]
 
 
-def _own_values(settings: BundleSettings) -> dict[str, Any]:
-    """All values of a bundle by their ids, those that follow from the others among them."""
-    values: dict[str, Any] = {
+def _defaults(settings: BundleSettings) -> dict[str, Any]:
+    """What follows from classes, channels and size, by ids, of which some parts of the template lack some."""
+    height, width = settings.image_size  # type: ignore[misc]
+    return {
         "classes": list(settings.classes),
         "channels": settings.channels,
-        "image_size": list(settings.image_size),  # type: ignore[arg-type]
+        "image_size": [height, width],
         "model_description#bundle": settings.name,
+        "title": settings.name,
+        "denoiser#levels": _levels(min(height, width)),
+        # Moves of a fourteenth of the image, along both axes.
+        "augmentation#affine#translate_range": [round(height / 14, 1), round(width / 14, 1)],
     }
-    if settings.method != "resnet18":
-        values["title"] = settings.name
-    if settings.method == "diffusion":
-        values["denoiser#levels"] = _levels(min(settings.image_size))  # type: ignore[arg-type]
-    return values | dict(settings.values)
 
 
 def _levels(side: int) -> int:
@@ -111,8 +125,8 @@ def _levels(side: int) -> int:
     return levels
 
 
-def _set_everywhere(configs: dict[str, dict[str, Any]], name: str, value: Any) -> None:
-    """Set a value in all main files that have its id."""
+def _set_everywhere(configs: dict[str, dict[str, Any]], name: str, value: Any) -> bool:
+    """Set a value in all main files that have its id, or the component that may take it; whether any has."""
     *parents, last = ReferenceResolver.normalize_id(name).split("::")
     found = False
     for file in ("train.json",) if name == "dataset_dir" else MAIN_FILES:
@@ -122,10 +136,7 @@ def _set_everywhere(configs: dict[str, dict[str, Any]], name: str, value: Any) -
         if last in parent:
             _check_kind(name, parent[last], value)
         parent[last], found = deepcopy(value), True
-    if not found:
-        near = difflib.get_close_matches(name, sorted(_all_ids(configs)), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"values: the template has no {shown(name)}{hint}")
+    return found
 
 
 def _find(config: Any, parents: list[str]) -> dict[str, Any] | None:
@@ -146,7 +157,9 @@ def _ids(config: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 
 def _check_kind(name: str, default: Any, value: Any) -> None:
-    """Refuse a value of another kind than the plain one that it replaces."""
+    """Refuse a value of another kind than the plain one that it replaces; transforms take numbers or lists."""
+    if name.startswith("augmentation"):
+        return
     for types, said in ((bool, "True or False"), (int, "a whole number"), (float, "a number"), (list, "a list")):
         if isinstance(default, types):
             wanted = (int, float) if types is float else types

@@ -20,7 +20,7 @@ from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior
 from .look import Look
 from .predictive_curtailment import PredictiveCurtailment
 from .replay import replay
-from .result import Classification, DenoisingClassification, LikelihoodClassification
+from .result import Classification, DenoisingClassification, LikelihoodClassification, LogitClassification
 from .rules import classify_errors, count_votes, draw_scores, mean_errors, vote_uncertainty
 from .stopping import CurtailedVote, SequentialTest, StagedElimination, StoppingRule
 from .vote_model import VoteModel
@@ -36,6 +36,7 @@ __all__ = [
     "LevelSampling",
     "LevelWeights",
     "LikelihoodClassification",
+    "LogitClassification",
     "Look",
     "NoiseDraws",
     "PredictiveCurtailment",

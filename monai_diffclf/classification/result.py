@@ -15,7 +15,7 @@ from monai.utils import CommonKeys
 from ..keys import NamedValues, OutputKeys
 from .denoising_errors import DenoisingErrors
 
-__all__ = ["Classification", "DenoisingClassification", "LikelihoodClassification"]
+__all__ = ["Classification", "DenoisingClassification", "LikelihoodClassification", "LogitClassification"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,26 @@ class DenoisingClassification(Classification):
     def probe_log_likelihood(self) -> None:
         """None: errors have no likelihood."""
         _absent(self, "probe_log_likelihood")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitClassification(Classification):
+    """A `Classification` by a network that gives one logit a class, such as a ResNet.
+
+    Args:
+        logits: logits [B, K].
+    """
+
+    logits: torch.Tensor
+
+    @property
+    def evidence(self) -> torch.Tensor:
+        """The logits [B, K, 1]."""
+        return self.logits[..., None]
+
+    def outputs(self) -> dict[str, Any]:
+        """See `Classification.outputs`; there is nothing beside it."""
+        return super().outputs()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Callable
@@ -96,7 +97,7 @@ def command(
         given["allow_shared_patients"] = [part.strip() for part in shared.split(",")]
     names = None if classes is None else class_names(classes)
     size = None if image_size is None else _read_size(image_size)
-    common: dict[str, Any] = {"name": name or target.resolve().name, "method": method}
+    common: dict[str, Any] = {"name": name or _name_of(target), "method": method}
     if data is None:
         _without_data(target, names, channels, size, common, minutes, given, seed)
         return
@@ -122,6 +123,11 @@ def command(
         recipe = choose_recipe(seen, minutes, time=time, image_size=size, method=method)
     path = write_bundle(target, settings_of(recipe))
     _report(path, seen, recipe, floor, time)
+
+
+def _name_of(target: Path) -> str:
+    """A bundle's name from that of its folder, which may hold any characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", target.resolve().name)[:80].strip("_.-") or "bundle"
 
 
 def _check_free(target: Path) -> None:

@@ -57,8 +57,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         explain: whether to add ``error_maps``; with a stopping rule there is none, as the maps need all draws.
         journal_dir: folder of the journal, one for each data set and network, see
             :class:`monai_diffclf.storage.ErrorsJournal`; needs ``explain=False``. `ErrorsSaver` removes it in the end.
-        kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer` or a
-            `ScoreClassifierInferer`.
+        kwargs: as for `SupervisedEvaluator`; ``inferer`` must be a `DiffusionClassifierInferer`, a
+            `ScoreClassifierInferer` or, without ``explain``, a `SoftmaxClassifierInferer`.
 
     Raises:
         TypeError: when the inferer is another one.
@@ -71,7 +71,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         super().__init__(*args, **kwargs)
         if not isinstance(self.inferer, ClassifierInferer):
             raise TypeError(
-                "inferer: expected a DiffusionClassifierInferer or a ScoreClassifierInferer, got "
+                "inferer: expected one of monai_diffclf.inferers, such as a DiffusionClassifierInferer, got "
                 f"{type(self.inferer).__name__}; with another inferer use monai.engines.SupervisedEvaluator"
             )
         if explain and journal_dir is not None:

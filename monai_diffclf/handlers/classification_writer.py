@@ -36,7 +36,8 @@ class ClassificationWriter:
     `image_warnings`), error (why an image could not be read; its other cells are empty). Text that a spreadsheet would
     run is written so that it does not, see :func:`monai_diffclf._text.csv_text`. Of a score classifier there are
     log_likelihood_CLASS in nats in place of the votes, and probability_margin, probability_entropy and log_ratio_error
-    (see :func:`monai_diffclf.classification.classify_likelihood`). Rows are written batch by batch to
+    (see :func:`monai_diffclf.classification.classify_likelihood`); of a
+    `SoftmaxClassifierInferer` there are no votes, and the first two of these. Rows are written batch by batch to
     ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
     map of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.

@@ -11,11 +11,13 @@ from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .provenance import evaluation_keys, provenance
 from .score_classifier import ScoreClassifierInferer
+from .softmax_classifier import SoftmaxClassifierInferer
 
 __all__ = [
     "ClassifierInferer",
     "DiffusionClassifierInferer",
     "ScoreClassifierInferer",
+    "SoftmaxClassifierInferer",
     "evaluation_keys",
     "provenance",
 ]

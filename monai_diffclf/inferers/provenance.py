@@ -18,6 +18,7 @@ from ..networks.weight_files import network_hash
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .score_classifier import ScoreClassifierInferer
+from .softmax_classifier import SoftmaxClassifierInferer
 
 __all__ = ["evaluation_keys", "provenance"]
 
@@ -37,7 +38,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         ``network`` (see :func:`monai_diffclf.networks.network_hash`), ``seed``, ``noise_levels`` and ``log_snr``
         (hashes of the draws' numbers), ``num_draws``, ``num_classes``, ``prediction_type``, ``conditioning`` (hash of
         what the classes become), ``precision``, ``stopping`` and ``decision``; for a `ScoreClassifierInferer` ``sde``,
-        ``solver``, ``divergence``, ``terminal`` and ``dequantization`` in place of what draws are described by.
+        ``solver``, ``divergence``, ``terminal`` and ``dequantization`` in place of what draws are described by; for a
+        `SoftmaxClassifierInferer` ``network`` and ``num_classes`` alone.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -45,6 +47,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         >>> made["seed"], made["num_draws"], made["prediction_type"], made["stopping"]
         (3, 5, 'epsilon', 'None')
     """
+    if isinstance(inferer, SoftmaxClassifierInferer):
+        return {"network": network_hash(network), "num_classes": inferer.num_classes}
     parameter = next(network.parameters(), torch.empty(0))
     classes = {}
     if not image_parameters(inferer.conditioning):  # else it depends on the images: part of their keys

@@ -130,15 +130,17 @@ def test_says_that_a_bundle_ships_no_weights(name):
         _ = open_bundle(name, "train.json").network
 
 
-def test_a_resnet_is_no_diffusion_classifier(tmp_path, pictures):
-    bundle = open_bundle("pneumonia_xray_resnet18", "train.json")
-    torch.save(bundle.get("network_def").state_dict(), tmp_path / "model.pt")
-    with pytest.warns(UserWarning, match="no description"):
-        bundle = open_bundle("pneumonia_xray_resnet18", "train.json", run=tmp_path)
-        _ = bundle.network
+@pytest.mark.filterwarnings("ignore:.*has no description beside it")
+def test_a_resnet_classifies_from_its_inference(tmp_path, pictures):
+    torch.save(open_bundle("pneumonia_xray_resnet18").get("network_def").state_dict(), tmp_path / "model.pt")
+    bundle = open_bundle("pneumonia_xray_resnet18", run=tmp_path)
+    result = bundle.classify(pictures)
+    torch.testing.assert_close(result.probabilities, bundle.network(bundle.read(pictures)).softmax(1))
+    assert result.network_evaluations.tolist() == [1, 1] and "model.json" in bundle.notes[0]
+    with pytest.raises(ValueError, match="error_maps: expected False"):
+        bundle.classify(pictures, error_maps=True)
     with pytest.raises(TypeError, match="classifies with ResNet"):
-        bundle.classify(pictures)
-    assert "model.json" in bundle.notes[0]
+        open_bundle("pneumonia_xray_resnet18", "train.json", run=tmp_path).classify(pictures)
 
 
 @pytest.mark.parametrize("files", [("inference.json",), ("train.json",), ("train.json", "evaluate.json")])

@@ -101,14 +101,34 @@ def test_the_same_seed_gives_the_same_training(trained, images, tmp_path):
 
 
 def test_inference_agrees_with_the_evaluation(trained, images, tmp_path):
-    run(workflow(trained, images / "test", "inference", kind="infer", output_dir=str(tmp_path)))
+    run(workflow(trained, images / "test", "inference", kind="infer", output_dir=str(tmp_path), progress=False))
     with open(tmp_path / "predictions.csv", newline="") as file:
-        rows = {str(Path(name).relative_to(images)): float(p) for name, _, p in csv.reader(file)}
+        rows = {f"test/{row['key']}": row for row in csv.DictReader(file)}
     table = read_predictions(trained / "runs" / "seed_0" / "predictions" / "test_seed_0.csv")
     assert table["classes"].tolist() == ["normal", "pneumonia"]
     expected = dict(zip(table["keys"], table["probabilities"][:, 1], strict=True))
+    found = {key: float(row["probability_pneumonia"]) for key, row in rows.items()}
     # The evaluation runs in float16 on a GPU.
-    assert rows == pytest.approx(expected, abs=2e-3 if torch.cuda.is_available() else 1e-5)
+    assert found == pytest.approx(expected, abs=2e-3 if torch.cuda.is_available() else 1e-5)
+    assert {row["network_evaluations"] for row in rows.values()} == {"1"}
+    assert not [name for row in rows.values() for name in row if name.startswith("vote")]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_inference_goes_on_after_an_image_that_cannot_be_read(trained, images, tmp_path, readable):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"no image")
+    if readable:
+        shutil.copy(next(iter((images / "test").rglob("*.png"))), folder / "b.png")
+    made = workflow(trained, folder, "inference", kind="infer", output_dir=str(tmp_path / "out"), progress=False)
+    run(made)
+    with open(tmp_path / "out" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["key"] for row in rows] == ["a.png", "b.png"][: 1 + readable]
+    assert rows[0]["error"] and not rows[0]["predicted"]
+    assert not readable or (rows[1]["predicted"] and rows[1]["error"] == "")
+    assert list(made.parser.get_parsed_content("evaluator").failed) == ["a.png"]
 
 
 @pytest.mark.parametrize(("kind", "configs"), [("train", ["train"]), ("infer", ["inference"])])
