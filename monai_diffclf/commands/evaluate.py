@@ -86,7 +86,7 @@ def command(
         opened = open_bundle(root, *_FILES, **{name: value for name, value in values.items() if value is not None})
     floor = _floor(opened, folder, progress=progress)
     results = read_results(folder / "results.json")
-    again = ["monai-diffclf", "report", bundle, *([] if run is None else ["--run", str(run)])]
+    again = ["monai-diffclf", "fit", bundle, *([] if run is None else ["--run", str(run)])]
     result: dict[str, Any] = {"path": str(folder), "results": str(folder / "results.json"), "next": shlex.join(again)}
     result["floor"] = floor
     result.update({name: results[name] for name in ("validation", "test") if name in results})

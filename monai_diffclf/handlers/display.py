@@ -22,13 +22,16 @@ from ..sampling import sample_classes
 
 __all__ = ["EpochLog", "ProgressBar", "SampleGrid"]
 
+_WARM, _MEASURED = 2, 8  # steps before the time of a step is measured, and those that are
+
 
 class ProgressBar:
     """One bar for a whole run of an engine, with the time left.
 
-    For a trainer it counts batches and shows the running loss; for a `DiffusionClassifierEvaluator` it counts images
-    and shows images per second and the mean network evaluations an image. Images found in the evaluator's journal count
-    as done, but not for the speed. With several processes the bar is that of the first, with its share of the images.
+    It counts images, or batches where their sizes are not known, and shows how many a second: for a trainer with the
+    running loss, for a `DiffusionClassifierEvaluator` with the mean network evaluations an image. Images found in the
+    evaluator's journal count as done, but not for the speed. With several processes the bar is that of the first, with
+    its share of the images.
 
     Args:
         enabled: False shows nothing.
@@ -38,6 +41,7 @@ class ProgressBar:
     def __init__(self, enabled: bool = True, description: str = "") -> None:
         self.enabled, self.description = enabled, description
         self._bar: Any = None
+        self._batch = 1.0
         self._images = self._evaluations = 0
 
     def attach(self, engine: Engine) -> None:
@@ -52,7 +56,11 @@ class ProgressBar:
         if self._bar is not None:
             return
         length, epochs = engine.state.epoch_length or 0, engine.state.max_epochs or 1
-        options: dict[str, Any] = {"total": length * epochs, "initial": engine.state.iteration, "unit": " batches"}
+        images = _images_a_batch(engine, length)
+        self._batch = images or 1.0
+        options: dict[str, Any] = {"total": round(length * epochs * self._batch)}
+        options["unit"] = " batches" if images is None else " images"
+        options["initial"] = round(engine.state.iteration * self._batch)
         if isinstance(engine, DiffusionClassifierEvaluator):
             options.update(total=_count_images(engine.state.dataloader), initial=0, unit=" images")
             self._images = self._evaluations = 0
@@ -67,7 +75,7 @@ class ProgressBar:
         if isinstance(output, dict) and "loss" in output:
             loss = float(torch.as_tensor(output["loss"]).detach().float().mean())
             self._bar.set_postfix(epoch=engine.state.epoch, loss=f"{loss:.4f}", refresh=False)
-        self._bar.update()
+        self._bar.update(round(engine.state.iteration * self._batch) - self._bar.n)
 
     def _count(self, output: list[dict[str, Any]]) -> None:
         """Move on by the images of a batch."""
@@ -93,7 +101,8 @@ class ProgressBar:
 class EpochLog:
     """Log a line at the end of every epoch of a training: epoch, mean loss, latest validation metric, time left.
 
-    The time left is that of the mean epoch so far, validations included. With several processes the first one logs.
+    The time left is that of the mean epoch so far, validations included. After the first steps a line says how long all
+    will take without the validations. With several processes the first one logs.
 
     Args:
         best: the validation's `BestModelSaver`, for the best value so far; None leaves it out.
@@ -102,8 +111,8 @@ class EpochLog:
     def __init__(self, best: Any = None) -> None:
         self.best = best
         self._losses: list[float] = []
-        self._start = 0.0
-        self._first = 0
+        self._start = self._warm = 0.0
+        self._first = self._steps = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after its validation."""
@@ -121,6 +130,18 @@ class EpochLog:
         output: Any = engine.state.output
         if isinstance(output, dict) and "loss" in output:
             self._losses.append(float(torch.as_tensor(output["loss"]).detach().float().mean()))
+        self._steps += 1
+        if self._steps == _WARM:
+            self._warm = time.monotonic()
+        if self._steps == _WARM + _MEASURED:
+            self._estimate(engine)
+
+    def _estimate(self, engine: Engine) -> None:
+        a_step = (time.monotonic() - self._warm) / _MEASURED
+        left = (engine.state.epoch_length or 0) * (engine.state.max_epochs or 1) - engine.state.iteration
+        logging.getLogger(__name__).info(
+            "%.2g s a step: about %s for the %d steps left, without validations", a_step, _duration(a_step * left), left
+        )  # fmt: skip
 
     def _log(self, engine: Engine) -> None:
         epoch, last = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
@@ -154,6 +175,15 @@ def _count_images(loader: Any) -> int | None:
         if isinstance(source, Sized):
             return len(source)
     return None
+
+
+def _images_a_batch(engine: Engine, num_batches: int) -> float | None:
+    """Images of a mean batch in an epoch, None where that is not known."""
+    loader = engine.state.dataloader
+    images, size = _count_images(loader), getattr(loader, "batch_size", None)
+    if not images or not size or not num_batches:
+        return None
+    return min(images, size * num_batches) / num_batches
 
 
 class SampleGrid:

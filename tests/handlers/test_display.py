@@ -12,7 +12,7 @@ from monai.data import DataLoader, Dataset
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.engines import DiffusionClassifierEvaluator
-from monai_diffclf.handlers import ProgressBar, SampleGrid, display
+from monai_diffclf.handlers import EpochLog, ProgressBar, SampleGrid, display
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.sampling import sample_classes
 
@@ -61,6 +61,23 @@ def test_one_bar_for_all_epochs(bars):
     assert (bar.total, bar.initial, bar.steps, bar.closed, bar.description) == (15, 0, 15, True, "train")
     assert bar.unit == " batches"
     assert bar.shown == {"epoch": 3, "loss": "1.5000"}
+
+
+@pytest.mark.parametrize(("drop_last", "images"), [(False, 10), (True, 8)])
+def test_images_of_a_loader_are_counted(bars, drop_last, images):
+    engine = engine_of()
+    ProgressBar().attach(engine)
+    engine.run(torch.utils.data.DataLoader(range(10), batch_size=4, drop_last=drop_last), max_epochs=3)
+    assert (bars[0].unit, bars[0].total, bars[0].n) == (" images", 3 * images, 3 * images)
+
+
+def test_the_first_steps_say_how_long_all_will_take(caplog):
+    caplog.set_level("INFO")
+    engine = engine_of()
+    EpochLog().attach(engine)
+    engine.run(range(15), max_epochs=2)
+    (line,) = [text for text in caplog.messages if "a step" in text]
+    assert line.endswith("s for the 20 steps left, without validations")
 
 
 def test_a_resumed_run_starts_where_it_was(bars):
