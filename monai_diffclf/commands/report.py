@@ -23,6 +23,7 @@ from ..report.curves import classify
 from ..report.gallery import choose_images
 from ..report.run_folder import RunFolder, check_weights, read_run
 from ..report.run_report import report_of_run
+from ..storage.outputs import Outputs
 from .options import bundle_argument, data_option, device_option, run_option
 from .results import command_options, finish
 
@@ -80,7 +81,10 @@ def command(
     title = f"{opened.name}: {len(found.classes)} classes told apart"
     page = report_of_run(found, weighting=weighting, temperature=settings.get("temperature"), title=title)
     page = _with_pictures(page, opened, needed=data is not None, progress=progress)
-    path = write_report(output or folder / "report.html", page).resolve()
+    target = output or folder / "report.html"
+    if output is None:  # so that it goes when the run gets other weights
+        Outputs(folder, "report").add([target.name])
+    path = write_report(target, page).resolve()
     without = [] if page.run is None else list(page.run.missing)
     finish({"path": str(path), "without": without}, "\n".join([*without, str(path)]))
 
