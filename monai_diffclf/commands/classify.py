@@ -96,7 +96,8 @@ def command(
     if workers is not None and not ray:
         raise ValueError("--workers: expected it with --ray; processes of this machine are --num-processes")
     root = find_bundle(bundle)
-    values = settle(root, ["inference.json"], {"num_draws": draws}, read_settings(settings), {"num_draws": "--draws"})
+    names = {} if draws is None else {"num_draws": "--draws"}
+    values = settle(root, ["inference.json"], {"num_draws": draws}, read_settings(settings), names)
     if taken := [name for name in _OWN if name in values]:
         raise ValueError(f"--set {taken[0]}: expected {_OWN[taken[0]]} instead")
     chosen = ClassifierSettings(
@@ -140,6 +141,7 @@ def _plain_warnings() -> Iterator[None]:
             tqdm.write(one_line(f"warning: {message}"), file=sys.stderr)
 
     with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 

@@ -50,7 +50,8 @@ class ClassificationWriter:
         maps: whether to write the PNGs (2D images only).
 
     Raises:
-        ValueError: when the evaluation starts, if two columns would have one name.
+        ValueError: when the evaluation starts, if two columns would have one name, or the folder holds the results of
+            the command ``classify``.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
@@ -74,6 +75,11 @@ class ClassificationWriter:
 
     def _start(self, engine: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
+        if (self.output_dir / "predictions.json").exists():
+            raise ValueError(
+                f"output_dir: {self.output_dir} holds the results of monai-diffclf classify, beside which these would "
+                "be taken for its own; name another folder"
+            )
         self._count = 0
         if self._rows is not None:
             self._rows.close()
