@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -111,8 +112,12 @@ class BlockClassifier:
         """Items after preprocessing; what cannot be read as `Unreadable`."""
         # By their paths: what an image is called in the table does not say where it is.
         named = [{"image": image.path, "key": image.key} for image in images]
-        dataset = TolerantDataset(named, Compose(self._preprocessing), strict=self.settings.strict)
-        return [dataset[i] for i in range(len(dataset))]
+        dataset = TolerantDataset(named, Compose(self._preprocessing))
+        items = [dataset[i] for i in range(len(dataset))]
+        for item in items if self.settings.strict else ():
+            if isinstance(item, Unreadable):
+                raise ValueError(f"images: {item.key} cannot be read, and --strict was given: {item.error}")
+        return items
 
     def _evaluate(self, items: list[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Item of the batch and of the output of each image that could be read."""
@@ -147,6 +152,9 @@ class BlockClassifier:
         if isinstance(evaluator, DiffusionClassifierEvaluator):
             evaluator.journal_dir = None
         evaluator.add_event_handler(Events.EXCEPTION_RAISED, _raise)
+        # Its own speaks of every run, of which there are many here.
+        evaluator.logger = logging.getLogger(__name__)
+        evaluator.logger.setLevel(logging.WARNING)
         return evaluator
 
 

@@ -22,6 +22,7 @@ from ..bundle import find_bundle
 from ..run.run_bundle import settle
 from .options import device_option, draws_option, processes_option, read_settings, run_option, set_option
 from .results import command_options, finish
+from .runs import run_folder
 
 __all__ = ["command"]
 
@@ -96,7 +97,8 @@ def command(
     if workers is not None and not ray:
         raise ValueError("--workers: expected it with --ray; processes of this machine are --num-processes")
     root = find_bundle(bundle)
-    values = settle(root, ["inference.json"], {"num_draws": draws}, read_settings(settings), {"num_draws": "--draws"})
+    names = {} if draws is None else {"num_draws": "--draws"}
+    values = settle(root, ["inference.json"], {"num_draws": draws}, read_settings(settings), names)
     if taken := [name for name in _OWN if name in values]:
         raise ValueError(f"--set {taken[0]}: expected {_OWN[taken[0]]} instead")
     chosen = ClassifierSettings(
@@ -127,7 +129,7 @@ def _run_of(bundle: Path, run: Path | None) -> str | None:
     """The training whose weights are taken: the one named, else the bundle's first, else none: its own weights."""
     if run is not None:
         return str(run.expanduser().resolve())
-    first = bundle / "runs" / "seed_0"
+    first = run_folder(bundle)
     return str(first) if (first / "model.pt").is_file() else None
 
 
@@ -140,6 +142,7 @@ def _plain_warnings() -> Iterator[None]:
             tqdm.write(one_line(f"warning: {message}"), file=sys.stderr)
 
     with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 

@@ -1,0 +1,105 @@
+"""``monai-diffclf classify``: what it prints, how it ends, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from monai_diffclf.bundle import open_bundle
+from monai_diffclf.commands import main
+from tests.archive.conftest import BUNDLE, write_pictures
+
+
+@pytest.fixture
+def classify(tmp_path, monkeypatch, capsys, device):
+    """Function that runs the command in a folder with two pictures; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    write_pictures(Path("images"), 2)
+
+    def run(*words: str, bundle: str = BUNDLE) -> tuple[int, str, str]:
+        where = () if "--device" in words else ("--device", device)
+        code = main(["classify", *words, "--bundle", bundle, *where])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_ends_with_what_it_wrote(classify):
+    code, said, _ = classify("images", "--draws", "2", "--no-progress")
+    lines = said.splitlines()
+    assert code == 0 and lines[0].startswith("2 of 2 images classified: ")
+    names = ["predictions.csv", "predictions.json", "maps", "cases.html"]
+    assert lines[1:] == [f"classified/{name}" for name in names]
+    assert all(Path(line).exists() for line in lines[1:])
+    assert "an earlier run had done it" in classify("images", "--draws", "2")[1]
+
+
+def test_json_is_one_object(classify):
+    Path("images/broken.png").write_bytes(b"")
+    code, said, progress = classify("images", "--draws", "2", "--json", "--no-report", "--maps", "none")
+    found = json.loads(said)
+    assert code == 1 and said.count("\n") == 1
+    assert (found["images"], found["classified"], found["report"], found["maps"]) == (3, 2, None, None)
+    assert found["not_read"][0]["key"] == "broken.png" and sum(found["classes"].values()) == 2
+    assert "images/s" in progress
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "images: expected files and folders, but nothing does not exist"),
+        (["images", "--set", "num_drawz=2"], "num_drawz: no such setting; did you mean"),
+        (["images", "--set", "num_draws=many"], "num_draws"),
+        (["images", "--set", "maps=no"], "--set maps: expected --maps instead"),
+        (["images", "--set", "classes=['$import os', 'b']"], "begins with $"),
+        (["images", "--ray", "--num-processes", "2"], "--num-processes: expected it without --ray"),
+        (["images", "--workers", "2"], "--workers: expected it with --ray"),
+        (["images", "--maps", "gif"], "--maps"),
+        (["images", "--run", "nowhere"], "run: expected the folder of a training"),
+        (["images", "--device", "tpu:9"], "device: expected a device of this machine"),
+        (["images", "--drows", "2"], "--drows: no such option; did you mean --draws?"),
+    ],
+)
+def test_refuses_in_one_line(classify, words, message):
+    code, said, error = classify(*words)
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert code == 2 and not said and len(lines) == 1 and message in lines[0]
+    assert not list(Path("classified").glob("*"))
+
+
+def test_folder_of_other_results_is_refused(classify):
+    assert classify("images", "--draws", "2")[0] == 0
+    code, _, error = classify("images", "--draws", "3")
+    assert code == 2 and "results of another run (other settings); name another --output, or add --replace" in error
+    assert classify("images", "--draws", "3", "--replace")[0] == 0
+
+
+def rows(folder: str = "classified") -> list[dict[str, str]]:
+    with open(f"{folder}/predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_likelihoods(classify):
+    words = ("images", "--set", "num_steps=4", "--set", "map_draws=2")
+    assert classify(*words, bundle="pneumonia_xray_score")[0] == 0
+    assert all(row["log_likelihood_normal"] and row["map"] for row in rows())
+    code, _, error = classify("images", "--draws", "2", bundle="pneumonia_xray_score")
+    assert code == 2 and "error: --draws: no such" in error
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_network_without_votes_and_maps(classify):
+    torch.manual_seed(0)
+    Path("run").mkdir()
+    torch.save(open_bundle("pneumonia_xray_resnet18").get("network_def").state_dict(), "run/model.pt")
+    Path("images/broken.png").write_bytes(b"")
+    code, said, error = classify("images", "--run", "run", bundle="pneumonia_xray_resnet18")
+    assert code == 1 and "there are no votes and no maps" in error and "maps" not in said
+    broken, *others = rows()
+    assert broken["error"] and all(float(row["probability_margin"]) >= 0 and not row["map"] for row in others)
+    assert "vote_share_normal" not in broken and Path("classified/cases.html").exists()
