@@ -38,6 +38,7 @@ __all__ = ["command"]
 # The floor is fitted to at most so many training images, spread over all, and judged on as many: it should not take
 # longer than a look.
 _FLOOR_IMAGES = 3000
+_OPTION = re.compile(r"--[a-z]+(?:_[a-z]+)+")
 
 
 def _data_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,14 +93,17 @@ def command(
     _check_free(target)
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if shared := given.get("allow_shared_patients"):
-        given["allow_shared_patients"] = [part.strip() for part in shared.split(",")]
+        given["allow_shared_patients"] = [part.strip(" '\"[]") for part in shared.split(",")]
     names = None if classes is None else class_names(classes)
     size = None if image_size is None else _read_size(image_size)
     common: dict[str, Any] = {"name": name or _name_of(target), "method": method}
     if data is None:
         _without_data(target, names, channels, size, common, minutes, given)
         return
-    seen = look_at(data, classes=names, progress=progress, **given)
+    try:
+        seen = look_at(data, classes=names, progress=progress, **given)
+    except ValueError as error:  # what reads data names the options of bundles
+        raise ValueError(_OPTION.sub(lambda found: found[0].replace("_", "-"), str(error))) from error
     if channels is not None and int(channels) != seen.channels:
         found = "grey" if seen.channels == 1 else "in colour"
         raise ValueError(

@@ -27,6 +27,14 @@ def data(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table without splits."""
+    path = tmp_path_factory.mktemp("table") / "labels.csv"
+    path.write_text("file,label\n1.png,a\n2.png,b\n")
+    return path
+
+
 def run(capsys, *words):
     code = main(["new-bundle", *map(str, words), "--no-progress"])
     return code, *capsys.readouterr()
@@ -90,6 +98,7 @@ def test_any_method(data, tmp_path, capsys):
         (["--data", "DATA", "--classes", "dark,other"], "dark"),
         (["--data", "DATA", "--patient-pattern", "("], "patient_pattern: expected a regular expression"),
         (["--data", "DATA", "--name", "no/name"], "name: expected up to 80 letters"),
+        (["--data", "TABLE"], "name the column with --split-column, or split by a hash: --split-column hash"),
         (["--data", "nowhere"], "nowhere does not exist"),
         (["--classes", "a,b", "--channels", "1"], "--data: not given; give it, or --image-size"),
         ([], "--data: not given; give it, or --classes, --channels, --image-size"),
@@ -98,9 +107,10 @@ def test_any_method(data, tmp_path, capsys):
         (["--data", "DATA", "--method", "magic"], "--method"),
     ],
 )
-def test_refused_in_one_line_and_nothing_written(data, tmp_path, capsys, words, said):
+def test_refused_in_one_line_and_nothing_written(data, table, tmp_path, capsys, words, said):
     target = tmp_path / "mine"
-    code, out, err = run(capsys, target, *(data if word == "DATA" else word for word in words))
+    places = {"DATA": data, "TABLE": table}
+    code, out, err = run(capsys, target, *(places.get(word, word) for word in words))
     assert code == 2 and out == ""
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert said in line
