@@ -28,6 +28,7 @@ SETTINGS = "settings.json"
 """The file of a bundle that holds its settings."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
 _SIZES = range(16, 1025)
 _CLASSES = range(2, 101)
 
@@ -87,7 +88,10 @@ class BundleSettings:
         check_plain("classes", names)
         if len(names) not in _CLASSES:
             raise ValueError(f"classes: expected 2 to 100 names, got {len(names)}")
-        values = {name: plain_value(name, value) for name, value in self.values.items()}
+        values = {name: _stored(name, plain_value(name, value)) for name, value in self.values.items()}
+        for file in self.configs:
+            if not _FILE.fullmatch(file):
+                raise ValueError(f"configs: expected names of files such as train.json, got {shown(file)}")
         for name, value in (
             ("classes", tuple(names)),
             ("image_size", _size(self.image_size)),
@@ -130,6 +134,17 @@ def read_settings(bundle: str | os.PathLike[str]) -> BundleSettings:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"bundle: {path} is no JSON: {error}") from None
     return BundleSettings.from_dict(content)
+
+
+def _stored(name: str, value: Any) -> Any:
+    """A value that a JSON file can hold, and that is no setting of its own."""
+    if name in ("classes", "channels", "image_size"):
+        raise ValueError(f"values: {name} is a setting of its own; give it as {name}=")
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"values: expected plain values as {name}, got {shown(value)} ({error})") from None
+    return value
 
 
 def _check_one_of(name: str, value: Any, known: Sequence[Any]) -> None:

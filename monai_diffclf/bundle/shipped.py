@@ -45,7 +45,7 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
         'phantom_xray_diffusion'
         >>> find_bundle("phantom_xray_difusion")
         Traceback (most recent call last):
-        ValueError: bundle: expected a bundle's folder, which holds configs/metadata.json, or the name of a shipped
+        ValueError: bundle: expected a bundle's folder, which holds configs/*.json, or the name of a shipped
         bundle, got phantom_xray_difusion; did you mean phantom_xray_diffusion?
     """
     path = text_path(bundle, "bundle").expanduser()
@@ -57,10 +57,10 @@ def find_bundle(bundle: str | os.PathLike[str]) -> Path:
     near = difflib.get_close_matches(path.name, shipped, n=1)
     remedy = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(shipped) or 'none'}"
     raise ValueError(
-        "bundle: expected a bundle's folder, which holds configs/metadata.json, or the name of a shipped bundle, got "
+        "bundle: expected a bundle's folder, which holds configs/*.json, or the name of a shipped bundle, got "
         f"{shown(bundle, 200)}; {remedy}"
     )
 
 
 def _is_bundle(folder: Path) -> bool:
-    return (folder / "configs" / "metadata.json").is_file()
+    return any((folder / "configs").glob("*.json"))

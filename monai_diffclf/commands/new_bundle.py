@@ -68,7 +68,6 @@ def _data_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--minutes", type=float, metavar="M", help="How long the training may take on this machine.")
 @_data_options
 @click.option("--no-floor", is_flag=True, help="Do not try simple classifiers on the validation images.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training.")
 @command_options
 def command(
     folder: Path,
@@ -80,7 +79,6 @@ def command(
     method: str,
     minutes: float | None,
     no_floor: bool,
-    seed: int,
     progress: bool,
     debug: bool,
     **options: str | None,
@@ -92,14 +90,14 @@ def command(
     """
     target = text_path(folder, "DIR")
     _check_free(target)
-    given = {key: value for key, value in options.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if shared := given.get("allow_shared_patients"):
         given["allow_shared_patients"] = [part.strip() for part in shared.split(",")]
     names = None if classes is None else class_names(classes)
     size = None if image_size is None else _read_size(image_size)
     common: dict[str, Any] = {"name": name or _name_of(target), "method": method}
     if data is None:
-        _without_data(target, names, channels, size, common, minutes, given, seed)
+        _without_data(target, names, channels, size, common, minutes, given)
         return
     seen = look_at(data, classes=names, progress=progress, **given)
     if channels is not None and int(channels) != seen.channels:
@@ -107,7 +105,7 @@ def command(
         raise ValueError(
             f"--channels: expected {seen.channels}, as the images are {found}, got {channels}; convert them first"
         )
-    values = {"dataset_dir": Path(os.path.abspath(text_path(data, "data"))), "seed": seed, **given}
+    values = {"dataset_dir": Path(os.path.abspath(text_path(data, "data"))), **given}
 
     def settings_of(recipe: Recipe) -> BundleSettings:
         return _settings(recipe, list(seen.classes), {**values}, common)
@@ -166,7 +164,6 @@ def _without_data(
     common: dict[str, Any],
     minutes: float | None,
     options: dict[str, Any],
-    seed: int,
 ) -> None:
     """A bundle for images that are not there yet."""
     wanted = {"--classes": classes, "--channels": channels, "--image-size": size}
@@ -177,7 +174,7 @@ def _without_data(
     if minutes is not None:
         raise click.UsageError("--minutes: needs --data, as steps are timed on real images")
     recipe = recipe_unseen(int(channels or 1), size or [], method=common["method"])
-    path = write_bundle(target, _settings(recipe, classes or [], {"seed": seed, **options}, common))
+    path = write_bundle(target, _settings(recipe, classes or [], options, common))
     follow = f"monai-diffclf train {shlex.quote(str(path))} --data FOLDER"
     lines = ["No images were looked at: the number of epochs is not fitted to any.", *_recipe_lines(recipe)]
     result = {"path": str(path), "seen": None, "recipe": recipe.to_dict(), "floor": None, "next": follow}
@@ -212,10 +209,10 @@ def _report(path: Path, seen: ImagesSeen, recipe: Recipe, floor: Floor | None, t
     if floor is not None:
         lines += ["", "Simple classifiers on 16 px, judged on validation: the floor"]
         lines += [f"  {line}" for line in floor_table(floor)]
+    after = "" if evaluation is None else f", evaluation about {_minutes(evaluation)}"
     lines += [
         "",
-        f"Time on this machine: training about {_minutes(training)} ({time.step:.2f} s a step), evaluation about "
-        f"{_minutes(evaluation)}.",
+        f"Time on this machine: training about {_minutes(training)} ({time.step:.2f} s a step){after}.",
         f"Next: {follow}",
         str(path),
     ]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class SplitAudit:
         nuisance: field -> how well it alone tells the label in the first split, usually "train".
         classes: names of the classes, empty where not given.
         absent: split -> why there is nothing to audit.
+        content: split -> hash of its images' pixels, keys and labels, in whatever order.
     """
 
     counts: dict[str, dict[int, int]]
@@ -74,6 +76,7 @@ class SplitAudit:
     nuisance: dict[str, NuisanceScore] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
+    content: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "\n".join([*_table(self), *_overlap(self), *_near(self), *_guesses(self)])
@@ -94,6 +97,7 @@ class SplitAudit:
                 for name, count in self.counts.items()
             },
             "absent": dict(self.absent),
+            "content": dict(self.content),
             "shared_patients": {text: list(self.shared_patients[pair]) for text, pair in pairs.items()},
             "shared_images": {text: len(self.duplicates_across[pair]) for text, pair in pairs.items()},
             "identical_across_splits": [[self._place(place) for place in found] for found in self.identical.values()],
@@ -193,7 +197,17 @@ def audit_splits(
         nuisance=_find_nuisance(splits[first], facts[: len(splits[first])]),
         classes=tuple(classes),
         absent=dict(absent or {}),
+        content={name: _content_hash(name, places, facts) for name in splits},
     )
+
+
+def _content_hash(split: str, places: Sequence[Place], facts: Sequence[ImageFacts]) -> str:
+    rows = sorted(
+        f"{key}\0{label}\0{fact.content}"
+        for (name, key, label), fact in zip(places, facts, strict=True)
+        if name == split
+    )
+    return hashlib.blake2b("\1".join(rows).encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def _find_near(

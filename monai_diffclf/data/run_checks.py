@@ -25,7 +25,7 @@ __all__ = ["audit_run"]
 
 Datalist = Sequence[Mapping[str, Any]]
 # Of what is measured: another number, and stored audits are made anew.
-_VERSION = 1
+_VERSION = 2
 
 
 def audit_run(
@@ -41,7 +41,8 @@ def audit_run(
 
     Training and validation need images of every class, and no patient may be in two splits: this is checked whether or
     not the audit is enabled. An audit of the very same files (names, sizes, times, labels, patients) that is in the
-    folder already, as of a run that goes on, is printed and not made again. Of several processes the first one audits.
+    folder already, as of a run that goes on, is printed and not made again; one of other data is removed where none is
+    made in its place. Of several processes the first one audits.
 
     Args:
         splits: name of the split -> datalist, or a function that gives it; a split that the function says is absent
@@ -68,10 +69,13 @@ def audit_run(
         check_classes_present(items, split, names, all_of_them=True)
     check_patients({split: patients_of(items) for split, items in found.items()}, allow_shared_patients)
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not enabled or (distributed and torch.distributed.get_rank() > 0):
+    if distributed and torch.distributed.get_rank() > 0:
         return ""
     file = text_path(path, "path")
     fingerprint = _fingerprint(found, names, absent)
+    if not enabled:
+        _remove_other(file, fingerprint)
+        return ""
     text = _stored(file, fingerprint)
     if text is None:
         audit = audit_splits(found, classes=names, absent=absent, progress=progress)
@@ -109,6 +113,17 @@ def _fingerprint(splits: Mapping[str, Datalist], classes: list[str], absent: Map
                 facts += [f"{array.dtype} {array.shape}", hashlib.sha256(array.tobytes()).hexdigest()]
             digest.update(json.dumps(facts).encode())
     return digest.hexdigest()
+
+
+def _remove_other(file: Path, fingerprint: str) -> None:
+    """Remove an audit of other data, which would be taken for one of these."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("fingerprint")
+    except (OSError, ValueError, AttributeError):
+        return  # none, or nothing of ours
+    if isinstance(found, str) and found != fingerprint:
+        file.unlink()
+        file.with_suffix(".txt").unlink(missing_ok=True)
 
 
 def _is_plain(value: Any) -> bool:

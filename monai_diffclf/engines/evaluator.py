@@ -127,6 +127,9 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         idist.barrier()
         if idist.get_rank() == 0:
             self.journal.remove()
+            above = self.journal.folder.parent
+            if above.name == "journal" and not any(above.iterdir()):  # of the configurations, one folder a split within
+                above.rmdir()
 
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
         """One batch; see the class for what is returned."""

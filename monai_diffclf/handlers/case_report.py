@@ -25,6 +25,7 @@ from ..keys import OutputKeys
 from ..report.case import Case, choose_measure, unsureness
 from ..report.case_record import CaseRecord, encode_case
 from ..report.cases import write_case_records
+from ..storage.outputs import Outputs
 from .dataset_collector import is_repeated
 from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, make_item, warnings_of
 from .processes import gather
@@ -96,6 +97,11 @@ class CaseReport:
 
     def _start(self, engine: Engine) -> None:
         self._kept, self._seen, self._count = [], 0, 0
+        if idist.get_rank() == 0:
+            # One of an earlier run, of other images, must not stand beside what this one writes.
+            outputs = Outputs(self.path.parent, f"cases {self.path.name}")
+            outputs.begin()
+            outputs.add([self.path.name])
 
     def _collect(self, engine: Engine) -> None:
         sampler = getattr(engine.state.dataloader, "sampler", None)

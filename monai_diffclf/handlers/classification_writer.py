@@ -20,6 +20,7 @@ from .._class_names import class_names
 from ..engines import DiffusionClassifierEvaluator
 from ..explain import decision_map, overlay
 from ..keys import OutputKeys
+from ..storage.outputs import Outputs
 from .prediction_table import PredictionTable, prediction_row
 
 __all__ = ["ClassificationWriter", "map_picture"]
@@ -38,7 +39,8 @@ class ClassificationWriter:
     log_likelihood_CLASS in nats in place of the votes, and probability_margin, probability_entropy and log_ratio_error
     (see :func:`monai_diffclf.classification.classify_likelihood`); of a
     `SoftmaxClassifierInferer` there are no votes, and the first two of these. Rows are written batch by batch to
-    ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. The
+    ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. What an
+    earlier run wrote into the folder is removed when one begins. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
     map of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
 
@@ -54,6 +56,7 @@ class ClassificationWriter:
 
     def __init__(self, output_dir: str | os.PathLike[str], classes: Sequence[str], *, maps: bool = True) -> None:
         self.output_dir, self.classes, self.maps = Path(output_dir), class_names(classes), maps
+        self._outputs = Outputs(self.output_dir, "inference")
         self._count = 0
         self._rows: PredictionTable | None = None
 
@@ -80,10 +83,13 @@ class ClassificationWriter:
         self._count = 0
         if self._rows is not None:
             self._rows.close()
-        self._rows = PredictionTable(self.table, self.classes)
-        # Of an earlier run, which these images may not be those of.
+        # Of an earlier run, which these images may not be those of; the pictures also where a version kept no list.
+        self._outputs = Outputs(self.output_dir, "inference")
+        self._outputs.begin()
         for old in (self.table, *self.output_dir.glob(f"map_{'[0-9]' * 5}.png")):
             old.unlink(missing_ok=True)
+        self._outputs.add([self.table.name, f"{self.table.name}.part"])
+        self._rows = PredictionTable(self.table, self.classes)
 
     def _finish(self, engine: Engine) -> None:
         if self._rows is not None:
@@ -110,6 +116,7 @@ class ClassificationWriter:
         painted = map_picture(result) if self.maps else None
         picture = "" if painted is None else f"map_{self._count:05d}.png"
         if painted is not None:
+            self._outputs.add([picture])
             matplotlib.image.imsave(self.output_dir / picture, painted)
         return prediction_row(named, result, self.classes, picture=picture)
 

@@ -77,8 +77,13 @@ class DatasetCollector(ABC):
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the result; called on the first process only."""
 
+    def begin(self, engine: Engine) -> None:  # noqa: B027 (not every collector has something to do)
+        """Make room for what will be written; called on the first process only, before the first image."""
+
     def _start(self, engine: Engine) -> None:
         self._items, self._seen = [], 0
+        if idist.get_rank() == 0:
+            self.begin(engine)
 
     def _collect(self, engine: Engine) -> None:
         sampler = getattr(engine.state.dataloader, "sampler", None)

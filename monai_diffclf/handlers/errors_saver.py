@@ -18,6 +18,7 @@ from ..inferers import DiffusionClassifierInferer
 from ..keys import OutputKeys
 from ..storage.errors_file import save_errors
 from .dataset_collector import Collected, EvidenceCollector
+from .earlier_results import begin_evaluation
 from .evaluation_saver import EvaluationSaver
 
 __all__ = ["ErrorsSaver"]
@@ -86,6 +87,25 @@ class ErrorsSaver(EvidenceCollector):
             for rule, model in _models(inferer).items()
         }
 
+    def begin(self, engine: Engine) -> None:
+        """Remove what an evaluation of something else left."""
+        first = next(iter(self.savers.values()))
+        begin_evaluation(
+            self.output_dir,
+            [self._errors_path, *(path for saver in self.savers.values() for path in saver.files)],
+            kind="errors",
+            split=self.split,
+            seed=self.seed,
+            models=[saver.model for saver in self.savers.values()],
+            results_path=first.results_path,
+            facts=first.facts,
+            made_by=engine.provenance() if isinstance(engine, DiffusionClassifierEvaluator) else {},
+        )
+
+    @property
+    def _errors_path(self) -> Path:
+        return self.output_dir / f"errors_{self.split}_seed_{self.seed}.npz"
+
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the errors, predictions and results of an evaluation."""
         errors = self.inferer.errors_from_values(torch.from_numpy(collected.values), self._num_elements)
@@ -110,7 +130,7 @@ class ErrorsSaver(EvidenceCollector):
             patients: patient of each image [n], empty where unknown.
             provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
         """
-        path = self.output_dir / f"errors_{self.split}_seed_{self.seed}.npz"
+        path = self._errors_path
         save_errors(path, errors, labels=labels, keys=keys, patients=patients, provenance=provenance)
         spent = float(errors.network_evaluations.double().mean())
         for rule, saver in self.savers.items():

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from .._text import csv_texts, from_csv_text
 from ..data.table_rows import read_rows
 from ..metrics import choose_threshold, classification_metrics
+from ..metrics.classification import called_positive
 from ..storage.atomic_file import replace_text
 from .confusion import write_confusion
 from .dataset_collector import Collected, DatasetCollector
+from .earlier_results import begin_evaluation
 from .results import Metrics, comparable, git_commit, read_results, write_results
 
 
@@ -83,6 +85,28 @@ class EvaluationSaver(DatasetCollector):
         self.num_draws, self.network_evaluations = num_draws, network_evaluations
         self.commit_root, self.commit, self.num_resamples = commit_root, commit, num_resamples
         self.classes, self.facts = None if classes is None else [str(name) for name in classes], dict(facts or {})
+
+    def begin(self, engine: Engine) -> None:
+        """Remove what an evaluation of something else left."""
+        begin_evaluation(
+            Path(self.template).parent,
+            self.files,
+            kind=self.model,
+            split=self.split,
+            seed=self.seed,
+            models=[self.model],
+            results_path=self.results_path,
+            facts=self.facts,
+            made_by={"num_draws": self.num_draws},
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        """What is written beside the results: the table, and with names of the classes the confusion matrix."""
+        table = self._path(self.seed)
+        if self.classes is None:
+            return [table]
+        return [table, *(table.with_name(f"{table.stem}_confusion{suffix}") for suffix in (".csv", ".png"))]
 
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the predictions and the results of an evaluation."""
@@ -151,11 +175,9 @@ class EvaluationSaver(DatasetCollector):
     def _write_confusion(self, path: Path, own: Mapping[str, Any], threshold: float) -> None:
         probabilities, classes = own["probabilities"], self.classes or []
         two = probabilities.shape[1] == 2
-        predicted = probabilities[:, 1] >= threshold if two else probabilities.argmax(1)
+        predicted = called_positive(probabilities[:, 1], threshold) if two else probabilities.argmax(1)
         title = f"{self.model}, {self.split}, seed {self.seed}" + (f", threshold {threshold:.3g}" if two else "")
-        write_confusion(
-            path.with_name(f"{path.stem}_confusion.csv"), own["labels"], predicted.astype(int), classes, title=title
-        )
+        write_confusion(path.with_name(f"{path.stem}_confusion.csv"), own["labels"], predicted, classes, title=title)
 
     def _path(self, seed: int) -> Path:
         return Path(self.template.replace("{seed}", str(seed)))

@@ -19,6 +19,7 @@ from ..keys import OutputKeys
 from ..metrics import bootstrap_interval
 from ..storage.likelihood_file import StoredLikelihoods
 from .dataset_collector import Collected, EvidenceCollector
+from .earlier_results import begin_evaluation
 from .evaluation_saver import EvaluationSaver
 
 __all__ = ["LikelihoodSaver"]
@@ -86,6 +87,25 @@ class LikelihoodSaver(EvidenceCollector):
         )
         self._evaluations: list[int] = []
 
+    def begin(self, engine: Engine) -> None:
+        """Remove what an evaluation of something else left."""
+        begin_evaluation(
+            self.output_dir,
+            [self._likelihoods_path, *self.saver.files],
+            kind=self.model,
+            split=self.split,
+            seed=self.seed,
+            models=[self.model],
+            results_path=self.saver.results_path,
+            facts=self.saver.facts,
+            made_by=engine.provenance() if isinstance(engine, DiffusionClassifierEvaluator) else {},
+        )
+
+    @property
+    def _likelihoods_path(self) -> Path:
+        name = "likelihoods" if self.model == "score_likelihood" else f"likelihoods_{self.model}"
+        return self.output_dir / f"{name}_{self.split}_seed_{self.seed}.npz"
+
     def write(self, engine: Engine, collected: Collected) -> None:
         """Write the likelihoods, predictions and results of an evaluation."""
         stored = StoredLikelihoods(
@@ -106,8 +126,7 @@ class LikelihoodSaver(EvidenceCollector):
             stored: log-likelihoods of all images.
             network_evaluations: network evaluations spent on an image, on average.
         """
-        name = "likelihoods" if self.model == "score_likelihood" else f"likelihoods_{self.model}"
-        stored.save(self.output_dir / f"{name}_{self.split}_seed_{self.seed}.npz")
+        stored.save(self._likelihoods_path)
         result = self.inferer.decide(stored.values, stored.num_elements)
         self.saver.network_evaluations = network_evaluations
         further = {}

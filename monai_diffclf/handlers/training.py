@@ -23,8 +23,12 @@ from .._moved import moved
 from ..networks.model_description import differences
 from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
+from ..storage.outputs import Outputs
 
 __all__ = ["EpochSeed", "GradientClipping", "ResumableCheckpoint", "save_atomically"]
+
+# What a checkpoint holds beside the objects of a training.
+_OWN = ("settings", "images")
 
 
 def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
@@ -102,7 +106,8 @@ class ResumableCheckpoint:
     """Save the whole state of a training after every few epochs, and take it up again when the training starts.
 
     The file is replaced as a whole: a kill at any moment leaves the previous one. With `EpochSeed` a resumed run ends
-    with the same weights as an undisturbed one.
+    with the same weights as an undisturbed one. With an audit of the splits beside it (``audit.json``), it is not gone
+    on with other images of the same names.
 
     Args:
         path: the checkpoint file; taken up if it exists.
@@ -125,12 +130,10 @@ class ResumableCheckpoint:
         interval: int = 1,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if taken := {"trainer", "settings"} & set(save_dict):
-            raise ValueError(
-                f"save_dict: expected no object called {min(taken)!r}; the trainer itself is saved by that name"
-                if "trainer" in taken
-                else "save_dict: expected no object called 'settings'; the settings are saved by that name"
-            )
+        if taken := {"trainer", *_OWN} & set(save_dict):
+            name = max(taken)
+            what = "trainer itself is" if name == "trainer" else f"{name} are"
+            raise ValueError(f"save_dict: expected no object called {name!r}; the {what} saved by that name")
         if not isinstance(interval, int) or interval < 1:
             raise ValueError(f"interval: expected a positive number of epochs, got {interval!r}")
         self.path, self.save_dict, self.interval = Path(path), dict(save_dict), interval
@@ -145,19 +148,30 @@ class ResumableCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def check(self) -> None:
-        """Refuse a checkpoint that this training cannot go on from, before anything is written beside it.
+        """Refuse a folder that this training cannot go on in, before anything is written there.
 
         Raises:
-            ValueError: when it is one of a training with other settings, or no checkpoint.
+            ValueError: when its checkpoint is one of a training with other settings, or none; when it holds weights
+                without the checkpoint that they could be trained on from.
         """
+        weights = self.path.with_name("model.pt")
         if self.path.exists():
             self._read()
+        elif weights.exists():
+            raise ValueError(
+                f"--output_dir: {weights.parent} holds the weights of an earlier training, {weights.name}, without its "
+                f"{self.path.name}, so that it cannot go on; move the folder away, or name another --output_dir, to "
+                "train anew"
+            )
 
     def resume(self, engine: Engine) -> None:
-        """Load the checkpoint if there is one."""
+        """Load the checkpoint if there is one; the record of a training that has none is removed."""
+        if idist.get_rank() == 0:
+            self._list_events()
         if not self.path.exists():
             return
         checkpoint = self._read()
+        self._check_images(checkpoint.pop("images", None))
         # A training may go on with or without mixed precision: the scaler is taken up where both have one.
         if (set(checkpoint) ^ set(self.save_dict)) - {"scaler"}:
             raise ValueError(f"path: expected {sorted(self.save_dict)} in {self.path}, got {sorted(checkpoint)}")
@@ -175,7 +189,11 @@ class ResumableCheckpoint:
         last = engine.state.epoch == engine.state.max_epochs
         if idist.get_rank() == 0 and (engine.state.epoch % self.interval == 0 or last):
             content = {name: item.state_dict() for name, item in self.save_dict.items()}
-            save_atomically(content if self.settings is None else {**content, "settings": self.settings}, self.path)
+            if self.settings is not None:
+                content["settings"] = self.settings
+            if (images := self._images()) is not None:
+                content["images"] = images
+            save_atomically(content, self.path)
 
     def _read(self) -> dict[str, Any]:
         checkpoint = read_torch_file(self.path, what="a training's state")
@@ -183,6 +201,33 @@ class ResumableCheckpoint:
             raise ValueError(f"path: expected a training's state in {self.path}, got {type(checkpoint).__name__}")
         self._check_settings(checkpoint.pop("settings", None))
         return checkpoint
+
+    def _list_events(self) -> None:
+        """List this process's TensorBoard events as ours; where a training begins anew, remove those of the last."""
+        outputs = Outputs(self.path.parent, "training events")
+        if not self.path.exists():
+            outputs.remove()
+        outputs.add(path.name for path in self.path.parent.glob(f"events.out.tfevents.*.{os.getpid()}.*"))
+
+    def _images(self) -> dict[str, str] | None:
+        """Hashes of the images of each split, of the audit beside the checkpoint; None where there is no audit."""
+        try:
+            found = json.loads(self.path.with_name("audit.json").read_text(encoding="utf-8"))["content"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return {str(split): str(value) for split, value in found.items()} if isinstance(found, Mapping) else None
+
+    def _check_images(self, before: Mapping[str, str] | None) -> None:
+        """Refuse to go on with other images under the same names; test images are no matter of the training."""
+        now = self._images()
+        if before is None or now is None:
+            return
+        if other := [split for split in ("train", "validation") if before.get(split) != now.get(split)]:
+            raise ValueError(
+                f"--dataset_dir: images of {' and '.join(other)} have changed since the training in {self.path} was "
+                "started, under the same names; put the former ones back to go on, or name another --output_dir to "
+                "train anew"
+            )
 
     def _check_settings(self, found: Mapping[str, Any] | None) -> None:
         if self.settings is None:

@@ -127,7 +127,8 @@ class ShiftWarning:
         typicality: what :func:`monai_diffclf.uncertainty.fit_typicality` gave, or the path of a file of
             :func:`monai_diffclf.storage.save_uncertainty`.
         rule: the inferer's rule, to read a file; not needed otherwise.
-        provenance: what makes the errors, see :func:`monai_diffclf.storage.load_uncertainty`.
+        provenance: what makes the errors, see :func:`monai_diffclf.storage.load_uncertainty`; the warning calls classes
+            by the names under ``classes``.
         alpha: level of the test.
         output: output key of the errors [K, N].
 
@@ -146,6 +147,7 @@ class ShiftWarning:
     ) -> None:
         self.typicality = load_part("typicality", typicality, Typicality, rule, provenance)
         self.alpha, self.output = alpha, output
+        self.class_names = (provenance or {}).get("classes")
         self.result: ShiftTest | None = None
         """The test of the last evaluation, None before."""
         self._items: list[_Item] = []
@@ -200,6 +202,8 @@ class ShiftWarning:
         items.sort(key=lambda item: (item.patient, item.values.tobytes()))
         values = torch.from_numpy(np.stack([item.values for item in items]))
         patients = [item.patient for item in items]
-        self.result = shift_test(self.typicality, values, alpha=self.alpha, groups=patients)
+        self.result = shift_test(
+            self.typicality, values, alpha=self.alpha, groups=patients, class_names=self.class_names
+        )
         if self.result.detected and idist.get_rank() == 0:
             warnings.warn(f"{self.result.message} {SHIFT_ADVICE}", UserWarning, stacklevel=2)

@@ -20,6 +20,7 @@ from ignite.engine import Engine, Events
 from .. import __version__
 from ..networks import network_hash
 from ..storage.atomic_file import replace_text
+from .earlier_results import remove_stale
 from .moving_average import MovingAverage
 from .training import save_atomically
 
@@ -77,6 +78,7 @@ class Validation:
 class BestModelSaver:
     """Keep the weights with the best validation metric; its state belongs in a `ResumableCheckpoint`.
 
+    What the folder holds about other weights goes: results of their evaluation, what was fitted to them, their report.
     Beside the weights it writes a JSON file of the same name that says what they are: metric, its value, epoch, hash of
     the weights, version of this package, state of the moving average, and ``description``, ``training`` and the
     audit of the splits (``audit.json`` in the same folder) where there are any. A metric that is NaN, such as an AUC
@@ -120,8 +122,10 @@ class BestModelSaver:
             return
         self.best, self.epoch = value, engine.state.epoch
         if idist.get_rank() == 0:
+            note = self.note()
+            remove_stale(self.path.parent, note["weights"])
             save_atomically(self.model.state_dict(), self.path)
-            replace_text(self.path.with_suffix(".json"), json.dumps(self.note(), indent=1) + "\n")
+            replace_text(self.path.with_suffix(".json"), json.dumps(note, indent=1) + "\n")
 
     def note(self) -> dict[str, Any]:
         """What the JSON file says."""

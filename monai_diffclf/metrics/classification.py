@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks import check_labels
 from .bootstrap import FloatArray, bootstrap_columns, mean_evaluator, seed_arrays
+from .proportions import wilson_interval
 from .statistics import average_precision, class_columns, class_recall, roc_auc, sensitivity_at_specificity
 
 _CRITERIA = ("balanced_accuracy", "accuracy", "f1")
@@ -38,8 +39,9 @@ def classification_metrics(
     Two classes: ``auc``, ``average_precision``, ``sensitivity_at_90_specificity`` (see
     :func:`sensitivity_at_specificity`), ``accuracy``, ``balanced_accuracy`` (the mean of the next two),
     ``sensitivity``, ``specificity``. The first three use no threshold; for the others an image is called positive from
-    the threshold upwards. More classes: the first three are means over one-versus-rest problems, the class given is the
-    most probable one, and ``sensitivity_0`` ... take the place of sensitivity and specificity.
+    the threshold upwards, see `called_positive`. More classes: the first three are means over one-versus-rest problems,
+    the class given is the most probable one, and ``sensitivity_0`` ... take the place of sensitivity and specificity. A
+    share of exactly 0 or 1, which every resample repeats, has Wilson's interval instead (`wilson_interval`).
 
     Args:
         labels: class of each image, 0 to K - 1, every class present [N].
@@ -76,7 +78,10 @@ def classification_metrics(
             raise ValueError(f"positive_class: expected 0 or 1, got {positive_class}.")
         names = [*_RANKING, "accuracy", "balanced_accuracy", "sensitivity", "specificity"]
         positive = (truth == positive_class).astype(np.int64)
-        evaluators = [_binary(positive, p[:, positive_class], float(t)) for p, t in zip(seeds, thresholds, strict=True)]
+        evaluators = [
+            _binary(positive, p[:, positive_class], called_positive(p[:, positive_class], t, first=positive_class == 0))
+            for p, t in zip(seeds, thresholds, strict=True)
+        ]
     else:
         names = [*_RANKING, "accuracy", "balanced_accuracy", *(f"sensitivity_{k}" for k in range(num_classes))]
         evaluators = [_multiclass(truth, p) for p in seeds]
@@ -89,7 +94,30 @@ def classification_metrics(
         strata=truth,
         groups=groups,
     )
-    return {name: interval._asdict() for name, interval in zip(names, intervals, strict=True)}
+    units = _independent(truth, groups, num_classes, positive_class)
+    found = {name: dict(interval._asdict()) for name, interval in zip(names, intervals, strict=True)}
+    for name, metric in found.items():
+        if name in units and metric["value"] in (0, 1):
+            metric |= wilson_interval(metric["value"], units[name], confidence=confidence)
+    return found
+
+
+def _independent(
+    truth: NDArray[np.int64], groups: ArrayLike | None, num_classes: int, positive_class: int
+) -> dict[str, int]:
+    """Of each metric that is a share, of how many independent cases: images, or patients where they are known.
+
+    The AUC is a share of pairs, of which as many are independent as the rarer of two classes has cases; a mean over
+    classes is taken to be as sure as its rarest class.
+    """
+    names = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    cases = [len(np.unique(names[truth == k])) for k in range(num_classes)]
+    rarest = min(cases)
+    units = {"auc": rarest, "accuracy": len(np.unique(names)), "balanced_accuracy": rarest}
+    if num_classes == 2:
+        hits, clear = cases[positive_class], cases[1 - positive_class]
+        return units | {"sensitivity": hits, "specificity": clear, "sensitivity_at_90_specificity": hits}
+    return units | {"sensitivity_at_90_specificity": rarest, **{f"sensitivity_{k}": n for k, n in enumerate(cases)}}
 
 
 def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, criterion: str = "balanced_accuracy") -> float:
@@ -133,8 +161,26 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, criterion: str = "
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
-def _binary(positive: NDArray[np.int64], scores: FloatArray, threshold: float) -> Callable[[FloatArray], FloatArray]:
-    called = (scores >= threshold).astype(np.int64)
+def called_positive(scores: ArrayLike, threshold: float = 0.5, *, first: bool = False) -> NDArray[np.int64]:
+    """Which images of two classes are called positive, 0 or 1 [N].
+
+    Args:
+        scores: probability of the positive class [N].
+        threshold: from where on; at exactly 0.5 a tie of the classes goes to the first of them, as in inference.
+        first: whether the positive class is the first one.
+
+    Example:
+        >>> called_positive([0.2, 0.5, 0.8]).tolist(), called_positive([0.2, 0.5, 0.8], first=True).tolist()
+        ([0, 0, 1], [0, 1, 1])
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    above = values > threshold if threshold == 0.5 and not first else values >= threshold
+    return above.astype(np.int64)
+
+
+def _binary(
+    positive: NDArray[np.int64], scores: FloatArray, called: NDArray[np.int64]
+) -> Callable[[FloatArray], FloatArray]:
 
     def evaluate(weights: FloatArray) -> FloatArray:
         recall = class_recall(positive, called, weights=weights)

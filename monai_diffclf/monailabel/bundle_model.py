@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.utils import CommonKeys
 
+from ..bundle import find_bundle, open_bundle
 from ..explain import decision_map, rival_class
 from ..image_io import ReadImaged
 from ..image_io.map_file import map_to_image_size
@@ -31,18 +32,15 @@ DEFAULT_BUNDLE = "pneumonia_xray_diffusion"
 
 
 def find_default_bundle() -> Path:
-    """The pneumonia bundle: beside the package, as in the project's repository, or below the working folder.
+    """The pneumonia bundle: the one that is shipped, or one below the working folder.
 
     Raises:
-        ValueError: when it is in neither place.
+        ValueError: when there is neither.
     """
-    places = [Path(__file__).resolve().parents[2] / "bundles", Path.cwd() / "bundles"]
-    for place in places:
-        if (place / DEFAULT_BUNDLE / "configs" / "inference.json").is_file():
-            return place / DEFAULT_BUNDLE
-    raise ValueError(
-        f"bundle: found no {DEFAULT_BUNDLE} in {[str(place) for place in places]}; name one with --conf bundle FOLDER"
-    )
+    try:
+        return find_bundle(DEFAULT_BUNDLE)
+    except ValueError:
+        return find_bundle(Path("bundles") / DEFAULT_BUNDLE)
 
 
 @dataclass(frozen=True)
@@ -201,11 +199,9 @@ class BundleModel:
 
     def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
         """The bundle's configuration with settings in the place of its own."""
-        parser = ConfigParser()
-        parser.read_config(str(self.config))
-        parser["bundle_root"] = str(self.folder)
+        parser = open_bundle(self.folder).parser
         if settings.get("device"):
-            parser["device"] = f"$torch.device({settings['device']!r})"
+            parser["device"] = torch.device(settings["device"])
         inferer = parser.get("inferer")
         if isinstance(inferer, dict):
             inferer.pop("stopping", None)

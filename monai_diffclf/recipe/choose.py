@@ -168,7 +168,7 @@ def _with_epochs(recipe: Recipe, seen: ImagesSeen, batch: int, per_epoch: int, e
     """What follows from the number of epochs: warm-up, validations and draws."""
     steps, interval = epochs * per_epoch, math.ceil(epochs / VALIDATIONS)
     validations = math.ceil(epochs / interval)
-    settings = {"max_epochs": epochs, "batch_size": batch, "val_interval": interval}
+    settings: dict[str, Any] = {"max_epochs": epochs, "batch_size": batch, "val_interval": interval}
     settings["warmup_steps"] = min(100, max(1, steps // 8))
     validated, judged = seen.count("validation"), seen.count("validation") + seen.count("test")
     val_draws, draws = 1, 1

@@ -81,7 +81,7 @@ def _prepare_classifier(
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, Any]]:
     """Images and labels of a network that classifies, in the form of `DenoisingPrepareBatch`."""
     images, labels = default_prepare_batch(batch, device)
-    return images, labels, (), {}
+    return torch.as_tensor(images), torch.as_tensor(labels), (), {}
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_curve
 from ..classification import DenoisingClassification, DenoisingErrors, classify_errors, mean_errors
 from ..keys import UncertaintyKeys
 from ..metrics import class_recall, classification_metrics, roc_auc
+from ..metrics.classification import called_positive
 from .data import RULES, ReportData
 
 __all__ = [
@@ -57,7 +58,7 @@ def predicted(data: ReportData, rule: str) -> NDArray[np.int64]:
     """The class called by a rule [B]: the most probable one; of two, the second from its threshold upwards."""
     values = probabilities(data, rule)
     if values.shape[1] == 2 and rule in data.thresholds:
-        return np.asarray(values[:, 1] >= data.thresholds[rule], dtype=np.int64)
+        return called_positive(values[:, 1], data.thresholds[rule])
     return np.asarray(values.argmax(1), dtype=np.int64)
 
 

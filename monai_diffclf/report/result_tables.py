@@ -95,20 +95,21 @@ def class_metrics(data: ReportData, rule: str, num_resamples: int = 1000) -> lis
     A share of exactly 0 or 1 has Wilson's interval, as every resample would give the same.
     """
     values, called = probabilities(data, rule), predicted(data, rule)
-    found = []
-    for k in range(data.errors.num_classes):
-        truth = (data.labels == k).astype(np.int64)
-        taken = (called == k).astype(np.int64)
+    classes = range(data.errors.num_classes)
+    marks = [((data.labels == k).astype(np.int64), (called == k).astype(np.int64)) for k in classes]
 
-        def evaluate(weights: NDArray[Any], k: int = k, truth: Any = truth, taken: Any = taken) -> NDArray[Any]:
+    def evaluate(weights: NDArray[Any]) -> NDArray[Any]:
+        columns: list[NDArray[Any]] = []
+        for k, (truth, taken) in enumerate(marks):
             recall = class_recall(truth, taken, weights=weights)
-            return np.stack([roc_auc(truth, values[:, k], weights=weights), recall[:, 1], recall[:, 0]], axis=1)
+            columns += [np.asarray(roc_auc(truth, values[:, k], weights=weights)), recall[:, 1], recall[:, 0]]
+        return np.stack(columns, axis=1)
 
-        options: dict[str, Any] = {"num_resamples": num_resamples, "confidence": 0.95, "seed": 0}
-        intervals = bootstrap_columns(evaluate, len(truth), strata=data.labels, groups=data.groups, **options)
-        row = {
-            name: dict(interval._asdict()) for name, interval in zip(("auc", "hits", "clear"), intervals, strict=True)
-        }
+    options: dict[str, Any] = {"num_resamples": num_resamples, "confidence": 0.95, "seed": 0}
+    intervals = bootstrap_columns(evaluate, len(called), strata=data.labels, groups=data.groups, **options)
+    found = []
+    for k, (truth, _) in enumerate(marks):
+        row = {name: dict(intervals[3 * k + i]._asdict()) for i, name in enumerate(("auc", "hits", "clear"))}
         for name, marked in (("hits", truth == 1), ("clear", truth == 0)):
             units = int(marked.sum()) if data.groups is None else len(np.unique(data.groups[marked]))
             row[name] |= wilson_interval(row[name]["value"], units) if row[name]["value"] in (0, 1) else {}

@@ -16,6 +16,9 @@ _REFERENCE = re.compile(r"@[\w#:]*\w")
 _PATH = re.compile(
     r"(^|[_#])(dir|path|file|root|folder|table|checkpoint|patients|uncertainty|calibration|conformal|typicality)$"
 )
+# Components that give a path.
+_PATH_TARGETS = {"monai_diffclf.handlers.find_weights"}
+_YES_OR_NO_CALLS = {"isfile", "isdir", "exists"}
 _TEXT_CALLS = {"str", "repr", "join", "abspath", "dirname", "basename", "realpath", "expanduser", "format"}
 _DEPTH = 8  # references that lead to references
 
@@ -72,6 +75,8 @@ def kind_of_default(config: Mapping[str, Any], name: str) -> Kind:
     default = find_default(config, name)
     kind = _kind(config, default, _DEPTH)
     path = bool(_PATH.search(split_id(name)[-1]))
+    if isinstance(default, Mapping) and default.get("_target_") in _PATH_TARGETS:
+        return Kind.PATH
     if kind is Kind.TEXT and (path or "/" in default):
         return Kind.PATH
     return Kind.PATH if default is None and path else kind
@@ -122,5 +127,7 @@ def _of_tree(tree: ast.expr) -> Kind:
     if isinstance(tree, ast.Call):
         function = tree.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        if name in _YES_OR_NO_CALLS:
+            return Kind.YES_OR_NO
         return Kind.DEVICE if name == "device" else Kind.TEXT if name in _TEXT_CALLS else Kind.ANYTHING
     return Kind.ANYTHING

@@ -24,6 +24,10 @@ __all__ = ["as_yes_or_no", "read_config", "settle_options", "settle_value"]
 # Of MONAI's experiment tracking.
 _TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 _CODE = ("$", "@", "%")
+# MONAI's options that name a part of the configuration, and the part that they name by default.
+_PARTS_RUN = {"init_id": "initialize", "run_id": "run", "final_id": "finalize"}
+# Of these there must be one at least.
+_COUNTS = {"max_epochs", "batch_size", "val_interval", "val_draws", "num_draws", "image_batch", "network_batch"}
 _YES_OR_NO = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
@@ -81,6 +85,8 @@ def settle_options(line: CommandLine) -> dict[str, Any]:
     meant: dict[str, Any] = {}
     for option in line.options.values():
         name = option.name
+        if name in _PARTS_RUN:
+            _check_part(config, option)
         if name in MONAI_OPTIONS or name in _TRACKING or name.startswith("_meta_"):
             continue
         if _check_name(config, option, files):
@@ -89,6 +95,15 @@ def settle_options(line: CommandLine) -> dict[str, Any]:
             if repr(value) != repr(option.value):
                 meant[name] = value
     return meant
+
+
+def _check_part(config: Mapping[str, Any], option: Option) -> None:
+    """Refuse a part to run that there is not: MONAI would run nothing and say nothing."""
+    value = str(option.value)
+    if value not in config:
+        known = [name for name, part in config.items() if isinstance(part, list)]
+        near = _nearest(value, known) or f", such as {', '.join(p for p in _PARTS_RUN.values() if p in config)}"
+        raise ValueError(f"--{option.name}: expected the name of a part of the configuration, got {value}{near}")
 
 
 def _check_name(config: Mapping[str, Any], option: Option, files: Any) -> bool:
@@ -189,6 +204,8 @@ def settle_value(option: Option, kind: Kind, default: Any) -> Any:
     if not _is_of_kind(value, kind):
         shown = option.value if option.raw is None else option.raw
         raise ValueError(f"--{name}: expected {kind.value}, got {shown}{_remedy(option, kind, default)}")
+    if name in _COUNTS and isinstance(value, int) and value < 1:
+        raise ValueError(f"--{name}: expected 1 or more, got {value}")
     return value
 
 

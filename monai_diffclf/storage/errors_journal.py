@@ -23,7 +23,7 @@ from .atomic_file import replace_text, replaced
 from .errors_file import list_differences
 from .folder_lock import FolderLock
 
-__all__ = ["ErrorsJournal"]
+__all__ = ["ErrorsJournal", "remove_journal_of_others"]
 
 _HEADER = "image,block,predicted,network_evaluations,decided,crc32\n"
 _ROWS = re.compile(r"rows_rank_(\d+)\.csv")
@@ -295,3 +295,29 @@ class ErrorsJournal:
         file = self._readers[rank]
         file.seek(block * self._block_bytes)
         return file.read(self._block_bytes)
+
+
+def remove_journal_of_others(folder: str | os.PathLike[str], network: str) -> None:
+    """Delete the record of an evaluation of another network; other files in the folder stay.
+
+    Args:
+        folder: folder of a journal.
+        network: hash of the network whose record may stay.
+
+    Raises:
+        ValueError: when an evaluation is writing there.
+    """
+    folder = Path(folder)
+    about = folder / "journal.json"
+    try:
+        if json.loads(about.read_text(encoding="utf-8")).get("network") in (None, network):
+            return
+    except (OSError, ValueError, AttributeError):
+        return  # none, or nothing that could be told
+    with FolderLock(folder):
+        for pattern in ("rows_rank_*.csv", "errors_rank_*.f32", "errors_rank_*.f64"):
+            for path in folder.glob(pattern):
+                path.unlink()
+        about.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -31,6 +31,9 @@ def read_fitted(path: str | os.PathLike[str], rule: str, written_by: str) -> dic
         ValueError: naming the file and what came.
     """
     path, what = Path(path), f"a file written by {written_by} with {rule!r}"
+    if not path.exists():
+        decision = " --decision" if written_by == "save_decision" else ""
+        raise ValueError(f"path: expected {what}, but there is no {path}; fit it first: monai-diffclf fit{decision}")
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ValueError(f"path: expected {what}, got {path} of {path.stat().st_size} bytes")

@@ -52,6 +52,7 @@ def shift_test(
     groups: ArrayLike | None = None,
     num_permutations: int = 999,
     seed: int = 0,
+    class_names: Sequence[str] | None = None,
 ) -> ShiftTest:
     """Two-sample permutation test: do the errors under the best class differ from those of the validation images?
 
@@ -70,6 +71,7 @@ def shift_test(
             and the p-value is too small. Those of the validation images were given to :func:`fit_typicality`.
         num_permutations: number of permutations; the smallest p-value is 1 / (num_permutations + 1).
         seed: seed of the permutations.
+        class_names: names of the classes [K] for the message; None numbers them.
 
     Raises:
         ValueError: when there is no image, the errors do not fit, or ``alpha`` cannot be reached.
@@ -109,7 +111,8 @@ def shift_test(
     message = (
         f"The denoising errors of these {len(described)} images "
         f"{'differ' if detected else 'do not differ detectably'} from those of the {typicality.num_images} validation "
-        f"images (p = {p_value:.3g}, level {alpha:g}). {_largest_difference(typicality, described, best)}"
+        f"images (p = {p_value:.3g}, level {alpha:g}). "
+        f"{_largest_difference(typicality, described, best, class_names)}"
     )
     return ShiftTest(float(statistic), p_value, detected, len(described), message)
 
@@ -173,7 +176,9 @@ def _statistics(parts: Sequence[Part], is_new: NDArray[np.float64]) -> NDArray[n
     return total
 
 
-def _largest_difference(typicality: Typicality, features: NDArray[np.float64], best: NDArray[np.int64]) -> str:
+def _largest_difference(
+    typicality: Typicality, features: NDArray[np.float64], best: NDArray[np.int64], names: Sequence[str] | None
+) -> str:
     """Where the images differ most from the validation images, in words."""
     found = []
     for k in np.intersect1d(best, typicality.predicted):
@@ -186,8 +191,9 @@ def _largest_difference(typicality: Typicality, features: NDArray[np.float64], b
     if not found:
         return "None of them was predicted as a class that validation images were predicted as."
     _, k, band, change, count = max(found)
+    name = f"class {k}" if names is None or k >= len(names) else str(names[k])
     limits = [typicality.log_snr.min(), *typicality.edges, typicality.log_snr.max()]
     return (
-        f"Largest difference: {count} images predicted as class {k}, errors at log-SNR {limits[band]:.1f} to "
+        f"Largest difference: {count} images predicted as {name}, errors at log-SNR {limits[band]:.1f} to "
         f"{limits[band + 1]:.1f} are {abs(change):.2f} standard deviations {'larger' if change > 0 else 'smaller'}."
     )

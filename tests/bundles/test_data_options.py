@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
+from monai_diffclf.bundle import open_bundle
+
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TRAINING = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/train.json"))
 OPTIONS = (
@@ -22,10 +24,7 @@ OPTIONS = (
 
 
 def parser(bundle: str, *files: str, **settings: object) -> ConfigParser:
-    made = ConfigParser()
-    made.read_config([str(BUNDLES / bundle / "configs" / file) for file in files])
-    made.update(pairs={"bundle_root": str(BUNDLES / bundle), **settings})
-    return made
+    return open_bundle(bundle, *files, **settings).parser
 
 
 def test_all_are_there():
@@ -45,9 +44,8 @@ def test_every_training_audits_its_data_first(bundle):
     configs = BUNDLES / bundle / "configs"
     for file in ("train.json", "multi_gpu_train.json", "multi_gpu_evaluate.json"):
         if (configs / file).exists():
-            config = json.loads((configs / file).read_text())
-            assert "@audit_data" in config["initialize"]
-            assert "$import functools" in config["imports"]  # a later file's imports replace those of train.json
+            assert "@audit_data" in json.loads((configs / file).read_text())["initialize"]
+            assert "$import functools" in parser(bundle, "train.json", "evaluate.json", file)["imports"]
     train, evaluate = (json.loads((configs / f"{name}.json").read_text()) for name in ("train", "evaluate"))
     assert train["audit"] is True
     assert "initialize" not in evaluate or "@audit_data" in evaluate["initialize"]

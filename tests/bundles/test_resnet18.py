@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from PIL import Image
 
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.handlers.results import read_results
 from tools.publish_results import publish
@@ -156,18 +157,14 @@ def test_metadata_describes_the_network():
 
 
 def test_real_images_are_split_by_patient(dataset):
-    parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.json")))
-    parser["bundle_root"], parser["dataset_dir"] = str(BUNDLE), str(dataset("pneumoniamnist_28"))
-    parser["download"] = None
-    train, validation = (parser.get_parsed_content(f"{part}#datalist") for part in ("train", "validate"))
+    bundle = open_bundle(BUNDLE, "train.json", dataset_dir=str(dataset("pneumoniamnist_28")))
+    train, validation = (bundle.get(f"{part}#datalist") for part in ("train", "validate"))
     assert len(train) + len(validation) == 4708
     assert not {item["patient"] for item in train} & {item["patient"] for item in validation}
 
 
 def test_dropout_stands_before_the_last_layer_only():
-    config = ConfigParser()
-    config.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "dropout.json")])
-    network = config.get_parsed_content("network_def").eval()
+    network = open_bundle(BUNDLE, "train.json", "dropout.json").get("network_def").eval()
     images = torch.rand(2, 1, 28, 28)
     assert network(images).shape == (2, 2)
     first = network(images)
@@ -179,6 +176,5 @@ def test_dropout_stands_before_the_last_layer_only():
 
 
 def test_skin_lesion_baseline_takes_colour_and_gives_three_classes():
-    config = ConfigParser()
-    config.read_config(str(BUNDLE.parent / "skin_lesion_resnet18" / "configs" / "train.json"))
-    assert config.get_parsed_content("network_def").eval()(torch.rand(2, 3, 64, 64)).shape == (2, 3)
+    network = open_bundle("skin_lesion_resnet18", "train.json").get("network_def").eval()
+    assert network(torch.rand(2, 3, 64, 64)).shape == (2, 3)

@@ -51,7 +51,7 @@ def evaluate(folder, device="cpu", *, journal=True, keep_journal=False, **settin
 
 def test_files_say_what_made_them_and_the_journal_is_gone(tmp_path, device):
     evaluator = evaluate(tmp_path, device)
-    assert sorted(os.listdir(tmp_path / "results")) == FILES
+    assert sorted(os.listdir(tmp_path / "results")) == [".outputs.jsonl", *FILES]
     assert os.listdir(tmp_path) == ["results"]
     stored = load_errors(tmp_path / "results" / FILES[0], provenance=evaluator.provenance())
     images = make_images(make_classes("gaussian"), 4)

@@ -118,7 +118,7 @@ def test_a_lost_table_falls_back_on_the_mean_of_the_bounds(tmp_path, device):
 
 def test_predictions_alone(tmp_path, device):
     evaluate(tmp_path, device, results=False)
-    assert [file.name for file in tmp_path.iterdir()] == ["validation_seed0.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".outputs.jsonl", "validation_seed0.csv"]
 
 
 def test_probabilities_survive_the_file(tmp_path):

@@ -64,7 +64,7 @@ def evaluate(folder, device="cpu", *, journal=True, seed=0, keep_journal=False, 
 
 def test_files_and_results(tmp_path, device):
     evaluator, _ = evaluate(tmp_path, device)
-    assert sorted(os.listdir(tmp_path / "results")) == FILES
+    assert sorted(os.listdir(tmp_path / "results")) == [".outputs.jsonl", *FILES]
     assert os.listdir(tmp_path) == ["results"], "the journal has done its work"
     stored = load_likelihoods(tmp_path / "results" / FILES[0])
     assert stored.values.shape == (12, 2, 2)

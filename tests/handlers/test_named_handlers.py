@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_diffclf.bundle import find_bundle
 from monai_diffclf.handlers import MovingAverage, NamedHandlers
@@ -73,3 +73,18 @@ def test_other_processes_leave_out_what_the_first_one_does(tmp_path: Path) -> No
         *("epoch_log", "tensorboard", "samples"),
     ]
     assert set(first) - set(other) == {"epoch_log", "tensorboard", "samples"}
+
+
+def test_monais_tracking_adds_its_handler_beside_them() -> None:
+    """MONAI appends to the list of handlers that it knows the place of."""
+    parser = ConfigParser()
+    parser.read_config(str(find_bundle("phantom_xray_diffusion") / "configs" / "train.json"))
+    parser["save_execute_config"] = False  # else it writes a file
+    place = {"id": "train#trainer", "handlers": "train#handlers"}
+    own = {"_target_": "MLFlowHandler"}
+    ConfigWorkflow.patch_bundle_tracking(parser, {"handlers_id": {"trainer": place}, "configs": {"trainer": own}})
+    assert [handler["_target_"].split(".")[-1] for handler in parser["train#handlers"]] == [
+        "NamedHandlers",
+        "MLFlowHandler",
+    ]
+    assert parser["train#trainer#train_handlers"].replace("::", "#") == "@train#handlers"

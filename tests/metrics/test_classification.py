@@ -105,8 +105,12 @@ def test_always_the_frequent_class_looks_good_by_accuracy_alone(classes):
         "balanced_accuracy": 1 / classes,
         **sensitivities,
     }
-    for bound in ("value", "low", "high"):
-        assert {name: entry[bound] for name, entry in found.items()} == pytest.approx(expected)
+    assert {name: entry["value"] for name, entry in found.items()} == pytest.approx(expected)
+    for name, entry in found.items():
+        certain = entry["value"] in (0, 1)  # in every resample
+        assert (entry["low"] < entry["high"]) == certain, (
+            f"{name}: a share of all or none is as sure as its images are many"
+        )
 
 
 @pytest.mark.parametrize("metric", ["auc", "sensitivity_at_90_specificity"])

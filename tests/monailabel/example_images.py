@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 # Voxels are not of 1 mm, though square, and both axes of the plane run against the screen: to the right and front.
 AFFINE = np.array([[0.5, 0.1, 0.0, -20.0], [-0.1, 0.5, 0.0, 30.0], [0.0, 0.0, 2.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
+OTHERS = ("train", "evaluate")
 ROW_SPACING, COLUMN_SPACING, POSITION = 0.3, 0.3, (-12.0, 7.0, 50.0)
 
 
@@ -59,7 +60,8 @@ def write_dicom(path: Path, picture: np.ndarray, spacing: tuple[float, float] = 
 def make_bundle(original: Path, folder: Path, **changes: Any) -> Path:
     """A bundle of the same weights with three draws, on the CPU, and other changes to its configuration."""
     (folder / "configs").mkdir(parents=True)
-    for file in original.glob("configs/*.json"):
+    # Without those of training and evaluation, which would not agree.
+    for file in set(original.glob("configs/*.json")) - {original / "configs" / f"{name}.json" for name in OTHERS}:
         (folder / "configs" / file.name).write_text(file.read_text())
     config = json.loads((original / "configs" / "inference.json").read_text())
     config.pop("postprocessing", None)  # what is fitted for the bundle's own number of draws

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from PIL import Image
 
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.explain import decision_map
 from monai_diffclf.image_io import read_grid
 from monai_diffclf.monailabel.bundle_model import BundleModel, find_default_bundle
@@ -48,12 +48,7 @@ def model(bundle: Path) -> BundleModel:
 
 
 def test_answers_as_the_bundle_itself_does(model: BundleModel, images: dict[str, Path]) -> None:
-    parser = ConfigParser()
-    parser.read_config(str(model.config))
-    parser["bundle_root"] = str(model.folder)
-    image = parser.get_parsed_content("preprocessing")({"image": str(images["png"])})["image"]
-    network = parser.get_parsed_content("network")
-    result = parser.get_parsed_content("inferer").classify(image[None], network, error_maps=True)
+    result = open_bundle(model.folder).classify(images["png"], error_maps=True)
 
     outcome = model.classify(model.read(images["png"]))
     assert torch.allclose(outcome.item["pred"], result.probabilities[0], atol=1e-6)

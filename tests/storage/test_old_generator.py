@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from monai.networks.schedulers import DDPMScheduler
 
+from monai_diffclf.bundle import open_bundle
 from monai_diffclf.classification import CurtailedVote, PredictiveCurtailment, SequentialTest, classify_errors, replay
 from monai_diffclf.classification.philox import GENERATOR
 from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
-from monai_diffclf.networks import load_weights
 from monai_diffclf.storage import ErrorsJournal, load_errors, save_errors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,15 +62,9 @@ def test_they_replay(stopping, rule):
 
 
 def test_the_shipped_network_refuses_them_by_their_generator():
-    bundle = ROOT / "bundles" / "pneumonia_xray_diffusion"
-    config = ConfigParser()
-    config.read_config([str(bundle / "configs" / name) for name in ("train.json", "evaluate.json")])
-    config["bundle_root"] = str(bundle)
-    network = load_weights(config.get_parsed_content("network"), bundle / "models" / "model.pt").eval()
-    inferer = DiffusionClassifierInferer(
-        config.get_parsed_content("scheduler"), num_draws=51, conditioning=config.get_parsed_content("conditioning")
-    )
-    expected = provenance(inferer, network)
+    bundle = open_bundle("pneumonia_xray_diffusion", "train.json", "evaluate.json")
+    inferer = DiffusionClassifierInferer(bundle.scheduler, num_draws=51, conditioning=bundle.get("conditioning"))
+    expected = provenance(inferer, bundle.network)
     assert expected["generator"] == GENERATOR
     with pytest.raises(ValueError, match=rf"provenance: .*{OLD.name} holds other errors: {MESSAGE}.*compute them anew"):
         load_errors(OLD, provenance=expected)

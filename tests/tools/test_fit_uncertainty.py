@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from monai_diffclf.classification import DenoisingErrors, classify_errors
+from monai_diffclf.fitting.fit_uncertainty import check_network, cross_fitted_loss
+from monai_diffclf.fitting.fitted_run import evaluated_run
 from monai_diffclf.storage import StoredErrors, load_errors, load_uncertainty
-from tools.fit_uncertainty import check_network, cross_fitted_loss, main, of_run
+from tools.fit_uncertainty import main
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_diffusion"
 
@@ -71,9 +73,9 @@ def finished_run(folder, seed=3):
 
 
 def test_a_run_is_fitted_with_its_own_classes_and_weights(tmp_path):
-    fit = of_run(finished_run(tmp_path / "run"))
+    fit = evaluated_run(finished_run(tmp_path / "run"))
     assert fit.errors == tmp_path / "run" / "evaluation" / "errors_validation_seed_3.npz"
-    assert fit.target == tmp_path / "run" / "uncertainty.json"  # the bundle's own file stays as it is
+    assert fit.uncertainty == tmp_path / "run" / "uncertainty.json"  # the bundle's own file stays as it is
     assert fit.settings == {
         "checkpoint": str(tmp_path / "run" / "model.pt"),
         "classes": ["clear", "ill"],

@@ -1,0 +1,37 @@
+"""What learning to spend draws needs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_diffclf.classification import DenoisingErrors
+from monai_diffclf.fitting.fit_decision import check_enough, nested_gain
+from monai_diffclf.storage import StoredErrors
+
+
+def stored(draws: int, counts=(10, 10, 10), patients: int | None = None) -> StoredErrors:
+    labels = torch.cat([torch.full((count,), k) for k, count in enumerate(counts)])
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(len(labels), len(counts), draws, generator=generator) + 1
+    values[torch.arange(len(labels)), labels] *= 0.9
+    names = ["" if patients is None else f"P{i % patients}" for i in range(len(labels))]
+    errors = DenoisingErrors(values, torch.arange(draws), torch.linspace(4, -4, draws))
+    return StoredErrors(errors, labels, [str(i) for i in range(len(labels))], names)
+
+
+def test_few_draws_or_patients_are_refused():
+    check_enough(stored(100), "e.npz")
+    with pytest.raises(ValueError, match="decision: expected errors of at least 100 draws an image in e.npz, got 51"):
+        check_enough(stored(51), "e.npz")
+    with pytest.raises(
+        ValueError, match="at least 5 validation patients, or images, of each class .* got 4 of class 1"
+    ):
+        check_enough(stored(100, counts=(10, 4, 10)), "e.npz")
+    with pytest.raises(ValueError, match="got 2 of class 0"):
+        check_enough(stored(100, patients=2), "e.npz")
+
+
+def test_gain_is_of_images_that_chose_nothing():
+    gain = nested_gain(stored(20), "mean", repeats=1)
+    assert gain["folds"] == 5 and all(0.5 < gain[name] <= 1 for name in ("equal", "learned"))
