@@ -22,6 +22,7 @@ from ..bundle import find_bundle
 from ..run.run_bundle import settle
 from .options import device_option, draws_option, processes_option, read_settings, run_option, set_option
 from .results import command_options, finish
+from .runs import run_folder
 
 __all__ = ["command"]
 
@@ -128,7 +129,7 @@ def _run_of(bundle: Path, run: Path | None) -> str | None:
     """The training whose weights are taken: the one named, else the bundle's first, else none: its own weights."""
     if run is not None:
         return str(run.expanduser().resolve())
-    first = bundle / "runs" / "seed_0"
+    first = run_folder(bundle)
     return str(first) if (first / "model.pt").is_file() else None
 
 

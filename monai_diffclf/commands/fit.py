@@ -132,8 +132,7 @@ def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
     better = (
         "" if chosen is None else f"; loss of the mean {losses['none']:.3f} before, {chosen:.3f} after, cross-fitted"
     )
-    usual = ", and images unlike them are marked" if fit.fitted["mean"].typicality is not None else ""
     return [
         f"probabilities are calibrated on {fit.notes['images']} validation images by {method}{better}",
-        f"the set of classes of an image holds the true one in {100 * confidence:g} % of images of this kind{usual}",
+        f"the set of classes of an image holds the true one in {100 * confidence:g} % of such images; others are marked",
     ]

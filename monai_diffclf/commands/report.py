@@ -23,12 +23,15 @@ from ..report.curves import classify
 from ..report.gallery import choose_images
 from ..report.run_folder import RunFolder, check_weights, read_run
 from ..report.run_report import report_of_run
+from ..run.run_bundle import settle
 from ..storage.outputs import Outputs
 from .options import bundle_argument, data_option, device_option, run_option
 from .results import command_options, finish
+from .runs import Started, run_folder
 
 __all__ = ["command"]
 
+_FILES = ("train.json", "evaluate.json")
 _BATCH = 4
 _NO_IMAGES = "Without the images of the test set the report shows no pictures and no maps; name them by --data."
 # Errors of an image made again differ by rounding alone; those of another image by tens of per cent.
@@ -61,7 +64,7 @@ def command(
     BUNDLE is the bundle that was trained. Nothing is fetched by the page, and it can be handed on as it is.
     """
     root = find_bundle(bundle)
-    folder = run or root / "runs" / "seed_0"
+    folder = run_folder(root, run)
     again = "evaluate it: " + shlex.join(
         [
             "monai-diffclf",
@@ -92,10 +95,12 @@ def command(
 def _open(root: Path, found: RunFolder, data: str | None, device: str | None) -> Bundle:
     """The bundle with the run's weights, where it has some of its own, and the evaluation's draws."""
     given: dict[str, Any] = {"classes": found.classes, "num_draws": found.stored.errors.num_draws, "progress": False}
-    given |= {} if data is None else {"dataset_dir": data}
+    started = Started.of(found.folder)
+    given |= settle(root, _FILES, {}, started.settings, {}) if started.settings else {}
+    given |= {} if data is None and started.data is None else {"dataset_dir": Path(data or str(started.data))}
     given |= {} if device is None else {"device": device}
     run = found.folder if (found.folder / "model.pt").is_file() else None
-    return open_bundle(root, "train.json", "evaluate.json", run=run, **given)
+    return open_bundle(root, *_FILES, run=run, **given)
 
 
 def _with_pictures(page: ReportData, bundle: Bundle, *, needed: bool, progress: bool) -> ReportData:

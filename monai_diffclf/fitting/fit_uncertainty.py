@@ -217,14 +217,18 @@ def _made_by(bundle: Bundle, stored: StoredErrors, network: str, settings: Mappi
     }
 
 
-def _typicality(stored: StoredErrors) -> tuple[Typicality | None, list[str]]:
-    """Typicality, and what is missing where the patients are too few for it."""
-    patients = len(np.unique(group_codes(stored.patients, len(stored.keys))))
-    if patients < _MIN_IMAGES:
-        return None, [
-            f"no typicality: expected at least {_MIN_IMAGES} validation patients to know what is usual, got {patients}"
-        ]
-    return fit_typicality(stored.errors, error_maps=stored.maps, grid=GRID, groups=stored.patients), []
+def _typicality(stored: StoredErrors) -> tuple[Typicality, list[str]]:
+    """Typicality; of images that are taken for patients, and what that means, where the patients are too few."""
+    patients: Any = stored.patients
+    count, remarks = len(np.unique(group_codes(patients, len(stored.keys)))), list[str]()
+    if count < _MIN_IMAGES:
+        # An image is then compared with others of its patient too, and looks more usual than one of a new patient.
+        patients = None
+        remarks.append(
+            f"more images than should will be marked as unusual: that needs {_MIN_IMAGES} validation patients to judge "
+            f"by, got {count}"
+        )
+    return fit_typicality(stored.errors, error_maps=stored.maps, grid=GRID, groups=patients), remarks
 
 
 def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float], str]:

@@ -183,7 +183,7 @@ def _images_a_batch(engine: Engine, num_batches: int) -> float | None:
     images, size = _count_images(loader), getattr(loader, "batch_size", None)
     if not images or not size or not num_batches:
         return None
-    return min(images, size * num_batches) / num_batches
+    return float(min(images, size * num_batches) / num_batches)
 
 
 class SampleGrid:

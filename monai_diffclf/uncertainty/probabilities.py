@@ -54,9 +54,10 @@ def log_odds_parts(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def sum_of_others(probabilities: np.ndarray) -> np.ndarray:
     """Probability of all classes but one [B, K]: 1 - p without the rounding of p close to 1."""
     classes = range(probabilities.shape[1])
-    sums = np.stack([np.delete(probabilities, k, axis=1).sum(1) for k in classes], axis=1)
+    sums: np.ndarray = np.stack([np.delete(probabilities, k, axis=1).sum(1) for k in classes], axis=1)
     # Probabilities come from float32, in which several may add up to a little more than 1.
-    return np.clip(sums, 0.0, 1.0)
+    np.clip(sums, 0.0, 1.0, out=sums)
+    return sums
 
 
 def probability_array(probabilities: torch.Tensor, num_classes: int | None = None) -> np.ndarray:
