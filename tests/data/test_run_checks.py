@@ -120,3 +120,30 @@ def test_images_that_cannot_be_read_are_named_together(splits, tmp_path):
 def test_the_switch_is_true_or_false(splits, tmp_path):
     with pytest.raises(TypeError, match="audit: expected True or False, got 'no'"):
         audit_run(splits, tmp_path / "audit.json", classes=CLASSES, enabled="no")
+
+
+def test_an_audit_of_other_data_does_not_stay_where_none_is_made(splits, tmp_path):
+    path = tmp_path / "audit.json"
+    audit_run(splits, path, classes=CLASSES)
+    audit_run(splits, path, classes=CLASSES, enabled=False)
+    assert path.is_file(), "it is of these data"
+    splits["train"].append(item(5, 0, "P5"))
+    audit_run(splits, path, classes=CLASSES, enabled=False)
+    assert list(tmp_path.iterdir()) == []
+    path.write_text("notes of mine")
+    audit_run(splits, path, classes=CLASSES, enabled=False)
+    assert path.read_text() == "notes of mine"
+
+
+def test_content_is_known_by_pixels_names_and_labels(splits, tmp_path):
+    def content() -> dict[str, str]:
+        audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+        return json.loads((tmp_path / "audit.json").read_text())["content"]
+
+    first = content()
+    splits["train"].reverse()
+    assert content() == first
+    splits["train"][0]["image"] = np.full((2, 2), 77, np.uint8)
+    changed = content()
+    assert changed["train"] != first["train"]
+    assert changed["validation"] == first["validation"]

@@ -232,3 +232,15 @@ def test_order_by_default_and_by_a_former_name(evaluate, images, tmp_path, order
         evaluate(images, [CaseReport(path, ["no", "yes"], order_by=order_by)])
     assert any("'margin' is now" in str(warning.message) for warning in caught) == (order_by == "margin")
     assert read(path)[0]["orderBy"] == meant
+
+
+def test_a_report_of_an_earlier_run_does_not_stay(evaluate, images, tmp_path):
+    evaluate(images, [CaseReport(tmp_path / "cases.html", ["no", "yes"])])
+    (tmp_path / "mine.html").write_text("...")
+
+    def fail(item):
+        raise RuntimeError("power cut")
+
+    with pytest.raises(Exception, match="power cut|fail"):
+        evaluate(images[:2], [CaseReport(tmp_path / "cases.html", ["no", "yes"])], postprocessing=fail)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".outputs.jsonl", "mine.html"]

@@ -399,3 +399,48 @@ def test_the_training_was_not_idle(trainings):
     assert last["ema"]["steps"] == 12
     assert last["lr_scheduler"]["last_epoch"] == 12
     assert last["best"]["best"] is not None
+
+
+def audit(folder: Path, train: str, test: str = "t") -> None:
+    content = {"content": {"train": train, "validation": "v", "test": test}}
+    (folder / "audit.json").write_text(json.dumps(content))
+
+
+def test_images_that_were_replaced_are_noticed(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    audit(tmp_path, "a")
+    trainer_of(zero(), path)[0].run([0, 0], max_epochs=1)
+    audit(tmp_path, "a", test="other")  # no matter of the training
+    trainer_of(zero(), path)[0].run([0, 0], max_epochs=2)
+    before = path.read_bytes()
+    audit(tmp_path, "b")
+    with pytest.raises(ValueError, match=r"--dataset_dir: images of train have changed since the training in .* was"):
+        trainer_of(zero(), path)[0].run([0, 0], max_epochs=3)
+    assert path.read_bytes() == before
+    (tmp_path / "audit.json").unlink()
+    trainer_of(zero(), path)[0].run([0, 0], max_epochs=3)  # not known
+
+
+def test_weights_without_their_checkpoint_are_not_trained_over(tmp_path):
+    resume = ResumableCheckpoint(tmp_path / "checkpoint.pt", {})
+    resume.check()
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    with pytest.raises(
+        ValueError, match="--output_dir: .* holds the weights of an earlier training, model.pt, without"
+    ):
+        resume.check()
+    assert (tmp_path / "model.pt").read_bytes() == b"weights"
+
+
+def test_events_of_a_former_training_go_where_one_begins_anew(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    own = tmp_path / f"events.out.tfevents.1.host.{os.getpid()}.0"
+    own.write_bytes(b"of the first")
+    (tmp_path / "events.out.tfevents.1.host.7.0").write_bytes(b"not known to us")
+    trainer_of(zero(), path)[0].run([0, 0], max_epochs=1)
+    trainer_of(zero(), path)[0].run([0, 0], max_epochs=2)
+    assert own.exists(), "the training goes on"
+    path.unlink()
+    trainer_of(zero(), path)[0].run([0, 0], max_epochs=1)
+    assert not own.exists()
+    assert (tmp_path / "events.out.tfevents.1.host.7.0").exists()

@@ -164,3 +164,23 @@ def test_threshold_bad_input():
         choose_threshold([0, 1], [0.1, 0.2], criterion="youden")
     with pytest.raises(ValueError, match="at least two classes"):
         choose_threshold([1, 1], [0.1, 0.2])
+
+
+def test_a_tie_goes_to_the_first_class_as_in_inference():
+    labels, tied = [0, 0, 1, 1], np.full((4, 2), 0.5)
+    found = classification_metrics(labels, tied, num_resamples=5)
+    assert (found["specificity"]["value"], found["sensitivity"]["value"]) == (1, 0)
+    assert (tied.argmax(1) == 0).all()
+    first = classification_metrics(labels, tied, num_resamples=5, positive_class=0)
+    assert (first["sensitivity"]["value"], first["specificity"]["value"]) == (1, 0)
+    assert classification_metrics(labels, tied, num_resamples=5, threshold=0.4)["sensitivity"]["value"] == 1
+
+
+def test_nine_of_nine_are_not_certain():
+    labels = np.repeat([0, 1], 9)
+    found = classification_metrics(labels, np.eye(2)[labels] * 0.8 + 0.1, num_resamples=50)
+    for name in ("auc", "sensitivity", "specificity", "balanced_accuracy"):
+        assert found[name]["value"] == found[name]["high"] == 1
+        assert found[name]["low"] == pytest.approx(9 / (9 + 1.959964**2), rel=1e-6)
+    grouped = classification_metrics(labels, np.eye(2)[labels], num_resamples=50, groups=np.arange(18) // 3)
+    assert grouped["sensitivity"]["low"] == pytest.approx(3 / (3 + 1.959964**2), rel=1e-6), "of three patients"

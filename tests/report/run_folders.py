@@ -24,6 +24,7 @@ def make_run(
     audit: bool = True,
     floor: float | None = 0.6,
     strength: float = 0.06,
+    network: str = NETWORK,
 ) -> Path:
     """An evaluated run: errors in which the true class is better by up to ``strength``, tables and results."""
     rng = np.random.default_rng(0)
@@ -45,10 +46,10 @@ def make_run(
         labels=torch.from_numpy(labels),
         keys=keys,
         patients=patients,
-        provenance={"network": NETWORK, "stopping": "None"},
+        provenance={"network": network, "stopping": "None"},
     )
     counts = np.bincount(labels).tolist()
-    facts = {"weights": "model.pt", "weights_hash": NETWORK, "data_hash": "fedcba"}
+    facts = {"weights": "model.pt", "weights_hash": network, "data_hash": "fedcba"}
     for rule in ("vote", "mean"):
         EvaluationSaver(
             folder / "evaluation" / f"test_diffusion_{rule}_seed_{{seed}}.csv",
@@ -64,7 +65,7 @@ def make_run(
             facts=facts | {"classes": dict(zip(classes, counts, strict=True))},
         ).save(keys, patients, labels, classify_errors(errors, rule, temperature=0.3).probabilities.double().numpy())
     training = {"seed": 0, "learning_rate": 0.001, "data": {"train": {"images": 5, "classes": {classes[0]: 5}}}}
-    note = {"metric": "val_auc", "value": 0.9, "epoch": 7, "weights": NETWORK, "training": training}
+    note = {"metric": "val_auc", "value": 0.9, "epoch": 7, "weights": network, "training": training}
     (folder / "model.json").write_text(json.dumps(note))
     if audit:
         split = {"images": count, "images_of_class": dict(zip(classes, counts, strict=True)), "patients": 9}

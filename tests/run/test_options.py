@@ -208,3 +208,18 @@ def test_defaults_of_the_bundles_are_of_their_own_kind(path):
         assert wanted in (None, kind)
         if name.endswith(("_dir", "_path")) or name == "checkpoint":
             assert kind is Kind.PATH, name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--final_id", "x"], "--final_id: expected the name of a part of the configuration, got x, such as run"),
+        (["--run_id", "runn"], r"--run_id: expected .*, got runn; did you mean run\?"),
+        (["--num_draws", "0"], "--num_draws: expected 1 or more, got 0"),
+        (["--num_draws", "-3"], "--num_draws: expected 1 or more, got -3"),
+    ],
+)
+def test_what_would_run_nothing_is_refused(settle, words, said):
+    with pytest.raises(ValueError, match=said):
+        settle(*words)
+    settle("--run_id", "run", "--num_draws", "1")

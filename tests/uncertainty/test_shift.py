@@ -62,6 +62,8 @@ def test_shift_in_one_class_and_its_place_in_the_message():
     assert "standard deviations larger" in result.message
     smaller = shift_test(fitted, simulate(200, 1, shift=(0.0, -0.3)))
     assert "predicted as class 1" in smaller.message
+    named = shift_test(fitted, simulate(200, 1, shift=(0.0, -0.3)), class_names=["clear", "opacity"])
+    assert "predicted as opacity" in named.message
     assert "standard deviations smaller" in smaller.message
 
 
