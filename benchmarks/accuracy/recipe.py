@@ -9,7 +9,8 @@ two sets are drawn: ``example_scans`` (monai_diffclf.data.example_scans; easy) a
 that are turned freely, which classifiers on pixels cannot tell; hard).
 
 Each variant changes the recipe in one respect: a quarter and half of the steps, a network on 8 x 8 inside, no
-augmentation. Results are merged into the output: a set and variant that is there already is measured anew.
+augmentation. ``--runs`` takes bundles that the commands have trained and evaluated. Results are merged into the
+output: a set and variant that is there already is measured anew.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from monai_diffclf.bundle import BundleSettings, open_bundle, write_bundle
-from monai_diffclf.classification import classify_errors
+from monai_diffclf.bundle import Bundle, BundleSettings, open_bundle, write_bundle
+from monai_diffclf.classification import DenoisingErrors, classify_errors
 from monai_diffclf.data.example_scans import write_example_scans
 from monai_diffclf.metrics import classification_metrics
-from monai_diffclf.recipe import Recipe, choose_recipe, look_at, pixel_floor
+from monai_diffclf.recipe import Floor, Recipe, choose_recipe, look_at, pixel_floor
+from monai_diffclf.storage import load_errors
 from monai_diffclf.storage.atomic_file import replace_text
 
 SMALLER = {
@@ -104,18 +106,33 @@ def measure(data: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
         errors = judged.inferer.compute_errors(images, judged.network)
         judging = time.process_time() - start
         floor = pixel_floor(judged.get("train#datalist"), items, seen.classes, read=lambda item: judged.read(item)[0])
-    found: dict[str, Any] = {"images": [seen.count("train"), seen.count("validation")], "image_size": recipe.image_size}
-    found |= {"steps": recipe.settings["max_epochs"] * (seen.count("train") // recipe.settings["batch_size"])}
-    found |= {"batch_size": recipe.settings["batch_size"], "num_draws": recipe.settings["num_draws"]}
-    found |= {"seconds": {"training": round(seconds), "validation": round(judging)}}
+    counts = [seen.count("train"), seen.count("validation")]
+    facts = summarise(judged, counts, errors, labels, floor)
+    return {**facts, "seconds": {"training": round(seconds), "validation": round(judging)}}
+
+
+def measure_run(folder: Path) -> dict[str, Any]:
+    """The same of a bundle that the commands new-bundle, train and evaluate made, by its first run."""
+    run = folder / "runs" / "seed_0"
+    judged = open_bundle(folder, "train.json", "evaluate.json", run=run, progress=False)
+    stored = load_errors(run / "evaluation" / "errors_validation_seed_0.npz")
+    floor = json.loads((run / "floor.json").read_text())["validation"]
+    del floor["pixels"]
+    counts = [len(judged.get("train#datalist")), len(stored.labels)]
+    return {**summarise(judged, counts, stored.errors, stored.labels.numpy(), floor), "seconds": None}
+
+
+def summarise(bundle: Bundle, counts: list[int], errors: DenoisingErrors, labels: Any, floor: Floor) -> dict[str, Any]:
+    """What each rule makes of the errors of the validation images, with the settings of the training."""
+    batch = bundle.get("batch_size")
+    found: dict[str, Any] = {"images": counts, "image_size": list(bundle.image_size), "batch_size": batch}
+    found |= {"steps": bundle.get("max_epochs") * (counts[0] // batch), "num_draws": errors.values.shape[2]}
     for rule, (kind, weighting, temperature) in RULES.items():
         result = classify_errors(errors, kind, weighting=weighting, temperature=temperature)
         metrics = classification_metrics(labels, result.probabilities.double().cpu().numpy(), num_resamples=100)
         found[rule] = {each: round(metrics[each]["value"], 4) for each in ("auc", "accuracy", "balanced_accuracy")}
-    found["floor"] = {
-        model: {key: round(value or 0, 4) for key, value in each.items()} for model, each in floor.items()
-    }
-    return found
+    rounded = {model: {key: round(value or 0, 4) for key, value in each.items()} for model, each in floor.items()}
+    return {**found, "floor": rounded}
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -126,9 +143,10 @@ def markdown(results: dict[str, Any]) -> str:
         for variant, found in variants.items():
             auc, accuracy = found["mean_min_snr"]["auc"], found["mean_min_snr"]["accuracy"]
             floor = max(each["macro_auc"] for each in found["floor"].values())
+            seconds = found["seconds"]["training"] if found["seconds"] else "-"
             lines.append(
                 f"| {name}, {found['images'][0]} / {found['images'][1]} | {variant} | {found['steps']} | "
-                f"{found['seconds']['training']} | {auc:.3f} | {accuracy:.3f} | {floor:.3f} |"
+                f"{seconds} | {auc:.3f} | {accuracy:.3f} | {floor:.3f} |"
             )
     return "\n".join(lines)
 
@@ -139,6 +157,7 @@ def main() -> None:
     parser.add_argument(
         "--option", nargs="+", default=[], metavar="ID=VALUE", help="how --data are read: label_type=index"
     )
+    parser.add_argument("--runs", nargs="+", default=[], metavar="NAME=BUNDLE", help="trained and evaluated already")
     parser.add_argument("--sets", nargs="*", default=["example_scans", "textures"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/recipe.json"))
@@ -150,18 +169,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         sets = {name: Path(folder) for name, folder in (each.split("=", 1) for each in args.data)}
         writers = {"example_scans": write_example_scans, "textures": write_textures}
-        for name in [] if sets else args.sets:
+        for name in [] if sets or args.runs else args.sets:
             writers[name](Path(place) / name)
             sets[name] = Path(place) / name
         for name, folder in sets.items():
             for variant in args.variants:
                 own = {"patient_pattern": r"(P\d+)_"} if name == "example_scans" else options
                 found = measure(folder, variant, own)
-                print(name, variant, json.dumps(found), flush=True)
-                known = json.loads(args.output.read_text()) if args.output.is_file() else {}
-                known.setdefault(name, {})[variant] = found
-                replace_text(args.output, json.dumps(known, indent=1) + "\n")
-    print(markdown(known))
+                keep(args.output, name, variant, found)
+    for each in args.runs:
+        name, folder = each.split("=", 1)
+        keep(args.output, name, "recipe, by the commands", measure_run(Path(folder)))
+    print(markdown(json.loads(args.output.read_text())))
+
+
+def keep(output: Path, name: str, variant: str, found: dict[str, Any]) -> None:
+    """Merge what was measured into the results."""
+    print(name, variant, json.dumps(found), flush=True)
+    known = json.loads(output.read_text()) if output.is_file() else {}
+    known.setdefault(name, {})[variant] = found
+    replace_text(output, json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

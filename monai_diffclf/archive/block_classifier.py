@@ -170,7 +170,10 @@ def case_report(bundle: Bundle) -> CaseReport:
 
 def bundle_handler(bundle: Bundle, kind: type) -> Any:
     """The handler of a kind in a bundle's inference, None where there is none or it is switched off."""
-    for number, handler in enumerate(bundle.parser.get("handlers", [])):
+    listed, named = bundle.parser.get("handlers", []), bundle.parser.get("named_handlers", {})
+    places = {f"named_handlers#{name}": handler for name, handler in named.items()}
+    places |= {f"handlers#{number}": handler for number, handler in enumerate(listed)}
+    for place, handler in places.items():
         if isinstance(handler, dict) and str(handler.get("_target_")).rpartition(".")[2] == kind.__name__:
-            return bundle.get(f"handlers#{number}")
+            return bundle.get(place)
     return None

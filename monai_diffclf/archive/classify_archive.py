@@ -14,7 +14,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..handlers import ShiftWarning
-from ..inferers import ClassifierInferer
+from ..inferers import DiffusionClassifierInferer, ScoreClassifierInferer
 from ..run import check_not_shipped
 from ..storage.folder_lock import FolderLock
 from .block_classifier import bundle_handler
@@ -152,7 +152,7 @@ def _work(
 def _warn_of_limits(plan: ArchivePlan, bundle: Any) -> None:
     """Say what the bundle cannot give, before it takes long."""
     inferer = bundle.inferer
-    if not isinstance(inferer, ClassifierInferer):
+    if not isinstance(inferer, DiffusionClassifierInferer | ScoreClassifierInferer):
         if plan.settings.maps != "none":
             warnings.warn(f"{bundle.name} classifies without noise draws: there are no votes and no maps", stacklevel=3)
     elif inferer.stopping is not None and plan.settings.maps != "none":

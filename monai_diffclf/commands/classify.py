@@ -110,7 +110,7 @@ def command(
         report=report,
         strict=strict,
     )
-    with _plain_warnings():
+    with _plain_warnings(), _as_settings():
         done = classify_archive(
             images,
             chosen,
@@ -131,6 +131,15 @@ def _run_of(bundle: Path, run: Path | None) -> str | None:
         return str(run.expanduser().resolve())
     first = run_folder(bundle)
     return str(first) if (first / "model.pt").is_file() else None
+
+
+@contextmanager
+def _as_settings() -> Iterator[None]:
+    """Within it an error that speaks of an option of MONAI's command speaks of ours."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace("--calibrated False", "--set calibrated=False")) from error
 
 
 @contextmanager

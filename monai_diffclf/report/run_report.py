@@ -118,6 +118,8 @@ def _calibrated(run: RunFolder) -> tuple[dict[str, Any], str, list[str]]:
         network = run.stored.provenance.get("network")
         if fitted.provenance.get("network") not in (None, network):
             return {}, "", [f"The calibration in {path.name} is of other weights than the errors: fit it again."]
+        if fitted.provenance.get("num_draws") not in (None, run.stored.errors.num_draws):
+            return {}, "", [f"The calibration in {path.name} is of another number of draws: fit it again."]
         found[rule] = fitted.calibration(torch.from_numpy(values)).numpy()
         methods.append(f"{fitted.calibration.method} ({rule})")
     return found, f"Calibrated on the validation images: {', '.join(methods)}.", []

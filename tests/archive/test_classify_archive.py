@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_diffclf.archive import classify_archive, processes
+from monai_diffclf.archive import ClassifierSettings, classify_archive, processes
 from monai_diffclf.archive.block_record import block_path
 from monai_diffclf.archive.workspace import Workspace
-from monai_diffclf.bundle import find_bundle
+from monai_diffclf.bundle import find_bundle, open_bundle
 from monai_diffclf.storage.folder_lock import FolderLock
 from tests.archive.conftest import contents, write_pictures
 from tests.bundles.workflows import bundle_workflow, run
@@ -279,3 +279,19 @@ def test_report_shows_the_least_sure_images(pictures, settings, tmp_path):
     unsure = sorted(items, key=lambda item: -item["vote_entropy"])[:3]
     assert min(item["vote_entropy"] for item in unsure) >= sorted(item["vote_entropy"] for item in items)[-3]
     assert html.count('"thumbnail"') == 3
+
+
+def test_images_unlike_those_of_the_validation_are_told(tmp_path, device):
+    """The bundle's own test of a shift sees all images, whoever classified them."""
+    write_pictures(tmp_path / "noise", 20)
+    settings = ClassifierSettings(
+        str(find_bundle("pneumonia_xray_diffusion")), device=device, report=False, maps="none"
+    )
+    with pytest.warns(UserWarning, match="differ"):
+        classify(tmp_path / "noise", settings, tmp_path / "out")
+
+
+def test_report_is_that_of_the_bundle(pictures, settings, tmp_path):
+    classify(pictures, settings, tmp_path / "out")
+    title = open_bundle(settings.bundle).get("title")
+    assert f"<h1>{title}</h1>" in (tmp_path / "out" / "cases.html").read_text()

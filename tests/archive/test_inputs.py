@@ -33,7 +33,7 @@ def test_what_is_given_twice_is_taken_once_where_it_is_met_first(tmp_path):
     first, second = write_pictures(tmp_path / "a", 2)
     os.symlink(tmp_path / "a", tmp_path / "link")
     with pytest.warns(UserWarning, match="taken once"):
-        assert keys(second, tmp_path / "a", first) == ["scan 1.png", "scan 0.png"] or True
+        assert keys(second, tmp_path / "a", first) == ["a/scan 1.png", "a/scan 0.png"]
     with pytest.warns(UserWarning, match="taken once"):
         found = find_archive([tmp_path / "a", tmp_path / "link", tmp_path / "a"])
     assert [image.key for image in found] == ["a/scan 0.png", "a/scan 1.png"]

@@ -78,6 +78,13 @@ def test_folder_of_other_results_is_refused(classify):
     assert classify("images", "--draws", "3", "--replace")[0] == 0
 
 
+def test_what_was_fitted_for_other_draws_is_refused_with_the_remedy(classify):
+    code, _, error = classify("images", "--draws", "5", bundle="pneumonia_xray_diffusion")
+    assert code == 2 and "num_draws: expected 5, found 51" in error and "--set calibrated=False" in error
+    words = ("--draws", "5", "--set", "calibrated=False", "--no-report")
+    assert classify("images", *words, bundle="pneumonia_xray_diffusion")[0] == 0
+
+
 def rows(folder: str = "classified") -> list[dict[str, str]]:
     with open(f"{folder}/predictions.csv", newline="") as file:
         return list(csv.DictReader(file))

@@ -134,7 +134,10 @@ def test_calibration_is_shown_where_it_is_the_runs(tmp_path):
     save_uncertainty(run / "uncertainty.json", fitted)
     _, checker = page_of(run, tmp_path)
     assert "Calibrated on the validation images: temperature (vote), temperature (mean)." in checker.text
-    content = (run / "uncertainty.json").read_text().replace(NETWORK, "another")
+    content = (run / "uncertainty.json").read_text()
+    (run / "uncertainty.json").write_text(content.replace(f'"{NETWORK}"', f'"{NETWORK}", "num_draws": 3'))
+    assert "is of another number of draws: fit it again" in page_of(run, tmp_path)[1].text
+    content = content.replace(NETWORK, "another")
     (run / "uncertainty.json").write_text(content)
     _, checker = page_of(run, tmp_path)
     assert "is of other weights than the errors: fit it again" in checker.text
