@@ -177,7 +177,9 @@ def _auc(errors: DenoisingErrors, labels: torch.Tensor, rule: str, weighting: An
 def _learn(stored: StoredErrors, rule: str, mirrored: DenoisingErrors, network: str, num_parts: int) -> LearnedDecision:
     """Model, sampling and weights for one rule."""
     scored = "vote" if rule == "weighted_vote" else rule
-    weights = fit_level_weights(stored.errors, stored.labels, scored, patients=stored.patients)
+    # Without patients every image is one of its own.
+    names = stored.patients if all(stored.patients) else [str(group) for group in _groups(stored)]
+    weights = fit_level_weights(stored.errors, stored.labels, scored, patients=names)
     weighting = weights if rule == "weighted_vote" else "uniform"
     return LearnedDecision(
         VoteModel.fit(stored.errors) if rule == "vote" else DifferenceModel.fit(stored.errors, scored),
