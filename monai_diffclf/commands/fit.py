@@ -134,5 +134,5 @@ def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
     )
     return [
         f"probabilities are calibrated on {fit.notes['images']} validation images by {method}{better}",
-        f"the set of classes of an image holds the true one in {100 * confidence:g} % of such images; others are marked",
+        f"the set of classes of an image has the true one in {100 * confidence:g} % of such images; others get marked",
     ]

@@ -130,6 +130,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             above = self.journal.folder.parent
             if above.name == "journal" and not any(above.iterdir()):  # of the configurations, one folder a split within
                 above.rmdir()
+        # The others begin a journal of the next split there.
+        idist.barrier()
 
     def _iteration(self, engine: Any, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
         """One batch; see the class for what is returned."""

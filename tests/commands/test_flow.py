@@ -1,0 +1,160 @@
+"""From a training to what it may be trusted with, by commands alone, on a bundle for six classes of small images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from monai_diffclf.bundle import BundleSettings, find_bundle, open_bundle, write_bundle
+from monai_diffclf.commands import main
+from monai_diffclf.commands.runs import Started, check_data, check_settings, run_folder, run_seed, run_settings
+from monai_diffclf.data.example_scans import write_example_scans
+
+TINY = {
+    "max_epochs": 1,
+    "batch_size": 32,
+    "val_draws": 1,
+    "num_draws": 3,
+    "denoiser#channels": [16, 16],
+    "denoiser#attention_levels": [False, False],
+    "denoiser#num_res_blocks": 1,
+    "denoiser#num_head_channels": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("some scans")
+    write_example_scans(folder / "images", images=400, size=16, seed=0)
+    return folder / "images"
+
+
+@pytest.fixture(scope="module")
+def bundle(scans: Path) -> Path:
+    classes = sorted(path.name for path in scans.iterdir() if path.is_dir())
+    settings = BundleSettings(
+        name="scans",
+        classes=classes,
+        channels=1,
+        image_size=16,
+        values={**TINY, "dataset_dir": str(scans), "patient_pattern": r"(P\d+)_"},
+    )
+    return write_bundle(scans.parent / "a bundle", settings)
+
+
+def ended(capsys, *words) -> tuple[int, dict]:
+    """Exit code and result of a command."""
+    capsys.readouterr()
+    code = main([*map(str, words), "--json", "--no-progress"])
+    (line,) = capsys.readouterr().out.splitlines()
+    return code, json.loads(line)
+
+
+@pytest.mark.slow
+def test_train_evaluate_fit_publish(bundle, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # any working folder
+    run = bundle / "runs" / "seed_3"
+    code, trained = ended(capsys, "train", bundle, "--seed", 3, "--device", "cpu", "--set", "batch_size=40")
+    assert code == 0 and trained["path"] == str(run) and trained["epoch"] == 1
+    assert trained["next"].endswith(f"--run {run}") or f"'{run}'" in trained["next"]
+    assert Started.of(run) == Started(None, {"batch_size": "40"}) and run_seed(run) == 3
+    again = ended(capsys, "train", bundle, "--seed", 3, "--device", "cpu", "--set", "learning_rate=0.5")
+    assert again[0] == 2 and "was started with other settings" in again[1]["error"]
+
+    code, measured = ended(capsys, "evaluate", bundle, "--run", run, "--draws", 2, "--device", "cpu")
+    assert code == 0 and measured["path"] == str(run)
+    for split in ("validation", "test"):
+        assert set(measured[split]) == {"diffusion_vote", "diffusion_mean"}
+        assert measured[split]["diffusion_mean"]["num_draws"] == 2
+        assert measured["floor"][split]["logistic_regression"]["macro_auc"] > 0.9
+    assert json.loads((run / "floor.json").read_text()) == measured["floor"]
+
+    code, fit = ended(capsys, "fit", bundle, "--run", run)
+    assert code == 0 and fit["path"] == str(run / "uncertainty.json") and set(fit["methods"]) == {"mean", "vote"}
+    assert open_bundle(bundle, run=run, device="cpu").calibrated
+    code, refused = ended(capsys, "fit", bundle, "--run", run, "--decision")
+    assert code == 2 and "at least 100 draws" in refused["error"]
+
+    code, published = ended(capsys, "publish", bundle, "--run", run)
+    assert code == 0 and len(published["published"]) == 4
+    assert (bundle / "docs" / "results.json").is_file()
+    shutil.rmtree(bundle / "docs" / "evaluation")
+    (bundle / "docs" / "results.json").unlink()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_shipped_weights_are_measured_where_nothing_was_trained(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shipped = shutil.copytree(
+        find_bundle("phantom_xray_diffusion"), tmp_path / "phantoms", ignore=shutil.ignore_patterns("runs")
+    )
+    few = [word for split in ("train", "validation", "test") for word in ("--set", f"num_images#{split}=40")]
+    code, result = ended(capsys, "evaluate", shipped, "--draws", 5, "--device", "cpu", *few)
+    assert code == 0 and result["path"] == str(shipped / "runs" / "seed_0")
+    assert result["test"]["diffusion_mean"]["auc"]["value"] > 0.8
+    assert not (shipped / "docs" / "evaluation" / "x").exists()
+    code, fit = ended(capsys, "fit", shipped)
+    assert code == 0 and fit["images"] == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train", "{bundle}", "--data", "/no/such"], "--data: expected a folder or file of images, but there is no"),
+        (["train", "phantom_xray_diffusion", "--data", "{bundle}"], "--data: expected none, as the bundle phantom"),
+        (["train", "{bundle}", "--set", "max_epochs=3"], "--set max_epochs: expected an id that has no option of its"),
+        (["train", "{bundle}", "--set", "bach_size=3"], "--set bach_size: no such setting; did you mean --set batch_s"),
+        (["train", "phantom_xray_difusion"], "did you mean phantom_xray_diffusion?"),
+        (["train", "{bundle}", "--output", "{bundle}/models"], "shipped with"),
+        (["evaluate", "{bundle}"], "--run: expected the folder of a training, which holds model.pt"),
+        (["evaluate", "{bundle}", "--run", "/no/such"], "train first: monai-diffclf train"),
+        (["fit", "{bundle}"], "--run: expected the folder of a run that was evaluated"),
+        (["fit", "{bundle}", "--confidence", "2"], "--confidence: expected a number between 0 and 1"),
+        (["publish", "{bundle}", "--run", "/no/such"], "run: expected results in /no/such/results.json, found none"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(bundle, capsys, words, text):
+    code, result = ended(capsys, *(word.format(bundle=bundle) for word in words))
+    assert code == 2 and text in result["error"] and result["exit_code"] == 2
+    assert not (bundle / "runs").exists() or list((bundle / "runs").iterdir()) != []
+
+
+def test_runs_of_an_installed_bundle_go_to_the_working_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    installed = tmp_path / "site" / "_shipped" / "name"
+    monkeypatch.setattr("monai_diffclf.commands.runs._PACKAGE", tmp_path / "site")
+    assert run_folder(installed, seed=2) == tmp_path / "runs" / "name" / "seed_2"
+    assert run_folder(installed, tmp_path / "x") == tmp_path / "x"
+    own = tmp_path / "own"
+    own.mkdir()
+    assert run_folder(own) == own / "runs" / "seed_0"
+
+
+def test_what_a_training_was_started_with_is_kept(tmp_path):
+    started = Started("/a b", {"resize": "yes"})
+    started.save(tmp_path)
+    assert Started.of(tmp_path) == started and Started.of(tmp_path / "other") == Started()
+    (tmp_path / "started.json").write_text('{"data": 3, "settings": {}}')
+    with pytest.raises(ValueError, match="--run: cannot read .* give --data and --set"):
+        Started.of(tmp_path)
+
+
+def test_a_run_says_what_its_weights_are_of(bundle, tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"")
+    size = [24, 24]
+    note = {"model": {"classes": ["x", "y"], "channels": 1, "image_size": size}, "training": {"seed": 7}}
+    (tmp_path / "model.json").write_text(json.dumps(note))
+    found = run_settings(bundle, tmp_path, "train.json", "evaluate.json")
+    assert (found["classes"], found["image_size"]) == (["x", "y"], size) and run_seed(tmp_path) == 7
+    assert found["checkpoint"] == str(tmp_path / "model.pt") and "channels" not in found
+
+
+def test_options_have_one_way_to_be_given(bundle):
+    check_settings({"batch_size": "3"}, {"max_epochs": "--epochs"})
+    with pytest.raises(ValueError, match="write --epochs 3"):
+        check_settings({"max_epochs": "3"}, {"max_epochs": "--epochs"})
+    assert check_data(bundle, ["train.json"], None) is None
