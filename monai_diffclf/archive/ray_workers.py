@@ -115,11 +115,12 @@ def _started(num_workers: int | None) -> Iterator[Any]:
     if own:
         # Its core warns of every actor that it may not be able to start it anew, which it is.
         os.environ[_LOG_LEVEL] = before or "fatal"
+        cores = max(num_workers or 0, os.cpu_count() or 1)
         try:
-            ray.init(address="auto", **quiet)
-        except ConnectionError:  # no cluster runs
-            cores = max(num_workers or 0, os.cpu_count() or 1)
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+            # Without an address: one of `ray start` is found, what another command has started for itself is not.
+            ray.init(num_cpus=cores, include_dashboard=False, **quiet)
+        except ValueError:  # such a cluster runs, and has its own number of cores
+            ray.init(**quiet)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray
