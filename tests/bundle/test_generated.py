@@ -110,6 +110,6 @@ def fit_and_stop_early(made: Path, pictures: Path) -> None:
     run(made, "inference.json", "fast.json", dataset_dir=pictures / "test", num_draws=60, output_dir="runs/fast")
     assert all(int(row["network_evaluations"]) <= 180 for row in rows(made / "runs" / "fast"))
     images = pictures / "test" / CLASSES[0]
-    few = {"num_draws": 5, "counterfactuals#num_steps": 2, "output_dir": "runs/counterfactuals"}
+    few = {"num_draws": 5, "calibrated": False, "counterfactuals#num_steps": 2, "output_dir": "runs/counterfactuals"}
     run(made, "inference.json", "counterfactuals.json", dataset_dir=images, **few)
     assert (made / "runs" / "counterfactuals" / "cases.html").is_file()
