@@ -82,7 +82,12 @@ def command(
         learned = _decide(opened, stored, where, progress=progress) if decision else None
     result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": list(fit.remarks)}
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
-    lines = [*_meaning(fit, confidence), *fit.remarks]
+    draws = stored.errors.num_draws
+    if draws != opened.get("num_draws"):
+        result["remarks"].append(
+            f"it holds for {draws} draws an image, as the errors have: classify with --draws {draws}"
+        )
+    lines = [*_meaning(fit, confidence), *result["remarks"]]
     if learned is not None:
         result |= {"decision": str(where.decision), "nested_auc": learned.notes["nested_auc"]}
         lines.append(f"how to spend draws: {where.decision}")

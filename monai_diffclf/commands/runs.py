@@ -119,12 +119,18 @@ def check_data(bundle: Path, files: Sequence[str], data: str | None) -> str | No
     """
     if data is None:
         return None
-    if "dataset_dir" not in read_config([bundle / "configs" / name for name in files]):
+    config = read_config([bundle / "configs" / name for name in files])
+    if not any(_reads_data(config.get(split)) for split in ("train", "validate", "test")):
         raise ValueError(f"--data: expected none, as the bundle {bundle.name} makes its own images; leave it out")
     path = Path(data).expanduser().resolve()
     if not path.exists():
         raise ValueError(f"--data: expected a folder or file of images, but there is no {data}")
     return str(path)
+
+
+def _reads_data(split: Any) -> bool:
+    """Whether the images of a split are read from the data set, and not made."""
+    return isinstance(split, Mapping) and "@dataset_dir" in str(split.get("datalist"))
 
 
 def _differences(before: Any, after: Any, name: str = "") -> dict[str, Any]:
