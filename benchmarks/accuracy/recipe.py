@@ -6,7 +6,7 @@ For each data set what `new-bundle` does (look, choose, write the bundle), then 
 configuration, judged on the validation images alone: macro AUC and accuracy of each rule by the same noise draws, and
 the floor of simple classifiers on the same images. ``seconds`` are of the processor, on one thread. Without ``--data``
 two sets are drawn: ``example_scans`` (monai_diffclf.data.example_scans; easy) and ``textures`` (six in ellipses
-that are turned freely, which classifiers on pixels cannot tell; hard).
+that are turned freely, which logistic regression on pixels cannot tell; hard).
 
 Each variant changes the recipe in one respect: a quarter and half of the steps, a network on 8 x 8 inside, no
 augmentation. ``--runs`` takes bundles that the commands have trained and evaluated. Results are merged into the
