@@ -69,7 +69,7 @@ class Validation:
         text = f"Best {best.metric} {best.best:.4f} after epoch {best.epoch} of {last}; its weights are in {best.path}"
         if best.epoch == last <= self.interval:
             text += ". It was the only validation: more epochs (--max_epochs) may do better"
-        elif best.epoch == last:
+        elif best.epoch == last and best.rose:
             text += ". The last validation was the best: it was still rising when the training stopped, so that more "
             text += "epochs (--max_epochs) may do better"
         logging.getLogger(__name__).info(text)
@@ -77,6 +77,9 @@ class Validation:
 
 class BestModelSaver:
     """Keep the weights with the best validation metric; its state belongs in a `ResumableCheckpoint`.
+
+    Of equal values the latest wins: on easy images a half-trained model may rank them all rightly, with errors that
+    decide less clearly.
 
     What the folder holds about other weights goes: results of their evaluation, what was fitted to them, their report.
     Beside the weights it writes a JSON file of the same name that says what they are: metric, its value, epoch, hash of
@@ -107,6 +110,7 @@ class BestModelSaver:
         self.description, self.training, self.average = description, training, average
         self.best: float | None = None
         self.epoch: int | None = None
+        self.rose = False  # whether the best value was above the one before, and not just equal
 
     def attach(self, engine: Engine) -> None:
         """Attach to the validating evaluator."""
@@ -118,8 +122,9 @@ class BestModelSaver:
         if math.isnan(value):
             logging.getLogger(__name__).warning("%s is NaN: the weights are not saved", self.metric)
             return
-        if self.best is not None and value <= self.best:
+        if self.best is not None and value < self.best:
             return
+        self.rose = self.best is None or value > self.best
         self.best, self.epoch = value, engine.state.epoch
         if idist.get_rank() == 0:
             note = self.note()

@@ -55,11 +55,15 @@ def test_the_log_has_loss_metric_and_time_left(tmp_path, caplog):
     assert lines[2].startswith("Epoch 3/3, loss 1.5000, best auc 0.9000 (epoch 2), done in ")
 
 
-@pytest.mark.parametrize(("values", "rising"), [([0.5, 0.6, 0.7], True), ([0.5, 0.8, 0.7], False), ([0.5], False)])
+@pytest.mark.parametrize(
+    ("values", "rising"),
+    [([0.5, 0.6, 0.7], True), ([0.5, 0.8, 0.7], False), ([0.5, 0.7, 0.7], False), ([0.5], False)],
+)
 def test_says_whether_validation_was_still_rising(tmp_path, caplog, values, rising):
     caplog.set_level(logging.INFO)
     train(tmp_path, values)
-    assert f"Best auc {max(values):.4f} after epoch {values.index(max(values)) + 1} of {len(values)}" in caplog.text
+    best = max(range(1, len(values) + 1), key=lambda epoch: (values[epoch - 1], epoch))
+    assert f"Best auc {max(values):.4f} after epoch {best} of {len(values)}" in caplog.text
     assert ("it was still rising when the training stopped" in caplog.text) == rising
     assert ("It was the only validation: more epochs" in caplog.text) == (len(values) == 1)
 
