@@ -13,7 +13,7 @@ import click
 from ..bundle import Bundle, find_bundle, open_bundle
 from ..fitting import DecisionFit, UncertaintyFit, fit_decision, fit_uncertainty, measure_mirrored
 from ..fitting.fit_decision import check_enough
-from ..fitting.fit_uncertainty import METHODS, mean_image_note, with_maps
+from ..fitting.fit_uncertainty import METHODS, NONE, mean_image_note, with_maps
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..run.run_bundle import settle
 from ..storage import StoredErrors, load_errors
@@ -131,13 +131,14 @@ def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress:
 
 def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
     """What was fitted, in plain words."""
-    method = ", ".join(f"{name} ({rule})" for rule, name in fit.methods.items())
+    method = ", ".join(f"{name} ({rule})" for rule, name in fit.methods.items() if name != NONE)
     losses = fit.losses["mean"]
-    chosen = losses.get(fit.methods["mean"])
+    chosen = losses.get(fit.methods["mean"]) if fit.methods["mean"] != NONE else None
     better = (
         "" if chosen is None else f"; loss of the mean {losses['none']:.3f} before, {chosen:.3f} after, cross-fitted"
     )
+    of = f"{fit.notes['images']} validation images"
     return [
-        f"probabilities are calibrated on {fit.notes['images']} validation images by {method}{better}",
+        f"probabilities are calibrated on {of} by {method}{better}" if method else f"{of} were looked at",
         f"the set of classes of an image has the true one in {100 * confidence:g} % of such images; others get marked",
     ]

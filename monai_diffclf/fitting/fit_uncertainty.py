@@ -38,6 +38,7 @@ __all__ = [
 
 RULES = ("mean", "vote")
 METHODS = ("temperature", "beta", "isotonic")
+NONE = "none"  # probabilities as they are: a temperature of 1
 GRID = 4  # cells a side of the error maps that typicality looks at
 _FOLDS, _REPEATS = 5, 5
 _MIN_IMAGES = 20  # of a calibration, and of each fit in cross-fitting
@@ -62,8 +63,11 @@ class UncertaintyFit:
 
     @property
     def methods(self) -> dict[str, str]:
-        """Method of calibration of each rule."""
-        return {rule: each.calibration.method for rule, each in self.fitted.items()}
+        """Method of calibration of each rule; ``"none"`` where probabilities stay as they are."""
+        return {
+            rule: NONE if each.calibration.parameters == {"temperature": 1.0} else each.calibration.method
+            for rule, each in self.fitted.items()
+        }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it, as inference reads it; see :func:`monai_diffclf.storage.save_uncertainty`."""
@@ -82,7 +86,8 @@ def fit_uncertainty(
     """Fit calibration, prediction sets and typicality to the errors of validation images, for the rules mean and vote.
 
     The method of calibration is the one with the smallest cross-fitted negative log-likelihood: every patient is judged
-    by fits without them. Where the images are too few for that it is a temperature, which has one parameter; prediction
+    by fits without them. Where each of them makes the loss larger, the probabilities stay as they are. Where the images are
+    too few for that it is a temperature, which has one parameter; prediction
     sets keep their promise in every class where each has images enough, else on average over the classes.
 
     Args:
@@ -111,10 +116,12 @@ def fit_uncertainty(
         pred = classify_errors(stored.errors, rule, **settings).probabilities
         losses[rule], remark = _losses(pred, stored)
         chosen = method or _best(losses[rule])
+        calibration = fit_calibration(pred, stored.labels, method=METHODS[0] if chosen == NONE else chosen)
+        if chosen == NONE:
+            calibration = replace(calibration, parameters={"temperature": 1.0})
+            remark = f"{rule}: probabilities stay as they are, as every calibration did worse on images held back from it"
         sets, of_sets = _prediction_sets(pred, stored.labels, confidence, bundle.classes)
-        fitted[rule] = FittedUncertainty(
-            rule, fit_calibration(pred, stored.labels, method=chosen), sets, typicality, made_by
-        )
+        fitted[rule] = FittedUncertainty(rule, calibration, sets, typicality, made_by)
         remarks += [each for each in (remark, of_sets) if each and each not in remarks]
     notes = {"images": len(stored.keys), "cross_fitted_loss": losses, **(mean_image or {})}
     return UncertaintyFit(fitted, losses, notes, tuple(remarks))
@@ -249,13 +256,13 @@ def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float],
             f"the method of calibration was not chosen but is a temperature: too few validation images to judge "
             f"methods by ({error})"
         )
-    losses["none"] = float(log_loss(labels.numpy(), pred.numpy(), labels=classes))
+    losses[NONE] = float(log_loss(labels.numpy(), pred.numpy(), labels=classes))
     return losses, remark
 
 
 def _best(losses: Mapping[str, float]) -> str:
     """The method with the smallest loss, the first of equals; a temperature where none was judged."""
-    judged = [name for name in METHODS if name in losses]
+    judged = [name for name in (*METHODS, NONE) if name in losses and METHODS[0] in losses]
     return min(judged, key=lambda name: losses[name]) if judged else METHODS[0]
 
 

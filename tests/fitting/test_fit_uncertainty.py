@@ -50,7 +50,21 @@ def test_several_classes_with_images_enough(tmp_path):
     for rule in ("mean", "vote"):
         read = load_uncertainty(tmp_path / "uncertainty.json", rule)
         assert read.calibration.num_classes == 4 and read.conformal.per_class and read.typicality.num_images == 145
-        assert min(fit.losses[rule], key=fit.losses[rule].get) in (fit.methods[rule], "none")
+        assert min(fit.losses[rule], key=fit.losses[rule].get) == fit.methods[rule]
+
+
+def test_probabilities_stay_as_they_are_where_every_calibration_does_worse(tmp_path):
+    bundle = Opened(3)
+    stored = made([30, 30, 30], bundle)
+    stored.errors.values[torch.arange(90), stored.labels] *= 0.5  # all right, and sure
+    fit = fit_uncertainty(bundle, stored, source="errors.npz")
+    assert fit.methods["vote"] == "none"
+    assert all(loss > fit.losses["vote"]["none"] for name, loss in fit.losses["vote"].items() if name != "none")
+    assert any("probabilities stay as they are" in text for text in fit.remarks)
+    fit.save(tmp_path / "uncertainty.json")
+    calibration = load_uncertainty(tmp_path / "uncertainty.json", "vote").calibration
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0]])
+    assert torch.allclose(calibration(probabilities), probabilities, atol=1e-6)
 
 
 def test_few_images_get_what_they_suffice_for(tmp_path):
