@@ -38,7 +38,8 @@ def open_bundle(
         files: files of its folder ``configs``, what a later one says holds; by default ``inference.json``.
         run: folder of a training, whose weights are taken, and with them the classes in their order, the images'
             channels and size and the network's settings (``model.json``); and what was fitted to it
-            (``uncertainty.json``). Where nothing was, `Bundle.calibrated` is False and `Bundle.notes` says so.
+            (``uncertainty.json``) with its number of draws. Where nothing was, `Bundle.calibrated` is False and
+            `Bundle.notes` says so.
         settings: other values by their ids, such as ``num_draws=9`` or ``**{"inferer#seed": 3}``: plain values, no
             expressions or components. A path may be text or a `pathlib.Path`.
 
@@ -120,6 +121,8 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
     values["resize"] = True  # whatever size the training's images had in their files
     if (run / "uncertainty.json").is_file():
         values["uncertainty"] = str(run / "uncertainty.json")
+        if (draws := _fitted_draws(run / "uncertainty.json")) is not None:
+            values["num_draws"] = draws
     elif "calibrated" in parser:
         values["calibrated"] = False
         notes.append(f"{run} has no uncertainty.json: probabilities are not calibrated; fit it")
@@ -130,6 +133,15 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
             _set(parser, name, value)
     _take_network(parser, (model.get("network") or {}).get("settings") or {})
     return notes
+
+
+def _fitted_draws(path: Path) -> int | None:
+    """The number of draws that what was fitted holds for; None where the file says none."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rules = content.values() if isinstance(content, dict) else ()
+    found = {(rule.get("provenance") or {}).get("num_draws") for rule in rules if isinstance(rule, dict)}
+    draws = [number for number in found if isinstance(number, int) and number > 0]
+    return draws[0] if len(draws) == 1 else None
 
 
 def _take_network(parser: ConfigParser, settings: Mapping[str, Any]) -> None:

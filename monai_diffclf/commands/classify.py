@@ -121,7 +121,8 @@ def command(
             replace=replace,
             progress=progress,
         )
-    finish(_as_json(done), _as_text(done))
+    weights = Path(chosen.run, "model.pt") if chosen.run else root / "models" / "model.pt"
+    finish(_as_json(done), _as_text(done, weights))
     return FAULT if done.failed else 0
 
 
@@ -172,11 +173,12 @@ def _as_json(done: ArchiveResult) -> dict[str, Any]:
     }
 
 
-def _as_text(done: ArchiveResult) -> str:
+def _as_text(done: ArchiveResult, weights: Path) -> str:
     called = ", ".join(f"{done.counts.get(name, 0):,} {name}" for name in done.classes)
     lines = [f"{sum(done.counts.values()):,} of {done.images:,} images classified: {called}"]
     if done.done_before:
         lines[0] += "; an earlier run had done it"
+    lines.append(f"by the weights {weights}")
     if done.failed:
         key, error = done.failed[0]
         lines.append(f"{len(done.failed):,} could not be read, see the column error; the first is {key}: {error}")

@@ -168,6 +168,9 @@ def test_what_was_fitted_to_a_run_is_used_and_nothing_else(run):
     assert not opened().calibrated and "not calibrated" in "".join(opened().notes)
     (run / "uncertainty.json").write_text("{}")
     assert opened().calibrated and opened().get("uncertainty") == str(run / "uncertainty.json")
+    fitted = {"images": 9, "mean": {"provenance": {"num_draws": 7}}, "vote": {"provenance": {"num_draws": 7}}}
+    (run / "uncertainty.json").write_text(json.dumps(fitted))
+    assert opened().get("num_draws") == 7
 
 
 def test_refuses_what_is_no_run(tmp_path, run):
