@@ -86,9 +86,9 @@ def fit_uncertainty(
     """Fit calibration, prediction sets and typicality to the errors of validation images, for the rules mean and vote.
 
     The method of calibration is the one with the smallest cross-fitted negative log-likelihood: every patient is judged
-    by fits without them. Where each of them makes the loss larger, the probabilities stay as they are. Where the images are
-    too few for that it is a temperature, which has one parameter; prediction
-    sets keep their promise in every class where each has images enough, else on average over the classes.
+    by fits without them. Where each of them makes the loss larger, the probabilities stay as they are. Where the images
+    are too few for that it is a temperature, which has one parameter; prediction sets keep their promise in every class
+    where each has images enough, else on average over the classes.
 
     Args:
         bundle: opened with ``train.json`` and ``evaluate.json``, with the weights that made the errors.
@@ -119,7 +119,7 @@ def fit_uncertainty(
         calibration = fit_calibration(pred, stored.labels, method=METHODS[0] if chosen == NONE else chosen)
         if chosen == NONE:
             calibration = replace(calibration, parameters={"temperature": 1.0})
-            remark = f"{rule}: probabilities stay as they are, as every calibration did worse on images held back from it"
+            remark = f"{rule}: probabilities stay as they are, as every calibration did worse on images held back"
         sets, of_sets = _prediction_sets(pred, stored.labels, confidence, bundle.classes)
         fitted[rule] = FittedUncertainty(rule, calibration, sets, typicality, made_by)
         remarks += [each for each in (remark, of_sets) if each and each not in remarks]

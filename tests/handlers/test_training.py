@@ -279,7 +279,8 @@ def validate(saver: BestModelSaver, network: torch.nn.Linear, values: list[float
 
 
 @pytest.mark.parametrize(
-    ("values", "best"), [([0.7, 0.9, 0.8], 2), ([0.7, 0.7], 2), ([0.7, 0.7, 0.6], 2), ([0.5, 0.6, math.nan], 2), ([math.nan, 0.5, 0.4], 2)]
+    ("values", "best"),
+    [([0.7, 0.9, 0.8], 2), ([0.7, 0.7], 2), ([0.7, 0.7, 0.6], 2), ([0.5, 0.6, math.nan], 2), ([math.nan, 0.5, 0.4], 2)],
 )
 def test_keeps_the_best(tmp_path, values, best):
     network = zero()
