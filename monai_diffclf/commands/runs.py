@@ -33,7 +33,7 @@ def run_folder(bundle: Path, run: str | os.PathLike[str] | None = None, *, seed:
         seed: seed of the training.
 
     Example:
-        >>> run_folder(Path("/"), seed=3) == Path("runs/seed_3").resolve()
+        >>> run_folder(Path("scans"), "elsewhere/mine") == Path("elsewhere/mine").resolve()
         True
     """
     if run is not None:

@@ -69,7 +69,7 @@ def test_names_are_data(tmp_path):
     page = (tmp_path / "0" / "cases.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and "alert(" in page
     made = {path.name for path in (tmp_path / "0").iterdir()}
-    assert made == {"predictions.csv", "cases.html", *(f"map_{i:05d}.png" for i in range(6))}
+    assert made == {".outputs.jsonl", "predictions.csv", "cases.html", *(f"map_{i:05d}.png" for i in range(6))}
 
 
 def test_one_image_that_cannot_be_read(tmp_path):

@@ -137,9 +137,8 @@ def test_properties_are_complete(images, tmp_path, kind, configs):
     network = ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.json"))["network_def"]
     network = ConfigParser({"network": {**network, "n_input_channels": 1, "num_classes": 2, "widen_factor": 0.125}})
     torch.save(network.get_parsed_content("network").state_dict(), tmp_path / "model.pt")
-    flow = workflow(
-        BUNDLE, images, *configs, kind=kind, output_dir=str(tmp_path), checkpoint=str(tmp_path / "model.pt")
-    )
+    output, weights = str(tmp_path / "run"), str(tmp_path / "model.pt")
+    flow = workflow(BUNDLE, images, *configs, kind=kind, output_dir=output, checkpoint=weights)
     flow.initialize()
     assert not flow.check_properties()
 

@@ -123,3 +123,10 @@ def test_a_folder_that_holds_something_is_left_alone(data, tmp_path, capsys):
     code, _, err = run(capsys, tmp_path / "mine", "--data", data)
     assert code == 2 and "holds something already" in err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("place", ["bundle", "dark/bundle"])
+def test_no_bundle_among_the_images(data, capsys, place):
+    code, _, err = run(capsys, data / place, "--data", data, "--no-floor")
+    assert code == 2 and err.splitlines()[-1].startswith(f"error: DIR: expected a folder outside {data}")
+    assert not (data / place).exists()
