@@ -29,7 +29,7 @@ _IN_WORKERS = {"OutOfMemoryError", *(each.__name__ for each in _USERS)}
 
 
 def end_in_one_line(*, debug: bool = False) -> None:
-    """From now on an error that ends this process is told in one line; its traceback goes to a file.
+    """From now on an error that ends this process is told in one line; the traceback of a fault goes to a file.
 
     Log messages lose their tracebacks too, which MONAI and Ignite write before they hand an error on.
 
@@ -60,11 +60,11 @@ def short_log_messages() -> Iterator[None]:
 
 
 def tell(error: BaseException, *, debug: bool = False, stream: TextIO | None = None) -> tuple[int, str]:
-    """Write what ended a command to stderr: where its traceback is, and one line.
+    """Write what ended a command to stderr: where the traceback of a fault is, and one line.
 
     Args:
         error: what was raised.
-        debug: write the traceback to the screen instead of a file.
+        debug: write the traceback to the screen, of any error.
         stream: where to write instead of stderr.
 
     Returns:
@@ -79,7 +79,7 @@ def tell(error: BaseException, *, debug: bool = False, stream: TextIO | None = N
     to = sys.stderr if stream is None else stream
     if debug:
         print(details, file=to)
-    elif code != STOPPED:
+    elif code == FAULT:  # nobody reports what he can mend himself
         print(f"traceback: {_write(details)}", file=to)
     print(text, file=to, flush=True)
     return code, text

@@ -90,10 +90,16 @@ def end(hook, error):
     return ended.value.code
 
 
-def test_the_line_is_last_and_the_traceback_in_a_file(hook, capsys):
+def test_what_the_user_can_mend_is_one_line(hook, capsys):
     code = end(hook(), raised(lambda: load_errors("no.npz")))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == REFUSED and line.startswith("error: path: expected")
+
+
+def test_the_traceback_of_a_fault_is_in_a_file(hook, capsys):
+    code = end(hook(), raised(lambda: [][1]))
     lines = capsys.readouterr().err.splitlines()
-    assert code == REFUSED and lines[-1].startswith("error: path: expected") and len(lines) == 2
+    assert code == FAULT and lines[-1].startswith("error: a fault of this software") and len(lines) == 2
     with open(lines[-2].removeprefix("traceback: "), encoding="utf-8") as file:
         assert "Traceback (most recent call last)" in file.read()
 
