@@ -26,8 +26,8 @@ def refuse_unfit(seen: ImagesSeen) -> None:
         if lacking := seen.lacking(split):
             raise ValueError(
                 f"data: expected images of every class in {split!r}, got none of {_names(lacking)}; add some (split by "
-                "a hash, a tenth of them is for validation), make folders train, val and test, or name the other "
-                "classes with --classes"
+                "a hash, a tenth of them is for validation), make folders train, val and test, or take the "
+                "class out of the data"
             )
     name, count = min(zip(seen.classes, seen.images["train"], strict=True), key=lambda each: each[1])
     if count < LEAST:

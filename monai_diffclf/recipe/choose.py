@@ -108,6 +108,8 @@ def choose_recipe(
         epochs = _epochs_within(minutes, time, recipe, per_epoch)
         recipe = _with_epochs(start, seen, batch, per_epoch, epochs, method)
         why = f"as many as fit into {minutes:g} minutes on this machine"
+        if time is not None and recipe.training_seconds(time) > 66 * minutes:
+            why = f"one epoch, the least, although it takes longer than {minutes:g} minutes on this machine"
     counts = seen.images["train"]
     uneven = f", although there are {min(counts)} to {max(counts)} of each" if max(counts) > 1.5 * min(counts) else ""
     reasons = (
@@ -116,7 +118,7 @@ def choose_recipe(
         *_reasons(size, seen.channels, method),
         f"{recipe.steps} steps of {batch} images ({recipe.settings['max_epochs']} epochs), {why}; every class is drawn "
         f"equally often{uneven}.",
-        *_draws_reasons(recipe, method),
+        *_draws_reasons(recipe, batch, method),
     )
     few = (
         [f"{recipe.steps} steps are few: expect a poor model, good for a trial; allow more minutes."]
@@ -192,12 +194,16 @@ def _draws(number: float, limits: tuple[int, int]) -> int:
     return min(max(2 * round((number - 1) / 2) + 1, limits[0]), limits[1])
 
 
-def _draws_reasons(recipe: Recipe, method: str) -> list[str]:
-    every = f"Validation after every {recipe.settings['val_interval']} epochs"
+def _draws_reasons(recipe: Recipe, batch: int, method: str) -> list[str]:
+    interval = recipe.settings["val_interval"]
+    every = f"Validation after every {interval} epochs" if interval > 1 else "Validation after every epoch"
     if method != "diffusion":
         return [f"{every}."]
+    spent = STEP_EVALUATIONS * recipe.steps * batch
+    validation, evaluation = (n / spent for n in (recipe.validation_evaluations, recipe.evaluations or 0))
     return [
-        f"{every} with {recipe.settings['val_draws']} noise draws an image, about a fifth of the training's work.",
-        f"{recipe.settings['num_draws']} noise draws an image in the evaluation, about half of the training's work; "
+        f"{every} with {recipe.settings['val_draws']} noise draws an image: {validation:.1f} times the work of the "
+        "training's steps.",
+        f"{recipe.settings['num_draws']} noise draws an image in the evaluation: {evaluation:.1f} times that work; "
         "evaluate --draws takes another number.",
     ]

@@ -103,6 +103,19 @@ def test_minutes_scale_the_steps():
     assert short.settings["max_epochs"] == 1 and "few: expect a poor model" in short.warnings[-1]
 
 
+def test_an_epoch_that_takes_too_long_says_so():
+    recipe = choose_recipe(SIX, 1e-3, time=TIME)
+    assert recipe.settings["max_epochs"] == 1
+    assert any("one epoch, the least, although it takes longer than 0.001 minutes" in each for each in recipe.reasons)
+
+
+def test_shares_of_the_work_are_those_of_the_numbers():
+    recipe = choose_recipe(SIX)
+    work = 3 * recipe.steps * recipe.settings["batch_size"]
+    assert any(f": {recipe.evaluations / work:.1f} times that work" in each for each in recipe.reasons)
+    assert any(f": {recipe.validation_evaluations / work:.1f} times the work" in each for each in recipe.reasons)
+
+
 @pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf])
 def test_minutes_out_of_range(minutes):
     with pytest.raises(ValueError, match="minutes: expected a positive number"):
