@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class ArchiveResult:
         weights: fingerprint of the network's weights.
         classes: names of the classes.
         done_before: whether an earlier run had done it all.
+        calibrated: whether the probabilities are calibrated.
+        notes: what of a training could not be taken, see `monai_diffclf.bundle.Bundle`.
     """
 
     folder: Path
@@ -50,6 +53,8 @@ class ArchiveResult:
     weights: str
     classes: list[str]
     done_before: bool = False
+    calibrated: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def table(self) -> Path:
@@ -114,15 +119,29 @@ def classify_archive(
     check_not_shipped(folder)
     found = find_archive(images, output=folder)
     bundle = settings.open()
+    _check_prior(bundle)
     plan = make_plan(found, settings, bundle)
     _warn_of_limits(plan, bundle)
     with FolderLock(folder):
         workspace = Workspace(folder, plan)
         if workspace.prepare(replace=replace):
-            return _done_before(workspace)
-        merged = _work(workspace, bundle, num_processes, ray, num_workers, progress)
-        workspace.publish()
-    return ArchiveResult(folder, len(found), merged.counts, merged.failed, str(plan.made_by["weights"]), bundle.classes)
+            done = _done_before(workspace)
+        else:
+            merged = _work(workspace, bundle, num_processes, ray, num_workers, progress)
+            workspace.publish()
+            weights = str(plan.made_by["weights"])
+            done = ArchiveResult(folder, len(found), merged.counts, merged.failed, weights, bundle.classes)
+    return replaced(done, calibrated=bundle.calibrated, notes=bundle.notes)
+
+
+def _check_prior(bundle: Any) -> None:
+    """Refuse shares of the classes that nothing would be done with."""
+    prior = bundle.get("prior") if "prior" in bundle.parser else None
+    if prior is not None and "calibrated" in bundle.parser and not bundle.calibrated:
+        raise ValueError(
+            f"prior: expected None where probabilities are not calibrated, as it would have no effect, got {prior}; "
+            "fit the training first, or leave prior out"
+        )
 
 
 def _work(
@@ -151,6 +170,8 @@ def _work(
 
 def _warn_of_limits(plan: ArchivePlan, bundle: Any) -> None:
     """Say what the bundle cannot give, before it takes long."""
+    for note in bundle.notes:
+        warnings.warn(note, stacklevel=3)
     inferer = bundle.inferer
     if not isinstance(inferer, DiffusionClassifierInferer | ScoreClassifierInferer):
         if plan.settings.maps != "none":

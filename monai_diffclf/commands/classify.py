@@ -169,6 +169,8 @@ def _as_json(done: ArchiveResult) -> dict[str, Any]:
         "classes": {name: done.counts.get(name, 0) for name in done.classes},
         "not_read": [{"key": key, "error": error} for key, error in done.failed],
         "weights": done.weights,
+        "calibrated": done.calibrated,
+        "notes": list(done.notes),
         "done_before": done.done_before,
     }
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -51,6 +52,18 @@ def _check(docs: Path, found: list[tuple[str, str, dict[str, Any]]], replace: bo
             )
 
 
+def _check_of_bundle(bundle: Path, run: Path) -> None:
+    """Refuse a training of another bundle, whose classes and images are others."""
+    if not (note := run / "model.json").is_file():
+        return
+    made = (json.loads(note.read_text(encoding="utf-8")).get("model") or {}).get("bundle")
+    config = bundle / "configs" / "train.json"
+    content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    name = (content.get("model_description") or {}).get("bundle", made)
+    if made is not None and made != name:
+        raise ValueError(f"run: expected a training of the bundle {name}, got one of {made} in {run}; name its own")
+
+
 def _measured(entry: dict[str, Any]) -> str:
     return f"{entry['data']!r} ({entry['num_images']} images, {entry['num_draws']} draws)"
 
@@ -71,7 +84,8 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
     """Publish the results of a run; returns what was published, a text an evaluation.
 
     Raises:
-        ValueError: when the run holds no results, the bundle holds some of other images, or is none.
+        ValueError: when the run holds no results or is of another bundle, the bundle holds some of other images, or is
+            none.
     """
     docs, results = bundle / "docs", read_results(run / "results.json")
     found = list(entries(results))
@@ -79,6 +93,7 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
         raise ValueError(f"run: expected results in {run / 'results.json'}, found none; run the evaluation")
     if not bundle.is_dir():
         raise ValueError(f"bundle: expected the folder of a bundle, got {bundle}, which is none")
+    _check_of_bundle(bundle, run)
     _check(docs, found, replace)
     tables = [table_of(run, split, model, entry["seed"]) for split, model, entry in found]
     published = []

@@ -85,6 +85,13 @@ def test_what_was_fitted_for_other_draws_is_refused_with_the_remedy(classify):
     assert classify("images", *words, bundle="pneumonia_xray_diffusion")[0] == 0
 
 
+def test_shares_of_classes_that_nothing_is_done_with_are_refused(classify):
+    words = ("images", "--set", "calibrated=False", "--set", "prior=[0.1,0.9]", "--no-report")
+    code, _, error = classify(*words, bundle="pneumonia_xray_diffusion")
+    assert code == 2 and "prior: expected None where probabilities are not calibrated" in error
+    assert not Path("classified").exists()
+
+
 def rows(folder: str = "classified") -> list[dict[str, str]]:
     with open(f"{folder}/predictions.csv", newline="") as file:
         return list(csv.DictReader(file))

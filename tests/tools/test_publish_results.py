@@ -65,6 +65,19 @@ def test_runs_become_seeds_of_the_bundle(tmp_path):
         assert (bundle / "docs" / "training" / f"seed_{seed}.json").is_file()
 
 
+def test_a_training_of_another_bundle_is_refused(tmp_path):
+    bundle, run = tmp_path / "bundle", tmp_path / "run"
+    evaluate(run)
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "train.json").write_text(json.dumps({"model_description": {"bundle": "mine"}}))
+    (run / "model.json").write_text(json.dumps({"model": {"bundle": "other"}}))
+    with pytest.raises(ValueError, match="expected a training of the bundle mine, got one of other"):
+        publish(bundle, run, num_resamples=50)
+    assert not (bundle / "docs").exists()
+    (run / "model.json").write_text(json.dumps({"model": {"bundle": "mine"}}))
+    assert publish(bundle, run, num_resamples=50)
+
+
 @pytest.mark.parametrize("other", [{"data": "own images in x"}, {"images": 30}])
 def test_other_images_do_not_take_the_place_of_the_evidence(tmp_path, other):
     bundle = tmp_path / "bundle"
