@@ -68,10 +68,10 @@ class Validation:
             return
         text = f"Best {best.metric} {best.best:.4f} after epoch {best.epoch} of {last}; its weights are in {best.path}"
         if best.epoch == last <= self.interval:
-            text += ". It was the only validation: more epochs (--max_epochs) may do better"
+            text += ". It was the only validation: more epochs may do better"
         elif best.epoch == last and best.rose:
             text += ". The last validation was the best: it was still rising when the training stopped, so that more "
-            text += "epochs (--max_epochs) may do better"
+            text += "epochs may do better"
         logging.getLogger(__name__).info(text)
 
 

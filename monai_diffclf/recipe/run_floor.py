@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
           diffusion_mean                        0.850     0.850              0.850
           logistic regression on 16 px          0.900     0.900              0.900
           ExtraTrees on 16 px                   0.800     0.900              0.900
-          The simpler model is better on these images: logistic regression has a macro AUC of 0.900, the trained ...
+          The simpler model is better on these images: macro AUC 0.850, 0.900 of logistic regression. Use it, or more ...
     """
     lines: list[str] = []
     for split in ("validation", "test"):
@@ -93,7 +93,7 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
         lines += [_row(name, values) for name, values in models.items()]
         lines += [_row(f"{_NAMES[name]} on {pixels} px", values) for name, values in floors.items()]
         if models:
-            lines.append(f"  {_verdict(models, floors)}")
+            lines.append(f"  {_verdict([entry['auc'] for entry in results[split].values()], floors)}")
     return lines
 
 
@@ -118,21 +118,21 @@ def _row(name: str, values: Mapping[str, float | None]) -> str:
     return f"  {name:32s}{cells[0]:>11s}{cells[1]:>10s}{cells[2]:>19s}"
 
 
-def _verdict(models: Mapping[str, Any], floors: Mapping[str, Any]) -> str:
-    """Whether the trained model is worth its cost, by macro AUC, to the third decimal as shown."""
+def _verdict(found: Sequence[Mapping[str, float]], floors: Mapping[str, Any]) -> str:
+    """Whether the trained model is worth its cost, by macro AUC and, where it is known, its interval."""
     known = {name: values["macro_auc"] for name, values in floors.items() if values["macro_auc"] is not None}
     if not known:
         return "The floor has no AUC, as a class is absent."
     best = max(known, key=lambda name: known[name])
-    own, below = max(entry["macro_auc"] for entry in models.values()), known[best]
-    if round(below, 3) > round(own, 3):
-        return (
-            f"The simpler model is better on these images: {_NAMES[best]} has a macro AUC of {below:.3f}, the trained "
-            f"model {own:.3f}. Train longer, on more images, or use the simpler one."
-        )
-    if round(below, 3) == round(own, 3):
-        return f"A simple model does as well on these images: {_NAMES[best]} has the same macro AUC, {below:.3f}."
-    return f"Above the floor: macro AUC {own:.3f}, the best simple model ({_NAMES[best]}) {below:.3f}."
+    own, below = max(found, key=lambda auc: auc["value"]), known[best]
+    low, high = own.get("low", own["value"]), own.get("high", own["value"])
+    interval = f" ({low:.3f} to {high:.3f})" if "low" in own else ""
+    numbers = f"macro AUC {own['value']:.3f}{interval}, {below:.3f} of {_NAMES[best]}"
+    if round(below, 3) > round(high, 3):
+        return f"The simpler model is better on these images: {numbers}. Use it, or more or better images."
+    if round(below, 3) < round(low, 3):
+        return f"Above the floor: {numbers}."
+    return f"No better than a simple model as far as these images tell: {numbers}."
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _gallery(data: ReportData, result: DenoisingClassification) -> str:
     errors = int((result.predicted.numpy() != data.labels).sum())
     by = "vote" if "vote" in data.rules else "mean error"
     headings = {
-        "sure": ("Right and sure", "Nearly all draws agree, and they are right."),
+        "sure": ("Right and sure", "Right, and of these the images on which the draws agree most."),
         "uncertain": ("Most uncertain", "The votes split: images a person should read."),
         "wrong": ("Wrong, the surest first", f"{errors:,} of {len(data.labels):,} images were called wrongly by {by}."),
     }

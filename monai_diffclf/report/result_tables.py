@@ -71,7 +71,7 @@ def compare_with_floor(data: ReportData, metrics: Metrics) -> str:
         return f"The diffusion classifier is better than what pixels alone tell: {numbers}."
     if floor > high:
         return (
-            f"The simple classifier is better: {numbers}. Use it, or train the diffusion classifier longer and on more "
+            f"The simple classifier is better: {numbers}. Use it, or train the diffusion classifier on more or better "
             "images, before you rely on this one."
         )
     return (

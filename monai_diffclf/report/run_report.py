@@ -120,8 +120,12 @@ def _calibrated(run: RunFolder) -> tuple[dict[str, Any], str, list[str]]:
             return {}, "", [f"The calibration in {path.name} is of other weights than the errors: fit it again."]
         if fitted.provenance.get("num_draws") not in (None, run.stored.errors.num_draws):
             return {}, "", [f"The calibration in {path.name} is of another number of draws: fit it again."]
+        if fitted.calibration.parameters == {"temperature": 1.0}:  # what `fit` leaves as it is
+            continue
         found[rule] = fitted.calibration(torch.from_numpy(values)).numpy()
         methods.append(f"{fitted.calibration.method} ({rule})")
+    if not methods:
+        return {}, "", ["The probabilities are shown as they are: every calibration did worse on validation."]
     return found, f"Calibrated on the validation images: {', '.join(methods)}.", []
 
 

@@ -33,8 +33,9 @@ def test_ends_with_what_it_wrote(classify):
     lines = said.splitlines()
     assert code == 0 and lines[0].startswith("2 of 2 images classified: ")
     names = ["predictions.csv", "predictions.json", "maps", "cases.html"]
-    assert lines[1:] == [f"classified/{name}" for name in names]
-    assert all(Path(line).exists() for line in lines[1:])
+    assert lines[1].startswith("by the weights ") and Path(lines[1].removeprefix("by the weights ")).is_file()
+    assert lines[2:] == [f"classified/{name}" for name in names]
+    assert all(Path(line).exists() for line in lines[2:])
     assert "an earlier run had done it" in classify("images", "--draws", "2")[1]
 
 

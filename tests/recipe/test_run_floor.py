@@ -73,12 +73,9 @@ def values(auc: float | None) -> dict:
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        (0.9, "Above the floor: macro AUC 0.900, the best simple model (ExtraTrees) 0.850."),
-        (0.85, "A simple model does as well on these images: ExtraTrees has the same macro AUC, 0.850."),
-        (
-            0.8,
-            "The simpler model is better on these images: ExtraTrees has a macro AUC of 0.850, the trained model 0.800",
-        ),
+        (0.9, "Above the floor: macro AUC 0.900, 0.850 of ExtraTrees."),
+        (0.85, "No better than a simple model as far as these images tell: macro AUC 0.850, 0.850 of ExtraTrees."),
+        (0.8, "The simpler model is better on these images: macro AUC 0.800, 0.850 of ExtraTrees. Use it, or more or "),
     ],
 )
 def test_what_is_said(own, said, tmp_path):
@@ -90,6 +87,19 @@ def test_what_is_said(own, said, tmp_path):
     (tmp_path / "floor.json").write_text(json.dumps(floor))
     (tmp_path / "results.json").write_text(json.dumps(found))
     assert floor_text(tmp_path) == "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.86, 0.95, "Above"), (0.84, 0.95, "No better"), (0.7, 0.86, "No better"), (0.7, 0.84, "The simpler")],
+)
+def test_what_is_said_heeds_the_interval(low, high, said):
+    """As the report does."""
+    floor = {"test": {"logistic_regression": values(0.8), "extra_trees": values(0.85), "pixels": 16}}
+    found = {"test": results(0.8)}
+    found["test"]["diffusion_mean"]["auc"] |= {"low": low, "high": high}
+    line = floor_lines(floor, found)[-1]
+    assert line.strip().startswith(said) and f"macro AUC 0.800 ({low:.3f} to {high:.3f})" in line
 
 
 def test_without_results_and_without_auc():
