@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import click
 from ..bundle import find_bundle
 from ..networks.model_description import read_model_note
 from ..run import run_bundle
+from ..run.options import read_config
 from ..run.several import run_in_processes
 from .options import bundle_argument, data_option, device_option, processes_option, read_settings, set_option
 from .results import command_options, finish
@@ -66,6 +68,7 @@ def command(
     check_settings(typed, _NAMES)
     folder = run_folder(root, output, seed=seed)
     dataset = check_data(root, _FILES, data)
+    _check_outside(folder, dataset or read_config([root / "configs" / name for name in _FILES]).get("dataset_dir"))
     values: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_epochs": epochs, "device": device}
     values["dataset_dir"] = None if dataset is None else Path(dataset)
     started = Started(dataset, typed)
@@ -93,3 +96,10 @@ def command(
         "" if note.get("value") is None else f"best {note['metric']} {note['value']:.4f}, after epoch {note['epoch']}\n"
     )
     finish(result, f"{best}next: {result['next']}\n{folder}")
+
+
+def _check_outside(folder: Path, dataset: Any) -> None:
+    """Refuse a run among the images, whose pictures would be read as some of them."""
+    images = Path(dataset) if isinstance(dataset, str) and os.path.isabs(dataset) else None
+    if images is not None and images.is_dir() and folder.is_relative_to(images.resolve()):
+        raise ValueError(f"--output: expected a folder outside the images in {images}, got {folder}; name another")

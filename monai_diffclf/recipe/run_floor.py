@@ -77,7 +77,7 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
           diffusion_mean                        0.850     0.850              0.850
           logistic regression on 16 px          0.900     0.900              0.900
           ExtraTrees on 16 px                   0.800     0.900              0.900
-          The simpler model is better on these images: macro AUC 0.850, 0.900 of logistic regression. Use it, or more ...
+          The simpler model is better on these images: macro AUC 0.850, 0.900 of logistic regression. Use it, or ...
     """
     lines: list[str] = []
     for split in ("validation", "test"):

@@ -53,6 +53,14 @@ def ended(capsys, *words) -> tuple[int, dict]:
     return code, json.loads(line)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_no_run_among_the_images(bundle, scans, capsys, named):
+    inside = scans / "run"
+    code, refused = ended(capsys, "train", bundle, "--output", inside, *(("--data", scans) if named else ()))
+    assert code == 2 and "--output: expected a folder outside the images" in refused["error"]
+    assert not inside.exists()
+
+
 @pytest.mark.slow
 def test_train_evaluate_fit_publish(bundle, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # any working folder
