@@ -85,7 +85,7 @@ def command(
     draws = stored.errors.num_draws
     if draws != opened.get("num_draws"):
         result["remarks"].append(
-            f"it holds for {draws} draws an image, as the errors have: classify with --draws {draws}"
+            f"it holds for {draws} draws an image, as the errors have; classify takes as many of this run"
         )
     lines = [*_meaning(fit, confidence), *result["remarks"]]
     if learned is not None:
