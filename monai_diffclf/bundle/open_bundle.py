@@ -152,5 +152,5 @@ def _take_network(parser: ConfigParser, settings: Mapping[str, Any]) -> None:
         return
     for name, value in settings.items():
         if name in component:
-            check_plain(name, value)
+            check_plain(f"network#{name}", value)
             component[name] = value

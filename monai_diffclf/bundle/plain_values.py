@@ -56,6 +56,12 @@ def check_plain(name: str, value: Any) -> None:
     Raises:
         ValueError: see `plain_value`.
     """
+    last = re.split(r"#|::", name)[-1]
+    if len(last) > 2 and last.startswith("_") and last.endswith("_"):
+        raise ValueError(
+            f"{name}: expected the id of a plain value, got one of what MONAI makes of a component ({last}); put it "
+            "into a configuration file of your own"
+        )
     if isinstance(value, str):
         _check_text(name, value)
     elif isinstance(value, Mapping):

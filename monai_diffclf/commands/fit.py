@@ -13,8 +13,9 @@ import click
 from ..bundle import Bundle, find_bundle, open_bundle
 from ..fitting import DecisionFit, UncertaintyFit, fit_decision, fit_uncertainty, measure_mirrored
 from ..fitting.fit_decision import check_enough
-from ..fitting.fit_uncertainty import METHODS, NONE, mean_image_note, with_maps
+from ..fitting.fit_uncertainty import METHODS, NONE, check_images, mean_image_note, with_maps
 from ..fitting.fitted_run import Evaluated, evaluated_run
+from ..handlers import read_results
 from ..run.run_bundle import settle
 from ..storage import StoredErrors, load_errors
 from ..storage.folder_lock import FolderLock
@@ -63,8 +64,9 @@ def command(
         raise ValueError(f"--confidence: expected a number between 0 and 1, such as 0.9, got {confidence}")
     folder = run_folder(root, run)
     where = _evaluated(root, folder, bundle, named=run is not None)
-    opened = _open(root, folder, where, check_data(root, _FILES, data))
     stored = load_errors(where.errors)
+    opened = _open(root, folder, where, check_data(root, _FILES, data), stored.errors.num_draws)
+    _check_decision(opened, folder)
     if decision:
         check_enough(stored, where.errors)
     with FolderLock(folder):
@@ -76,17 +78,12 @@ def command(
             source=where.errors,
             confidence=confidence,
             method=method,
-            mean_image=_mean_image(opened, where.uncertainty),
+            mean_image=_mean_image(opened, stored, where),
         )
         fit.save(where.uncertainty)
         learned = _decide(opened, stored, where, progress=progress) if decision else None
     result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": list(fit.remarks)}
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
-    draws = stored.errors.num_draws
-    if draws != opened.get("num_draws"):
-        result["remarks"].append(
-            f"it holds for {draws} draws an image, as the errors have; classify takes as many of this run"
-        )
     lines = [*_meaning(fit, confidence), *result["remarks"]]
     if learned is not None:
         result |= {"decision": str(where.decision), "nested_auc": learned.notes["nested_auc"]}
@@ -102,24 +99,38 @@ def _evaluated(root: Path, folder: Path, bundle: str, *, named: bool) -> Evaluat
     return evaluated_run(folder, shipped=None if (folder / "model.pt").is_file() else shipped)
 
 
-def _open(root: Path, folder: Path, where: Evaluated, dataset: str | None) -> Bundle:
-    """The bundle with the run's weights, set as its training was."""
+def _open(root: Path, folder: Path, where: Evaluated, dataset: str | None, draws: int) -> Bundle:
+    """The bundle with the run's weights and draws, set as its training was."""
     started = Started.of(folder)
     settings = settle(root, _FILES, {}, started.settings, {}) if started.settings else {}
     dataset = dataset or check_data(root, _FILES, started.data)
     settings |= {} if dataset is None else {"dataset_dir": Path(dataset)}
+    settings["num_draws"] = draws
     if (folder / "model.pt").is_file():
         return open_bundle(root, *_FILES, run=folder, **{**settings, "progress": False})
     return open_bundle(root, *_FILES, **{**settings, "checkpoint": where.settings["checkpoint"], "progress": False})
 
 
-def _mean_image(bundle: Bundle, path: Path) -> dict[str, Any]:
+def _check_decision(bundle: Bundle, folder: Path) -> None:
+    """Refuse an evaluation with another weighting or temperature than the bundle classifies with."""
+    for model in read_results(folder / "results.json").get("validation", {}).values():
+        for name in ("weighting", "temperature"):
+            own = bundle.get(name) if name in bundle.parser else None
+            if name in model and own is not None and str(model[name]) != str(own):
+                raise ValueError(
+                    f"--run: expected an evaluation with {name} {own}, as the bundle classifies, got one with "
+                    f"{model[name]} in {folder}; evaluate again without --set {name}, or write {name} into the bundle"
+                )
+
+
+def _mean_image(bundle: Bundle, stored: StoredErrors, where: Evaluated) -> dict[str, Any]:
     """The mean of the validation images, by which inverted ones are found; what there was where none are at hand."""
     try:
-        return mean_image_note(bundle, path, with_images=True)
+        check_images(bundle, stored, where.errors)
     except (ValueError, OSError) as error:
         print(f"the validation images are not at hand: inverted images will not be found ({error})", file=sys.stderr)
-        return mean_image_note(bundle, path, with_images=False)
+        return mean_image_note(bundle, where.uncertainty, with_images=False)
+    return mean_image_note(bundle, where.uncertainty, with_images=True)
 
 
 def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress: bool) -> DecisionFit:

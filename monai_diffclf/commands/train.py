@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..bundle import find_bundle
+from ..bundle.agreement import check_agreement
 from ..networks.model_description import read_model_note
 from ..run import run_bundle
 from ..run.options import read_config
@@ -66,6 +67,7 @@ def command(
     """
     root, typed = find_bundle(bundle), read_settings(settings)
     check_settings(typed, _NAMES)
+    check_agreement(root)
     folder = run_folder(root, output, seed=seed)
     dataset = check_data(root, _FILES, data)
     _check_outside(folder, dataset or read_config([root / "configs" / name for name in _FILES]).get("dataset_dir"))

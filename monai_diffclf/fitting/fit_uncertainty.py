@@ -29,6 +29,7 @@ from ..uncertainty.typicality import fit_typicality, group_codes
 __all__ = [
     "METHODS",
     "UncertaintyFit",
+    "check_images",
     "check_network",
     "cross_fitted_loss",
     "fit_uncertainty",
@@ -39,6 +40,8 @@ __all__ = [
 RULES = ("mean", "vote")
 METHODS = ("temperature", "beta", "isotonic")
 NONE = "none"  # probabilities as they are: a temperature of 1
+# Errors of an image made again differ by rounding alone; those of another image by tens of per cent.
+_SAME = 0.02
 GRID = 4  # cells a side of the error maps that typicality looks at
 _FOLDS, _REPEATS = 5, 5
 _MIN_IMAGES = 20  # of a calibration, and of each fit in cross-fitting
@@ -191,14 +194,52 @@ def with_maps(
         description="maps" if progress else None,
         grid=GRID,
     )
-    if sorted(made.keys) != sorted(stored.keys):
-        raise ValueError(f"data: expected the validation images of {path}, got others in {bundle.get('dataset_dir')}")
-    # A key names the pixels or the file: images that share it share their map.
-    place = {key: index for index, key in enumerate(made.keys)}
+    place = _check_same(made, stored, path, bundle)
     maps = None if made.maps is None else made.maps[[place[key] for key in stored.keys]]
     complete = replace(stored, provenance=stored.provenance or made.provenance, maps=maps)
     complete.save(path)
     return complete
+
+
+def check_images(bundle: Bundle, stored: StoredErrors, path: str | os.PathLike[str], *, count: int = 8) -> None:
+    """Refuse validation images that are not those of the stored errors, by making some of them again.
+
+    Args:
+        bundle: opened with ``train.json`` and ``evaluate.json``, with the weights that made the errors.
+        stored: errors of the validation images.
+        path: where they are from, for messages.
+        count: images that are looked at, spread over all.
+
+    Raises:
+        ValueError: when they are others.
+    """
+    dataset = bundle.get("validate#dataset")
+    chosen = sorted(set(np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()))
+    inferer, network = bundle.get("evaluate#inferer"), bundle.get("evaluate#network")
+    some = torch.utils.data.Subset(dataset, chosen)
+    made = compute_dataset_errors(some, network, inferer=inferer, description=None)
+    _check_same(made, stored, path, bundle, whole=False)
+
+
+def _check_same(
+    made: StoredErrors, stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, whole: bool = True
+) -> dict[str, int]:
+    """Place of each key among errors made again; refused where they are not those stored."""
+    # A key names the pixels or the file: images that share it share their map.
+    place = {key: index for index, key in enumerate(made.keys)}
+    known = [i for i, key in enumerate(stored.keys) if key in place]
+    complete = len(known) == len(stored.keys) if whole else {stored.keys[i] for i in known} == set(place)
+    again = made.errors.values[[place[stored.keys[i]] for i in known]].double()
+    was = stored.errors.values[known].double()
+    difference = torch.zeros(1, dtype=torch.float64)
+    if again.shape == was.shape:  # other draws have other errors, of the same images too
+        difference = (again - was).abs().nanmean((1, 2)) / was.nanmean((1, 2))
+    if not complete or bool((difference > _SAME).any()):
+        raise ValueError(
+            f"--data: expected the validation images that the errors in {path} are of, got others in "
+            f"{bundle.get('dataset_dir')}; name the data set that was evaluated, or evaluate again"
+        )
+    return place
 
 
 def mean_image_note(bundle: Bundle, path: str | os.PathLike[str], *, with_images: bool) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class ErrorsSaver(EvidenceCollector):
         num_resamples: bootstrap resamples.
         keep_journal: whether to leave the evaluator's journal where it is.
         classes: see :class:`EvaluationSaver`, as ``facts``.
-        facts: what else to record.
+        facts: what else to record, beside the inferer's weighting and temperature.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class ErrorsSaver(EvidenceCollector):
     ) -> None:
         super().__init__(OutputKeys.ERRORS, keep_journal=keep_journal)
         self.output_dir, self.inferer, self.split, self.seed = Path(output_dir), inferer, split, seed
+        decision = {"weighting": str(inferer.weighting), "temperature": inferer.temperature}
         self.savers = {
             rule: EvaluationSaver(
                 self.output_dir / f"{split}_{model}_seed_{{seed}}.csv",
@@ -82,7 +83,7 @@ class ErrorsSaver(EvidenceCollector):
                 commit_root=commit_root,
                 num_resamples=num_resamples,
                 classes=classes,
-                facts=facts,
+                facts={**(facts or {}), **decision},
             )
             for rule, model in _models(inferer).items()
         }

@@ -22,6 +22,7 @@ from .training_curve import read_training_curve
 
 __all__ = ["report_of_run"]
 
+_DECISION = ("weighting", "temperature")
 _FIT = "Probabilities were not calibrated for this run: fit them (the command fit), and report again."
 _FLOOR = (
     "What simple classifiers on small pixels reach was not measured (floor.json): evaluate again to have it beside the "
@@ -120,6 +121,9 @@ def _calibrated(run: RunFolder) -> tuple[dict[str, Any], str, list[str]]:
             return {}, "", [f"The calibration in {path.name} is of other weights than the errors: fit it again."]
         if fitted.provenance.get("num_draws") not in (None, run.stored.errors.num_draws):
             return {}, "", [f"The calibration in {path.name} is of another number of draws: fit it again."]
+        entry = run.entries.get(f"diffusion_{rule}", {})
+        if any(entry[name] != fitted.provenance.get(name, entry[name]) for name in _DECISION if name in entry):
+            return {}, "", [f"The calibration in {path.name} is of another weighting or temperature: fit it again."]
         if fitted.calibration.parameters == {"temperature": 1.0}:  # what `fit` leaves as it is
             continue
         found[rule] = fitted.calibration(torch.from_numpy(values)).numpy()

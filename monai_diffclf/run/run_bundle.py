@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from tqdm import tqdm
 
 from ..bundle import find_bundle
-from ..bundle.plain_values import plain_value
+from ..bundle.plain_values import check_plain, plain_value
 from .command_line import MONAI_OPTIONS, CommandLine, Option
 from .options import settle_options
 from .running import running
@@ -90,7 +90,10 @@ def settle(
         meant = settle_options(CommandLine({"config_file": files_option, **options}))
     except ValueError as error:
         raise ValueError(_as_settings(str(error), names)) from None
-    return {name: option.value for name, option in options.items()} | meant
+    settled = {name: option.value for name, option in options.items()} | meant
+    for name in typed:  # which may come from a run's folder that somebody else has made
+        check_plain(f"--set {name}", settled[name])
+    return settled
 
 
 def option_words(settings: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from monai_diffclf import run
+from monai_diffclf.bundle import find_bundle
 from monai_diffclf.run import run_bundle
 from monai_diffclf.run.command_line import read_command_line
 from monai_diffclf.run.run_bundle import option_words, settle
@@ -75,6 +76,21 @@ def test_settings_are_refused_by_the_names_of_the_command(bundle, settings, type
     with pytest.raises(ValueError, match=text):
         run_bundle(bundle, ["train.json"], settings, typed=typed, names={"max_epochs": "--epochs"})
     assert not (bundle / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ({"loss": "{'_target_': 'os.getcwd'}"}, r"--set loss: expected plain values, got a component \(os.getcwd\)"),
+        ({"loss#gamma": "$__import__('os').getcwd()"}, "--set loss#gamma: expected plain text"),
+        ({"scheduler#_target_": "os.getcwd"}, "--set scheduler#_target_: expected the id of a plain value"),
+        ({"scheduler#_disabled_": "True"}, "--set scheduler#_disabled_: expected the id of a plain value"),
+    ],
+)
+def test_no_setting_is_code(typed, text):
+    """They may come from a run's folder that somebody else has made."""
+    with pytest.raises(ValueError, match=text):
+        settle(find_bundle("phantom_xray_diffusion"), ["train.json"], {}, typed, {})
 
 
 def test_a_file_that_is_not_there(bundle):
