@@ -137,7 +137,10 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
 
 def _fitted_draws(path: Path) -> int | None:
     """The number of draws that what was fitted holds for; None where the file says none."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"run: {path} is no JSON ({error}); fit the run again") from None
     rules = content.values() if isinstance(content, dict) else ()
     found = {(rule.get("provenance") or {}).get("num_draws") for rule in rules if isinstance(rule, dict)}
     draws = [number for number in found if isinstance(number, int) and number > 0]

@@ -149,7 +149,8 @@ def _check_free(target: Path) -> None:
 def _read_size(text: str) -> list[int]:
     """``64`` or ``64x48``, height first."""
     parts = text.lower().replace(",", "x").split("x")
-    if len(parts) not in (1, 2) or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+    whole = all(part.strip().isascii() and part.strip().isdigit() and int(part) > 0 for part in parts)
+    if len(parts) not in (1, 2) or not whole:
         raise ValueError(
             f"--image-size: expected a number of pixels such as 64, or height and width, 64x48, got {text}"
         )

@@ -66,6 +66,8 @@ def begin_evaluation(
             _remove(outputs, before)
     if results_path is not None:
         _drop_other_weights(Path(results_path), models, str(int(seed)), now["weights"])
+    if results_path is not None:
+        Outputs(Path(results_path).parent, "report").remove()  # of the results of before
     outputs = Outputs(folder, f"{_KIND} {kind} {split} seed {seed}")
     if before := outputs.made_by:
         # Other models of the same errors stay, as the errors do.

@@ -107,17 +107,19 @@ def _independent(
 ) -> dict[str, int]:
     """Of each metric that is a share, of how many independent cases: images, or patients where they are known.
 
-    The AUC is a share of pairs, of which as many are independent as the rarer of two classes has cases; a mean over
-    classes is taken to be as sure as its rarest class.
+    The AUC, and much like it the average precision, is a share of pairs, of which as many are independent as the rarer
+    of two classes has cases. The mean over K classes of n_k cases each has the variance of a share of
+    K^2 / sum_k (1 / n_k) cases.
     """
     names = np.arange(len(truth)) if groups is None else np.asarray(groups)
     cases = [len(np.unique(names[truth == k])) for k in range(num_classes)]
-    rarest = min(cases)
-    units = {"auc": rarest, "accuracy": len(np.unique(names)), "balanced_accuracy": rarest}
+    mean = int(num_classes**2 / sum(1 / n for n in cases))
+    units = {"accuracy": len(np.unique(names)), "balanced_accuracy": mean}
     if num_classes == 2:
         hits, clear = cases[positive_class], cases[1 - positive_class]
-        return units | {"sensitivity": hits, "specificity": clear, "sensitivity_at_90_specificity": hits}
-    return units | {"sensitivity_at_90_specificity": rarest, **{f"sensitivity_{k}": n for k, n in enumerate(cases)}}
+        ranked = dict.fromkeys(("auc", "average_precision"), min(cases))
+        return units | ranked | {"sensitivity": hits, "specificity": clear, "sensitivity_at_90_specificity": hits}
+    return units | dict.fromkeys(_RANKING, mean) | {f"sensitivity_{k}": n for k, n in enumerate(cases)}
 
 
 def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, criterion: str = "balanced_accuracy") -> float:

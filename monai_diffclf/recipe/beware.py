@@ -50,7 +50,7 @@ def data_warnings(seen: ImagesSeen) -> list[str]:
     if min(counts) < FEW:
         rarest = _names([seen.classes[counts.index(min(counts))]])
         found.append(
-            f"Few images: {min(counts)} of {rarest} for training. From fewer than {FEW} a diffusion model learns "
+            f"Few images: {min(counts)} of {rarest} for training. From fewer than {FEW} a network learns "
             "little, and a simple classifier may well be better: compare with the floor."
         )
     if max(counts) >= UNBALANCED * min(counts):

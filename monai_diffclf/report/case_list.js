@@ -62,7 +62,7 @@ function filterRows(rows, wish) {
     label: (row) => String(row.label) === wish.label,
     verdict: (row) => isWrong(row) === (wish.verdict === "wrong"),
     set: (row) => row.set !== null && (wish.set === "one" ? row.set.length === 1 : row.set.length !== 1),
-    ood: (row) => row.ood !== null && row.ood < 0.05,
+    ood: (row) => row.ood !== null && row.ood < 0.01,
   };
   const asked = Object.keys(tests).filter((name) => wish[name]);
   return rows.filter((row) => row.key.toLowerCase().includes(text) && asked.every((name) => tests[name](row)));

@@ -98,7 +98,7 @@ function filters() {
     shown.has("label") ? choice("Truth", classes, wish("label")) : null,
     shown.has("verdict") ? choice("Verdict", [["", "all"], ["right", "right"], ["wrong", "wrong"]], wish("verdict")) : null,
     shown.has("set") ? choice("Set", [["", "all"], ["one", "one class"], ["other", "several or none"]], wish("set")) : null,
-    shown.has("ood") ? choice("Unlike", [["", "all"], ["yes", "p < 0.05"]], wish("ood")) : null,
+    shown.has("ood") ? choice("Unlike", [["", "all"], ["yes", "p < 0.01"]], wish("ood")) : null,
     choice("Uncertainty", measures, setMeasure, state.measure.name));
 }
 

@@ -38,7 +38,7 @@ function verdict(about, row) {
 
 function warnings(row, content) {
   const found = content.warnings ? [content.warnings] : [];
-  if (row.ood !== null && row.ood < 0.05) {
+  if (row.ood !== null && row.ood < 0.01) {
     found.push(`Unlike the images the model was fitted on (p = ${number(row.ood)}): class and probability may mean nothing.`);
   }
   if (content.decided === false) found.push("The draws ran out before the class had the stopping rule's guarantee.");

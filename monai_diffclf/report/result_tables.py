@@ -110,8 +110,9 @@ def class_metrics(data: ReportData, rule: str, num_resamples: int = 1000) -> lis
     found = []
     for k, (truth, _) in enumerate(marks):
         row = {name: dict(intervals[3 * k + i]._asdict()) for i, name in enumerate(("auc", "hits", "clear"))}
-        for name, marked in (("hits", truth == 1), ("clear", truth == 0)):
-            units = int(marked.sum()) if data.groups is None else len(np.unique(data.groups[marked]))
+        names = np.arange(len(truth)) if data.groups is None else data.groups
+        hits, clear = (len(np.unique(names[truth == mark])) for mark in (1, 0))
+        for name, units in (("auc", min(hits, clear)), ("hits", hits), ("clear", clear)):
             row[name] |= wilson_interval(row[name]["value"], units) if row[name]["value"] in (0, 1) else {}
         found.append(row)
     return found

@@ -110,7 +110,7 @@ def stopping_section(data: ReportData) -> str:
     enough = int(counts[np.flatnonzero(np.abs(values - values[-1]) > 0.01).max(initial=-1) + 1])
     words = (
         f"From {enough} of {data.errors.num_draws} draws on, balanced accuracy by {data.rules[rule].lower()} stays "
-        "within 0.01 of that of all draws. Stopping image by image saves more, since most images are clear after a few:"
+        "within 0.01 of that of all draws. What stopping image by image, when its class is clear, would have spent:"
     )
     return f"""<h3>How many draws would have been enough?</h3><p>{words}</p>
 <div class="scroll"><table class="numbers"><tr><th>Stopping rule</th><th>Evaluations an image</th><th>Share</th>

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,27 @@ def run_in_processes(
         options = ["--standalone", f"--nproc-per-node={num_processes}", f"--log-dir={logs}", f"--redirects={others}"]
         try:
             agent.setLevel(logging.CRITICAL)
-            torchrun(parse_args([*options, *words]))
+            with _stdout_on_stderr():
+                torchrun(parse_args([*options, *words]))
         except ChildFailedError as error:
             raise SystemExit(_tell_failure(error, Path(logs))) from None
         except SignalException:
             raise KeyboardInterrupt from None
         finally:
             agent.setLevel(level)
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[None]:
+    """Within it what processes that are started print goes to stderr: stdout is for the command's own result."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
 
 
 def _tell_failure(error: ChildFailedError, logs: Path) -> int:

@@ -92,6 +92,7 @@ def test_any_method(data, tmp_path, capsys):
     [
         (["--data", "DATA", "--channels", "3"], "--channels: expected 1, as the images are grey, got 3"),
         (["--data", "DATA", "--image-size", "big"], "--image-size: expected a number of pixels such as 64"),
+        (["--data", "DATA", "--image-size", "0"], "--image-size: expected a number of pixels such as 64"),
         (["--data", "DATA", "--image-size", "8"], "image_size: expected height and width"),
         (["--data", "DATA", "--minutes", "0"], "minutes: expected a positive number, got 0"),
         (["--data", "DATA", "--classes", "dark"], "classes: expected two or more"),

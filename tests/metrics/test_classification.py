@@ -179,8 +179,19 @@ def test_a_tie_goes_to_the_first_class_as_in_inference():
 def test_nine_of_nine_are_not_certain():
     labels = np.repeat([0, 1], 9)
     found = classification_metrics(labels, np.eye(2)[labels] * 0.8 + 0.1, num_resamples=50)
-    for name in ("auc", "sensitivity", "specificity", "balanced_accuracy"):
+    cases = dict.fromkeys(("auc", "average_precision", "sensitivity", "specificity"), 9)
+    for name, count in (cases | {"balanced_accuracy": 18, "accuracy": 18}).items():
         assert found[name]["value"] == found[name]["high"] == 1
-        assert found[name]["low"] == pytest.approx(9 / (9 + 1.959964**2), rel=1e-6)
+        assert found[name]["low"] == pytest.approx(count / (count + 1.959964**2), rel=1e-6), name
     grouped = classification_metrics(labels, np.eye(2)[labels], num_resamples=50, groups=np.arange(18) // 3)
     assert grouped["sensitivity"]["low"] == pytest.approx(3 / (3 + 1.959964**2), rel=1e-6), "of three patients"
+
+
+def test_a_mean_over_classes_is_surer_than_its_rarest_class():
+    """Its variance is that of K^2 / sum(1 / n_k) cases."""
+    labels = np.repeat([0, 1, 2], (5, 10, 20))
+    found = classification_metrics(labels, np.eye(3)[labels], num_resamples=50)
+    cases = int(9 / (1 / 5 + 1 / 10 + 1 / 20))
+    for name in ("auc", "average_precision", "balanced_accuracy"):
+        assert found[name]["low"] == pytest.approx(cases / (cases + 1.959964**2), rel=1e-6)
+    assert found["sensitivity_0"]["low"] == pytest.approx(5 / (5 + 1.959964**2), rel=1e-6)
