@@ -151,5 +151,5 @@ def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
     of = f"{fit.notes['images']} validation images"
     return [
         f"probabilities are calibrated on {of} by {method}{better}" if method else f"{of} were looked at",
-        f"the set of classes of an image has the true one in {100 * confidence:g} % of such images; others get marked",
+        f"prediction sets are to hold the true class of {100 * confidence:g} % of such images; unusual ones get marked",
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -18,6 +19,10 @@ from .._command_end import short_log_messages, tell
 __all__ = ["command_options", "finish", "print_json"]
 
 _KEY = "monai_diffclf.output"
+
+
+# What the settings of bundles and the readers of data call it -> parameter of a command.
+_MEANT = {"source": "data", "dataset_dir": "data", "output_dir": "output"}
 
 
 def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,12 +58,22 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
             except SystemExit as error:  # its line has been told
                 return error.code if isinstance(error.code, int) else 1
             except (Exception, KeyboardInterrupt) as error:
-                code, line = tell(error, debug=debug)
+                code, line = tell(_as_typed(error, ctx), debug=debug)
                 if as_json:
                     print_json({"error": line.removeprefix("error: "), "exit_code": code}, ctx.meta[_KEY][0])
                 return code
 
     return call
+
+
+def _as_typed(error: BaseException, ctx: click.Context) -> BaseException:
+    """The error, with the name of an argument or setting as the option that was typed."""
+    found = re.match(r"(\w+)(?=: )", str(error)) if type(error) is ValueError else None
+    options = {each.name: each.opts[0] for each in ctx.command.params if isinstance(each, click.Option)}
+    name = None if found is None else _MEANT.get(found[0], found[0])
+    if found is None or name not in options:
+        return error
+    return ValueError(options[name] + str(error)[found.end() :]).with_traceback(error.__traceback__)
 
 
 def finish(result: Mapping[str, Any], text: str) -> None:

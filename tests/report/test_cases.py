@@ -42,7 +42,7 @@ def make_case(number: int, *, size: int = 16, num_draws: int = 21) -> Case:
         counterfactual=CounterfactualPair(factual=image, counterfactual=-image, target=1, flipped=True, drift=0.1),
         prediction_set=[0, 1],
         ood_score=1.0,
-        ood_p_value=0.04 if number else 0.5,
+        ood_p_value=0.004 if number else 0.5,
         network_evaluations=42,
         decided=True,
     )
@@ -174,8 +174,8 @@ ROWS = """
 const row = (key, predicted, label, probability, entropy, margin, set, ood) =>
   ({ key, predicted, label, probability, uncertainty: { vote_entropy: entropy, margin }, set, ood });
 const rows = [
-  row("film 10", 0, 0, 0.9, 0.1, 0.8, [0], 0.5), row("film 9", 1, 0, 0.6, 0.6, 0.1, [0, 1], 0.01),
-  row("other 1", 1, null, 0.7, 0.5, 0.3, null, null), row("film 2", 0, 1, 0.8, 0.3, 0.6, [], 0.04)];
+  row("film 10", 0, 0, 0.9, 0.1, 0.8, [0], 0.5), row("film 9", 1, 0, 0.6, 0.6, 0.1, [0, 1], 0.001),
+  row("other 1", 1, null, 0.7, 0.5, 0.3, null, null), row("film 2", 0, 1, 0.8, 0.3, 0.6, [], 0.004)];
 const entropy = { name: "vote_entropy", surer: false }, margin = { name: "margin", surer: true };
 const probability = { name: "probability", surer: false };
 const keys = (list) => list.map((row) => row.key);
