@@ -23,7 +23,7 @@ from ..engines import compute_dataset_errors
 from ..networks import network_hash
 from ..storage import FittedUncertainty, StoredErrors, save_uncertainty
 from ..storage.mean_image_file import MEAN_IMAGE, load_mean_image
-from ..uncertainty import Typicality, fit_calibration, fit_conformal, fit_mean_image
+from ..uncertainty import Calibration, Typicality, fit_calibration, fit_conformal, fit_mean_image
 from ..uncertainty.typicality import fit_typicality, group_codes
 
 __all__ = [
@@ -118,11 +118,8 @@ def fit_uncertainty(
     for rule in RULES:
         pred = classify_errors(stored.errors, rule, **settings).probabilities
         losses[rule], remark = _losses(pred, stored)
-        chosen = method or _best(losses[rule])
-        calibration = fit_calibration(pred, stored.labels, method=METHODS[0] if chosen == NONE else chosen)
-        if chosen == NONE:
-            calibration = replace(calibration, parameters={"temperature": 1.0})
-            remark = f"{rule}: probabilities stay as they are, as every calibration did worse on images held back"
+        calibration, of_method = _calibration(pred, stored.labels, method or _best(losses[rule]), rule, method is None)
+        remark = of_method or remark
         sets, of_sets = _prediction_sets(pred, stored.labels, confidence, bundle.classes)
         fitted[rule] = FittedUncertainty(rule, calibration, sets, typicality, made_by)
         remarks += [each for each in (remark, of_sets) if each and each not in remarks]
@@ -305,6 +302,23 @@ def _best(losses: Mapping[str, float]) -> str:
     """The method with the smallest loss, the first of equals; a temperature where none was judged."""
     judged = [name for name in (*METHODS, NONE) if name in losses and METHODS[0] in losses]
     return min(judged, key=lambda name: losses[name]) if judged else METHODS[0]
+
+
+def _calibration(
+    pred: torch.Tensor, labels: torch.Tensor, method: str, rule: str, may_leave: bool
+) -> tuple[Calibration, str]:
+    """The calibration by a method; none, and why, where that is the best, or nothing is left to calibrate."""
+    reason = "every calibration did worse on images held back"
+    try:
+        if method != NONE:
+            return fit_calibration(pred, labels, method=method), ""
+    except ValueError as error:
+        if not may_leave or "nothing to calibrate" not in str(error):
+            raise
+        reason = "the draws agree on nearly all validation images, which leaves nothing to calibrate"
+    classes = pred.shape[1]
+    left = Calibration("temperature", {"temperature": 1.0}, (1 / classes,) * classes, len(labels))
+    return left, f"{rule}: probabilities stay as they are, as {reason}"
 
 
 def _prediction_sets(

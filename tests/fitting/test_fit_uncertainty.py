@@ -67,6 +67,24 @@ def test_probabilities_stay_as_they_are_where_every_calibration_does_worse(tmp_p
     assert torch.allclose(calibration(probabilities), probabilities, atol=1e-6)
 
 
+def test_draws_that_all_agree_leave_nothing_to_calibrate(tmp_path):
+    """As on easy images: everything else is fitted all the same."""
+    bundle = Opened(3)
+    stored = made([30, 30, 30], bundle)
+    stored.errors.values.mul_(1000)
+    stored.errors.values[torch.arange(90), stored.labels] *= 1e-6
+    fit = fit_uncertainty(bundle, stored, source="errors.npz")
+    assert fit.methods == {"mean": "none", "vote": "none"}
+    assert any("leaves nothing to calibrate" in text for text in fit.remarks)
+    fit.save(tmp_path / "uncertainty.json")
+    read = load_uncertainty(tmp_path / "uncertainty.json", "mean")
+    sure = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    assert torch.allclose(read.calibration(sure), sure, atol=1e-6)
+    assert read.conformal.sets(sure).sum(1).tolist() == [1, 1] and read.typicality.num_images == 90
+    with pytest.raises(ValueError, match="nothing to calibrate"):
+        fit_uncertainty(bundle, stored, source="errors.npz", method="temperature")
+
+
 def test_few_images_get_what_they_suffice_for(tmp_path):
     fit = fitted([30, 20, 1])
     assert set(fit.methods.values()) == {"temperature"} and set(fit.losses["vote"]) == {"none"}
