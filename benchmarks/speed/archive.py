@@ -24,6 +24,8 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from benchmarks.bundles import RESULTS
+
 WAYS = {"one": [], "ray": ["--ray", "--workers", "2"], "torchrun": ["--num-processes", "2"]}
 
 
@@ -87,7 +89,7 @@ def main() -> None:
     for name, default in (("images", 624), ("draws", 51), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--bundle", default="pneumonia_xray_diffusion")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/archive.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "archive.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), args)
