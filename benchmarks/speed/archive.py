@@ -1,6 +1,6 @@
 """How much faster two workers classify an archive than one process: wall clock of whole commands, one thread a worker.
 
-    python -m benchmarks.speed.archive [--images 624] [--draws 51] [--repeats 3] [--output FILE.json]
+    python -m benchmarks.speed.archive [--images 624] [--draws 51] [--repeats 3] [--ways one ray] [--output FILE.json]
 
 Each repeat runs ``monai-diffclf classify`` on the same images three times, one after the other: in one process, by Ray
 on two workers, and in two processes of torchrun; their order turns from repeat to repeat. Times are from start to end
@@ -60,7 +60,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     same = True
     for repeat in range(args.repeats):
         row = {}
-        names = list(WAYS)[repeat % len(WAYS) :] + list(WAYS)[: repeat % len(WAYS)]
+        names = args.ways[repeat % len(args.ways) :] + args.ways[: repeat % len(args.ways)]
         for way in names:
             loads.append(os.getloadavg()[0])
             row[way] = classify(folder / "images", folder / f"{way}_{repeat}", args.bundle, args.draws, way)
@@ -68,7 +68,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
         whole = contents(folder / f"one_{repeat}")
         same = same and all(contents(folder / f"{way}_{repeat}") == whole for way in names)
         rows.append(row)
-    ratios = {way: [row["one"] / row[way] for row in rows] for way in WAYS if way != "one"}
+    ratios = {way: [row["one"] / row[way] for row in rows] for way in args.ways if way != "one"}
     return {
         "bundle": args.bundle,
         "images": args.images,
@@ -88,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 624), ("draws", 51), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="which; one is needed")
     parser.add_argument("--bundle", default="pneumonia_xray_diffusion")
     parser.add_argument("--output", type=Path, default=RESULTS / "archive.json")
     args = parser.parse_args()
