@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class ArchivePlan:
             "settings": _hash({"made_by": made_by, "strict": self.settings.strict, "blocks": self.block_size, **shown}),
         }
 
-    @property
+    @cached_property  # it goes over all images, and is asked for block by block
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell this plan from others."""
         return _hash(self.parts())
