@@ -14,7 +14,7 @@ import torch
 
 from .._class_names import shown
 
-__all__ = ["check_plain", "plain_value"]
+__all__ = ["check_plain", "plain_value", "usable_device"]
 
 _CODE = ("$", "@", "%")
 # MONAI writes :: for every #, and resolves relative ids wherever they stand in a text.
@@ -45,7 +45,7 @@ def plain_value(name: str, value: Any) -> Any:
         text = os.fspath(value)
         value = os.path.join(".", text) if text.startswith(_CODE) else text
     elif name == "device" and value is not None:
-        return _device(value)
+        return usable_device(name, value)
     check_plain(name, value)
     return list(value) if isinstance(value, tuple) else value
 
@@ -90,13 +90,26 @@ def _check_text(name: str, text: str) -> None:
         )
 
 
-def _device(value: Any) -> torch.device:
+def usable_device(name: str, value: Any) -> torch.device:
+    """A device that this machine, and this build of torch, has.
+
+    Args:
+        name: what to call it in messages.
+        value: such as ``"cpu"`` or ``"cuda:0"``.
+
+    Raises:
+        ValueError: when there is none such.
+
+    Example:
+        >>> usable_device("device", "cpu")
+        device(type='cpu')
+    """
     try:
         device = torch.device(value)
-        torch.zeros(1, device=device).item()  # whether this machine, and this build of torch, has it
+        torch.zeros(1, device=device).item()
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"device: expected a device of this machine, such as cpu or cuda:0, got {shown(value)} ({reason})"
+            f"{name}: expected a device of this machine, such as cpu or cuda:0, got {shown(value)} ({reason})"
         ) from error
     return device

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from ..bundle.plain_values import usable_device
 from .command_line import MONAI_OPTIONS, CommandLine, Option
 from .default_kinds import Kind, find_default, kind_of_default, split_id
 
@@ -210,17 +211,12 @@ def settle_value(option: Option, kind: Kind, default: Any) -> Any:
 
 
 def _settle_device(option: Option) -> torch.device:
-    try:
-        if _is_part(option.name):
-            raise RuntimeError("not for a part")
-        device = torch.device(option.value)
-        torch.zeros(1, device=device).item()  # whether this machine, and this build of torch, has it
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if _is_part(option.name):
         raise ValueError(
-            f"--{option.name}: expected a device of this machine, such as cpu or cuda:0, got {option.value} ({reason})"
-        ) from error
-    return device
+            f"--{option.name}: expected a device of this machine, such as cpu or cuda:0, got {option.value} "
+            "(not for a part)"
+        )
+    return usable_device(f"--{option.name}", option.value)
 
 
 def as_yes_or_no(value: Any) -> Any:
