@@ -30,7 +30,7 @@ def compute_dataset_errors(
     """All errors of all images of a data set, sorted by their keys.
 
     Args:
-        dataset: items with ``image`` [C, *spatial], ``label``, ``key`` and ``patient``.
+        dataset: items with ``image`` [C, *spatial], ``label``, ``key`` and, where it is known, ``patient``.
         network: the denoiser in eval mode; images are moved to its device.
         inferer: which draws to make.
         description: text before a progress bar, None for no bar.
@@ -50,7 +50,7 @@ def compute_dataset_errors(
     """
     device = next(network.parameters()).device
     items = [dataset[i] for i in range(len(dataset))]  # type: ignore[arg-type]
-    items.sort(key=lambda item: (str(item["key"]), str(item["patient"]), int(item["label"])))
+    items.sort(key=lambda item: (str(item["key"]), str(item.get("patient", "")), int(item["label"])))
     parts, maps = [], []
     for start in tqdm(range(0, len(items), batch_size), desc=description, unit="batch", disable=description is None):
         images = torch.stack([torch.as_tensor(item["image"]) for item in items[start : start + batch_size]])
@@ -64,7 +64,7 @@ def compute_dataset_errors(
         DenoisingErrors.concatenate(parts),
         labels=torch.tensor([int(item["label"]) for item in items]),
         keys=[str(item["key"]) for item in items],
-        patients=[str(item["patient"]) for item in items],
+        patients=[str(item.get("patient", "")) for item in items],
         provenance=dict(provenance(inferer, network)),
         maps=torch.cat(maps) if maps else None,
     )

@@ -1,0 +1,67 @@
+"""Validation images are those that errors are of, or they are refused: a name is not enough."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.schedulers import DDPMScheduler
+
+from monai_diffclf.engines import compute_dataset_errors
+from monai_diffclf.fitting.fit_uncertainty import check_images, with_maps
+from monai_diffclf.inferers import DiffusionClassifierInferer
+
+
+class Denoiser(torch.nn.Linear):
+    """Moves by the class."""
+
+    def forward(self, x, timesteps, class_labels):
+        return super().forward(x + class_labels.view(-1, 1, 1, 1))
+
+
+class Opened:
+    """What is asked of a bundle."""
+
+    def __init__(self, items: list) -> None:
+        torch.manual_seed(0)
+        self.items, self.network = items, Denoiser(8, 8).eval()
+        self.inferer = DiffusionClassifierInferer(DDPMScheduler(10), num_draws=3)
+
+    def get(self, name):
+        return {
+            "validate#dataset": self.items,
+            "evaluate#network": self.network,
+            "evaluate#inferer": self.inferer,
+            "dataset_dir": "DATA",
+        }[name]
+
+
+def images(seed: int, count: int = 5) -> list[dict]:
+    """Without patients, as phantoms are."""
+    generator = torch.Generator().manual_seed(seed)
+    return [{"image": torch.rand(1, 8, 8, generator=generator), "label": i % 2, "key": f"{i}"} for i in range(count)]
+
+
+def errors_of(opened: Opened):
+    return compute_dataset_errors(opened.items, opened.network, inferer=opened.inferer)
+
+
+def test_the_same_images_are_taken(tmp_path):
+    opened = Opened(images(0))
+    stored = errors_of(opened)
+    assert stored.patients == [""] * 5
+    check_images(opened, stored, "errors.npz", count=3)
+    assert with_maps(stored, tmp_path / "errors.npz", opened).maps.shape == (5, 2, 4, 4)
+
+
+@pytest.mark.parametrize("other", [images(1), images(0, 6), images(0, 4)], ids=["pixels", "more", "fewer"])
+def test_others_are_refused_and_nothing_is_written(tmp_path, other):
+    stored = errors_of(Opened(images(0)))
+    with pytest.raises(ValueError, match="expected the validation images that the errors in .* are of, got others in"):
+        with_maps(stored, tmp_path / "errors.npz", Opened(other))
+    assert not list(tmp_path.iterdir())
+
+
+def test_some_are_enough_to_tell_others_by():
+    stored = errors_of(Opened(images(0)))
+    with pytest.raises(ValueError, match="got others in DATA"):
+        check_images(Opened(images(1)), stored, "errors.npz", count=2)
