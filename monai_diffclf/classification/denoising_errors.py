@@ -18,6 +18,9 @@ ELEMENTS_AT_ONCE = 1 << 19
 PER_DRAW = ("timesteps", "log_snr", "log_snr_rate", "importance")
 
 
+_SAME = 0.02  # relative difference of errors of the same image
+
+
 @dataclass(frozen=True)
 class DenoisingErrors:
     """Squared errors of the predicted noise: one number for each image b, class k and draw n.
@@ -112,6 +115,22 @@ class DenoisingErrors:
         """The errors of some draws, in the order of ``draws`` [n], int64."""
         draws = draws.to(self.values.device)
         return self._with_draws(self.values[:, :, draws], lambda vector: vector[draws])
+
+    def differing(self, again: torch.Tensor) -> torch.Tensor:
+        """Which images are not those that these errors are of [B], bool, by errors made again.
+
+        Made by the same network and draws they differ by rounding alone; those of another image by tens of per cent.
+
+        Args:
+            again: the errors made again [B, K, N].
+
+        Example:
+            >>> errors = DenoisingErrors(torch.ones(2, 2, 3), timesteps=torch.arange(3), log_snr=torch.zeros(3))
+            >>> errors.differing(torch.tensor([1.001, 1.3]).reshape(2, 1, 1).expand(2, 2, 3)).tolist()
+            [False, True]
+        """
+        was = self.values.double()
+        return ~((again.to(was) - was).abs().nanmean((1, 2)) / was.nanmean((1, 2)) <= _SAME)
 
     def __getitem__(self, images: slice | torch.Tensor) -> DenoisingErrors:
         """The errors of some images: a slice, indices or a mask."""

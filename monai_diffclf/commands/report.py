@@ -34,8 +34,6 @@ __all__ = ["command"]
 _FILES = ("train.json", "evaluate.json")
 _BATCH = 4
 _NO_IMAGES = "Without the images of the test set the report shows no pictures and no maps; name them by --data."
-# Errors of an image made again differ by rounding alone; those of another image by tens of per cent.
-_SAME = 0.02
 
 
 @click.command("report")
@@ -168,11 +166,10 @@ def _maps(
             with torch.no_grad():
                 made = inferer.classify(part.to(bundle.device), bundle.network, error_maps=True)
             maps.append(made.error_maps)
-            errors.append(made.errors.values.double().cpu())
+            errors.append(made.errors.values.cpu())
             bar.update(len(part))
-    was = page.errors.values[list(chosen)].double()
-    difference = (torch.cat(errors) - was).abs().nanmean((1, 2)) / was.nanmean((1, 2))
-    if other := [i for i, d in zip(chosen, difference.tolist(), strict=True) if not d <= _SAME]:
+    differing = page.errors[torch.tensor(chosen)].differing(torch.cat(errors)).tolist()
+    if other := [i for i, differs in zip(chosen, differing, strict=True) if differs]:
         raise ValueError(
             f"--data: {list(page.keys or [])[other[0]]} is not the image that was evaluated under this name; evaluate "
             "again, or name the data set that was evaluated"

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..classification import classify_errors
 from ..engines import compute_dataset_errors
 from ..networks import network_hash
 from ..storage import FittedUncertainty, StoredErrors, save_uncertainty
-from ..storage.mean_image_file import MEAN_IMAGE, load_mean_image
+from ..storage.mean_image_file import MEAN_IMAGE, find_mean_image
 from ..uncertainty import Calibration, Typicality, fit_calibration, fit_conformal, fit_mean_image
 from ..uncertainty.typicality import fit_typicality, group_codes
 
@@ -40,8 +39,6 @@ __all__ = [
 RULES = ("mean", "vote")
 METHODS = ("temperature", "beta", "isotonic")
 NONE = "none"  # probabilities as they are: a temperature of 1
-# Errors of an image made again differ by rounding alone; those of another image by tens of per cent.
-_SAME = 0.02
 GRID = 4  # cells a side of the error maps that typicality looks at
 _FOLDS, _REPEATS = 5, 5
 _MIN_IMAGES = 20  # of a calibration, and of each fit in cross-fitting
@@ -68,7 +65,7 @@ class UncertaintyFit:
     def methods(self) -> dict[str, str]:
         """Method of calibration of each rule; ``"none"`` where probabilities stay as they are."""
         return {
-            rule: NONE if each.calibration.parameters == {"temperature": 1.0} else each.calibration.method
+            rule: NONE if each.calibration.changes_nothing else each.calibration.method
             for rule, each in self.fitted.items()
         }
 
@@ -226,12 +223,13 @@ def _check_same(
     place = {key: index for index, key in enumerate(made.keys)}
     known = [i for i, key in enumerate(stored.keys) if key in place]
     complete = sorted(made.keys) == sorted(stored.keys) if whole else set(place) <= set(stored.keys)
-    again = made.errors.values[[place[stored.keys[i]] for i in known]].double()
-    was = stored.errors.values[known].double()
-    difference = torch.zeros(1, dtype=torch.float64)
-    if again.shape == was.shape:  # other draws have other errors, of the same images too
-        difference = (again - was).abs().nanmean((1, 2)) / was.nanmean((1, 2))
-    if not complete or bool((difference > _SAME).any()):
+    again, was = (
+        made.errors.values[[place[stored.keys[i]] for i in known]],
+        stored.errors[torch.tensor(known, dtype=torch.long)],
+    )
+    # Other draws have other errors, of the same images too.
+    same = again.shape != was.values.shape or not bool(was.differing(again).any())
+    if not (complete and same):
         raise ValueError(
             f"--data: expected the validation images that the errors in {path} are of, got others in "
             f"{bundle.get('dataset_dir')}; name the data set that was evaluated, or evaluate again"
@@ -245,8 +243,8 @@ def mean_image_note(bundle: Bundle, path: str | os.PathLike[str], *, with_images
     if with_images:
         images = torch.stack([torch.as_tensor(item["image"]) for item in bundle.get("validate#dataset")])
         return {MEAN_IMAGE: fit_mean_image(images, provenance=made_by).to_dict()}
-    known = load_mean_image(path) if Path(path).is_file() else None
-    return {} if known is None or known.provenance != made_by else {MEAN_IMAGE: known.to_dict()}
+    known = find_mean_image(path, provenance=made_by)
+    return {} if known is None else {MEAN_IMAGE: known.to_dict()}
 
 
 def _made_by(bundle: Bundle, stored: StoredErrors, network: str, settings: Mapping[str, Any]) -> dict[str, Any]:

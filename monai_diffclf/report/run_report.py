@@ -124,7 +124,7 @@ def _calibrated(run: RunFolder) -> tuple[dict[str, Any], str, list[str]]:
         entry = run.entries.get(f"diffusion_{rule}", {})
         if any(entry[name] != fitted.provenance.get(name, entry[name]) for name in _DECISION if name in entry):
             return {}, "", [f"The calibration in {path.name} is of another weighting or temperature: fit it again."]
-        if fitted.calibration.parameters == {"temperature": 1.0}:  # what `fit` leaves as it is
+        if fitted.calibration.changes_nothing:  # what `fit` leaves as it is
             continue
         found[rule] = fitted.calibration(torch.from_numpy(values)).numpy()
         methods.append(f"{fitted.calibration.method} ({rule})")

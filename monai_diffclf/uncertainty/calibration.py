@@ -79,6 +79,11 @@ class Calibration:
             raise ValueError(f"parameters: expected {self.num_classes} of each, one for every class, as in prior")
 
     @property
+    def changes_nothing(self) -> bool:
+        """Whether it gives back the probabilities as they are: a temperature of 1."""
+        return self.parameters == {"temperature": 1.0}
+
+    @property
     def num_classes(self) -> int:
         """Number of classes K."""
         return len(self.prior)
