@@ -75,9 +75,7 @@ def command(
     values |= {"output_dir": folder, "dataset_dir": None if dataset is None else Path(dataset)}
     values = {name: value for name, value in values.items() if name not in typed}
     if num_processes == 1:
-        parser = run_bundle(
-            root, _FILES, values, typed=typed, names=_NAMES, ready=lambda _: _drop_floor(folder), progress=progress
-        )
+        parser = run_bundle(root, _FILES, values, typed=typed, names=_NAMES, progress=progress)
         opened = Bundle(root=root, parser=parser)
     else:
         files = (*_FILES, "multi_gpu_evaluate.json")
@@ -112,14 +110,8 @@ def _weights(root: Path, folder: Path, *, named: bool) -> dict[str, Any]:
     raise ValueError(f"--run: expected the folder of a training, which holds model.pt, got {folder}; {more}")
 
 
-def _drop_floor(folder: Path) -> None:
-    """Remove the floor of other images, when the folder is held: it belongs to the results of before."""
-    (folder / "floor.json").unlink(missing_ok=True)
-
-
 def _floor(bundle: Bundle, folder: Path, *, progress: bool) -> dict[str, Any]:
     """What simple classifiers reach; nothing where the training images are not at hand."""
-    _drop_floor(folder)
     try:
         return write_floor(bundle, folder, progress=progress)
     except (ValueError, OSError) as error:

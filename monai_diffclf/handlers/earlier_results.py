@@ -18,6 +18,8 @@ from .results import read_results
 __all__ = ["begin_evaluation", "remove_stale"]
 
 _KIND = "evaluation"
+# What is made of results, or to stand beside them, when an evaluation is done.
+_ABOUT_RESULTS = ("report", "floor")
 _FITTED = ("uncertainty.json", "decision.json")
 
 
@@ -66,8 +68,8 @@ def begin_evaluation(
             _remove(outputs, before)
     if results_path is not None:
         _drop_other_weights(Path(results_path), models, str(int(seed)), now["weights"])
-    if results_path is not None:
-        Outputs(Path(results_path).parent, "report").remove()  # of the results of before
+        for step in _ABOUT_RESULTS:
+            Outputs(Path(results_path).parent, step).remove()
     outputs = Outputs(folder, f"{_KIND} {kind} {split} seed {seed}")
     if before := outputs.made_by:
         # Other models of the same errors stay, as the errors do.

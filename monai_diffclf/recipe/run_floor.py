@@ -13,6 +13,7 @@ from typing import Any
 from .._text_path import text_path
 from ..bundle import Bundle, open_bundle
 from ..storage.atomic_file import replace_text
+from ..storage.outputs import Outputs
 from .pixel_floor import METRICS, PIXELS, Floor, PixelClassifiers
 
 __all__ = ["FILE_NAME", "floor_lines", "floor_table", "floor_text", "write_floor"]
@@ -47,7 +48,9 @@ def write_floor(
         opened.get("train#datalist"), opened.classes, read=lambda item: opened.read(item)[0], progress=progress
     )
     floor = {name: {**fitted.judge(items, progress=progress), "pixels": PIXELS} for name, items in splits.items()}
-    replace_text(text_path(run, "run") / FILE_NAME, json.dumps(floor, indent=2, allow_nan=False) + "\n")
+    folder = text_path(run, "run")
+    Outputs(folder, "floor").add([FILE_NAME])  # so that it goes when an evaluation begins anew
+    replace_text(folder / FILE_NAME, json.dumps(floor, indent=2, allow_nan=False) + "\n")
     return floor
 
 

@@ -138,10 +138,13 @@ def test_models_of_the_same_errors_are_kept_together(tmp_path):
 
 
 def test_the_report_of_former_results_goes_when_an_evaluation_begins(tmp_path):
-    """One that the user keeps under a name of his own stays."""
+    """So does the floor beside them; a report that the user keeps under a name of his own stays."""
+    Outputs(tmp_path, "floor").add(["floor.json"])
+    (tmp_path / "floor.json").write_text("{}")
     Outputs(tmp_path, "report").add(["report.html"])
     for name in ("report.html", "kept.html"):
         (tmp_path / name).write_text("")
     options = {"kind": "errors", "split": "test", "seed": 0, "models": ["vote"], "facts": {}, "made_by": {}}
     begin_evaluation(tmp_path / "evaluation", ["a"], results_path=tmp_path / "results.json", **options)
+    assert not (tmp_path / "floor.json").exists()
     assert not (tmp_path / "report.html").exists() and (tmp_path / "kept.html").exists()
