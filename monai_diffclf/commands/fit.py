@@ -10,18 +10,17 @@ from typing import Any
 
 import click
 
-from ..bundle import Bundle, find_bundle, open_bundle
+from ..bundle import Bundle, find_bundle
 from ..fitting import DecisionFit, UncertaintyFit, fit_decision, fit_uncertainty, measure_mirrored
 from ..fitting.fit_decision import check_enough
 from ..fitting.fit_uncertainty import METHODS, NONE, check_images, mean_image_note, with_maps
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..handlers import read_results
-from ..run.run_bundle import settle
 from ..storage import StoredErrors, load_errors
 from ..storage.folder_lock import FolderLock
 from .options import bundle_argument, data_option, run_option
 from .results import command_options, finish
-from .runs import Started, check_data, run_folder
+from .runs import Started, check_data, open_run, run_folder
 
 __all__ = ["command"]
 
@@ -101,14 +100,11 @@ def _evaluated(root: Path, folder: Path, bundle: str, *, named: bool) -> Evaluat
 
 def _open(root: Path, folder: Path, where: Evaluated, dataset: str | None, draws: int) -> Bundle:
     """The bundle with the run's weights and draws, set as its training was."""
-    started = Started.of(folder)
-    settings = settle(root, _FILES, {}, started.settings, {}) if started.settings else {}
-    dataset = dataset or check_data(root, _FILES, started.data)
-    settings |= {} if dataset is None else {"dataset_dir": Path(dataset)}
-    settings["num_draws"] = draws
-    if (folder / "model.pt").is_file():
-        return open_bundle(root, *_FILES, run=folder, **{**settings, "progress": False})
-    return open_bundle(root, *_FILES, **{**settings, "checkpoint": where.settings["checkpoint"], "progress": False})
+    dataset = dataset or check_data(root, _FILES, Started.of(folder).data)
+    settings: dict[str, Any] = {"num_draws": draws} | ({} if dataset is None else {"dataset_dir": Path(dataset)})
+    if not (folder / "model.pt").is_file():
+        settings["checkpoint"] = where.settings["checkpoint"]
+    return open_run(root, _FILES, folder, **settings)
 
 
 def _check_decision(bundle: Bundle, folder: Path) -> None:

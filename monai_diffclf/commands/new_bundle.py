@@ -32,6 +32,7 @@ from ..recipe import (
 )
 from .options import data_option
 from .results import command_options, finish
+from .runs import check_outside
 
 __all__ = ["command"]
 
@@ -100,7 +101,7 @@ def command(
     if data is None:
         _without_data(target, names, channels, size, common, minutes, given)
         return
-    _check_outside(target, text_path(data, "data"))
+    check_outside("DIR", target, text_path(data, "data"), f"{data}, whose images it is for")
     try:
         seen = look_at(data, classes=names, progress=progress, **given)
     except ValueError as error:  # what reads data names the options of bundles
@@ -126,12 +127,6 @@ def command(
         recipe = choose_recipe(seen, minutes, time=time, image_size=size, method=method)
     path = write_bundle(target, settings_of(recipe))
     _report(path, seen, recipe, floor, time)
-
-
-def _check_outside(target: Path, data: Path) -> None:
-    """Refuse a bundle among the images: its pictures would be read as some of them."""
-    if data.is_dir() and target.resolve().is_relative_to(data.resolve()):
-        raise ValueError(f"DIR: expected a folder outside {data}, whose images it is for, got {target}; name another")
 
 
 def _name_of(target: Path) -> str:

@@ -16,18 +16,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..bundle import Bundle, find_bundle, open_bundle
+from ..bundle import Bundle, find_bundle
 from ..networks import network_hash
 from ..report import ReportData, write_report
 from ..report.curves import classify
 from ..report.gallery import choose_images
 from ..report.run_folder import RunFolder, check_weights, read_run
 from ..report.run_report import report_of_run
-from ..run.run_bundle import settle
 from ..storage.outputs import Outputs
 from .options import bundle_argument, data_option, device_option, run_option
 from .results import command_options, finish
-from .runs import Started, run_folder
+from .runs import Started, open_run, run_folder
 
 __all__ = ["command"]
 
@@ -92,13 +91,11 @@ def command(
 
 def _open(root: Path, found: RunFolder, data: str | None, device: str | None) -> Bundle:
     """The bundle with the run's weights, where it has some of its own, and the evaluation's draws."""
-    given: dict[str, Any] = {"classes": found.classes, "num_draws": found.stored.errors.num_draws, "progress": False}
-    started = Started.of(found.folder)
-    given |= settle(root, _FILES, {}, started.settings, {}) if started.settings else {}
-    given |= {} if data is None and started.data is None else {"dataset_dir": Path(data or str(started.data))}
+    given: dict[str, Any] = {"classes": found.classes, "num_draws": found.stored.errors.num_draws}
+    images = data or Started.of(found.folder).data
+    given |= {} if images is None else {"dataset_dir": Path(images)}
     given |= {} if device is None else {"device": device}
-    run = found.folder if (found.folder / "model.pt").is_file() else None
-    return open_bundle(root, *_FILES, run=run, **given)
+    return open_run(root, _FILES, found.folder, **given)
 
 
 def _with_pictures(page: ReportData, bundle: Bundle, *, needed: bool, progress: bool) -> ReportData:

@@ -11,12 +11,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..bundle import open_bundle
+from ..bundle import Bundle, open_bundle
 from ..networks.model_description import read_model_note
 from ..run.options import read_config
+from ..run.run_bundle import settle
 from ..storage.atomic_file import replace_text
 
-__all__ = ["Started", "check_data", "check_settings", "run_folder", "run_seed", "run_settings"]
+__all__ = [
+    "Started",
+    "check_data",
+    "check_outside",
+    "check_settings",
+    "open_run",
+    "run_folder",
+    "run_seed",
+    "run_settings",
+]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _STARTED = "started.json"
@@ -98,6 +108,34 @@ class Started:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"--run: cannot read {path} ({error}); move it away and give --data and --set") from error
         return cls(data, settings)
+
+
+def open_run(bundle: Path, files: Sequence[str], run: Path, **settings: Any) -> Bundle:
+    """A bundle as a run's training was started, with the run's weights where it holds some.
+
+    Args:
+        bundle: folder of the bundle.
+        files: files of its ``configs``.
+        run: folder of the run.
+        settings: plain values by their ids, over those that the training was started with.
+    """
+    started = Started.of(run).settings
+    given = settle(bundle, files, {}, started, {}) if started else {}
+    weights = run if (run / "model.pt").is_file() else None
+    return open_bundle(bundle, *files, run=weights, **{**given, "progress": False, **settings})
+
+
+def check_outside(name: str, folder: Path, images: Path, said: str) -> None:
+    """Refuse a folder among the images, whose pictures would be read as some of them.
+
+    Args:
+        name: the option that named it.
+        folder: the folder.
+        images: the folder of the images.
+        said: what to call that in the message.
+    """
+    if images.is_dir() and folder.resolve().is_relative_to(images.resolve()):
+        raise ValueError(f"{name}: expected a folder outside {said}, got {folder}; name another")
 
 
 def check_settings(settings: Mapping[str, str], names: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ from ..run.options import read_config
 from ..run.several import run_in_processes
 from .options import bundle_argument, data_option, device_option, processes_option, read_settings, set_option
 from .results import command_options, finish
-from .runs import Started, check_data, check_settings, run_folder
+from .runs import Started, check_data, check_outside, check_settings, run_folder
 
 __all__ = ["command"]
 
@@ -70,7 +70,9 @@ def command(
     check_agreement(root)
     folder = run_folder(root, output, seed=seed)
     dataset = check_data(root, _FILES, data)
-    _check_outside(folder, dataset or read_config([root / "configs" / name for name in _FILES]).get("dataset_dir"))
+    images = dataset or read_config([root / "configs" / name for name in _FILES]).get("dataset_dir")
+    if isinstance(images, str) and os.path.isabs(images):
+        check_outside("--output", folder, Path(images), f"the images in {images}")
     values: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_epochs": epochs, "device": device}
     values["dataset_dir"] = None if dataset is None else Path(dataset)
     started = Started(dataset, typed)
@@ -98,10 +100,3 @@ def command(
         "" if note.get("value") is None else f"best {note['metric']} {note['value']:.4f}, after epoch {note['epoch']}\n"
     )
     finish(result, f"{best}next: {result['next']}\n{folder}")
-
-
-def _check_outside(folder: Path, dataset: Any) -> None:
-    """Refuse a run among the images, whose pictures would be read as some of them."""
-    images = Path(dataset) if isinstance(dataset, str) and os.path.isabs(dataset) else None
-    if images is not None and images.is_dir() and folder.is_relative_to(images.resolve()):
-        raise ValueError(f"--output: expected a folder outside the images in {images}, got {folder}; name another")
