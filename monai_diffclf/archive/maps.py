@@ -12,11 +12,9 @@ from typing import Any
 
 import matplotlib.image
 import numpy as np
-import torch
 from monai.utils import CommonKeys
 
-from ..explain import decision_map
-from ..handlers.classification_writer import map_picture
+from ..handlers.classification_writer import map_of_class, map_picture
 from ..image_io.image_grid import read_grid
 from ..image_io.map_file import map_to_image_size, nifti_bytes
 from ..keys import OutputKeys
@@ -57,15 +55,13 @@ def map_file(
         return "", None
     name = f"{place:06d}_{_stem(image.key)}{_SUFFIXES[kind]}"
     if kind == "png":
-        painted = map_picture(dict(result))
+        painted = map_picture(result)
         if painted is None:
             return "", None
         buffer = io.BytesIO()
         matplotlib.image.imsave(buffer, painted, format="png")
         return name, buffer.getvalue()
-    predicted = torch.as_tensor(result[CommonKeys.PRED]).argmax().reshape(1).cpu()
-    values = decision_map(torch.as_tensor(result[OutputKeys.ERROR_MAPS]).cpu()[None], predicted)[0]
-    array = map_to_image_size(values, item[CommonKeys.IMAGE], preprocessing).float().numpy()
+    array = map_to_image_size(map_of_class(result), item[CommonKeys.IMAGE], preprocessing).float().numpy()
     if kind == "nifti":
         return name, nifti_bytes(array, read_grid(image.path))
     buffer = io.BytesIO()

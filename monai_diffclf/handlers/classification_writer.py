@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..keys import OutputKeys
 from ..storage.outputs import Outputs
 from .prediction_table import PredictionTable, prediction_row
 
-__all__ = ["ClassificationWriter", "map_picture"]
+__all__ = ["ClassificationWriter", "map_of_class", "map_picture"]
 
 
 class ClassificationWriter:
@@ -115,14 +115,18 @@ class ClassificationWriter:
         return prediction_row(named, result, self.classes, picture=picture)
 
 
-def map_picture(result: dict[str, Any]) -> NDArray[Any] | None:
+def map_of_class(result: Mapping[str, Any]) -> torch.Tensor:
+    """The decision map [*spatial] of the class of an item of an output that has error maps, on the CPU."""
+    predicted = torch.as_tensor(result[CommonKeys.PRED]).argmax().reshape(1).cpu()
+    return decision_map(torch.as_tensor(result[OutputKeys.ERROR_MAPS]).cpu()[None], predicted)[0]
+
+
+def map_picture(result: Mapping[str, Any]) -> NDArray[Any] | None:
     """The image of an item of an output with the decision map of its class over it [H, W, 3]; None without maps.
 
     Of planes only; see :func:`monai_diffclf.explain.overlay`.
     """
     if OutputKeys.ERROR_MAPS not in result or result[CommonKeys.IMAGE].ndim != 3:
         return None
-    predicted = torch.as_tensor(result[CommonKeys.PRED]).argmax().reshape(1)
-    difference = decision_map(torch.as_tensor(result[OutputKeys.ERROR_MAPS]).cpu()[None], predicted.cpu())[0]
     image = (np.asarray(torch.as_tensor(result[CommonKeys.IMAGE]).float().cpu()) + 1) / 2
-    return overlay(image, difference.numpy())
+    return overlay(image, map_of_class(result).numpy())

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..networks.model_description import read_model_note
 from ..storage.atomic_file import replaced
 from .evaluation_saver import EvaluationSaver, read_predictions
 from .results import comparable, read_results
@@ -54,9 +55,7 @@ def _check(docs: Path, found: list[tuple[str, str, dict[str, Any]]], replace: bo
 
 def _check_of_bundle(bundle: Path, run: Path) -> None:
     """Refuse a training of another bundle, whose classes and images are others."""
-    if not (note := run / "model.json").is_file():
-        return
-    made = (json.loads(note.read_text(encoding="utf-8")).get("model") or {}).get("bundle")
+    made = (read_model_note(run / "model.pt").get("model") or {}).get("bundle")
     config = bundle / "configs" / "train.json"
     content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     name = (content.get("model_description") or {}).get("bundle", made)

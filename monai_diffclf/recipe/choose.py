@@ -137,7 +137,7 @@ def recipe_unseen(channels: int, image_size: Sequence[int], *, method: str = "di
         method: as for `choose_recipe`.
     """
     size = (int(image_size[0]), int(image_size[1]))
-    settings = augmentation_settings(size)[0]
+    settings = augmentation_settings()[0]
     if method == "diffusion":
         settings = {**network_settings(size, channels)[0], **decision_settings()[0], **settings}
     reasons = (f"{size[0]} x {size[1]} px and {channels} channel(s), as asked for.", *_reasons(size, channels, method))
@@ -147,7 +147,7 @@ def recipe_unseen(channels: int, image_size: Sequence[int], *, method: str = "di
 
 def _reasons(size: tuple[int, int], channels: int, method: str) -> list[str]:
     own = [network_settings(size, channels)[1], decision_settings()[1]] if method == "diffusion" else []
-    return [*own, augmentation_settings(size)[1]]
+    return [*own, augmentation_settings()[1]]
 
 
 def _steps(images: int, num_classes: int) -> tuple[int, str]:

@@ -60,7 +60,7 @@ def decision_settings() -> tuple[dict[str, Any], str]:
     )
 
 
-def augmentation_settings(size: tuple[int, int]) -> tuple[dict[str, Any], str]:
+def augmentation_settings() -> tuple[dict[str, Any], str]:
     """Small changes that are safe whatever an image shows, and why: nothing is mirrored or turned far."""
     settings = {
         "augmentation#flip#prob": 0.0,

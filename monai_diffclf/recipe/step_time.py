@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_high
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ def measure_steps(bundle: Bundle | str | os.PathLike[str], items: Sequence[dict[
         optimizer.step()
         _wait(device)
         seconds.append(time.perf_counter() - start)
-    return StepTime(_median(seconds[1:]), _seconds_per_evaluation(network.eval(), noisy, arguments))
+    return StepTime(median_high(seconds[1:]), _seconds_per_evaluation(network.eval(), noisy, arguments))
 
 
 def _prepare_classifier(
@@ -96,11 +97,7 @@ def _seconds_per_evaluation(network: torch.nn.Module, noisy: torch.Tensor, argum
         network(images, **conditions)
         _wait(noisy.device)
         seconds.append(time.perf_counter() - start)
-    return _median(seconds[1:]) / len(images)
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    return median_high(seconds[1:]) / len(images)
 
 
 def _wait(device: torch.device) -> None:
