@@ -129,7 +129,7 @@ def _calibrated(run: RunFolder) -> tuple[dict[str, Any], str, list[str]]:
         found[rule] = fitted.calibration(torch.from_numpy(values)).numpy()
         methods.append(f"{fitted.calibration.method} ({rule})")
     if not methods:
-        return {}, "", ["The probabilities are shown as they are: every calibration did worse on validation."]
+        return {}, "", ["The probabilities are shown as they are: the fit found no calibration that does better."]
     return found, f"Calibrated on the validation images: {', '.join(methods)}.", []
 
 
