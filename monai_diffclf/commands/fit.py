@@ -32,7 +32,7 @@ _FILES = ("train.json", "evaluate.json")
 @run_option
 @data_option
 @click.option(
-    "--decision", is_flag=True, help="Also learn how to spend draws (fast.json); needs errors of 100 draws or more."
+    "--decision", is_flag=True, help="Also learn how to spend draws (fast.json); needs errors of 50 draws or more."
 )
 @click.option(
     "--confidence",

@@ -53,7 +53,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
         num_draws: noise draws an image, N.
         rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``, see :func:`monai_diffclf.classification.classify_errors`.
         noise_levels: ``"stratified"``, ``"uniform"`` or a ``LevelSampling``, see
-            :class:`monai_diffclf.classification.NoiseDraws`.
+            :class:`monai_diffclf.classification.NoiseDraws`; or the log-SNR of the draws themselves, such as ``[5.3]``,
+            taken in turn where there are more draws. All of these count alike: it is another classifier than that of
+            the whole schedule, see :func:`monai_diffclf.classification.fit_few_draws`.
         conditioning: how a class reaches the network: ``"class_labels"``, ``"crossattn"`` or a callable from labels [B]
             to keyword arguments, see :mod:`monai_diffclf.networks.conditioning`.
         stopping: None for all draws, or a stopping rule: :class:`monai_diffclf.classification.CurtailedVote`,
@@ -92,7 +94,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         *,
         num_draws: int = 51,
         rule: str = "vote",
-        noise_levels: str | LevelSampling = "stratified",
+        noise_levels: str | LevelSampling | Sequence[float] = "stratified",
         conditioning: str | Conditioning = "class_labels",
         stopping: StoppingRule | None = None,
         batch_size: int | None = None,
@@ -111,7 +113,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         if stopping is not None and not isinstance(stopping, StoppingRule):
             raise TypeError(f"stopping: expected None or a StoppingRule, got {type(stopping).__name__}")
         self.process, self.latent_space = NoiseProcess.of(scheduler), check_latent_space(latent_space)
-        self.draws = NoiseDraws.make(num_draws, noise_levels, seed=seed)
+        self.draws = _noise_draws(self.process, num_draws, noise_levels, seed)
         if stopping is not None:
             check_valid(stopping, rule)
             stopping.looks(num_draws)  # refuses a rule that asks for more draws than there are
@@ -269,6 +271,29 @@ class DiffusionClassifierInferer(ClassifierInferer):
         blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)
         errors, decided = run_draws(blank, source.grid, stopping, rule=self.rule, weighting=self.weighting)
         return replace(self._from_errors(errors), decided=decided, guarantee=stopping.guarantee)
+
+
+def _noise_draws(
+    process: NoiseProcess, num_draws: int, noise_levels: str | LevelSampling | Sequence[float], seed: int
+) -> NoiseDraws:
+    """The draws, at levels of the schedule or at the log-SNR that are named."""
+    if isinstance(noise_levels, str | LevelSampling):
+        return NoiseDraws.make(num_draws, noise_levels, seed=seed)
+    made = NoiseDraws.make(num_draws, seed=seed)  # checks both
+    try:
+        log_snr = torch.tensor([float(value) for value in noise_levels], dtype=torch.float64)
+    except (TypeError, ValueError):
+        log_snr = torch.empty(0)
+    if len(log_snr) == 0 or len(log_snr) > num_draws:
+        raise ValueError(
+            "noise_levels: expected 'stratified', 'uniform', a LevelSampling or the log-SNR of the draws, one to "
+            f"{num_draws} numbers such as [5.3], got {noise_levels!r}"
+        )
+    try:
+        levels = process.levels(log_snr)
+    except ValueError as error:
+        raise ValueError(f"noise_levels: {error}") from None
+    return replace(made, levels=levels[torch.arange(num_draws) % len(levels)])
 
 
 def _scale_to_mean(maps: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

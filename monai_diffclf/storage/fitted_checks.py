@@ -110,6 +110,18 @@ def check_decision(content: Mapping[str, Any], rule: str) -> None:
             f"{rule}.level_weights.weights: expected {len(edges) + 1} numbers, one more than edges, not all 0, got "
             f"{_short(found)}"
         )
+    if own.get("stopping") is not None:
+        stopping = _part(own, "stopping", rule)
+        for name in ("alpha", "risk"):
+            _number(stopping, name, f"{rule}.stopping", lambda p: 0 < p < 1, "a probability between 0 and 1")
+        _number(stopping, "spending", f"{rule}.stopping", lambda s: 0 <= s <= 1, "a number from 0 to 1")
+    if own.get("few_draws") is not None:
+        for draws in _part(own, "few_draws", rule):
+            few = _part(own["few_draws"], draws, f"{rule}.few_draws")
+            where = f"{rule}.few_draws.{draws}"
+            length = int(draws) if draws.isdigit() else 0
+            _numbers(few, "log_snr", where, lambda level: abs(level) < 1000, "log-SNR values", length=length)
+            _number(few, "temperature", where, lambda t: t > 0, "a positive number")
 
 
 def _check_parameters(calibration: Mapping[str, Any], where: str, classes: int) -> None:
