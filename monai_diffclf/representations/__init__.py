@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .encoder import Encoder, Features
+from .latent_dataset import LatentDataset
 from .make_encoder import make_encoder
 from .principal_components import PrincipalComponents
 from .representation_space import RepresentationSpace
@@ -13,6 +14,7 @@ from .space_file import load_space, save_space
 __all__ = [
     "Encoder",
     "Features",
+    "LatentDataset",
     "PrincipalComponents",
     "RepresentationSpace",
     "load_space",
