@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.evidence.ledger import Opening
 from benchmarks.evidence.protocol import ROOT, content_hash, data_settings
-from monai_diffclf.data.pneumonia_mnist import image_key, is_held_out, load_pneumonia_mnist, patient_number
+from monai_diffclf.data.pneumonia_mnist import is_held_out, load_pneumonia_mnist, patient_number
 from tools.match_pneumonia_patients import patient_of
 
 DATA_ROOT = ROOT.parent / "shared" / "data"
@@ -120,9 +120,7 @@ def _rows(name: str, root: Path) -> list[_Row]:
     with (root / data_settings(name)["folder"] / "labels.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     if name.startswith("kermany"):
-        rows = [
-            _Row(r["file"], _SUBTYPES[r["subtype"]], patient_of(Path(r["file"]).stem), r["split"]) for r in table
-        ]
+        rows = [_Row(r["file"], _SUBTYPES[r["subtype"]], patient_of(Path(r["file"]).stem), r["split"]) for r in table]
         known = {row.group for row in rows if row.split == "train"}
         return [replace(row, split="") if row.split == "val" and row.group in known else row for row in rows]
     if name.startswith("busi"):
