@@ -1,0 +1,21 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Representations: pretrained encoders as latent spaces."""
+
+from __future__ import annotations
+
+from .encoder import Encoder, Features
+from .make_encoder import make_encoder
+from .principal_components import PrincipalComponents
+from .representation_space import RepresentationSpace
+from .space_file import load_space, save_space
+
+__all__ = [
+    "Encoder",
+    "Features",
+    "PrincipalComponents",
+    "RepresentationSpace",
+    "load_space",
+    "make_encoder",
+    "save_space",
+]
