@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -30,7 +31,6 @@ class Images:
         labels: class of each [N].
         keys: name of each, unique [N].
         groups: patient or group of near-duplicates of each [N].
-        source: digest of the array that features are kept for, and the rows of it.
     """
 
     pixels: NDArray[np.uint8]
@@ -57,6 +57,18 @@ class Images:
     def digest(self) -> str:
         """Hash of the keys, in order: equal where rows are those of the same images."""
         return content_hash(self.keys.tolist())[:16]
+
+
+def as_tensor(images: Images) -> torch.Tensor:
+    """Images as float32 [N, C, H, W] in [-1, 1], as bundles scale them.
+
+    Example:
+        >>> pixels = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1)
+        >>> none = np.array([""])
+        >>> as_tensor(Images(pixels, np.array([0]), none, none)).flatten().tolist()
+        [-1.0, 1.0]
+    """
+    return torch.from_numpy(images.pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)

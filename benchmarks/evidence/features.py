@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.evidence.data import Images
-from benchmarks.evidence.methods.base import as_tensor
+from benchmarks.evidence.data import Images, as_tensor
 from benchmarks.evidence.protocol import ROOT
+from monai_diffclf.representations import make_encoder
 from monai_diffclf.storage.atomic_file import replaced
 
 CACHE = ROOT / "runs" / "evidence" / "features"
@@ -61,8 +61,6 @@ def _stores(path: Path) -> _Store:
 
 @lru_cache
 def _encoder(name: str) -> Any:
-    from monai_diffclf.representations import make_encoder
-
     return make_encoder(name).eval().to(memory_format=torch.channels_last)
 
 

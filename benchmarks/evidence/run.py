@@ -1,6 +1,6 @@
 """Fit a method on a data set and test it, under the conditions of the protocol.
 
-    python -m benchmarks.evidence.run linear_probe isic2017_224 --seeds 0 --conditions primary learning_curve
+    python -m benchmarks.evidence.run --methods linear_probe shrunken_lda --data isic2017_224 --conditions primary
 
 Each result is written as soon as it is there; what is there is not made again. ``--validate`` fits on the development
 part and prints the macro AUC on selection images; without it test sets are opened, and the ledger says so.
@@ -9,6 +9,7 @@ part and prints the macro AUC on selection images; without it test sets are open
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,8 +131,8 @@ def validate(method_name: str, data: str, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("method")
-    parser.add_argument("data")
+    parser.add_argument("--methods", nargs="+", required=True)
+    parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--conditions", nargs="+", default=["primary"])
     parser.add_argument("--step", default="final", help="final, or fold0 to fold4")
@@ -139,11 +140,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     conditions = [condition for name in args.conditions for condition in conditions_of(name)]
-    for seed in args.seeds:
+    for data, method, seed in itertools.product(args.data, args.methods, args.seeds):
         if args.validate:
-            print(json.dumps(validate(args.method, args.data, seed)), flush=True)
+            print(json.dumps(validate(method, data, seed)), flush=True)
         else:
-            run(args.method, args.data, seed, conditions, args.step)
+            run(method, data, seed, conditions, args.step)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.evidence.data import Images
@@ -42,15 +41,3 @@ class Method(Protocol):
     def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> Fitted:
         """Fit to training images; validation images may choose an epoch or a regularisation. Files go to a folder."""
         ...
-
-
-def as_tensor(images: Images) -> torch.Tensor:
-    """Images as float32 [N, C, H, W] in [-1, 1], as bundles scale them.
-
-    Example:
-        >>> pixels = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1)
-        >>> none = np.array([""])
-        >>> as_tensor(Images(pixels, np.array([0]), none, none)).flatten().tolist()
-        [-1.0, 1.0]
-    """
-    return torch.from_numpy(images.pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

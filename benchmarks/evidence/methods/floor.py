@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.evidence.data import Images
-from benchmarks.evidence.methods.base import Prediction, as_tensor
+from benchmarks.evidence.data import Images, as_tensor
+from benchmarks.evidence.methods.base import Prediction
 
 
 class PixelMethod:
