@@ -27,6 +27,7 @@ from ..classification.likelihood import Prior, check_prior
 from ..classification.rules import check_temperature
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode, spread_map
+from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers import SDE, SDEProcess
 from .checks import check_settings
 from .classifier import ClassifierInferer
@@ -162,8 +163,9 @@ class ScoreClassifierInferer(ClassifierInferer):
             images: images [B, C, *spatial], 2D or 3D, finite, scaled as the network was trained.
             network: the score network in eval mode, called as network(x=..., timesteps=..., class_labels=... or
                 context=...) with the SDE's time, float in (0, 1].
-            error_maps: also return the error of each pixel and class, from ``map_draws`` noise draws; the class with
-                the smaller one explains the pixel better, see :meth:`log_likelihood_maps`.
+            error_maps: also return the error of each pixel and class, from ``map_draws`` noise draws, weighted and
+                smoothed as a `DiffusionClassifierInferer` does; the class with the smaller one explains the pixel
+                better. What each pixel adds to the likelihood, as it is, is :meth:`log_likelihood_maps`.
             kwargs: further arguments for the network.
 
         Raises:
@@ -175,7 +177,8 @@ class ScoreClassifierInferer(ClassifierInferer):
         self.check_told_apart(self.denoiser(latents, network, kwargs), latents, values)
         maps = None
         if error_maps:
-            maps = self._maps(latents, network, self.map_draws, images, kwargs)
+            maps = self._maps(latents, network, self._on_latents(self.map_draws), images, kwargs)
+            maps = smooth_error_maps(maps, stride=self.latent_space.stride)
             evaluations = evaluations + self.map_draws * self.num_classes
         result = self.decide(values, math.prod(latents.shape[1:]))
         return replace(result, network_evaluations=evaluations, error_maps=maps)
@@ -263,7 +266,8 @@ class ScoreClassifierInferer(ClassifierInferer):
         the log-likelihood ratio of each pixel; it adds up to the difference of their `variational_bound`.
         """
         latents = self.encode(images, network)
-        return -0.5 * latents.shape[1] * self._maps(latents, network, num_draws, images, kwargs)
+        classifier = self._on_latents(num_draws, of_decision=True)
+        return -0.5 * latents.shape[1] * self._maps(latents, network, classifier, images, kwargs)
 
     def encode(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
         """Checked images, with dequantisation noise if asked for, or their latents; in the images' own type."""
@@ -272,9 +276,12 @@ class ScoreClassifierInferer(ClassifierInferer):
             return self.dequantization(checked, seed=self.seed).to(checked.dtype)
         return encode(self.latent_space, checked)
 
-    def _on_latents(self, num_draws: int) -> DiffusionClassifierInferer:
-        """The classifier by denoising error for what is encoded already."""
+    def _on_latents(self, num_draws: int, *, of_decision: bool = False) -> DiffusionClassifierInferer:
+        """The classifier by denoising error for what is encoded already; its maps not smoothed, as they are spread."""
         classifier = self.denoising_classifier(num_draws=num_draws)
+        classifier.map_smoothing = 0
+        if of_decision:
+            classifier.map_weighting = classifier.weighting
         classifier.latent_space, classifier._accepted = PixelSpace(), self._accepted
         return classifier
 
@@ -282,12 +289,12 @@ class ScoreClassifierInferer(ClassifierInferer):
         self,
         latents: torch.Tensor,
         network: Callable[..., Any],
-        num_draws: int,
+        classifier: DiffusionClassifierInferer,
         images: torch.Tensor,
         kwargs: dict[str, Any],
     ) -> torch.Tensor:
-        """Error maps in image pixels [B, K, *spatial]."""
-        maps = self._on_latents(num_draws).error_maps(latents, network, **kwargs)
+        """Error maps of a classifier on latents, in image pixels [B, K, *spatial]."""
+        maps = classifier.error_maps(latents, network, **kwargs)
         return spread_map(maps, self.latent_space.stride, images.shape[2:])
 
     def _solve(
