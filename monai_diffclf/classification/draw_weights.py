@@ -130,7 +130,7 @@ def _base_weights(errors: DenoisingErrors, weighting: Weighting, gamma: float) -
     return errors.log_snr_rate.double()
 
 
-def check_weighting(weighting: Any, num_draws: int) -> None:
+def check_weighting(weighting: Any, num_draws: int, *, name: str = "weighting") -> None:
     """Refuse a weighting that no classifier of ``num_draws`` draws can have, before any draw is made.
 
     Raises:
@@ -138,8 +138,8 @@ def check_weighting(weighting: Any, num_draws: int) -> None:
     """
     if isinstance(weighting, torch.Tensor):
         if tuple(weighting.shape) != (num_draws,):
-            raise ValueError(f"weighting: expected one weight a draw, [{num_draws}], got {list(weighting.shape)}")
+            raise ValueError(f"{name}: expected one weight a draw, [{num_draws}], got {list(weighting.shape)}")
         if not bool((torch.isfinite(weighting) & (weighting >= 0)).all()) or not float(weighting.sum()) > 0:
-            raise ValueError("weighting: expected finite weights of at least 0, not all 0")
+            raise ValueError(f"{name}: expected finite weights of at least 0, not all 0")
     elif not isinstance(weighting, LevelWeights) and weighting not in WEIGHTINGS:
-        raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, LevelWeights or a tensor, got {weighting!r}")
+        raise ValueError(f"{name}: expected one of {list(WEIGHTINGS)}, LevelWeights or a tensor, got {weighting!r}")
