@@ -9,6 +9,7 @@ from typing import Any
 from .._moved import moved
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
+from .learned_levels import learned_levels
 from .provenance import evaluation_keys, provenance
 from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
@@ -19,6 +20,7 @@ __all__ = [
     "ScoreClassifierInferer",
     "SoftmaxClassifierInferer",
     "evaluation_keys",
+    "learned_levels",
     "provenance",
 ]
 

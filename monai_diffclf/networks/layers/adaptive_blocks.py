@@ -82,8 +82,9 @@ class ConditionEmbedding(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention of tokens to each other or, with ``context_size``, to those of a context.
 
-    On torch's fused attention, whose kernels cannot be differentiated twice. Where the tokens come from an input that
-    is itself differentiated (`differentiable`), torch's plain formula takes its place.
+    On torch's fused attention, but for two cases: its kernels cannot be differentiated twice, which matters where the
+    tokens come from an input that is itself differentiated (``differentiable``), and on a CPU its gradient is several
+    times slower than that of the plain formula.
 
     Args:
         hidden_size: channels of a token.
@@ -110,13 +111,11 @@ class Attention(nn.Module):
             (q,), (k, v) = self._heads(self.to_q(x), 1), self._heads(self.to_kv(context), 2)
         else:
             q, k, v = self._heads(self.qkv(x), 3)
-        dropout = self.dropout if self.training else 0.0
-        # The fused kernels cannot be differentiated twice, and on a CPU their backward pass takes six times as long in
-        # bfloat16 on some 50 tokens.
-        if differentiable or (x.device.type == "cpu" and torch.is_grad_enabled()):
-            weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
-            y = functional.dropout(weights, dropout) @ v
+        if differentiable or (q.is_cpu and q.requires_grad and torch.is_grad_enabled()):
+            weights = (q @ k.transpose(2, 3) * q.shape[3] ** -0.5).softmax(3)
+            y = functional.dropout(weights, self.dropout, self.training) @ v
         else:
+            dropout = self.dropout if self.training else 0.0
             y = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         tokens: torch.Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
         return tokens
