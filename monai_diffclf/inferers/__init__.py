@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._moved import moved
+from .autocast_inferer import AutocastInferer
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .learned_levels import learned_levels
@@ -15,6 +16,7 @@ from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
 
 __all__ = [
+    "AutocastInferer",
     "ClassifierInferer",
     "DiffusionClassifierInferer",
     "ScoreClassifierInferer",
