@@ -46,6 +46,7 @@ class FinetunedMethod:
             int(train.labels.max()) + 1,
             epochs=self.settings["epochs"],
             seed=seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
             checkpoint=folder / "checkpoint.pt",
         )
         facts = {
@@ -65,8 +66,11 @@ class FittedCNN:
 
     def predict(self, images: Images) -> Prediction:
         """Softmax probabilities and energies."""
+        device = next(self.network.parameters()).device
         with torch.inference_mode():
-            parts = [self.network(reduced(part, self.size)).double() for part in as_tensor(images).split(64)]
+            parts = [
+                self.network(reduced(part.to(device), self.size)).double().cpu() for part in as_tensor(images).split(64)
+            ]
         logits = torch.cat(parts)
         return Prediction(torch.softmax(logits, 1).numpy(), -torch.logsumexp(logits, 1).numpy())
 
