@@ -23,7 +23,7 @@ METHODS: dict[str, Callable[[str], Method]] = {
     "resnet18": lambda data: NetworkMethod("resnet18", data),
     "cnn_finetuned": FinetunedMethod,
     "diffusion_pixels": lambda data: StoredMethod(*_known(DIFFUSION, data, "diffusion_pixels")),
-    "diffusion_representation": lambda data: BundleMethod(_known(FEATURES, data, "diffusion_representation")),
+    "diffusion_representation": lambda data: BundleMethod(data, _known(FEATURES, data, "diffusion_representation")),
     "densenet121": lambda data: NetworkMethod("densenet121", data),
 }
 """Name in the protocol -> the method as it is set for a data set."""
