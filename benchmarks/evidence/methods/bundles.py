@@ -24,7 +24,6 @@ FEATURES = {
     "kermany_cxr_224": "chest_xray_features",
     "busi_224": "breast_ultrasound_features",
 }
-BATCH = 64
 
 
 class BundleMethod:
@@ -46,8 +45,7 @@ class BundleMethod:
         shipped = seed == 0 and is_same(train, load(self.settings["data"])[0])
         if not shipped:
             changes = {k: v for k, v in self.settings.items() if k not in ("data", "bundle", "rule")}
-            # Fewer images, the same number of steps: the settings are those chosen with all images.
-            changes["epoch_length"] = max(1, len(load(self.settings["data"])[0]) // BATCH)
+            changes |= same_steps(name, len(train), len(load(self.settings["data"])[0]))
             train_bundle(name, train, validation, seed, folder, changes)
         seconds = None if shipped else round(time.perf_counter() - start, 1)
         bundle = open_bundle(name, run=None if shipped else folder / "run", device="cpu")
@@ -61,6 +59,14 @@ def is_same(images: Images, others: Images) -> bool:
         and np.array_equal(images.labels, others.labels)
         and np.array_equal(images.pixels, others.pixels)
     )
+
+
+def same_steps(name: str, images: int, all_images: int) -> dict[str, int]:
+    """Epochs that make as many steps with fewer images as the bundle makes with all, and as many validations."""
+    training = open_bundle(name, "train.json")
+    epochs, interval, batch = (int(training.get(value)) for value in ("max_epochs", "val_interval", "batch_size"))
+    more = max(1, all_images // batch) / max(1, images // batch)
+    return {"max_epochs": round(epochs * more), "val_interval": max(1, round(interval * more))}
 
 
 def train_bundle(

@@ -136,6 +136,14 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
     assert fitted.facts["evaluations"] == 27
 
 
+def test_fewer_images_make_the_same_steps() -> None:
+    training = open_bundle("skin_lesion_diffusion", "train.json")
+    batch, epochs = training.get("batch_size"), training.get("max_epochs")
+    found = bundles.same_steps("skin_lesion_diffusion", 2 * batch, 20 * batch)
+    assert found == {"max_epochs": 10 * epochs, "val_interval": 10 * training.get("val_interval")}
+    assert bundles.same_steps("skin_lesion_diffusion", 3, 20 * batch)["max_epochs"] == 20 * epochs
+
+
 def test_queue_holds_known_methods_and_data() -> None:
     for group in GROUPS:
         assert set(group.methods) <= set(METHODS)
