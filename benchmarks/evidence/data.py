@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -90,13 +91,7 @@ def load(name: str, step: str = "final", root: Path = DATA_ROOT) -> tuple[Images
     Raises:
         ValueError: for another name or step.
     """
-    if name == "pneumoniamnist_28":
-        return _pneumonia(root, "train"), _pneumonia(root, "validation")
-    rows = _rows(name, root)
-    return tuple(_read(name, [row for row in rows if _part(name, row, step) == part], root) for part in _PARTS)  # type: ignore[return-value]
-
-
-_PARTS = ("train", "validation")
+    return _images(name, step, "train", root), _images(name, step, "validation", root)
 
 
 def load_test(opening: Opening, root: Path = DATA_ROOT) -> Images:
@@ -109,10 +104,14 @@ def load_test(opening: Opening, root: Path = DATA_ROOT) -> Images:
     if not isinstance(opening, Opening):
         raise TypeError(f"opening: expected an Opening of the ledger, got {type(opening).__name__}; use open_test")
     opening.check()
-    if opening.data == "pneumoniamnist_28":
-        return _pneumonia(root, "test")
-    rows = _rows(opening.data, root)
-    return _read(opening.data, [row for row in rows if _part(opening.data, row, opening.split) == "test"], root)
+    return _images(opening.data, opening.split, "test", root)
+
+
+@lru_cache(maxsize=6)  # several methods and seeds in a row read the same ones
+def _images(name: str, step: str, part: str, root: Path) -> Images:
+    if name == "pneumoniamnist_28":
+        return _pneumonia(root, part)
+    return _read(name, [row for row in _rows(name, root) if _part(name, row, step) == part], root)
 
 
 def _part(name: str, row: _Row, step: str) -> str:

@@ -21,9 +21,10 @@ CACHE = ROOT / "runs" / "evidence" / "features"
 
 
 def pooled_features(images: Images, encoder: str, cache: Path = CACHE, progress: bool = True) -> NDArray[np.float64]:
-    """Mean feature of each image over its places [N, F], encoded in bfloat16 where it is not on disk.
+    """Global vector of each image [N, F]: the mean of its feature maps, or its class token.
 
-    Features are kept image by image, so that subsets, marks and corruptions encode only what is new.
+    It is encoded in bfloat16 where it is not on disk. Features are kept image by image, so that subsets, marks and
+    corruptions encode only what is new.
     """
     known = _Store.of(cache / f"{encoder}.npz")
     names = [hashlib.sha256(pixel.tobytes()).hexdigest()[:24] for pixel in images.pixels]
@@ -72,11 +73,5 @@ def _encode(images: Images, names: list[str], encoder: str, store: _Store, progr
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             for rows in np.split(block, range(batch, len(block), batch)):
                 pixels = as_tensor(images.take(rows)).contiguous(memory_format=torch.channels_last)
-                found.append(_maps(network(pixels)).float().mean((2, 3)))
+                found.append(network.features(pixels).vector.float())
         store.add([names[row] for row in block], torch.cat(found).numpy())
-
-
-def _maps(output: Any) -> torch.Tensor:
-    """The feature maps of an encoder that may also give a global vector."""
-    maps: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return maps

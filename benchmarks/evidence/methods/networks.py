@@ -123,10 +123,10 @@ def augmentation(data: str, strength: str) -> list[mt.Transform]:
 def predict_logits(network: torch.nn.Module, images: Images, batch: int = 128) -> torch.Tensor:
     """Logits of images [N, K], float64."""
     network.eval()
-    found = []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    found, device = [], next(network.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         for pixels in as_tensor(images).split(batch):
-            found.append(network(pixels.contiguous(memory_format=torch.channels_last)).double())
+            found.append(network(pixels.to(device, memory_format=torch.channels_last)).double().cpu())
     return torch.cat(found)
 
 
@@ -134,7 +134,8 @@ class _Training:
     def __init__(self, settings: dict[str, Any], train: Images, validation: Images, seed: int, path: Path) -> None:
         self.settings, self.train, self.validation, self.seed, self.path = settings, train, validation, seed, path
         torch.manual_seed(seed)
-        network = build(settings["architecture"], settings["data"])
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = build(settings["architecture"], settings["data"]).to(self.device)
         self.network = network.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), settings["learning_rate"], weight_decay=settings["weight_decay"]
@@ -156,7 +157,7 @@ class _Training:
                 auc = self._judge()
                 self.seconds += time.perf_counter() - start
                 if auc > max((row["auc"] for row in self.history), default=-1.0):
-                    self.best = {k: v.clone() for k, v in self.average.ema_model.state_dict().items()}
+                    self.best = {k: v.detach().cpu().clone() for k, v in self.average.ema_model.state_dict().items()}
                 self.history.append({"loss": round(loss, 4), "auc": round(auc, 5)})
                 self._save()
                 bar.set_postfix(loss=loss, auc=auc)
@@ -165,7 +166,7 @@ class _Training:
     def best_network(self) -> torch.nn.Module:
         network = build(self.settings["architecture"], self.settings["data"])
         network.load_state_dict(self.best)
-        return network.to(memory_format=torch.channels_last).eval()
+        return network.to(self.device, memory_format=torch.channels_last).eval()
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -184,10 +185,11 @@ class _Training:
             rate = self.settings["learning_rate"] * min(1.0, (self.step + 1) / max(1, self.settings["warmup_steps"]))
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            image = batch["image"].contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.settings["precision"] == "bfloat16"):
+            image = batch["image"].to(self.device, memory_format=torch.channels_last)
+            reduced = self.settings["precision"] == "bfloat16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
                 logits = self.network(image)
-            loss = cross_entropy(logits.float(), batch["label"])
+            loss = cross_entropy(logits.float(), batch["label"].to(self.device))
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -222,7 +224,7 @@ class _Training:
             torch.save({**state, **own, "settings": self.settings, "images": self.train.digest}, temporary)
 
     def _resume(self) -> None:
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(self.path, weights_only=True, map_location=self.device)
         if state["settings"] != self.settings or state["images"] != self.train.digest:
             raise ValueError(f"folder: expected {self.path} to be of these settings and images; remove it")
         for name, part in self.parts.items():
