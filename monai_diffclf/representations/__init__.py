@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .adapt import AdaptedEncoder, adapt_encoder
+from .cross_fit import cross_fitted_features
 from .encoder import Encoder, Features
 from .latent_dataset import LatentDataset
 from .make_encoder import make_encoder
@@ -20,6 +21,7 @@ __all__ = [
     "PrincipalComponents",
     "RepresentationSpace",
     "adapt_encoder",
+    "cross_fitted_features",
     "load_space",
     "make_encoder",
     "save_space",
