@@ -113,3 +113,41 @@ def fit_and_stop_early(made: Path, pictures: Path) -> None:
     few = {"num_draws": 5, "calibrated": False, "counterfactuals#num_steps": 2, "output_dir": "runs/counterfactuals"}
     run(made, "inference.json", "counterfactuals.json", dataset_dir=images, **few)
     assert (made / "runs" / "counterfactuals" / "cases.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_training_with_the_contrastive_term(pictures: Path, tmp_path: Path) -> None:
+    """Two processes from scratch, one that begins with those weights, and all that follows with learned levels."""
+    values = {**QUICK, **METHODS["diffusion"], "dataset_dir": pictures, "contrastive_weight": 2.0}
+    values |= {"rule": "mean", "weighting": "learned", "num_draws": 30, "contrastive_range": [-2.0, 6.0]}
+    settings = BundleSettings(name="told", classes=CLASSES, channels=3, image_size=[28, 20], values=values)
+    made = write_bundle(tmp_path / "told", settings)
+    torchrun(made, ["train.json", "multi_gpu_train.json"], progress=False)
+    first = made / "runs" / "seed_0"
+    learned = json.loads((first / "model.json").read_text())["learned"]
+    assert learned["log_snr"] == [-2.0, 6.0] and learned["temperature"] > 0
+    call(
+        made,
+        "monai_diffclf",
+        "train",
+        ".",
+        "--from",
+        str(first),
+        "--output",
+        "runs/on",
+        "--epochs",
+        "1",
+        "--no-progress",
+    )
+    again = json.loads((made / "runs" / "on" / "model.json").read_text())
+    assert again["training"]["initial_weights"] == json.loads((first / "model.json").read_text())["weights"]
+    assert again["learned"] != learned
+    for command in ("evaluate", "fit", "report"):
+        call(made, "monai_diffclf", command, ".", "--run", "runs/on", "--no-progress")
+    results = json.loads((made / "runs" / "on" / "results.json").read_text())
+    assert "diffusion_mean" in results["test"]
+    opened = open_bundle(made, run=made / "runs" / "on", device="cpu")
+    assert opened.decision["weighting"].trained
+    assert opened.decision["temperature"] == pytest.approx(again["learned"]["temperature"] * opened.get("temperature"))
+    run(made, "inference.json", dataset_dir=pictures / "test", run_dir=made / "runs" / "on")
+    assert len(rows(made / "runs" / "inference")) == 6
