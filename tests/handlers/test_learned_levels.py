@@ -28,7 +28,7 @@ def save(tmp_path, learned):
 def test_it_is_written_beside_the_weights_and_taken_for_learned(tmp_path):
     _, path = save(tmp_path, lambda: LEARNED)
     levels = learned_levels("learned", 0.5, path)
-    assert levels.weighting == LevelWeights((0.0,), (0.5, 1.5))
+    assert levels.weighting == LevelWeights((0.0,), (0.5, 1.5), trained=True)
     assert levels.temperature == 10.0
     inferer = DiffusionClassifierInferer(DDPMScheduler(10), weighting=levels.weighting, temperature=levels.temperature)
     assert inferer.weighting.at(torch.tensor([3.0])).tolist() == [1.5]
@@ -41,7 +41,7 @@ def test_that_of_other_weights_is_refused(tmp_path):
     with torch.no_grad():
         network.bias += 1
     torch.save(network.state_dict(), path)
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="describes other weights"):
         load_weights(network, path)
 
 
