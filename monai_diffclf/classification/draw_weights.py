@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,8 @@ class LevelWeights:
     Args:
         edges: log-SNR at which one band ends and the next begins [J - 1], ascending.
         weights: weight of each band [J], not negative, not all zero.
+        trained: whether they were learned with the network, in its training: then they are part of the model, and the
+            classifier is not another one.
 
     Raises:
         ValueError: when the lengths do not fit or a weight is negative.
@@ -44,6 +46,7 @@ class LevelWeights:
 
     edges: Sequence[float]
     weights: Sequence[float]
+    trained: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         edges, weights = list(self.edges), list(self.weights)

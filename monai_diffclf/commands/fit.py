@@ -111,7 +111,7 @@ def _check_decision(bundle: Bundle, folder: Path) -> None:
     """Refuse an evaluation with another weighting or temperature than the bundle classifies with."""
     for model in read_results(folder / "results.json").get("validation", {}).values():
         for name in ("weighting", "temperature"):
-            own = bundle.get(name) if name in bundle.parser else None
+            own = bundle.decision.get(name)
             if name in model and own is not None and str(model[name]) != str(own):
                 raise ValueError(
                     f"--run: expected an evaluation with {name} {own}, as the bundle classifies, got one with "

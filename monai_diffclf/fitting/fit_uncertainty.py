@@ -101,7 +101,7 @@ def fit_uncertainty(
     Raises:
         ValueError: when the errors are of another network, or the images too few even for a temperature.
     """
-    settings = {name: bundle.get(name) for name in ("weighting", "temperature")}
+    settings = bundle.decision
     network = network_hash(bundle.get("evaluate#network"))
     check_network(stored, network, source)
     if len(stored.keys) < _MIN_IMAGES:

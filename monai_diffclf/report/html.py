@@ -246,7 +246,7 @@ def _background(data: ReportData) -> str:
     rows = {
         "Network evaluations": f"{evaluations:,}, or {evaluations / len(data.labels):,.0f} per image",
         "Time": "" if data.seconds is None else _time(data, evaluations, data.seconds),
-        "Weighting of the mean error": data.weighting,
+        "Weighting of the mean error": data.weighting if isinstance(data.weighting, str) else "learned",
         "Images": data.data_note,
         "Model": data.model_note,
     }
