@@ -10,6 +10,7 @@ from .._moved import moved
 from .autocast_inferer import AutocastInferer
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
+from .learned_levels import learned_levels
 from .provenance import evaluation_keys, provenance
 from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
@@ -21,6 +22,7 @@ __all__ = [
     "ScoreClassifierInferer",
     "SoftmaxClassifierInferer",
     "evaluation_keys",
+    "learned_levels",
     "provenance",
 ]
 
