@@ -17,6 +17,8 @@ from monai_diffclf.metrics import CrossedResamples, Difference, crossed_resample
 __all__ = ["compare", "compare_all", "holm", "margin", "method_metrics", "paired"]
 
 END_TO_END = ("cnn_finetuned", "resnet18")
+# Test images of ISIC 2017 that are training images as well.
+COPIES = [f"images/ISIC_{number}.jpg" for number in ("0012989", "0013109", "0015982", "0016018")]
 
 
 def method_metrics(data: str, method: str, split: str = "test", folder: Path = RESULTS) -> dict[str, Any] | None:
@@ -35,6 +37,10 @@ def method_metrics(data: str, method: str, split: str = "test", folder: Path = R
         interval = difference(crossed, CrossedResamples(0.0, np.zeros_like(crossed.resampled)))
         found[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
         found[name]["seeds"] = {str(s): float(measure(images["labels"], p)) for s, p in scores.items()}
+    if data.startswith("isic"):
+        rows = ~np.isin(images["keys"], COPIES)
+        without = [MEASURES["macro_auc"](images["labels"][rows], r.probabilities[rows]) for r in results]
+        found["without_copies"] = {"macro_auc": float(np.mean(without)), "images": int(rows.sum())}
     found["facts"] = {k: v for k, v in results[0].record["facts"].items() if k != "history"}
     found["repeats"] = sum(r.record["opening"]["repeat"] for r in results)
     return found
