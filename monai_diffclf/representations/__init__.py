@@ -8,8 +8,17 @@ from .adapt import AdaptedEncoder, adapt_encoder
 from .encoder import Encoder, Features
 from .latent_dataset import LatentDataset
 from .make_encoder import make_encoder
+from .prepare_space import prepare_space
 from .principal_components import PrincipalComponents
 from .representation_space import RepresentationSpace
+from .retrieval import (
+    Neighbour,
+    Retrieval,
+    TrainingIndex,
+    edit_latents,
+    index_training_images,
+    pooled_latents,
+)
 from .space_file import load_space, save_space
 
 __all__ = [
@@ -17,10 +26,17 @@ __all__ = [
     "Encoder",
     "Features",
     "LatentDataset",
+    "Neighbour",
     "PrincipalComponents",
     "RepresentationSpace",
+    "Retrieval",
+    "TrainingIndex",
     "adapt_encoder",
+    "edit_latents",
+    "index_training_images",
     "load_space",
     "make_encoder",
+    "pooled_latents",
+    "prepare_space",
     "save_space",
 ]
