@@ -109,7 +109,10 @@ def test_margin_asks_for_the_lower_bound(tmp_path: Path) -> None:
         ({"linear_probe": 0.5}, "undecided: comparators missing"),
     ],
 )
-def test_verdicts_on_made_results(tmp_path: Path, signals: dict[str, float], verdict: str) -> None:
+def test_verdicts_on_made_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: dict[str, float], verdict: str
+) -> None:
+    monkeypatch.setitem(protocol()["analysis"], "resamples", 600)  # 11 p values of 2 / 601 are below 0.05
     for data in SETS:
         for method, signal in {"diffusion_representation": 2.0, **signals}.items():
             for condition in ("corruption/noise/0.08", "corruption/noise/0.16"):
