@@ -21,12 +21,13 @@ from monai_diffclf.bundle import open_bundle
 from monai_diffclf.representations import Encoder
 
 
-def blobs(count: int, size: int, channels: int, classes: int, seed: int = 0) -> Images:
-    """Images whose class is the brightness of a quarter, in noise."""
+def blobs(count: int, size: int, channels: int, classes: int, seed: int = 0, *, everywhere: bool = False) -> Images:
+    """Images whose class is the place of a bright quarter, or the brightness of all of it, in noise."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     pixels = rng.integers(60, 140, (count, size, size, channels))
-    half = size // 2
+    half = 0 if everywhere else size // 2
+    pixels += 30 * everywhere * labels[:, None, None, None]
     for image, label in zip(pixels, labels, strict=True):
         image[half * (label // 2) :, half * (label % 2) :][:half, :half] += 90
     keys = np.array([f"{seed}_{number}" for number in range(count)])
@@ -51,7 +52,7 @@ def _pooled(cache: Path):
 
 @pytest.mark.parametrize("kind", ["logistic", "lda"])
 def test_probe_learns_and_its_features_are_kept_by_image(tiny_encoder: Path, kind: str, tmp_path: Path) -> None:
-    train, validation, test = (blobs(count, 64, 3, 3, seed) for seed, count in enumerate((90, 30, 30)))
+    train, validation, test = (blobs(count, 64, 3, 3, seed, everywhere=True) for seed, count in enumerate((90, 30, 30)))
     fitted = ProbeMethod(kind, "tiny").fit(train, validation, 0, tmp_path)
     said = fitted.predict(test)
     assert (said.probabilities.argmax(1) == test.labels).mean() > 0.6
