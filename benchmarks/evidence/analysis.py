@@ -17,6 +17,8 @@ from monai_diffclf.metrics import CrossedResamples, Difference, crossed_resample
 __all__ = ["compare", "compare_all", "holm", "margin", "method_metrics", "paired"]
 
 END_TO_END = ("cnn_finetuned", "resnet18")
+# Test images of ISIC 2017 that are training images as well.
+COPIES = [f"images/ISIC_{number}.jpg" for number in ("0012989", "0013109", "0015982", "0016018")]
 
 
 def method_metrics(data: str, method: str, split: str = "test", folder: Path = RESULTS) -> dict[str, Any] | None:
@@ -35,6 +37,10 @@ def method_metrics(data: str, method: str, split: str = "test", folder: Path = R
         interval = difference(crossed, CrossedResamples(0.0, np.zeros_like(crossed.resampled)))
         found[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
         found[name]["seeds"] = {str(s): float(measure(images["labels"], p)) for s, p in scores.items()}
+    if data.startswith("isic"):
+        rows = ~np.isin(images["keys"], COPIES)
+        without = [MEASURES["macro_auc"](images["labels"][rows], r.probabilities[rows]) for r in results]
+        found["without_copies"] = {"macro_auc": float(np.mean(without)), "images": int(rows.sum())}
     found["facts"] = {k: v for k, v in results[0].record["facts"].items() if k != "history"}
     found["repeats"] = sum(r.record["opening"]["repeat"] for r in results)
     return found
@@ -94,8 +100,7 @@ def compare(name: str, folder: Path = RESULTS) -> dict[str, Any]:
         both = [d for d in where if _complete(d, subject, settings, folder)]
         if where:
             used[method] = where
-            values[method] = float(np.mean([_of(d, [method], settings, folder, i)[method].value
-                                            for i, d in enumerate(where)]))  # fmt: skip
+            values[method] = float(np.mean([_value(d, method, settings, folder) for d in where]))
         if method != subject and both:
             gaps[method] = _gap(both, subject, method, settings, folder)
     decided = len(gaps) >= 2 and any(method in END_TO_END for method in gaps)
@@ -133,6 +138,21 @@ def _verdict(one: dict[str, Any]) -> str:
     if not one["decidable"]:
         return "undecided: comparators missing"
     return "won" if one["corrected_better"] < 0.05 else "undecided"
+
+
+def _value(data: str, method: str, settings: dict[str, Any], folder: Path) -> float:
+    """The statistic of one method on one data set, the mean over its seeds and conditions."""
+    if settings["metric"] == "auroc":
+        results = results_of(data, method, "other_kinds", folder=folder)
+        found = [
+            auroc(np.repeat([0, 1], [len(r.unlikeness), len(k)]), np.concatenate([r.unlikeness, k]))
+            for r in results
+            for k in r.kinds.values()
+        ]
+        return float(np.mean(found))
+    runs = [r for seeds in _runs(data, method, settings, folder).values() for r in seeds]
+    labels = _same_images(runs, folder)["labels"]
+    return float(np.mean([MEASURES[settings["metric"]](labels, _scores(r, settings["metric"], folder)) for r in runs]))
 
 
 def _gap(data: Sequence[str], subject: str, method: str, settings: dict[str, Any], folder: Path) -> Difference:

@@ -77,6 +77,7 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
     """Name of each table -> Markdown."""
     return {
         "methods": _methods(summary),
+        "copies": _copies(summary),
         "questions": _questions(summary),
         "comparisons": _comparisons(summary),
         "selective": _other(summary),
@@ -93,6 +94,21 @@ def _methods(summary: dict[str, Any]) -> str:
             note = f"{len(found['seeds'])}" + (f", {found['repeats']} repeated" if found["repeats"] else "")
             rows.append([f"`{data}`", f"`{method}`", note, _cell(found["macro_auc"]), *more])
     return _table(["data", "method", "seeds", "macro AUC", "normal against the rest", "balanced accuracy"], rows)
+
+
+def _copies(summary: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"`{data}`",
+            f"`{method}`",
+            f"{found['macro_auc']['value']:.4f}",
+            f"{found['without_copies']['macro_auc']:.4f}",
+        ]
+        for data, splits in summary["metrics"].items()
+        for method, found in splits.get("test", {}).items()
+        if "without_copies" in found
+    ]
+    return _table(["data", "method", "macro AUC, all 600", "without the four copies"], rows)
 
 
 def _questions(summary: dict[str, Any]) -> str:

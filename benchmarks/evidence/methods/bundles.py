@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.evidence.data import Images, as_tensor, load
+from benchmarks.evidence.data import Images, as_tensor, is_same, load
 from benchmarks.evidence.methods.base import Prediction
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import DenoisingErrors
@@ -50,15 +49,6 @@ class BundleMethod:
         seconds = None if shipped else round(time.perf_counter() - start, 1)
         bundle = open_bundle(name, run=None if shipped else folder / "run", device="cpu")
         return FittedBundle(bundle, self.settings["rule"], validation, seconds)
-
-
-def is_same(images: Images, others: Images) -> bool:
-    """Whether images, their order and their labels are the same."""
-    return (
-        images.digest == others.digest
-        and np.array_equal(images.labels, others.labels)
-        and np.array_equal(images.pixels, others.pixels)
-    )
 
 
 def same_steps(name: str, images: int, all_images: int) -> dict[str, int]:

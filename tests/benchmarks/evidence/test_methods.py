@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.evidence import data
 from benchmarks.evidence import features as feature_store
 from benchmarks.evidence.data import Images
-from benchmarks.evidence.methods import METHODS, bundles, make_method
+from benchmarks.evidence.methods import METHODS, bundles, finetuned, make_method
 from benchmarks.evidence.methods.linear import ProbeMethod, class_distances
 from benchmarks.evidence.methods.networks import NetworkMethod, at_plateau, balanced_rows, build
 from benchmarks.evidence.methods.stored import StoredMethod
@@ -20,12 +21,13 @@ from monai_diffclf.bundle import open_bundle
 from monai_diffclf.representations import Encoder
 
 
-def blobs(count: int, size: int, channels: int, classes: int, seed: int = 0) -> Images:
-    """Images whose class is the brightness of a quarter, in noise."""
+def blobs(count: int, size: int, channels: int, classes: int, seed: int = 0, *, everywhere: bool = False) -> Images:
+    """Images whose class is the place of a bright quarter, or the brightness of all of it, in noise."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     pixels = rng.integers(60, 140, (count, size, size, channels))
-    half = size // 2
+    half = 0 if everywhere else size // 2
+    pixels += 30 * everywhere * labels[:, None, None, None]
     for image, label in zip(pixels, labels, strict=True):
         image[half * (label // 2) :, half * (label % 2) :][:half, :half] += 90
     keys = np.array([f"{seed}_{number}" for number in range(count)])
@@ -50,7 +52,7 @@ def _pooled(cache: Path):
 
 @pytest.mark.parametrize("kind", ["logistic", "lda"])
 def test_probe_learns_and_its_features_are_kept_by_image(tiny_encoder: Path, kind: str, tmp_path: Path) -> None:
-    train, validation, test = (blobs(count, 64, 3, 3, seed) for seed, count in enumerate((90, 30, 30)))
+    train, validation, test = (blobs(count, 64, 3, 3, seed, everywhere=True) for seed, count in enumerate((90, 30, 30)))
     fitted = ProbeMethod(kind, "tiny").fit(train, validation, 0, tmp_path)
     said = fitted.predict(test)
     assert (said.probabilities.argmax(1) == test.labels).mean() > 0.6
@@ -92,11 +94,11 @@ def test_network_from_scratch_learns_and_goes_on_where_it_was(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
-@pytest.mark.parametrize("data", ["pneumoniamnist_28", "isic2017_64"])
-def test_networks_have_the_classes_and_channels_of_the_data(architecture: str, data: str) -> None:
-    settings = protocol()["data"][data]
+@pytest.mark.parametrize("name", ["pneumoniamnist_28", "isic2017_64"])
+def test_networks_have_the_classes_and_channels_of_the_data(architecture: str, name: str) -> None:
+    settings = protocol()["data"][name]
     images = torch.zeros(2, settings["channels"], 64, 64)
-    assert build(architecture, data).eval()(images).shape == (2, len(settings["classes"]))
+    assert build(architecture, name).eval()(images).shape == (2, len(settings["classes"]))
 
 
 def test_training_ends_after_a_third_without_a_rise() -> None:
@@ -108,10 +110,8 @@ def test_training_ends_after_a_third_without_a_rise() -> None:
 
 
 def test_stored_probabilities_are_those_of_the_bundle(dataset) -> None:
-    from benchmarks.evidence.data import load
-
     root = dataset("pneumoniamnist_28").parent
-    _, validation = load("pneumoniamnist_28", root=root)
+    _, validation = data.load("pneumoniamnist_28", root=root)
     fitted = make_method("diffusion_pixels", "pneumoniamnist_28").fit(validation, validation, 1, Path())
     found = fitted.predict(validation).probabilities
     assert found.shape == (429, 2)
@@ -154,7 +154,35 @@ def test_queue_holds_known_methods_and_data() -> None:
     assert {step for *_, step in everything} == {"final", *(f"fold{k}" for k in range(5))}
 
 
-@pytest.mark.parametrize(("method", "data"), [("nothing", "busi_64"), ("diffusion_representation", "busi_64")])
-def test_methods_that_are_not_there_are_refused(method: str, data: str) -> None:
+@pytest.mark.parametrize("method", ["nothing", "diffusion_representation"])
+def test_methods_that_are_not_there_are_refused(method: str) -> None:
     with pytest.raises(ValueError, match="expected one of"):
-        make_method(method, data)
+        make_method(method, "busi_64")
+
+
+def test_weights_that_were_tuned_apart_are_those_of_the_encoder(tmp_path: Path) -> None:
+    package = pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra encoders")
+    model = package.EfficientNet.from_name("efficientnet-lite0")
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("_fc.")}
+    head = torch.nn.Linear(1280, 3)
+    file = tmp_path / "trained.pt"
+    torch.save({"encoder": state, "head": head.state_dict(), "history": [{"val_auc": 0.5}]}, file)
+    network, facts = finetuned.read_trained(file, {"encoder": "efficientnet_lite0", "size": 64})
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        expected = head(model.eval().extract_features((images * 127.5 + 0.5) / 128).mean((2, 3)))
+        torch.testing.assert_close(network.eval()(images), expected, rtol=1e-4, atol=1e-4)
+    assert facts["history"] == [{"val_auc": 0.5}]
+
+
+def test_images_are_reduced_once_where_they_are_those_of_the_files(dataset) -> None:
+    root = dataset("busi_256").parent
+    train, _ = data.load("busi_224", root=root)
+    some = train.take(np.arange(3))
+    np.testing.assert_array_equal(data.at_size(some, "busi_224", 224, root), some.pixels)
+    assert data.at_size(some, "busi_224", 160, root).shape == (3, 160, 160, 1)
+    with pytest.raises(ValueError, match="these were changed"):
+        data.at_size(some.with_pixels(some.pixels), "busi_224", 160, root)
+    assert data.is_same(some, train.take(np.arange(3)))
+    assert not data.is_same(some, some.with_labels(some.labels + 1))
+    assert not data.is_same(some, train.take(np.arange(1, 4)))
