@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from ..classification.replay import classify_draws, run_draws
 from ..classification.rules import check_rule, check_temperature, mean_errors
 from ..classification.stopping import check_valid
 from ..networks.conditioning import Conditioning, make_conditioning
-from ..networks.latent_space import LatentSpace, check_latent_space, spread_map
+from ..networks.latent_space import LatentSpace, check_latent_space, maps_in_pixels
 from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers.noise_process import NoiseProcess
 from .checks import check_settings
@@ -75,7 +75,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         map_smoothing: standard deviation of the smoothing of error maps in image pixels, 0 for none; None for
             :func:`monai_diffclf.networks.default_smoothing`, a sixteenth of the shortest side.
         latent_space: the space the network works in, see :class:`monai_diffclf.networks.LatentSpace`; None for pixels.
-            Each image is encoded once; noise, errors and the keys of images are those of its latents.
+            Each image is encoded once; noise and errors are those of its latents, the noise is keyed by its pixels.
 
     Raises:
         TypeError: when the scheduler, the conditioning or the stopping rule is of the wrong kind.
@@ -193,8 +193,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
         ``mean_error`` of the result. Where map k is below map j, class k explains the image better there. All draws are
         made, whatever the stopping rule.
 
-        In a latent space the error of each latent pixel is shared out over the image pixels it covers, so that the sum
-        of a map is kept: it is then the number of latent pixels times the mean error.
+        In a latent space the error of each latent pixel is shared out over the image pixels it covers, and that of a
+        global token over all of them, so that the sum of a map is kept: it is then the number of latent pixels or
+        tokens times the mean error.
         """
         source = self._source(images, network, kwargs)
         errors, maps = self._all_draws(source, True)
@@ -250,11 +251,17 @@ class DiffusionClassifierInferer(ClassifierInferer):
     def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> DrawEvaluator:
         """The images, encoded once, the network and the draws."""
         latents = self.encode(images, network).float()
-        return DrawEvaluator(self.denoiser(latents, network, kwargs), latents, self.draws)
+        return self._source_of(latents, self.keys(images, latents), network, kwargs)
+
+    def _source_of(
+        self, latents: torch.Tensor, keys: Sequence[bytes], network: Callable[..., Any], kwargs: dict[str, Any]
+    ) -> DrawEvaluator:
+        """The same of what is encoded already, with the keys of the images."""
+        return DrawEvaluator(self.denoiser(latents, network, kwargs), latents, self.draws, keys)
 
     def _in_pixels(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Maps over latent pixels [B, K, *grid] as smooth maps over image pixels [B, K, *spatial], float32."""
-        spread = spread_map(maps, self.latent_space.stride, images.shape[2:])
+        """Maps over latent pixels or tokens [B, K, ...] as smooth maps over image pixels [B, K, *spatial], float32."""
+        spread = maps_in_pixels(self.latent_space, maps, images.shape[2:])
         return smooth_error_maps(spread, self.map_smoothing, stride=self.latent_space.stride).float()
 
     def _all_draws(self, source: DrawEvaluator, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:

@@ -9,7 +9,7 @@ from .class_use import check_uses_classes
 from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
-from .latent_space import LatentSpace, PixelSpace
+from .latent_space import GivenLatents, LatentSpace, PixelSpace, maps_in_pixels
 from .map_smoothing import default_smoothing, smooth_map
 from .model_description import describe_model, describe_settings
 from .retimed import RetimedNetwork
@@ -19,6 +19,7 @@ from .weight_files import load_weights, network_hash
 __all__ = [
     "Denoiser",
     "FastNetwork",
+    "GivenLatents",
     "LatentSpace",
     "PixelSpace",
     "RetimedNetwork",
@@ -33,6 +34,7 @@ __all__ = [
     "load_generative_checkpoint",
     "load_weights",
     "make_conditioning",
+    "maps_in_pixels",
     "network_hash",
     "one_hot_context",
     "smooth_map",

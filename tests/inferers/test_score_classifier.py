@@ -539,7 +539,7 @@ def test_error_maps_of_a_classification(dequantization, device):
 def test_decisions_from_stored_likelihoods():
     inferer = make(prior=[0.8, 0.2], temperature=2.0, probe="gaussian")
     images = images_of()
-    values, _ = inferer._solve(images, exact(inferer), {})
+    values, _ = inferer._solve(images, image_keys(images), exact(inferer), {})
     assert values.shape == (6, 2, inferer.num_estimates)
     assert make(exact_divergence=True, num_probes=7).num_estimates == 1
     result, stored = inferer.classify(images, exact(inferer)), inferer.decide(values, 16)
