@@ -71,7 +71,7 @@ def smooth_map(maps: torch.Tensor, sigma: float | Sequence[float] | None = None)
 def smooth_error_maps(
     maps: torch.Tensor, sigma: float | None = None, *, stride: int | Sequence[int] = 1
 ) -> torch.Tensor:
-    """Error maps in image pixels [B, K, *spatial], smoothed; see :func:`smooth_map`.
+    """Error maps in image pixels [B, K, *spatial], smoothed; see :func:`smooth_map`. Those over tokens are left alone.
 
     Args:
         maps: maps of the classes [B, K, *spatial].
@@ -83,7 +83,7 @@ def smooth_error_maps(
         >>> torch.equal(smooth_error_maps(maps)[0], smooth_map(maps[0], 2.0)), smooth_error_maps(maps, 0) is maps
         (True, True)
     """
-    if sigma == 0:
+    if sigma == 0 or maps.ndim not in (4, 5):
         return maps
     own = default_smoothing(maps.shape[2:], stride) if sigma is None else sigma
     return smooth_map(maps.flatten(0, 1), own).view_as(maps)
