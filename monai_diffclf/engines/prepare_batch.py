@@ -37,7 +37,7 @@ class DenoisingPrepareBatch(PrepareBatch):
         extra_keys: keys of the batch that hold conditions of each image, one row an image, as in MONAI's
             `PrepareBatchExtraInput`; a mapping gives the name of the argument for each key's name.
         latent_space: the space the network works in, None for pixels; images are encoded in every step. Latents that
-            are kept (:class:`monai_diffclf.transforms.EncodeLatentsd`) are taken for images, without it.
+            are kept (:class:`monai_diffclf.representations.LatentDataset`) are taken for images, without it.
 
     Raises:
         ValueError: when ``label_dropout`` is out of range, or a batch's labels or images are not valid.
