@@ -22,7 +22,7 @@ from .._checks import plain_tensor
 from ..classification import Classification
 from ..inferers import ClassifierInferer, ScoreClassifierInferer, evaluation_keys, provenance
 from ..keys import NamedValues, OutputKeys, warn_of_old_keys, with_old_names
-from ..networks.latent_space import PixelSpace
+from ..networks.latent_space import PixelSpace, encode
 from ..storage.errors_journal import ErrorsJournal
 from .unreadable import Unreadable, take_unreadable
 
@@ -180,18 +180,18 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
                 decided=result.decided.tolist(),
             )
         found = journal.get(keys)
-        result = inferer.decide(found.values.to(images.device), self._num_elements(images))
+        result = inferer.decide(found.values.to(images.device), self.num_elements(images))
         # Not in the errors: evaluations made twice for precision, and why a stopping rule stopped.
         spent, decided = found.network_evaluations.to(images.device), found.decided.to(images.device)
         return replace(result, network_evaluations=spent, decided=decided), recorded
 
-    def _num_elements(self, images: torch.Tensor) -> int:
-        """Elements of an image or of its latents; one image is encoded to know."""
+    def num_elements(self, images: torch.Tensor) -> int:
+        """Elements of each of some images [B, C, *spatial], or of its latents; one image is encoded to know."""
         if isinstance(self.classifier.latent_space, PixelSpace) or len(images) == 0:
             return math.prod(images.shape[1:])
         if self._latents_of != images.shape[1:]:
             self._latents_of = images.shape[1:]
-            self._elements = math.prod(self.classifier.encode(images[:1], self.network).shape[1:])
+            self._elements = math.prod(encode(self.classifier.latent_space, plain_tensor(images[:1]).float()).shape[1:])
         return self._elements
 
     def _register_postprocessing(self, posttrans: Callable[..., Any]) -> None:

@@ -132,8 +132,10 @@ class EvidenceCollector(DatasetCollector):
 
     def _collect(self, engine: Engine) -> None:
         super()._collect(engine)
-        output: Any = engine.state.output
-        self._num_elements = int(output[0][CommonKeys.IMAGE].numel())
+        image = cast(Any, engine.state.output)[0][CommonKeys.IMAGE]
+        # Of the latents, where the network works on latents.
+        known = isinstance(engine, DiffusionClassifierEvaluator)
+        self._num_elements = cast(Any, engine).num_elements(image[None]) if known else int(image.numel())
 
 
 def is_repeated(position: int, sampler: object) -> bool:

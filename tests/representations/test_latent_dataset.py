@@ -249,6 +249,25 @@ def test_two_processes_do_not_write_at_once(files, tmp_path):
         LatentDataset(files, read(), EncodesOnly(), views=0, cache_dir=tmp_path / "kept", progress=False)
 
 
+def test_of_several_processes_the_first_encodes_and_the_others_wait(files, tmp_path, monkeypatch):
+    settings = {"views": 2, "cache_dir": tmp_path / "kept", "progress": False}
+    waiting = Recording(stop_after=0)
+    rank, first = [1], []
+
+    def barrier() -> None:
+        if not first:
+            rank[0] = 0
+            first.append(None)
+            first[0] = LatentDataset(files, read(), EncodesOnly(), **settings)
+            rank[0] = 1
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank[0])
+    monkeypatch.setattr(torch.distributed, "barrier", barrier)
+    dataset = LatentDataset(files, read(), waiting, **settings)
+    assert waiting.calls == 0 and torch.equal(all_views(dataset), all_views(first[0]))
+
+
 def test_works_with_samplers_loaders_workers_and_transforms_of_latents(files, tmp_path):
     dataset = LatentDataset(files, read(), EncodesOnly(), views=2, cache_dir=tmp_path / "kept", progress=False)
     sampler = WeightedRandomSampler([1.0] * 5 + [0.0] * 5, 20, generator=torch.Generator().manual_seed(0))
