@@ -160,7 +160,8 @@ def check_decodes(space: LatentSpace, purpose: str) -> None:
     if not callable(getattr(space, "decode", None)):
         raise ValueError(
             f"latent_space: expected one with decode, which {purpose} need, got {type(space).__name__} (version "
-            f"{space.version!r}), which encodes only"
+            f"{space.version!r}), which encodes only; for {purpose} of a representation look at the nearest training "
+            "images instead: monai_diffclf.representations.Retrieval"
         )
 
 

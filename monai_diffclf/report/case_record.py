@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..classification import DenoisingErrors
 from ..classification.rules import draw_scores
 from ..explain import smooth_map
-from .case import Case, CounterfactualPair
+from .case import Case, CounterfactualPair, NearImage
 from .case_pictures import film, signed_film, thumbnail
 from .figures import CLASS_COLOURS
 
@@ -99,6 +99,7 @@ def encode_case(case: Case) -> CaseRecord:
         "mapLimit": limit,
         "rival": _rival(case),
         "counterfactual": None if case.counterfactual is None else _counterfactual(case.image, case.counterfactual),
+        "nearest": [_near(near) for near in case.nearest],
         "probabilities": case.probabilities,
         "uncalibrated": case.uncalibrated,
         "voteShare": case.vote_share,
@@ -144,6 +145,16 @@ def _counterfactual(image: NDArray[Any], pair: CounterfactualPair) -> dict[str, 
         "flippedBaseline": pair.flipped_baseline,
         "drift": None if pair.drift is None else pair.drift / 2,
         "warning": pair.warning,
+    }
+
+
+def _near(near: NearImage) -> dict[str, Any]:
+    return {
+        "key": near.key,
+        "label": int(near.label),
+        "distance": float(near.distance),
+        "picture": None if near.picture is None else film(near.picture),
+        "asClass": near.as_class,
     }
 
 

@@ -155,6 +155,8 @@ def _settings(run: RunFolder, entry: Mapping[str, Any]) -> Iterator[tuple[str, s
     if network:
         shape = ", ".join(f"{name} {value}" for name, value in network.get("settings", {}).items())
         yield "Network", f"{network.get('class')}, {network.get('parameters', 0):,} parameters ({shape})"
+    if space := note.get("model", {}).get("latent_space"):
+        yield "Encoder", f"{space.get('encoder', 'a latent space')}, {space.get('training', '')}".rstrip(", ")
     if schedule := note.get("model", {}).get("schedule"):
         yield "Noise process", f"{schedule.get('class')}, {schedule.get('prediction_type', '')}".rstrip(", ")
     plain = {k: v for k, v in training.items() if isinstance(v, int | float | str)}

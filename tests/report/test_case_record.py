@@ -14,6 +14,7 @@ from PIL import Image
 from monai_diffclf.classification import DenoisingErrors
 from monai_diffclf.explain import smooth_map
 from monai_diffclf.report import Case, CounterfactualPair
+from monai_diffclf.report.case import NearImage
 from monai_diffclf.report.case_pictures import film, shown_slice, signed_film, thumbnail
 from monai_diffclf.report.case_record import encode_case, to_json
 
@@ -173,3 +174,23 @@ def test_an_image_to_beware_of_is_marked_in_the_list():
     record = encode_case(case(warnings="every pixel has the same value, 0"))
     assert record.row["warned"] is True
     assert json.loads(record.content)["warnings"] == "every pixel has the same value, 0"
+
+
+def test_near_images_are_kept_with_and_without_a_picture():
+    picture = np.full((1, 4, 4), -1.0)
+    near = [
+        NearImage(key="</script>", label=1, distance=0.5, picture=picture),
+        NearImage(key="b", label=0, distance=2.0, as_class=0),
+    ]
+    record = encode_case(case(nearest=near))
+    assert "</script>" not in record.content
+    first, second = json.loads(record.content)["nearest"]
+    assert pixels(first.pop("picture")).max() == 0
+    assert first == {"key": "</script>", "label": 1, "distance": 0.5, "asClass": None}
+    assert second == {"key": "b", "label": 0, "distance": 2.0, "picture": None, "asClass": 0}
+    assert json.loads(encode_case(case()).content)["nearest"] == []
+
+
+def test_near_images_of_unknown_classes_are_refused():
+    with pytest.raises(ValueError, match="nearest: expected 0 to 1 in case 'film', got"):
+        case(nearest=[NearImage(key="a", label=2, distance=0.0)])
