@@ -155,13 +155,19 @@ def _choose_encoder(
         return None
     if method not in (None, "representation"):
         raise click.UsageError(f"--encoder: works with the method representation alone, got --method {method}")
-    name = encoder or "efficientnet_lite0"
+    name = _with_whole_path(encoder or "efficientnet_lite0")
     sides = tuple(size or (ENCODED, ENCODED))
     if not all(LEAST <= side <= LARGEST_ENCODED for side in sides):
         raise ValueError(
             f"--image-size: expected {LEAST} to {LARGEST_ENCODED} px with --encoder, got {'x'.join(map(str, sides))}"
         )
     return EncoderChoice(name, make_encoder(name, image_size=sides).grid(sides), adapt)
+
+
+def _with_whole_path(encoder: str) -> str:
+    """``torchscript:FILE`` with the whole path, as later commands run in other folders."""
+    kind, colon, place = encoder.partition(":")
+    return f"{kind}:{os.path.abspath(place)}" if colon and os.path.exists(place) else encoder
 
 
 def _name_of(target: Path) -> str:

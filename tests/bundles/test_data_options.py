@@ -28,7 +28,7 @@ def parser(bundle: str, *files: str, **settings: object) -> ConfigParser:
 
 
 def test_all_are_there():
-    assert len(TRAINING) == 7
+    assert len(TRAINING) == 10
 
 
 @pytest.mark.parametrize("bundle", TRAINING)

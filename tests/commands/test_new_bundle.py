@@ -7,6 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from monai_diffclf.bundle import open_bundle, read_settings
@@ -160,3 +161,14 @@ def test_an_encoder_without_images(tmp_path, capsys):
     code, _, err = run(capsys, tmp_path / "later", *words)
     assert code == 0, err
     assert read_settings(tmp_path / "later").image_size == (224, 224)
+
+
+def test_an_exported_encoder_is_named_by_its_whole_path(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 8, 8), torch.nn.ReLU()).eval()
+    torch.jit.trace(network, torch.zeros(1, 3, 32, 32)).save("network.pt")
+    words = ["--classes", "a,b", "--channels", "3", "--image-size", "32", "--encoder", "torchscript:network.pt"]
+    code, _, err = run(capsys, tmp_path / "later", *words)
+    assert code == 0, err
+    values = read_settings(tmp_path / "later").values
+    assert values["encoder_name"] == f"torchscript:{tmp_path / 'network.pt'}" and values["grid"] == [4, 4]
