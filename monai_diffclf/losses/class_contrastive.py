@@ -21,8 +21,8 @@ __all__ = ["ClassContrastiveLoss"]
 
 # The scale starts softly: where differences are mostly noise, a sharp one is met soonest by making them vanish; what
 # tells the classes apart has to grow out of them. In units of the differences, and at least of this part of the error.
-_SOFTNESS = 3.0
-_SMALLEST = 0.03
+_SOFTNESS = 10.0
+_SMALLEST = 0.01
 _MEMORY = 0.99
 # Beyond this log-SNR nothing of an image, or of the noise, is left to tell classes by.
 _LIMIT = 10.0
@@ -37,8 +37,9 @@ class ClassContrastiveLoss(DenoisingLoss):
         cross-entropy(softmax_k(-s(lambda) (D / 2) e_k), y).
 
     The scale s is learned, one number for each of ``num_bands`` bands of lambda; (D / 2) e is the error in nats. It
-    starts at a third of what would give the differences between classes in the first batch a standard deviation of 1,
-    or at 1 over 3 % of the error where that is less, as in a network that is not trained. The sum is
+    starts at a tenth of what would give the differences between classes in the first batch a standard deviation of 1,
+    and where they are less than a thousandth of the error, as in a network that is not trained, at 1 over 1 % of it.
+    The sum is
 
         denoising + factor x contrastive,
 
@@ -52,8 +53,9 @@ class ClassContrastiveLoss(DenoisingLoss):
     Args:
         scheduler: the scheduler the network is trained with, or an `SDEProcess`.
         num_classes: number of classes K.
-        weight: strength of the contrastive term, see above; 0 for none: then the loss is the `DenoisingLoss`, to the
-            bit, and has no parameters.
+        weight: strength of the contrastive term, see above: about 3 keeps a model of images one, about 100 suits
+            features, of which no images are drawn. 0 for none: then the loss is the `DenoisingLoss`, to the bit, and
+            has no parameters.
         denoising_weighting: the weighting of the `DenoisingLoss`.
         gamma: limit of its min-SNR.
         log_snr_range: log-SNR from and to which images are contrasted; None for all of the process.

@@ -26,7 +26,7 @@ def synchronised(parameter: torch.Tensor) -> torch.Tensor:
 
     Every process must use it in every step.
     """
-    result: torch.Tensor = _AverageGradient.apply(parameter)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _AverageGradient.apply(parameter)
     return result
 
 
