@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._moved import moved
+from .cascade import CascadeInferer, FitImages
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .provenance import evaluation_keys, provenance
@@ -14,8 +15,10 @@ from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
 
 __all__ = [
+    "CascadeInferer",
     "ClassifierInferer",
     "DiffusionClassifierInferer",
+    "FitImages",
     "ScoreClassifierInferer",
     "SoftmaxClassifierInferer",
     "evaluation_keys",
