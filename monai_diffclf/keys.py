@@ -27,8 +27,9 @@ class OutputKeys(StrEnum):
     [K] and `PROBE_LOG_LIKELIHOOD` [K, P] of one by likelihood. `UNCERTAINTY` is a dictionary of `UncertaintyKeys`.
     `ERROR_MAPS` [K, *spatial] are the errors of each pixel under each class, `DECISION_MAP` [1, *spatial] is their
     difference: how much better the predicted class explains a pixel than its rival. `RECORDED` says whether a journal
-    had the image. `PRED_UNCALIBRATED` [K], `PREDICTION_SET` [K], `OOD_SCORE`, `OOD_P_VALUE` are from
-    post-transforms, as is `WARNINGS`: text, what may be wrong with the image itself, "" if nothing.
+    had the image, `DEFERRED` whether the second classifier of a cascade was asked. `PRED_UNCALIBRATED` [K],
+    `PREDICTION_SET` [K], `OOD_SCORE`, `OOD_P_VALUE` are from post-transforms, as is `WARNINGS`: text, what may be wrong
+    with the image itself, "" if nothing.
     """
 
     VOTE_SHARE = "vote_share"
@@ -41,6 +42,7 @@ class OutputKeys(StrEnum):
     DECIDED = "decided"
     ERROR_MAPS = "error_maps"
     RECORDED = "recorded"
+    DEFERRED = "deferred"
     PRED_UNCALIBRATED = "pred_uncalibrated"
     PREDICTION_SET = "prediction_set"
     OOD_SCORE = "ood_score"

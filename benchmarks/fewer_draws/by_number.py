@@ -165,10 +165,11 @@ def report(fit: StoredErrors, judged: StoredErrors | None, weighting: Weighting,
 
 
 def read_weighting(text: str) -> Weighting:
-    """A name, or learned weights from a file."""
+    """A name, or learned weights from a file, by themselves or under ``level_weights``."""
     if not text.endswith(".json"):
         return text
-    return LevelWeights.from_dict(json.loads(Path(text).read_text(encoding="utf-8")))
+    content = json.loads(Path(text).read_text(encoding="utf-8"))
+    return LevelWeights.from_dict(content.get("level_weights", content))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .agreement import check_agreement
+from .cascade import open_first
 from .open_bundle import open_bundle
 from .opened import Bundle
 from .settings import BundleSettings, read_settings
@@ -18,6 +19,7 @@ __all__ = [
     "check_agreement",
     "find_bundle",
     "open_bundle",
+    "open_first",
     "read_settings",
     "shipped_bundles",
     "write_bundle",

@@ -87,8 +87,8 @@ class Bundle:
 
     @property
     def inferer(self) -> Any:
-        """What classifies: that of inference, of evaluation, or of the validation in training."""
-        return self._first("inferer", "inferer", "evaluate#inferer", "validate#inferer")
+        """What classifies: a cascade, that of inference, of evaluation, or of the validation in training."""
+        return self._first("inferer", "cascade", "inferer", "evaluate#inferer", "validate#inferer")
 
     @property
     def decision(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._moved import moved
 from .bound import VariationalBound, variational_bound
+from .cascade import CascadeClassification, CascadeFit, fit_cascade
 from .denoising_errors import DenoisingErrors
 from .dequantization import UniformDequantization
 from .difference_model import DifferenceModel
@@ -30,6 +31,8 @@ from .vote_statistics import SURE_WHEN_LARGE, probability_uncertainty
 
 __all__ = [
     "SURE_WHEN_LARGE",
+    "CascadeClassification",
+    "CascadeFit",
     "Classification",
     "CurtailedVote",
     "DenoisingClassification",
@@ -58,6 +61,7 @@ __all__ = [
     "draw_weights",
     "empirical_prior",
     "few_draws_auc",
+    "fit_cascade",
     "fit_few_draws",
     "fit_level_sampling",
     "fit_level_weights",

@@ -61,7 +61,7 @@ class PredictiveCurtailment:
         [[True, False]]
     """
 
-    rules = RULES
+    rules: tuple[str, ...] = RULES
 
     def __init__(
         self,

@@ -11,19 +11,29 @@ from typing import Any
 import click
 
 from ..bundle import Bundle, find_bundle
-from ..fitting import DecisionFit, UncertaintyFit, fit_decision, fit_uncertainty, measure_mirrored
+from ..classification import CascadeFit
+from ..fitting import (
+    DecisionFit,
+    UncertaintyFit,
+    fit_decision,
+    fit_run_cascade,
+    fit_uncertainty,
+    measure_mirrored,
+)
 from ..fitting.fit_decision import check_enough
 from ..fitting.fit_uncertainty import METHODS, NONE, check_images, describe_images, mean_image_note
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..handlers import read_results
 from ..storage import StoredErrors, load_errors
 from ..storage.folder_lock import FolderLock
+from ..uncertainty.ensemble import POOLS
 from .options import bundle_argument, data_option, run_option
 from .results import command_options, finish
 from .runs import Started, check_data, open_run, run_folder
 
 __all__ = ["command"]
 
+_LEARNED = ("nested_auc", "few_draws_auc", "stopping")
 _FILES = ("train.json", "evaluate.json")
 
 
@@ -33,6 +43,18 @@ _FILES = ("train.json", "evaluate.json")
 @data_option
 @click.option(
     "--decision", is_flag=True, help="Also learn how to spend draws (fast.json); needs errors of 50 draws or more."
+)
+@click.option(
+    "--cascade",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Also learn where the classifier of this run, such as a ResNet, may answer first (cascade.json).",
+)
+@click.option("--max-loss", type=float, default=0.01, show_default=True, help="Accuracy that the cascade may lose.")
+@click.option(
+    "--pool",
+    type=click.Choice(POOLS),
+    help="Answer what the first is unsure of by both classifiers together; default: by the second.",
 )
 @click.option(
     "--confidence",
@@ -48,6 +70,9 @@ def command(
     run: Path | None,
     data: str | None,
     decision: bool,
+    cascade: Path | None,
+    max_loss: float,
+    pool: str | None,
     confidence: float,
     method: str | None,
     progress: bool,
@@ -81,12 +106,17 @@ def command(
         )
         fit.save(where.uncertainty)
         learned = _decide(opened, stored, where, progress=progress) if decision else None
+        joined = None if cascade is None else fit_run_cascade(cascade, folder, max_loss=max_loss, pool=pool)
     result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": list(fit.remarks)}
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
     lines = [*_meaning(fit, confidence), *result["remarks"]]
     if learned is not None:
-        result |= {"decision": str(where.decision), "nested_auc": learned.notes["nested_auc"]}
-        lines.append(f"how to spend draws: {where.decision}")
+        result |= {"decision": str(where.decision), **{name: learned.notes.get(name) for name in _LEARNED}}
+        result["remarks"] += learned.remarks
+        lines += [*learned.remarks, f"how to spend draws: {where.decision}"]
+    if joined is not None:
+        result |= {"cascade": str(joined.path), "deferred": {rule: fit.deferred for rule, fit in joined.fits.items()}}
+        lines += [_deferred(rule, fit) for rule, fit in joined.fits.items()]
     finish(result, "\n".join([*lines, str(where.uncertainty)]))
 
 
@@ -138,6 +168,15 @@ def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress:
     learned = fit_decision(bundle, stored, mirrored, source=where.errors)
     learned.save(where.decision)
     return learned
+
+
+def _deferred(rule: str, fit: CascadeFit) -> str:
+    """What a cascade does, in plain words."""
+    return (
+        f"cascade, {rule}: {100 * fit.deferred:.0f} % of the validation images go to this classifier; accuracy "
+        f"{fit.accuracy['cascade']:.3f}, of the first alone {fit.accuracy['first']:.3f}, of this alone "
+        f"{fit.accuracy['second']:.3f}; at most {max(fit.loss_limit, 0.0):.3f} is lost ({100 * fit.certainty:g} % sure)"
+    )
 
 
 def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:

@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+from .combined import Aligned, RunCascade, align_predictions, fit_run_cascade
 from .fit_decision import DecisionFit, fit_decision, measure_mirrored
 from .fit_uncertainty import UncertaintyFit, fit_uncertainty
 from .stopping_rules import replay_all, replay_file
 
 __all__ = [
+    "Aligned",
     "DecisionFit",
+    "RunCascade",
     "UncertaintyFit",
+    "align_predictions",
     "fit_decision",
+    "fit_run_cascade",
     "fit_uncertainty",
     "measure_mirrored",
     "replay_all",

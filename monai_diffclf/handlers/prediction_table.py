@@ -79,6 +79,8 @@ def prediction_row(
     if OutputKeys.NETWORK_EVALUATIONS in result:
         row[OutputKeys.NETWORK_EVALUATIONS.value] = int(result[OutputKeys.NETWORK_EVALUATIONS])
         row[OutputKeys.DECIDED.value] = bool(result[OutputKeys.DECIDED])
+    if OutputKeys.DEFERRED in result:
+        row[OutputKeys.DEFERRED.value] = bool(result[OutputKeys.DEFERRED])
     return {**row, "map": picture, OutputKeys.WARNINGS.value: warnings_of(source, result), "error": ""}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._moved import moved
 from .autocast_inferer import AutocastInferer
+from .cascade import CascadeInferer, FitImages
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .learned_levels import learned_levels
@@ -17,8 +18,10 @@ from .softmax_classifier import SoftmaxClassifierInferer
 
 __all__ = [
     "AutocastInferer",
+    "CascadeInferer",
     "ClassifierInferer",
     "DiffusionClassifierInferer",
+    "FitImages",
     "ScoreClassifierInferer",
     "SoftmaxClassifierInferer",
     "evaluation_keys",

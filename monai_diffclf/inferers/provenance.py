@@ -16,6 +16,7 @@ from ..networks.conditioning import image_parameters, split_conditions
 from ..networks.latent_space import PixelSpace
 from ..networks.schedulers import SDEProcess
 from ..networks.weight_files import network_hash
+from .cascade import CascadeInferer
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .score_classifier import ScoreClassifierInferer
@@ -40,7 +41,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         (hashes of the draws' numbers), ``num_draws``, ``num_classes``, ``prediction_type``, ``conditioning`` (hash of
         what the classes become), ``precision``, ``stopping`` and ``decision``; for a `ScoreClassifierInferer` ``sde``,
         ``solver``, ``divergence``, ``terminal`` and ``dequantization`` in place of what draws are described by; for a
-        `SoftmaxClassifierInferer` ``network`` and ``num_classes`` alone.
+        `SoftmaxClassifierInferer` ``network`` and ``num_classes`` alone; for a `CascadeInferer` what holds for its
+        second classifier, with ``first_network``, ``threshold``, ``prepare`` and ``combine``.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -48,6 +50,14 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         >>> made["seed"], made["num_draws"], made["prediction_type"], made["stopping"]
         (3, 5, 'epsilon', 'None')
     """
+    if isinstance(inferer, CascadeInferer):
+        of_both = {
+            "first_network": network_hash(inferer.first_network),
+            "threshold": repr(inferer.threshold),
+            "prepare": _name(inferer.prepare),
+            "combine": _name(inferer.combine),
+        }
+        return {**provenance(inferer.second, network), **of_both}
     if isinstance(inferer, SoftmaxClassifierInferer):
         return {"network": network_hash(network), "num_classes": inferer.num_classes}
     parameter = next(network.parameters(), torch.empty(0))
@@ -142,6 +152,11 @@ def _hash(tensors: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().double().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _name(function: object) -> str:
+    """Of a function its name, as its repr names its place in memory."""
+    return str(getattr(function, "__qualname__", "")) or _describe(function)
 
 
 def _describe(setting: object) -> str:

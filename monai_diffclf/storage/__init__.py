@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from .cascade_file import FittedCascade, load_cascade, save_cascade
 from .decision_file import LearnedDecision, load_decision, save_decision
 from .errors_file import StoredErrors, load_errors, save_errors
 from .errors_journal import ErrorsJournal
@@ -14,17 +15,20 @@ from .uncertainty_file import FittedUncertainty, load_uncertainty, save_uncertai
 
 __all__ = [
     "ErrorsJournal",
+    "FittedCascade",
     "FittedUncertainty",
     "LearnedDecision",
     "StoredErrors",
     "StoredLikelihoods",
     "find_mean_image",
+    "load_cascade",
     "load_decision",
     "load_errors",
     "load_likelihoods",
     "load_mean_image",
     "load_uncertainty",
     "rows_of_images",
+    "save_cascade",
     "save_decision",
     "save_errors",
     "save_uncertainty",

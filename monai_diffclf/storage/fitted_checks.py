@@ -119,8 +119,9 @@ def check_decision(content: Mapping[str, Any], rule: str) -> None:
         for draws in _part(own, "few_draws", rule):
             few = _part(own["few_draws"], draws, f"{rule}.few_draws")
             where = f"{rule}.few_draws.{draws}"
-            length = int(draws) if draws.isdigit() else 0
-            _numbers(few, "log_snr", where, lambda level: abs(level) < 1000, "log-SNR values", length=length)
+            if not draws.isdecimal() or int(draws) < 1:
+                raise ValueError(f"{where}: expected a number of draws, got {_short(draws)}")
+            _numbers(few, "log_snr", where, lambda level: abs(level) < 1000, "log-SNR values", length=int(draws))
             _number(few, "temperature", where, lambda t: t > 0, "a positive number")
 
 

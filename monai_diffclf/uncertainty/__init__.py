@@ -7,6 +7,7 @@ from __future__ import annotations
 from ..classification import probability_uncertainty, vote_uncertainty
 from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
+from .ensemble import Ensemble, ensemble_probabilities, fit_ensemble
 from .image_statistics import image_statistics, latent_statistics
 from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
 from .mean_image import MeanImage, fit_mean_image
@@ -17,13 +18,16 @@ from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
 __all__ = [
     "Calibration",
     "ConformalSets",
+    "Ensemble",
     "LikelihoodTypicality",
     "MeanImage",
     "ShiftTest",
     "Typicality",
     "adjust_prior",
+    "ensemble_probabilities",
     "fit_calibration",
     "fit_conformal",
+    "fit_ensemble",
     "fit_likelihood_typicality",
     "fit_mean_image",
     "fit_typicality",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from monai_diffclf.classification import (
     DenoisingErrors,
     DifferenceModel,
+    FewDraws,
     LevelSampling,
     LevelWeights,
     PredictiveCurtailment,
@@ -58,6 +60,42 @@ def test_files_from_before_have_fewer_bands(tmp_path):
 def test_the_shipped_file_has_as_many_bands_as_its_draws_allow():
     path = Path(__file__).resolve().parents[2] / "bundles" / "pneumonia_xray_diffusion" / "configs" / "decision.json"
     assert len(load_decision(path, "mean").model.noise) == min(json.loads(path.read_text())["num_draws"] // 16, 32)
+
+
+def test_stopping_and_few_draws_are_kept(tmp_path):
+    fitted = PredictiveCurtailment(0.2, DifferenceModel.prior(), block=1, min_draws=1, spending=0.0, risk=0.01)
+    few = {1: FewDraws((5.3,), 30.0), 2: FewDraws((5.3, 2.0), 20.0)}
+    save_decision(tmp_path / "decision.json", {"mean": replace(LEARNED["mean"], fitted=fitted, few_draws=few)})
+    found = load_decision(tmp_path / "decision.json", "mean")
+    assert repr(found.stopping(0.01)) == repr(fitted) and found.stopping(0.01).guarantee == fitted.guarantee
+    assert found.stopping(0.05).alpha == 0.05 and "under the model" in found.stopping(0.05).guarantee
+    assert found.few(2) == few[2]
+    with pytest.raises(ValueError, match=r"num_draws: expected one of \[1, 2\], for which levels were chosen, got 3"):
+        found.few(3)
+    with pytest.raises(ValueError, match="a file with few_draws, fit it anew"):
+        LEARNED["mean"].few(1)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("stopping", {"alpha": 2.0, "spending": 0.5, "risk": 0.01}),
+        ("stopping", {"alpha": 0.1, "spending": -1, "risk": 0.01}),
+        ("stopping", {"alpha": 0.1, "spending": 0.5}),
+        ("stopping", 3),
+        ("few_draws", {"1": {"log_snr": [1.0, 2.0], "temperature": 1.0}}),
+        ("few_draws", {"1": {"log_snr": [1.0], "temperature": 0}}),
+        ("few_draws", {"one": {"log_snr": [1.0], "temperature": 1}}),
+        ("few_draws", []),
+    ],
+)
+def test_refuses_numbers_that_no_fit_gives(tmp_path, part, value):
+    save_decision(tmp_path / "decision.json", LEARNED)
+    content = json.loads((tmp_path / "decision.json").read_text())
+    content["mean"][part] = value
+    (tmp_path / "decision.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"path: expected a file written by save_decision with 'mean'.*mean.{part}"):
+        load_decision(tmp_path / "decision.json", "mean")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"mean": {"model": {}}}', '{"mean": {"model": 3}}'])

@@ -1,0 +1,50 @@
+"""The file of what a cascade was fitted to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from monai_diffclf.storage import FittedCascade, load_cascade, save_cascade
+from monai_diffclf.uncertainty import Ensemble
+
+FITTED = {
+    "mean": FittedCascade("mean", 0.9, Ensemble("log_linear", (0.4, 0.7), (1.5, 2.0)), "aaaa", "bbbb"),
+    "vote": FittedCascade("vote", 1.0),
+}
+
+
+def test_round_trip(tmp_path):
+    save_cascade(tmp_path / "deferral.json", FITTED, {"images": 9})
+    for rule, fitted in FITTED.items():
+        assert load_cascade(tmp_path / "deferral.json", rule) == fitted
+    assert load_cascade(tmp_path / "deferral.json", "mean", first="aaaa", second="bbbb").threshold == 0.9
+    for wrong in ({"first": "cccc"}, {"second": "cccc"}):
+        with pytest.raises(ValueError, match="was fitted for the network .*, not for cccc; fit it anew"):
+            load_cascade(tmp_path / "deferral.json", "mean", **wrong)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        {"mean": {}},
+        {"mean": {"threshold": 2}},
+        {"mean": {"threshold": True}},
+        {"mean": {"threshold": float("nan")}},
+        {"mean": {"threshold": 0.5, "combine": 3}},
+        {"mean": {"threshold": 0.5, "combine": {"pool": "mean", "weights": [-1.0, 2.0]}}},
+        {"mean": {"threshold": 0.5, "combine": {"pool": "other", "weights": [1.0, 2.0]}}},
+    ],
+)
+def test_refuses_what_is_no_such_file(tmp_path, content):
+    (tmp_path / "deferral.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError, match="path: expected a file written by save_cascade with 'mean'"):
+        load_cascade(tmp_path / "deferral.json", "mean")
+
+
+def test_refuses_a_missing_file(tmp_path):
+    with pytest.raises(ValueError, match="there is no .*deferral.json"):
+        load_cascade(tmp_path / "deferral.json", "mean")
