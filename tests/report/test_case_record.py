@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.explain import smooth_map
 from monai_diffclf.report import Case, CounterfactualPair
 from monai_diffclf.report.case import NearImage
 from monai_diffclf.report.case_pictures import film, shown_slice, signed_film, thumbnail
@@ -98,16 +97,15 @@ def test_row_and_content():
 
 
 @pytest.mark.parametrize(("settings", "rival"), [({}, 0), ({"rival": 0}, 0)])
-def test_the_map_is_smoothed_and_knows_its_rival(settings, rival):
+def test_the_map_is_shown_as_it_is_and_knows_its_rival(settings, rival):
     difference = np.random.default_rng(0).normal(size=(8, 6))
     record = encode_case(case(decision_map=difference, **settings))
-    smoothed = smooth_map(torch.as_tensor(difference)[None])[0].numpy()
     content = json.loads(record.content)
     assert content["rival"] == rival
-    assert record.map_limit == pytest.approx(np.quantile(np.abs(smoothed), 0.995))
+    assert record.map_limit == pytest.approx(np.quantile(np.abs(difference), 0.995))
     shown = pixels(content["map"])
     # Class 1's colour where it speaks for the class called, class 0's elsewhere.
-    np.testing.assert_array_equal(shown[..., 0] > shown[..., 2], smoothed > 0)
+    np.testing.assert_array_equal(shown[..., 0] > shown[..., 2], difference > 0)
 
 
 def test_of_three_classes_the_rival_may_be_unknown():
