@@ -14,6 +14,8 @@ from .difference_model import DifferenceModel
 from .draw_weights import LevelWeights, draw_weights
 from .draws import NoiseDraws, image_keys
 from .e_process import log_e_betting, log_e_unbounded
+from .few_draws import FewDraws, few_draws_auc, fit_few_draws
+from .fit_stopping import StoppingFit, fit_stopping
 from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
 from .likelihood import bits_per_dimension, classify_likelihood, empirical_prior, marginal_log_likelihood
@@ -33,6 +35,7 @@ __all__ = [
     "DenoisingClassification",
     "DenoisingErrors",
     "DifferenceModel",
+    "FewDraws",
     "LevelSampling",
     "LevelWeights",
     "LikelihoodClassification",
@@ -42,6 +45,7 @@ __all__ = [
     "PredictiveCurtailment",
     "SequentialTest",
     "StagedElimination",
+    "StoppingFit",
     "StoppingRule",
     "UniformDequantization",
     "VariationalBound",
@@ -53,8 +57,11 @@ __all__ = [
     "draw_scores",
     "draw_weights",
     "empirical_prior",
+    "few_draws_auc",
+    "fit_few_draws",
     "fit_level_sampling",
     "fit_level_weights",
+    "fit_stopping",
     "image_keys",
     "log_e_betting",
     "log_e_unbounded",

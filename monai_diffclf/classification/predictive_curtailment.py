@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import copy
 
 import torch
@@ -25,11 +24,14 @@ __all__ = ["PredictiveCurtailment"]
 class PredictiveCurtailment:
     """Stop when the class that all draws would give is the leader with probability above 1 - alpha, under a model.
 
-    After n of N draws a class is eliminated when its probability of ending above the leader is below sqrt(n / N) alpha
-    / (K - 1): risk is taken late, where two classes are nearly level and the draws that would settle it are many. The
-    probability is that of a :class:`VoteModel` for votes, of a :class:`DifferenceModel` for the mean and weighted
-    votes, best fitted to the network's validation errors. It is as good as its model, and most images are far below
-    alpha when they stop; replay it on stored errors to see how often it errs.
+    After n of N draws a class is eliminated when its probability of ending above the leader is below (n / N)^s alpha /
+    (K - 1). With s = 1/2 risk is taken late, where two classes are nearly level and the draws that would settle it are
+    many; with s = 0 it is taken at the first draw as at any other, which is best where one draw says nearly what all
+    say, as after training with a contrastive term. The probability is that of a :class:`VoteModel` for votes, of a
+    :class:`DifferenceModel` for the mean and weighted votes, best fitted to the network's validation errors. It is as
+    good as its model, and most images are far below alpha when they stop; replay it on stored errors to see how often
+    it errs, or let :func:`monai_diffclf.classification.fit_stopping` choose alpha and s by that, for a ``risk`` that
+    does not hang on the model.
 
     For the mean a fitted model also says in which order the draws are made: next comes the draw that leaves the total
     of all draws the least variance (:class:`monai_diffclf.classification.forecast.Forecast`). The order is the same for
@@ -45,6 +47,9 @@ class PredictiveCurtailment:
         block: draws between two looks.
         min_draws: draws made in any case.
         max_draws: draws after which an image is left undecided; None for all.
+        spending: s, from 0 to 1: how late risk is taken.
+        risk: the share of images with another class than that of all draws for which alpha was chosen on validation
+            images; it is said in ``guarantee`` and changes nothing. None for an alpha that is the model's.
 
     Raises:
         ValueError: when an argument is out of range.
@@ -66,15 +71,26 @@ class PredictiveCurtailment:
         block: int = 2,
         min_draws: int = 4,
         max_draws: int | None = None,
+        spending: float = 0.5,
+        risk: float | None = None,
     ) -> None:
         check_counts(block=block, min_draws=min_draws, max_draws=max_draws)
+        if isinstance(spending, bool) or not isinstance(spending, (int, float)) or not 0 <= spending <= 1:
+            raise ValueError(f"spending: expected a number from 0 to 1, got {spending!r}")
         self.alpha, self.model = check_alpha(alpha), model
         self.block, self.min_draws, self.max_draws = block, min_draws, max_draws
-        self.guarantee = f"the class that all draws would give, with probability above {1 - alpha:g} under the model"
+        self.spending, self.risk = float(spending), None if risk is None else check_alpha(risk, "risk")
+        if risk is None:
+            sure = f"with probability above {1 - alpha:g} under the model"
+        else:
+            sure = f"with probability at least {1 - risk:g} for an image exchangeable with the validation images"
+        self.guarantee = f"the class that all draws would give, {sure}"
         self._forecast: Forecast | None = None
 
     def __repr__(self) -> str:
         settings = f"block={self.block}, min_draws={self.min_draws}, max_draws={self.max_draws}"
+        if self.spending != 0.5:  # as before there was a choice: records of then are found by it
+            settings += f", spending={self.spending:g}"
         return f"PredictiveCurtailment(alpha={self.alpha}, model={self.model!r}, {settings})"
 
     def for_draws(self, weights: torch.Tensor, log_snr: torch.Tensor, rule: str) -> PredictiveCurtailment:
@@ -103,9 +119,9 @@ class PredictiveCurtailment:
         return spaced_looks(num_draws, self.block, self.min_draws, self.max_draws)
 
     def remaining(self, look: Look) -> torch.Tensor:
-        """A class is out when its chance to end above the leader is below sqrt(n / N) alpha / (K - 1)."""
+        """A class is out when its chance to end above the leader is below (n / N)^s alpha / (K - 1)."""
         votes = self._vote_model(look.rule)
-        limit = math.sqrt(look.num_made / look.num_draws) * self.alpha / (look.scores.shape[1] - 1)
+        limit = (look.num_made / look.num_draws) ** self.spending * self.alpha / (look.scores.shape[1] - 1)
         if votes is not None:
             return eliminate(look, lambda leads: votes.chance_to_lose(leads, look.weights, look.log_snr) < limit)
         forecast = self._forecast or self._forecast_of(look.weights, look.log_snr, choose=False)

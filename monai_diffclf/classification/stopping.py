@@ -92,14 +92,14 @@ def check_counts(**counts: int | None) -> None:
         raise ValueError(f"min_draws: expected at most max_draws, {high}, got {low}")
 
 
-def check_alpha(alpha: float) -> float:
+def check_alpha(alpha: float, name: str = "alpha") -> float:
     """Refuse what is no probability between 0 and 1.
 
     Raises:
         ValueError: when it is none.
     """
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
-        raise ValueError(f"alpha: expected a probability between 0 and 1, both excluded, got {alpha!r}")
+        raise ValueError(f"{name}: expected a probability between 0 and 1, both excluded, got {alpha!r}")
     return float(alpha)
 
 

@@ -37,7 +37,7 @@ class DenoisingPrepareBatch(PrepareBatch):
         extra_keys: keys of the batch that hold conditions of each image, one row an image, as in MONAI's
             `PrepareBatchExtraInput`; a mapping gives the name of the argument for each key's name.
         latent_space: the space the network works in, None for pixels; images are encoded in every step. Latents that
-            are kept (:class:`monai_diffclf.transforms.EncodeLatentsd`) are taken for images, without it.
+            are kept (:class:`monai_diffclf.representations.LatentDataset`) are taken for images, without it.
         all_classes: whether the same noisy image goes to the network under each of the K classes, as
             :class:`monai_diffclf.losses.ClassContrastiveLoss` needs it; a dropped label stays the null class alone.
             Targets then also hold ``"own"``, ``"contrasted"`` and ``"labels"``, see there.

@@ -1,12 +1,12 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Learn from validation errors how to spend draws: level sampling, level weights, model for early stopping."""
+"""Learn from validation errors how to spend draws: level sampling and weights, early stopping, one draw or a few."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,18 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ..bundle import Bundle
 from ..classification import (
     DenoisingErrors,
-    DifferenceModel,
+    FewDraws,
     LevelSampling,
-    VoteModel,
+    StoppingFit,
     classify_errors,
+    few_draws_auc,
+    fit_few_draws,
     fit_level_sampling,
     fit_level_weights,
+    fit_stopping,
 )
+from ..classification.draw_weights import Weighting
+from ..classification.fit_stopping import fit_model
 from ..engines import compute_dataset_errors
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..networks import network_hash
@@ -34,7 +39,9 @@ from .fit_uncertainty import check_network
 __all__ = ["DecisionFit", "fit_decision", "measure_mirrored"]
 
 RULES = ("mean", "vote", "weighted_vote")
-MIN_DRAWS = 100
+FEW = (1, 2, 4)
+"""Numbers of draws for which levels are chosen."""
+MIN_DRAWS = 50
 """Fewer draws an image say too little of what later draws will bring."""
 _FOLDS = 5
 
@@ -45,12 +52,15 @@ class DecisionFit:
 
     Args:
         learned: rule to model, level sampling and weights.
-        notes: what goes to the file beside it: images, draws, and the AUC of equal and of learned weights in nested
-            cross-validation.
+        notes: what goes to the file beside it: images, draws, the AUC of equal and of learned weights and that of few
+            draws beside all (``few_draws_auc``), both in nested cross-validation, and what the stopping rule did on
+            images whose patients its model had not seen (``stopping``).
+        remarks: what could not be learned, and why.
     """
 
     learned: Mapping[str, LearnedDecision]
     notes: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it, as ``fast.json`` reads it."""
@@ -64,10 +74,14 @@ def fit_decision(
     *,
     source: str | os.PathLike[str],
     num_parts: int = 8,
+    risk: float = 0.01,
 ) -> DecisionFit:
     """Learn how to spend draws from validation errors of all draws, for the rules mean, vote and weighted vote.
 
-    The gain of the weights is that of nested cross-validation: folds that choose them are never judged.
+    For the mean with the bundle's weighting also where to make one draw or a few
+    (:func:`monai_diffclf.classification.fit_few_draws`) and how boldly to stop
+    (:func:`monai_diffclf.classification.fit_stopping`). What is gained or lost is that of nested cross-validation:
+    folds that choose are never judged.
 
     Args:
         bundle: opened with ``train.json`` and ``evaluate.json``, with the weights that made the errors.
@@ -75,6 +89,7 @@ def fit_decision(
         mirrored: errors of the same images with mirrored noise, see `measure_mirrored`.
         source: where the errors are from, for messages.
         num_parts: parts of the schedule.
+        risk: share of images that may get another class by the stopping rule than by all draws.
 
     Raises:
         ValueError: when there are too few draws, images or patients, or the errors are of another network.
@@ -83,10 +98,16 @@ def fit_decision(
     check_network(stored, network, source)
     check_enough(stored, source)
     learned = {rule: _learn(stored, rule, mirrored, network, num_parts) for rule in RULES}
-    nested = {rule: nested_gain(stored, rule) for rule in RULES}
-    return DecisionFit(
-        learned, {"images": len(stored.keys), "num_draws": stored.errors.num_draws, "nested_auc": nested}
-    )
+    weighting = bundle.get("weighting")
+    early, remarks = _early(stored, weighting, risk)
+    few, few_auc = _few(stored, weighting)
+    learned["mean"] = replace(learned["mean"], fitted=None if early is None else early.stopping, few_draws=few)
+    notes: dict[str, Any] = {"images": len(stored.keys), "num_draws": stored.errors.num_draws}
+    notes["nested_auc"] = {rule: nested_gain(stored, rule) for rule in RULES}
+    notes["few_draws_auc"] = few_auc
+    if early is not None:
+        notes["stopping"] = {name: value for name, value in vars(early).items() if name != "stopping"}
+    return DecisionFit(learned, notes, remarks)
 
 
 def check_enough(stored: StoredErrors, source: str | os.PathLike[str]) -> None:
@@ -159,6 +180,27 @@ def measure_mirrored(
     return stored.errors
 
 
+def _patients(stored: StoredErrors) -> list[str]:
+    """Without patients every image is one of its own."""
+    return stored.patients if all(stored.patients) else [str(group) for group in _groups(stored)]
+
+
+def _early(stored: StoredErrors, weighting: Weighting, risk: float) -> tuple[StoppingFit | None, tuple[str, ...]]:
+    """How boldly to stop by the mean; none, and why, where the images are too few for the risk."""
+    try:
+        return fit_stopping(stored.errors, risk=risk, weighting=weighting, patients=_patients(stored)), ()
+    except ValueError as error:
+        return None, (f"early stopping goes by its model alone: {error}",)
+
+
+def _few(stored: StoredErrors, weighting: Weighting) -> tuple[dict[int, FewDraws], dict[str, dict[str, float]]]:
+    """Levels of few draws, and their AUC beside that of all draws where nothing was chosen."""
+    errors, labels, patients = stored.errors, stored.labels, _patients(stored)
+    few = {count: fit_few_draws(errors, labels, count, weighting=weighting) for count in FEW}
+    area = {str(count): few_draws_auc(errors, labels, count, weighting=weighting, patients=patients) for count in FEW}
+    return few, area
+
+
 def _groups(stored: StoredErrors) -> np.ndarray[Any, Any]:
     if all(stored.patients):
         return np.asarray(np.unique(np.asarray(stored.patients), return_inverse=True)[1])
@@ -177,12 +219,10 @@ def _auc(errors: DenoisingErrors, labels: torch.Tensor, rule: str, weighting: An
 def _learn(stored: StoredErrors, rule: str, mirrored: DenoisingErrors, network: str, num_parts: int) -> LearnedDecision:
     """Model, sampling and weights for one rule."""
     scored = "vote" if rule == "weighted_vote" else rule
-    # Without patients every image is one of its own.
-    names = stored.patients if all(stored.patients) else [str(group) for group in _groups(stored)]
-    weights = fit_level_weights(stored.errors, stored.labels, scored, patients=names)
+    weights = fit_level_weights(stored.errors, stored.labels, scored, patients=_patients(stored))
     weighting = weights if rule == "weighted_vote" else "uniform"
     return LearnedDecision(
-        VoteModel.fit(stored.errors) if rule == "vote" else DifferenceModel.fit(stored.errors, scored),
+        fit_model(stored.errors, scored),
         fit_level_sampling(stored.errors, scored, weighting=weighting, mirrored=mirrored, num_parts=num_parts),
         weights,
         network,

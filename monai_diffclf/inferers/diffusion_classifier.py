@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -21,10 +22,11 @@ from ..classification import (
 )
 from ..classification.draw_weights import Weighting, check_weighting, draw_weights
 from ..classification.replay import classify_draws, run_draws
-from ..classification.rules import check_rule, check_temperature
+from ..classification.rules import check_rule, check_temperature, mean_errors
 from ..classification.stopping import check_valid
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.latent_space import LatentSpace, check_latent_space, maps_in_pixels
+from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers.noise_process import NoiseProcess
 from .checks import check_settings
 from .classifier import ClassifierInferer
@@ -53,7 +55,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
         num_draws: noise draws an image, N.
         rule: ``"vote"``, ``"mean"`` or ``"weighted_vote"``, see :func:`monai_diffclf.classification.classify_errors`.
         noise_levels: ``"stratified"``, ``"uniform"`` or a ``LevelSampling``, see
-            :class:`monai_diffclf.classification.NoiseDraws`.
+            :class:`monai_diffclf.classification.NoiseDraws`; or the log-SNR of the draws themselves, such as ``[5.3]``,
+            taken in turn where there are more draws. All of these count alike: it is another classifier than that of
+            the whole schedule, see :func:`monai_diffclf.classification.fit_few_draws`.
         conditioning: how a class reaches the network: ``"class_labels"``, ``"crossattn"`` or a callable from labels [B]
             to keyword arguments, see :mod:`monai_diffclf.networks.conditioning`.
         stopping: None for all draws, or a stopping rule: :class:`monai_diffclf.classification.CurtailedVote`,
@@ -67,6 +71,11 @@ class DiffusionClassifierInferer(ClassifierInferer):
         temperature: temperature of the probabilities from the mean error.
         amp_dtype: ``torch.float16`` or ``torch.bfloat16`` runs the network in automatic mixed precision; errors and
             sums stay in float32 and float64, and whatever rounding could turn is made again in float32.
+        map_weighting: weighting of the draws in error maps, whatever decides; None for that of the decision. The
+            default counts levels of little noise less, at which all of an image is slightly easier under one class or
+            the other: it finds the lesions of phantoms best.
+        map_smoothing: standard deviation of the smoothing of error maps in image pixels, 0 for none; None for
+            :func:`monai_diffclf.networks.default_smoothing`, a sixteenth of the shortest side.
         latent_space: the space the network works in, see :class:`monai_diffclf.networks.LatentSpace`; None for pixels.
             Each image is encoded once; noise and errors are those of its latents, the noise is keyed by its pixels.
 
@@ -92,7 +101,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         *,
         num_draws: int = 51,
         rule: str = "vote",
-        noise_levels: str | LevelSampling = "stratified",
+        noise_levels: str | LevelSampling | Sequence[float] = "stratified",
         conditioning: str | Conditioning = "class_labels",
         stopping: StoppingRule | None = None,
         batch_size: int | None = None,
@@ -101,6 +110,8 @@ class DiffusionClassifierInferer(ClassifierInferer):
         temperature: float = 1.0,
         amp_dtype: torch.dtype | None = None,
         latent_space: LatentSpace | None = None,
+        map_weighting: Weighting | None = "min_snr",
+        map_smoothing: float | None = None,
     ) -> None:
         super().__init__()
         check_settings(num_classes=num_classes, batch_size=1 if batch_size is None else batch_size)
@@ -111,15 +122,21 @@ class DiffusionClassifierInferer(ClassifierInferer):
         if stopping is not None and not isinstance(stopping, StoppingRule):
             raise TypeError(f"stopping: expected None or a StoppingRule, got {type(stopping).__name__}")
         self.process, self.latent_space = NoiseProcess.of(scheduler), check_latent_space(latent_space)
-        self.draws = NoiseDraws.make(num_draws, noise_levels, seed=seed)
+        self.draws = _noise_draws(self.process, num_draws, noise_levels, seed)
         if stopping is not None:
             check_valid(stopping, rule)
             stopping.looks(num_draws)  # refuses a rule that asks for more draws than there are
         check_weighting(weighting, num_draws)
+        if map_weighting is not None:
+            check_weighting(map_weighting, num_draws, name="map_weighting")
+        if map_smoothing is not None and not (map_smoothing >= 0 and math.isfinite(map_smoothing)):
+            raise ValueError(f"map_smoothing: expected None or a number of pixels of at least 0, got {map_smoothing!r}")
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.scheduler, self.num_classes, self.num_draws = scheduler, num_classes, num_draws
         self.rule, self.weighting, self.temperature = rule, weighting, temperature
         self.stopping, self.batch_size, self.seed, self.amp_dtype = stopping, batch_size, seed, amp_dtype
+        self.map_weighting = weighting if map_weighting is None else map_weighting
+        self.map_smoothing = map_smoothing
         self._timesteps = self.process.timesteps(self.draws.levels)
 
     def classify(
@@ -159,7 +176,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             result = replace(
                 self._from_errors(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
             )
-            maps = None if maps is None else _scale_to_mean(maps, result.mean_error)
+            maps = None if maps is None else _scale_to_mean(maps, mean_errors(errors, self.map_weighting))
         return replace(result, error_maps=None if maps is None else self._in_pixels(maps, images))
 
     def compute_errors(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> DenoisingErrors:
@@ -173,9 +190,10 @@ class DiffusionClassifierInferer(ClassifierInferer):
         """Squared epsilon error of each pixel, mean over channels and draws [B, K, *spatial]. See :meth:`classify`.
 
         m[b, k, u] = mean_n(w_n mean_c (epsilon_n - epsilon_hat_n(z_n, k))^2 at u), with the weights w_n that
-        ``weighting`` gives the draws of the decision (for votes 1 by default). The maps are additive: their mean over
-        pixels is ``mean_error`` of the result up to float32 rounding. Where map k is below map j, class k explains
-        the image better there. All draws are made, whatever the stopping rule.
+        ``map_weighting`` gives the draws, smoothed by ``map_smoothing``. The maps are additive: their mean over pixels
+        is the mean of the errors under these weights, up to float32 rounding; with ``map_weighting=None`` it is
+        ``mean_error`` of the result. Where map k is below map j, class k explains the image better there. All draws are
+        made, whatever the stopping rule.
 
         In a latent space the error of each latent pixel is shared out over the image pixels it covers, and that of a
         global token over all of them, so that the sum of a map is kept: it is then the number of latent pixels or
@@ -244,8 +262,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
         return DrawEvaluator(self.denoiser(latents, network, kwargs), latents, self.draws, keys)
 
     def _in_pixels(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Maps over latent pixels or tokens [B, K, ...] as maps over image pixels [B, K, *spatial], float32."""
-        return maps_in_pixels(self.latent_space, maps, images.shape[2:]).float()
+        """Maps over latent pixels or tokens [B, K, ...] as smooth maps over image pixels [B, K, *spatial], float32."""
+        spread = maps_in_pixels(self.latent_space, maps, images.shape[2:])
+        return smooth_error_maps(spread, self.map_smoothing, stride=self.latent_space.stride).float()
 
     def _all_draws(self, source: DrawEvaluator, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:
         """Errors of all draws and classes, and if asked for their weighted mean in each pixel, float64."""
@@ -256,7 +275,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             # Classes differ by a thousandth of their errors: sums in float32 would lose digits of the difference.
             maps = torch.zeros(shape, dtype=torch.float64, device=images.device)
             blank = images.new_zeros(0, self.num_classes, self.num_draws)
-            weights = draw_weights(self.errors_from_values(blank, source.num_elements), self.weighting)
+            weights = draw_weights(self.errors_from_values(blank, source.num_elements), self.map_weighting)
         everything = torch.ones(shape[:2], dtype=torch.bool)
         draws = torch.arange(self.num_draws)
         values = source.grid(torch.arange(len(images)), draws, everything, maps=maps, map_weights=weights)
@@ -269,6 +288,29 @@ class DiffusionClassifierInferer(ClassifierInferer):
         blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)
         errors, decided = run_draws(blank, source.grid, stopping, rule=self.rule, weighting=self.weighting)
         return replace(self._from_errors(errors), decided=decided, guarantee=stopping.guarantee)
+
+
+def _noise_draws(
+    process: NoiseProcess, num_draws: int, noise_levels: str | LevelSampling | Sequence[float], seed: int
+) -> NoiseDraws:
+    """The draws, at levels of the schedule or at the log-SNR that are named."""
+    if isinstance(noise_levels, str | LevelSampling):
+        return NoiseDraws.make(num_draws, noise_levels, seed=seed)
+    made = NoiseDraws.make(num_draws, seed=seed)  # checks both
+    try:
+        log_snr = torch.tensor([float(value) for value in noise_levels], dtype=torch.float64)
+    except (TypeError, ValueError):
+        log_snr = torch.empty(0)
+    if len(log_snr) == 0 or len(log_snr) > num_draws:
+        raise ValueError(
+            "noise_levels: expected 'stratified', 'uniform', a LevelSampling or the log-SNR of the draws, one to "
+            f"{num_draws} numbers such as [5.3], got {noise_levels!r}"
+        )
+    try:
+        levels = process.levels(log_snr)
+    except ValueError as error:
+        raise ValueError(f"noise_levels: {error}") from None
+    return replace(made, levels=levels[torch.arange(num_draws) % len(levels)])
 
 
 def _scale_to_mean(maps: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

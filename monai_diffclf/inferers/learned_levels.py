@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..classification import LevelWeights
@@ -50,6 +51,7 @@ def learned_levels(weighting: Weighting, temperature: float, checkpoint: str | o
         )
     try:
         own = float(found["temperature"])
-        return Levels(LevelWeights.from_dict(found["level_weights"]), temperature * own)
+        weights = LevelWeights.from_dict(found["level_weights"])
+        return Levels(replace(weights, trained=True), temperature * own)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"weighting: expected level weights and temperature beside {checkpoint}: {error}") from None

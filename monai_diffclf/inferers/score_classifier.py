@@ -27,6 +27,7 @@ from ..classification.likelihood import Prior, check_prior
 from ..classification.rules import check_temperature
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.latent_space import GivenLatents, LatentSpace, PixelSpace, check_latent_space, encode, maps_in_pixels
+from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers import SDE, SDEProcess
 from .checks import check_settings
 from .classifier import ClassifierInferer
@@ -162,8 +163,9 @@ class ScoreClassifierInferer(ClassifierInferer):
             images: images [B, C, *spatial], 2D or 3D, finite, scaled as the network was trained.
             network: the score network in eval mode, called as network(x=..., timesteps=..., class_labels=... or
                 context=...) with the SDE's time, float in (0, 1].
-            error_maps: also return the error of each pixel and class, from ``map_draws`` noise draws; the class with
-                the smaller one explains the pixel better, see :meth:`log_likelihood_maps`.
+            error_maps: also return the error of each pixel and class, from ``map_draws`` noise draws, weighted and
+                smoothed as a `DiffusionClassifierInferer` does; the class with the smaller one explains the pixel
+                better. What each pixel adds to the likelihood, as it is, is :meth:`log_likelihood_maps`.
             kwargs: further arguments for the network.
 
         Raises:
@@ -176,7 +178,8 @@ class ScoreClassifierInferer(ClassifierInferer):
         self.check_told_apart(self.denoiser(latents, network, kwargs), latents, values)
         maps = None
         if error_maps:
-            maps = self._maps(latents, keys, network, self.map_draws, images, kwargs)
+            maps = self._maps(latents, keys, network, self._on_latents(self.map_draws), images, kwargs)
+            maps = smooth_error_maps(maps, stride=self.latent_space.stride)
             evaluations = evaluations + self.map_draws * self.num_classes
         result = self.decide(values, math.prod(latents.shape[1:]))
         return replace(result, network_evaluations=evaluations, error_maps=maps)
@@ -266,7 +269,8 @@ class ScoreClassifierInferer(ClassifierInferer):
         the log-likelihood ratio of each pixel; it adds up to the difference of their `variational_bound`.
         """
         latents = self.encode(images, network)
-        maps = self._maps(latents, self.keys(images, latents), network, num_draws, images, kwargs)
+        classifier = self._on_latents(num_draws, of_decision=True)
+        maps = self._maps(latents, self.keys(images, latents), network, classifier, images, kwargs)
         return -0.5 * latents.shape[1] * maps
 
     def encode(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
@@ -276,10 +280,12 @@ class ScoreClassifierInferer(ClassifierInferer):
             return self.dequantization(checked, seed=self.seed).to(checked.dtype)
         return encode(self.latent_space, checked)
 
-    def _on_latents(self, num_draws: int) -> DiffusionClassifierInferer:
-        """The classifier by denoising error for what is encoded already."""
+    def _on_latents(self, num_draws: int, *, of_decision: bool = False) -> DiffusionClassifierInferer:
+        """The classifier by denoising error for what is encoded already; its maps not smoothed, as they are spread."""
         classifier = self.denoising_classifier(num_draws=num_draws)
         classifier._accepted = self._accepted
+        if of_decision:
+            classifier.map_weighting = classifier.weighting
         return classifier
 
     def _maps(
@@ -287,12 +293,11 @@ class ScoreClassifierInferer(ClassifierInferer):
         latents: torch.Tensor,
         keys: Sequence[bytes],
         network: Callable[..., Any],
-        num_draws: int,
+        classifier: DiffusionClassifierInferer,
         images: torch.Tensor,
         kwargs: dict[str, Any],
     ) -> torch.Tensor:
-        """Error maps in image pixels [B, K, *spatial]."""
-        classifier = self._on_latents(num_draws)
+        """Error maps of a classifier on latents, in image pixels [B, K, *spatial], as they are spread."""
         source = classifier._source_of(latents.float(), keys, network, kwargs)
         errors, maps = classifier._all_draws(source, True)
         classifier.check_told_apart(source.denoiser, source.images, errors.values)

@@ -10,6 +10,7 @@ from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
 from .latent_space import GivenLatents, LatentSpace, PixelSpace, maps_in_pixels
+from .map_smoothing import default_smoothing, smooth_map
 from .model_description import describe_model, describe_settings
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
@@ -26,6 +27,7 @@ __all__ = [
     "Tuning",
     "check_uses_classes",
     "class_labels",
+    "default_smoothing",
     "describe_model",
     "describe_settings",
     "fast_inference",
@@ -35,5 +37,6 @@ __all__ = [
     "maps_in_pixels",
     "network_hash",
     "one_hot_context",
+    "smooth_map",
     "tune_batch",
 ]

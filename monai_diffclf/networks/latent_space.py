@@ -72,7 +72,7 @@ class PixelSpace:
 class GivenLatents(PixelSpace):
     """Latents in the place of images, encoded beforehand: [B, c, *grid] or tokens [B, c, T] are taken as they are.
 
-    For data that hold latents, such as those of `EncodeLatentsd`. Noise is then keyed by the latents, and maps stay
+    For data that hold latents, such as a `LatentDataset`. Noise is then keyed by the latents, and maps stay
     over latents.
 
     Args:

@@ -139,7 +139,7 @@ class Case:
         errors: the errors of this image alone [1, K, N], for the votes by noise level.
         label: true class, None where not known.
         decision_map: where the called class explains the image better (positive) than its rival (negative) [H, W], see
-            :func:`monai_diffclf.explain.decision_map`. The report shows it smoothed.
+            :func:`monai_diffclf.explain.decision_map`. The report shows it as it is.
         rival: the class that the map compares with; with two classes it is the other one.
         counterfactual: the image as it would look in another class.
         nearest: training images that are near in the model's representation, as the image is and edited.

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ..classification import DenoisingErrors
 from ..classification.rules import draw_scores
-from ..explain import smooth_map
 from .case import Case, CounterfactualPair, NearImage
 from .case_pictures import film, signed_film, thumbnail
 from .figures import CLASS_COLOURS
@@ -81,7 +80,7 @@ def encode_case(case: Case) -> CaseRecord:
     """
     painted, limit = None, None
     if case.decision_map is not None:
-        painted, limit = signed_film(_smoothed(case.decision_map), _map_colours(case))
+        painted, limit = signed_film(case.decision_map, _map_colours(case))
     row = {
         "key": case.key,
         "thumbnail": thumbnail(case.image),
@@ -111,11 +110,6 @@ def encode_case(case: Case) -> CaseRecord:
         "warnings": case.warnings,
     }
     return CaseRecord(case.key, row, to_json(content), limit)
-
-
-def _smoothed(decision_map: NDArray[Any]) -> NDArray[Any]:
-    smoothed: NDArray[Any] = smooth_map(torch.as_tensor(np.asarray(decision_map, np.float64))[None])[0].numpy()
-    return smoothed
 
 
 def _rival(case: Case) -> int | None:

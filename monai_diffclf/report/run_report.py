@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..classification.draw_weights import Weighting
 from ..storage import load_uncertainty
 from .audit_findings import audit_findings
 from .curves import classify
@@ -33,7 +34,7 @@ _TRAINING = "How the training went is not on record: the run's folder has no Ten
 
 
 def report_of_run(
-    run: RunFolder, *, weighting: str = "uniform", temperature: float | None = None, title: str = ""
+    run: RunFolder, *, weighting: Weighting = "uniform", temperature: float | None = None, title: str = ""
 ) -> ReportData:
     """The report of a run, without pictures.
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .adapt import AdaptedEncoder, adapt_encoder
+from .cross_fit import cross_fitted_features
 from .encoder import Encoder, Features
 from .latent_dataset import LatentDataset
 from .make_encoder import make_encoder
@@ -32,6 +33,7 @@ __all__ = [
     "Retrieval",
     "TrainingIndex",
     "adapt_encoder",
+    "cross_fitted_features",
     "edit_latents",
     "index_training_images",
     "load_space",

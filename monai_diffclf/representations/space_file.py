@@ -96,6 +96,6 @@ def _made_again(path: str | os.PathLike[str], made: dict[str, Any], adapted: str
             f"encoder: expected the encoder {made['name']}, which the representation in {path} does not hold; give "
             "load_space(path, encoder=...) one with the same weights"
         )
-    if adapted:
+    if adapted and source["name"] == "efficientnet_lite0":  # its own weights come from this file
         source["pretrained"] = False
     return make_encoder(**source)

@@ -6,10 +6,18 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..classification import DifferenceModel, LevelSampling, LevelWeights, VoteModel
+from ..classification import (
+    DifferenceModel,
+    FewDraws,
+    LevelSampling,
+    LevelWeights,
+    PredictiveCurtailment,
+    VoteModel,
+)
 from .atomic_file import replace_text
 from .fitted_checks import check_decision, read_fitted
 
@@ -25,12 +33,39 @@ class LearnedDecision:
         level_sampling: ``noise_levels`` under which the same answer needs fewer draws.
         level_weights: ``weighting`` of another classifier, which tells the classes apart better on validation images.
         network: hash of the network it was learned from, see :func:`monai_diffclf.networks.network_hash`.
+        fitted: the stopping rule that validation images chose, see
+            :func:`monai_diffclf.classification.fit_stopping`; None for none.
+        few_draws: number of draws to the levels where so few are best made, see
+            :func:`monai_diffclf.classification.fit_few_draws`.
     """
 
     model: VoteModel | DifferenceModel
     level_sampling: LevelSampling
     level_weights: LevelWeights
     network: str = ""
+    fitted: PredictiveCurtailment | None = None
+    few_draws: Mapping[int, FewDraws] = field(default_factory=dict)
+
+    def stopping(self, alpha: float = 0.01) -> PredictiveCurtailment:
+        """The rule that misses the class of all draws with a probability of at most alpha.
+
+        It is the one that validation images chose for this risk, where they did, and else that of the model alone; its
+        ``guarantee`` says which.
+        """
+        if self.fitted is not None and self.fitted.risk == alpha:
+            return self.fitted
+        return PredictiveCurtailment(alpha, self.model)
+
+    def few(self, num_draws: int) -> FewDraws:
+        """Where to make this many draws.
+
+        Raises:
+            ValueError: when no levels were chosen for this number.
+        """
+        if num_draws not in self.few_draws:
+            known = f"one of {sorted(self.few_draws)}" if self.few_draws else "a file with few_draws, fit it anew"
+            raise ValueError(f"num_draws: expected {known}, for which levels were chosen, got {num_draws!r}")
+        return self.few_draws[num_draws]
 
 
 def save_decision(
@@ -51,6 +86,10 @@ def save_decision(
             "level_sampling": learned.level_sampling.to_dict(),
             "level_weights": learned.level_weights.to_dict(),
         }
+        if (early := learned.fitted) is not None:
+            content[rule]["stopping"] = {"alpha": early.alpha, "spending": early.spending, "risk": early.risk}
+        if learned.few_draws:
+            content[rule]["few_draws"] = {str(count): few.to_dict() for count, few in learned.few_draws.items()}
     replace_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -79,11 +118,14 @@ def load_decision(path: str | os.PathLike[str], rule: str, *, network: str | Non
         check_decision(everything, rule)
         content = everything[rule]
         model: type[VoteModel] | type[DifferenceModel] = VoteModel if rule == "vote" else DifferenceModel
+        fitted = model.from_dict(content["model"])
         learned = LearnedDecision(
-            model.from_dict(content["model"]),
+            fitted,
             LevelSampling.from_dict(content["level_sampling"]),
             LevelWeights.from_dict(content["level_weights"]),
             str(content.get("network", "")),
+            _stopping(fitted, content.get("stopping")),
+            {int(count): FewDraws.from_dict(few) for count, few in (content.get("few_draws") or {}).items()},
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"path: expected a file written by save_decision with {rule!r}, got {path}: {error}") from None
@@ -93,3 +135,12 @@ def load_decision(path: str | os.PathLike[str], rule: str, *, network: str | Non
             "learn it anew for these weights with tools.fit_decision, or take those it was learned from"
         )
     return learned
+
+
+def _stopping(model: VoteModel | DifferenceModel, values: Mapping[str, float] | None) -> PredictiveCurtailment | None:
+    """The rule that `fit_stopping` chose; it looks after every draw."""
+    if values is None:
+        return None
+    return PredictiveCurtailment(
+        values["alpha"], model, block=1, min_draws=1, spending=values["spending"], risk=values["risk"]
+    )

@@ -110,6 +110,18 @@ def check_decision(content: Mapping[str, Any], rule: str) -> None:
             f"{rule}.level_weights.weights: expected {len(edges) + 1} numbers, one more than edges, not all 0, got "
             f"{_short(found)}"
         )
+    if own.get("stopping") is not None:
+        stopping = _part(own, "stopping", rule)
+        for name in ("alpha", "risk"):
+            _number(stopping, name, f"{rule}.stopping", lambda p: 0 < p < 1, "a probability between 0 and 1")
+        _number(stopping, "spending", f"{rule}.stopping", lambda s: 0 <= s <= 1, "a number from 0 to 1")
+    if own.get("few_draws") is not None:
+        for draws in _part(own, "few_draws", rule):
+            few = _part(own["few_draws"], draws, f"{rule}.few_draws")
+            where = f"{rule}.few_draws.{draws}"
+            length = int(draws) if draws.isdigit() else 0
+            _numbers(few, "log_snr", where, lambda level: abs(level) < 1000, "log-SNR values", length=length)
+            _number(few, "temperature", where, lambda t: t > 0, "a positive number")
 
 
 def _check_parameters(calibration: Mapping[str, Any], where: str, classes: int) -> None:
@@ -146,9 +158,15 @@ def _check_typicality(values: Mapping[str, Any], classes: int) -> None:
     _numbers(values, "log_snr", where, lambda value: abs(value) < 1000, "log-SNR values")
     _numbers(values, "scores", where, lambda score: score >= 0, "distances of at least 0")
     _numbers(values, "predicted", where, lambda k: k == int(k) and 0 <= k < classes, f"classes from 0 to {classes - 1}")
-    _check_symmetric(values, "precision", where)
-    if values.get("grid") is not None:
-        _number(values, "grid", where, lambda n: n == int(n) and n >= 0, "a number of cells a side, 0 for no maps")
+    if values.get("parts") is None:  # of a file from before there were parts
+        _check_symmetric(values, "precision", where)
+        return
+    parts = _part(values, "parts", where)
+    for name in parts:
+        within = f"{where}.parts.{name}"
+        _check_symmetric(_part(parts, name, f"{where}.parts"), "precision", within)
+        for number in ("median", "spread"):
+            _number(parts[name], number, within, lambda value: value > 0, "a positive number")
 
 
 def _check_differences(model: Mapping[str, Any], where: str) -> None:

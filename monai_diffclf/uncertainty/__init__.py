@@ -7,6 +7,7 @@ from __future__ import annotations
 from ..classification import probability_uncertainty, vote_uncertainty
 from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
+from .image_statistics import image_statistics, latent_statistics
 from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
 from .mean_image import MeanImage, fit_mean_image
 from .probabilities import adjust_prior
@@ -26,6 +27,8 @@ __all__ = [
     "fit_likelihood_typicality",
     "fit_mean_image",
     "fit_typicality",
+    "image_statistics",
+    "latent_statistics",
     "likelihood_score",
     "pool_maps",
     "probability_uncertainty",

@@ -7,7 +7,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import CurtailedVote, image_keys
-from monai_diffclf.explain import CounterfactualGenerator
+from monai_diffclf.explain import CounterfactualGenerator, smooth_map
 from monai_diffclf.inferers import DiffusionClassifierInferer, ScoreClassifierInferer, provenance
 from monai_diffclf.networks import GivenLatents
 from monai_diffclf.networks.schedulers import VPSDE, NoiseProcess, SDEProcess
@@ -66,7 +66,8 @@ def test_an_image_stays_on_its_own():
 
 @pytest.mark.parametrize("amp", [None, torch.bfloat16])
 def test_maps_lie_over_image_pixels_and_keep_their_sum(amp):
-    inferer, x = make(latent_space=EncodesOnly(), rule="mean", amp_dtype=amp), images()
+    settings = {"rule": "mean", "amp_dtype": amp, "map_weighting": None, "map_smoothing": 0}
+    inferer, x = make(latent_space=EncodesOnly(), **settings), images()
     result = inferer.classify(x, network(), error_maps=True)
     assert result.error_maps.shape == (3, 2, 6, 6)
     torch.testing.assert_close(result.error_maps.double().sum((2, 3)), 9 * result.mean_error, rtol=1e-5, atol=1e-6)
@@ -74,6 +75,10 @@ def test_maps_lie_over_image_pixels_and_keep_their_sum(amp):
         torch.testing.assert_close(inferer.error_maps(x, network()), result.error_maps)
     blocks = result.error_maps.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     assert torch.equal(blocks.amax(4), blocks.amin(4)), "a latent pixel is shared out evenly"
+    smooth = make(latent_space=EncodesOnly(), **settings | {"map_smoothing": None}).error_maps(x, network())
+    # Half the stride of 2, as that is more than a sixteenth of the image.
+    torch.testing.assert_close(smooth[0], smooth_map(inferer.error_maps(x, network())[0], 1.0))
+    torch.testing.assert_close(smooth.double().sum((2, 3)), 9 * result.mean_error, rtol=0.02, atol=0)
 
 
 def test_likelihoods_are_those_of_the_latents(same_keys):

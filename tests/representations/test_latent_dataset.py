@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
+from monai.networks.schedulers import DDPMScheduler
 from monai.transforms import Compose, EnsureTyped, LoadImaged, RandFlipd, RandScaleIntensityd, ScaleIntensityd
 from torch.nn.functional import pixel_unshuffle
 from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
+from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.representations import LatentDataset
 from monai_diffclf.representations.latent_store import LatentStore
 from tests.latent_spaces import EncodesOnly
@@ -265,6 +267,19 @@ def test_works_with_samplers_loaders_workers_and_transforms_of_latents(files, tm
     assert flipped[0]["image"].shape == (4, 2, 3)
     copied = pickle.loads(pickle.dumps(dataset))  # noqa: S301 (as a worker that is spawned gets it)
     assert torch.equal(all_views(copied), all_views(dataset))
+
+
+def test_training_on_kept_latents_is_training_on_the_images(files):
+    scheduler = DDPMScheduler(100, prediction_type="v_prediction")
+    kept = LatentDataset(files, read(), EncodesOnly(), views=0, progress=False)
+    images = Dataset(files, read(random=False))
+    live = DenoisingPrepareBatch(scheduler, 3, latent_space=EncodesOnly(), label_dropout=0.0)
+    stored = DenoisingPrepareBatch(scheduler, 3, label_dropout=0.0)
+    one, other = (
+        prepare(next(iter(DataLoader(data, batch_size=4)))) for prepare, data in ((live, images), (stored, kept))
+    )
+    assert one[0].shape == (4, 4, 2, 3)
+    assert torch.equal(one[0], other[0]) and torch.equal(one[1]["target"], other[1]["target"])
 
 
 @pytest.mark.parametrize(

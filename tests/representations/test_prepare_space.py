@@ -8,15 +8,8 @@ import pytest
 import torch
 from monai.data import Dataset
 
-from monai_diffclf.representations import Encoder, load_space, prepare_space
-
-
-def make_encoder() -> Encoder:
-    """A tiny network with weights that are always the same."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 4, 4), torch.nn.ReLU(), torch.nn.Conv2d(6, 12, 2, 2))
-    return Encoder(network.eval(), ["2"], name="tiny", in_channels=1, image_size=16)
+from monai_diffclf.representations import load_space, prepare_space
+from tests.representations.tiny_encoder import make_tiny_encoder as make_encoder
 
 
 def make_images(count: int = 24, seed: int = 0) -> Dataset:

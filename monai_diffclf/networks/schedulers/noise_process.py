@@ -86,6 +86,36 @@ class NoiseProcess(ABC):
     def alpha_sigma(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Factors of the image and of the noise [N] each, float64."""
 
+    def levels(self, log_snr: torch.Tensor) -> torch.Tensor:
+        """Levels in [0, 1) at which the log-SNR is the one given [N], float64; within one timestep if discrete.
+
+        Args:
+            log_snr: log-SNR [N].
+
+        Raises:
+            ValueError: when one lies beyond the process.
+
+        Example:
+            >>> from monai.networks.schedulers import DDPMScheduler
+            >>> process = NoiseProcess.of(DDPMScheduler(1000, schedule="cosine"))
+            >>> process.log_snr(process.timesteps(process.levels(torch.tensor([3.0, 0.0])))).round(decimals=1).tolist()
+            [3.0, 0.0]
+        """
+        wanted = log_snr.double().cpu()
+        ends = torch.tensor([0.0, 1 - 1e-9], dtype=torch.float64)
+        most, least = self.log_snr(self.timesteps(ends)).double().cpu().tolist()
+        if not bool(((wanted >= least) & (wanted <= most)).all()):
+            raise ValueError(
+                f"log_snr: expected numbers from {least:.2f} to {most:.2f}, where this process has its levels, got "
+                f"{[round(value, 4) for value in wanted.tolist()]}"
+            )
+        low, high = torch.zeros_like(wanted), torch.full_like(wanted, 1 - 1e-9)
+        for _ in range(50):  # the log-SNR falls with the level
+            middle = (low + high) / 2
+            above = self.log_snr(self.timesteps(middle)).double() > wanted
+            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+        return high
+
     def mixture(self, alpha: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(a, b) of what the network predicts, a x + b epsilon, of the shape of alpha and sigma, float64.
 
