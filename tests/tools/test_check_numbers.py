@@ -44,7 +44,7 @@ def test_another_number_is_found_and_mended(project):
     assert faults(passages) == [
         "page.md says 'The AUC is 0.9\\n(0.8 to 0.95), of', the files say 'The AUC is 0.91 (0.90 to 0.95), of'"
     ]
-    assert unchecked("page.md", passages, {}) == ["7.5 in '4` images. | 4 | [x](b-1.5.md) | 7.5 |'"]
+    assert unchecked("page.md", passages, {}) == ["7.5 in ', of `4` images. | 4 | [x](b-1.5.md) | 7.5 |'"]
     assert unchecked("page.md", passages, {"page.md": [re.compile(r"\| 7\.5")]}) == []
     write(passages)
     assert faults(passages) == []
