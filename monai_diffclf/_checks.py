@@ -36,13 +36,14 @@ def check_eval_mode(network: Any) -> None:
         )
 
 
-def check_images(images: torch.Tensor, network: Any, *, min_images: int = 0) -> torch.Tensor:
+def check_images(images: torch.Tensor, network: Any, *, min_images: int = 0, tokens: bool = False) -> torch.Tensor:
     """Refuse what would give a wrong answer; return a plain tensor, float32 or float64 as given.
 
     Args:
         images: images [B, C, *spatial], 2D or 3D, floating point.
         network: the network that they are for.
         min_images: least number of images B.
+        tokens: whether they may be latents with a single axis [B, C, T], too.
 
     Raises:
         TypeError: when the images are no floating point tensor.
@@ -55,7 +56,7 @@ def check_images(images: torch.Tensor, network: Any, *, min_images: int = 0) -> 
     check_eval_mode(network)
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"images: expected a Tensor [B, C, *spatial], got {type(images).__name__}")
-    if images.ndim not in (4, 5) or 0 in images.shape[1:] or len(images) < min_images:
+    if images.ndim not in ((3, 4, 5) if tokens else (4, 5)) or 0 in images.shape[1:] or len(images) < min_images:
         raise ValueError(f"images: expected shape [B, C, H, W] or [B, C, H, W, D], got {list(images.shape)}")
     if not images.is_floating_point():
         raise TypeError(f"images: expected floating point values scaled as in training, got {images.dtype}")

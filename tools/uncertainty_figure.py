@@ -4,9 +4,9 @@ r"""Draw how far the probabilities of the pneumonia bundle are to be trusted. Ne
 
 Reads what ``benchmarks/uncertainty/quality.py`` wrote and the stored errors and predictions it read, and writes
 ``docs/images/uncertainty.png``: the probabilities of the vote against the frequencies on the test images, calibrated
-elsewhere and on images of the same kind; accuracy against the share of images left out, beside the ResNet-18 (and its
-MC dropout, of one training, where its predictions are there); the coverage of prediction sets over random splits of the
-test images. Curves are means over the trainings.
+elsewhere and on images of the same kind; accuracy against the share of images left out, beside the ResNet-18 and its
+trainings as one ensemble; the coverage of prediction sets over random halves of the patients, one image of each. Curves
+are means over the trainings.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
-from scipy.stats import betabinom
 
 from benchmarks.bundles import BUNDLES, RESULTS, ROOT
-from benchmarks.uncertainty.quality import Predictions, calibrated, calibrated_by_halves, of_errors, of_tables
+from benchmarks.uncertainty.coverage import law_of_hits, split_of
+from benchmarks.uncertainty.predictions import Predictions, of_errors, of_tables
+from benchmarks.uncertainty.quality import calibrated, calibrated_by_halves
 from monai_diffclf.metrics import accuracy_at_coverage
 from monai_diffclf.storage import load_errors
-from monai_diffclf.uncertainty import fit_conformal
 
 EVALUATION = BUNDLES / "pneumonia_xray_diffusion" / "docs" / "evaluation"
 BASELINE = BUNDLES / "pneumonia_xray_resnet18" / "docs" / "predictions"
@@ -41,7 +40,7 @@ STYLES: dict[str, tuple[str, str, Any]] = {
     "diffusion_vote": ("diffusion, vote", ORANGE, "-"),
     "diffusion_mean": ("diffusion, mean", BLUE, (0, (5, 1.5))),
     "resnet18": ("ResNet-18", INK, (0, (2, 1.2))),
-    "mc_dropout": ("ResNet-18, MC dropout", PURPLE, (0, (1, 1, 4, 1))),
+    "resnet18_ensemble": ("ResNet-18, ensemble", PURPLE, (0, (1, 1, 4, 1))),
 }
 Array = np.ndarray[Any, Any]
 Models = dict[str, dict[str, Predictions]]
@@ -56,8 +55,7 @@ def load_models(seeds: list[int]) -> Models:
         for rule in ("vote", "mean")
     }
     models["resnet18"] = {s: of_tables([BASELINE / f"{s}_seed_{seed}.csv" for seed in seeds]) for s in splits}
-    if (dropout := BASELINE / "test_mc_dropout_seed_0.csv").is_file():
-        models["mc_dropout"] = {"test": of_tables([dropout])}
+    models["resnet18_ensemble"] = {s: each.ensemble() for s, each in models["resnet18"].items()}
     return models
 
 
@@ -122,25 +120,16 @@ def draw_rejection(axis: Axes, models: Models, rejection: dict[str, Any]) -> Non
 
 
 def coverages(test: Predictions, splits: int) -> Array:
-    """Coverage of sets fitted on a random half of the test images, on the other half, for every split."""
-    labels, found = torch.from_numpy(test.labels), []
-    for seed in range(splits):
-        order = np.random.default_rng(seed).permutation(len(labels))
-        one, other = order[: len(order) // 2], order[len(order) // 2 :]
-        p = torch.from_numpy(test.probabilities[seed % len(test.probabilities)])
-        fitted = fit_conformal(p[one], labels[one], confidence=CONFIDENCE, per_class=False)
-        held = fitted.sets(p[other], allow_empty=True)
-        found.append(float(held.gather(1, labels[other, None]).double().mean()))
-    return np.asarray(found)
+    """Coverage of sets fitted to one image of each of half of the patients, on one of each other, for every split."""
+    return np.array([split_of(test, seed, CONFIDENCE, per_class=False)["one_a_patient"] for seed in range(splits)])
 
 
 def draw_coverage(axis: Axes, test: Predictions, entry: dict[str, Any], splits: int) -> None:
     """One dot a split over the exact law of the coverage, and the band that holds 95 % of it."""
     found = coverages(test, splits)
-    fit, judged = len(test.labels) // 2, len(test.labels) - len(test.labels) // 2
-    rank = int(np.ceil((fit + 1) * CONFIDENCE - 1e-9))
-    law = betabinom(judged, rank, fit + 1 - rank)
-    width = 3  # hits in a column of dots: a dot must not be narrower than it can be seen
+    fit, judged = entry["patients"] // 2, entry["patients"] - entry["patients"] // 2
+    law = law_of_hits(fit, judged, CONFIDENCE)
+    width = 2  # hits in a column of dots: a dot must not be narrower than it can be seen
     column = np.round(found * judged).astype(int) // width
     edges = np.arange(column.min() - 3, column.max() + 4)
     expected = splits * (law.cdf(edges * width + width - 1) - law.cdf(edges * width - 1))
@@ -165,7 +154,7 @@ def draw_coverage(axis: Axes, test: Predictions, entry: dict[str, Any], splits: 
         transform=axis.transAxes,
     )
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axis.set(xlabel="images whose set holds their class", ylabel="random halves of test", ylim=(0, top))
+    axis.set(xlabel="patients whose set holds the class", ylabel="random halves of test", ylim=(0, top))
     axis.set_title(f"Prediction sets keep their {100 * CONFIDENCE:.0f} %", loc="left")
 
 
@@ -178,7 +167,7 @@ def draw(path: Path, results: dict[str, Any]) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.2))
     draw_reliability(axes[0], models[RULE], results["calibration"][RULE], splits)
     draw_rejection(axes[1], models, results["rejection"])
-    draw_coverage(axes[2], models[RULE]["test"], results["conformal"][RULE]["marginal"], splits)
+    draw_coverage(axes[2], models[RULE]["test"], results["conformal"][RULE]["marginal"]["one_image_a_patient"], splits)
     figure.tight_layout(w_pad=1.6)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=180, metadata={"Software": None})

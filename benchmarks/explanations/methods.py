@@ -70,7 +70,7 @@ def make_resnet(stride: int = 2) -> torch.nn.Module:
 
 
 def error_map(scheduler: Scheduler, **settings: Any) -> Explain:
-    """Our maps: how much better the label explains each pixel than the rival."""
+    """Our maps as an inferer gives them by default: how much better the label explains each pixel than the rival."""
 
     def explain(network: Any, images: torch.Tensor, label: int, *, seed: int = 0) -> torch.Tensor:
         inferer = DiffusionClassifierInferer(scheduler, 2, seed=seed, rule="mean", **settings)
@@ -116,8 +116,7 @@ def make_methods(
     diffusion: torch.nn.Module, scheduler: Scheduler, resnet: torch.nn.Module | None, **settings: Any
 ) -> list[MapMethod]:
     """Our maps first, then those of the baseline where there is one."""
-    # What `smooth_map` does by default at 32 pixels.
-    methods = [MapMethod("error map", error_map(scheduler, **settings), diffusion, sigmas=(2,), random=True)]
+    methods = [MapMethod("error map", error_map(scheduler, **settings), diffusion, random=True)]
     if resnet is None:
         return methods
     layers = [{"layer": f"layer{n}"} for n in (4, 3, 2, 1)]

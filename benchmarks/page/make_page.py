@@ -3,7 +3,7 @@
     python -m benchmarks.page.make_page [--results benchmarks/results] [--output docs/benchmark.html] [--png FOLDER]
 
 Reads speed.json (``benchmarks/speed/side_by_side.py``), which must be there, and from the same folder what else there
-is of replay.json, fewer_draws.json, inferer_overhead.json, mixed_precision.json, profile_network.json and
+is of blocks.json, replay.json, fewer_draws.json, inferer_overhead.json, mixed_precision.json, profile_network.json and
 peak_memory.json.
 ``--png`` also writes each plot as a picture.
 """
@@ -28,6 +28,7 @@ from monai_diffclf.report.style import STYLE
 from monai_diffclf.storage.atomic_file import replace_text
 
 FURTHER = {
+    "blocks": "How much the saving differs between blocks of images (benchmarks/fewer_draws/blocks.py)",
     "replay": "Stopping rules replayed on all stored test errors (benchmarks/fewer_draws/replay.py)",
     "inferer_overhead": "Exact path against bare network calls (benchmarks/speed/inferer_overhead.py)",
     "mixed_precision": "What reduced precision changes (benchmarks/speed/mixed_precision.py)",
@@ -192,9 +193,10 @@ depend on the machine, ratios much less.</p>
 <section><h2>In short</h2>{short_table(speed)}</section>
 <section><h2>All methods</h2>
 <p>Every method classified the same images, block by block in turns. Times faster: wall clock of the reference loop over
-that of the method. Agreement: share of the images given the class that our exact path gives from all draws under the
-same rule; the reference loop and Li et al. draw other noise, so that they differ from it on images near the limit even
-with all draws. In brackets: exact 95 % intervals.</p>
+that of the method, and in brackets the lowest and the highest of the blocks of {settings["block"]} images: what a block
+gains depends on its hardest image. Agreement: share of the images given the class that our exact path gives from all
+draws under the same rule; the reference loop and Li et al. draw other noise, so that they differ from it on images near
+the limit even with all draws. In brackets: exact 95 % intervals.</p>
 {methods_table(speed)}
 <div class="plots">{plot("Times faster", methods, "Grey: published methods.", folder, full=True)}</div></section>
 <section><h2>How much is lost by stopping early</h2>{quality_plots(speed, folder)}</section>

@@ -3,7 +3,7 @@
     python -m benchmarks.uncertainty.inverted compute BUNDLE --dataset_dir DATA --foreign DIR
     python -m benchmarks.uncertainty.inverted report
 
-``compute`` makes the errors and coarse error maps of the negatives of a bundle's validation images, and of images of
+``compute`` makes the errors of the negatives of a bundle's validation images, and of images of
 another kind (validation images of DIR, a folder with a table ``labels.csv``) and their negatives; they are kept in
 ``--work`` (default: the temporary folder). No test image is read. ``report`` needs neither network nor images: it
 judges the validation images in five folds by patients, each fold and its negatives by a typicality fitted to the
@@ -33,7 +33,6 @@ from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import Typicality, fit_mean_image, fit_typicality
 from monai_diffclf.uncertainty.typicality import group_codes
 
-GRID = 4
 UNTYPICAL = 0.01
 NUM_FOREIGN = 100
 Array = np.ndarray[Any, Any]
@@ -79,14 +78,13 @@ def compute(args: argparse.Namespace) -> None:
         ("foreign_negative", negative["foreign"]),
         ("validation_negative", negative["validation"]),
     ):
-        made = compute_dataset_errors(items, network, inferer=inferer, description=name, grid=GRID)
+        made = compute_dataset_errors(items, network, inferer=inferer, description=name)
         made.save(args.work / f"{args.bundle.name}_{name}.npz")
 
 
-def judge(typicality: Typicality, stored: StoredErrors, rows: Array) -> tuple[Array, Array]:
-    """Scores and p-values of some images."""
-    maps = None if stored.maps is None else stored.maps[torch.as_tensor(rows)]
-    scores = typicality.score(stored.errors[rows.tolist()], maps)
+def judge(typicality: Typicality, stored: StoredErrors, rows: Array, images: torch.Tensor) -> tuple[Array, Array]:
+    """Scores and p-values of some images; their errors are at ``rows``."""
+    scores = typicality.score(stored.errors[rows.tolist()], images)
     return scores.numpy(), typicality.p_value(scores).numpy()
 
 
@@ -122,22 +120,25 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
     found: dict[str, dict[str, list[Array]]] = {}
     lowest = 1.0
     for rest, fold in GroupKFold(5).split(groups, groups=groups):
-        maps = None if stored.maps is None else stored.maps[torch.as_tensor(rest)]
+        own = {name: images["validation"][torch.as_tensor(rows)] for name, rows in (("rest", rest), ("fold", fold))}
         patients = None if stored.patients is None else [stored.patients[i] for i in rest]
-        fitted = fit_typicality(stored.errors[rest.tolist()], error_maps=maps, grid=GRID, groups=patients)
+        fitted = fit_typicality(stored.errors[rest.tolist()], images=own["rest"], groups=patients)
         mean = fit_mean_image(images["validation"][torch.as_tensor(rest)])
         low = float(mean.correlation(images["validation"][torch.as_tensor(rest)]).quantile(0.01))
-        one, two = judge(fitted, stored, fold), judge(fitted, negative, order[fold])
-        every = np.arange(len(foreign.keys))
-        three, four = judge(fitted, foreign, every), judge(fitted, foreign_negative, every)
+        one, two = judge(fitted, stored, fold, own["fold"]), judge(fitted, negative, order[fold], -own["fold"])
+        every, other_kind = np.arange(len(foreign.keys)), images["foreign"]
+        three, four = (
+            judge(fitted, foreign, every, other_kind),
+            judge(fitted, foreign_negative, every, -other_kind),
+        )
         kinds = {
             "as they are": (one, two, mean.correlation(images["validation"][torch.as_tensor(fold)]).numpy()),
             "negatives": (two, one, mean.correlation(-images["validation"][torch.as_tensor(fold)]).numpy()),
             "another kind": (three, four, mean.correlation(images["foreign"]).numpy()),
         }
         lowest = min(lowest, float(kinds["as they are"][2].min()))
-        for kind, (own, other, correlation) in kinds.items():
-            for rule, called in called_inverted(own, other, correlation, low).items():
+        for kind, (this, other, correlation) in kinds.items():
+            for rule, called in called_inverted(this, other, correlation, low).items():
                 found.setdefault(rule, {}).setdefault(kind, []).append(called)
     shares = {
         rule: {kind: round(float(np.concatenate(called).mean()), 4) for kind, called in kinds.items()}

@@ -1,164 +1,260 @@
-"""How well the X-ray model notices images that are none of its kind: other modalities and corrupted X-rays.
+"""How well shipped models notice images that are none of their kind, beside other scores of unlikeness.
 
-    python -m benchmarks.uncertainty.out_of_distribution compute --dataset_dir PNEUMONIAMNIST --dermoscopy DIR
-        --ultrasound DIR
+    python -m benchmarks.uncertainty.out_of_distribution images DATA [--bundle NAME] [--images 100]
+    python -m benchmarks.uncertainty.out_of_distribution errors DATA [--bundle NAME]
     python -m benchmarks.uncertainty.out_of_distribution report
 
-``compute`` writes the errors and coarse error maps of each kind, and of test X-rays as they are, to
-``docs/evaluation/errors_ood_KIND.npz`` of the pneumonia bundle (kinds that are there already are left alone); DIR
-holds a table ``labels.csv`` with the column ``file``; colour becomes grey.
-``report`` needs neither network nor images: it fits the typicality to the validation errors and writes the area under
-the ROC curve, in which images of the test set are to score lower than those of each kind, to
-``benchmarks/results/out_of_distribution.json``.
+DATA holds the folders pneumoniamnist_28, isic2017_256, busi_256 and kermany_cxr_224. The kinds and which of them are
+held out are in ``kinds.py``; corruptions are made of test images, at the size that the network sees. ``images`` writes
+the scores that need no diffusion model, ``errors`` adds those that do (hours on a CPU), both to
+``benchmarks/results/out_of_distribution/BUNDLE_KIND.npz``; a kind that is there is left alone. Typicality is the
+shipped one (``configs/uncertainty.json``). With --resnet FILE the energy of a ResNet-18's logits is added.
+``report`` writes areas under the ROC curve, in which test images as they are are to score lower than those of a kind,
+with 95 % intervals, to ``benchmarks/results/out_of_distribution.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from benchmarks.bundles import BUNDLES, RESULTS
-from monai_diffclf.bundle import open_bundle
-from monai_diffclf.data import load_datalist
+from benchmarks.uncertainty.kinds import CORRUPTIONS, DEVELOPMENT, HELD_OUT, corrupt
+from benchmarks.uncertainty.unlikeness import energy, lite0_features, mahalanobis, nearest, twenty_statistics
+from monai_diffclf.bundle import Bundle, open_bundle
+from monai_diffclf.data import make_phantoms
+from monai_diffclf.data.example_scans import make_example_scan
 from monai_diffclf.data.table_rows import read_rows
-from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
-from monai_diffclf.storage import StoredErrors, load_errors
+from monai_diffclf.networks import load_weights
 from monai_diffclf.storage.atomic_file import replace_text
-from monai_diffclf.uncertainty import Typicality, fit_typicality, likelihood_score
+from monai_diffclf.uncertainty import Typicality, image_statistics, likelihood_score
+from monai_diffclf.uncertainty.gaussian_part import largest_score
+from monai_diffclf.uncertainty.typicality import ERRORS
 
-BUNDLE = BUNDLES / "pneumonia_xray_diffusion"
-EVALUATION = BUNDLE / "docs" / "evaluation"
-GRID = 4
+MODELS = {"pneumonia_xray_diffusion": "chest X-rays", "skin_lesion_diffusion": "dermoscopy"}
+FOLDERS = {
+    "pneumonia_xray_diffusion": "pneumoniamnist_28",
+    "skin_lesion_diffusion": "isic2017_256",
+    "dermoscopy": "isic2017_256",
+    "ultrasound": "busi_256",
+    "X-rays": "kermany_cxr_224",
+}
+SCORES = RESULTS / "out_of_distribution"
+NUM_TRAINING = 500  # training images that a baseline is fitted to
 Array = np.ndarray[Any, Any]
 
-CORRUPTIONS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
-    "none": lambda image, _: image,
-    "noise": lambda image, rng: np.clip(image + 0.1 * rng.standard_normal(image.shape), 0, 1),
-    "blur": lambda image, _: gaussian_filter(image, 1.0),
-    "inversion": lambda image, _: 1 - image,
-    "rotation": lambda image, _: np.rot90(image).copy(),
-}
-FOREIGN = {"dermoscopy": ("split", "test"), "ultrasound": ("split_own", "test")}
+
+def spaced(values: Sequence[Any], count: int) -> list[Any]:
+    """Some of the values, evenly spaced."""
+    return [values[i] for i in np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)]
 
 
-def corrupted(dataset_dir: str, kind: str, count: int) -> list[dict[str, Any]]:
-    """Test X-rays, evenly spaced through the set, with one corruption."""
-    items = load_datalist(
-        dataset_dir, "test", classes=["normal", "pneumonia"], patients=BUNDLE / "configs" / "patients.csv"
-    )
-    chosen = [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
-    rng = np.random.default_rng(0)
-    spoil = CORRUPTIONS[kind]
-    return [
-        {**item, "image": spoil(np.asarray(item["image"], dtype=np.float64) / 255, rng).astype(np.float32)}
-        for item in chosen
-    ]
+def as_stored(images: Sequence[Any]) -> Array:
+    """Images [n, C, H, W] in [0, 1] as arrays [n, H, W] or [n, H, W, 3]."""
+    array = np.stack([np.asarray(image, dtype=np.float32) for image in images])
+    return array[:, 0] if array.shape[1] == 1 else np.moveaxis(array, 1, -1)
 
 
-def foreign(folder: Path, kind: str, count: int) -> list[dict[str, Any]]:
-    """Grey images of another modality."""
-    column, split = FOREIGN[kind]
-    rows = [row for row in read_rows(folder / "labels.csv", ("file", column)) if row[column] == split]
-    rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
-    return [
-        {
-            "image": np.asarray(Image.open(folder / row["file"]).convert("L")),
-            "label": -1,
-            "key": row["file"],
-            "patient": "",
-        }
-        for row in rows
-    ]
+def foreign(kind: str, data: Path, count: int, shape: Sequence[int]) -> Array:
+    """Images of another source, grey or in colour and of the size of ``shape`` [H, W] or [H, W, 3]."""
+    if kind == "phantom films":
+        pictures = [Image.fromarray(np.uint8(255 * x["image"][0])) for x in make_phantoms(count, seed=20261129)]
+    elif kind == "example scans":
+        scans = [make_example_scan(number % 6, number, seed=20261129) for number in range(count)]
+        pictures = [Image.fromarray(scan) for scan in scans]
+    else:
+        folder = data / FOLDERS[kind]
+        rows = list(read_rows(folder / "labels.csv", ("file",)))
+        column = next(name for name in ("split", "split_own") if name in rows[0].fields)
+        pictures = [Image.open(folder / r["file"]) for r in spaced([r for r in rows if r[column] == "test"], count)]
+    mode = "L" if len(shape) == 2 else "RGB"
+    size = (shape[1], shape[0])
+    small = [picture.convert(mode).resize(size, Image.Resampling.BOX) for picture in pictures]
+    return np.stack([np.asarray(picture, dtype=np.float32) / 255 for picture in small])
 
 
-def compute(args: argparse.Namespace) -> None:
-    config = open_bundle(BUNDLE, "inference.json")
-    network, inferer = config.get("network"), config.get("inferer")
-    read = config.get("preprocessing")
-    sources = {kind: Path(getattr(args, kind)) for kind in FOREIGN}
-    for kind in (*FOREIGN, *CORRUPTIONS):
-        path = EVALUATION / f"errors_ood_{kind}.npz"
-        if path.is_file() and load_errors(path).maps is not None:
-            continue
-        if kind in FOREIGN:
-            items = foreign(sources[kind], kind, args.images)
-        else:
-            items = corrupted(args.dataset_dir, kind, args.images)
-        stored = compute_dataset_errors(
-            [read(item) for item in items],  # type: ignore[arg-type]
-            network,
-            inferer=inferer,
-            description=kind,
-            grid=GRID,
+class Kinds:
+    """Images of a bundle's kinds, as its network sees them.
+
+    Args:
+        name: name of the bundle.
+        data: folder of the data sets.
+        count: test images of each kind.
+    """
+
+    def __init__(self, name: str, data: Path, count: int) -> None:
+        settings = {"label_type": "index"} if name == "skin_lesion_diffusion" else {}
+        folder = data / FOLDERS[name]
+        self.config: Bundle = open_bundle(
+            BUNDLES / name, "train.json", "evaluate.json", dataset_dir=str(folder), progress=False, **settings
         )
-        stored.save(path)
+        self.name, self.data, self.count = name, data, count
+        self._pad = None
+
+    def training(self, count: int) -> torch.Tensor:
+        """Some training images without augmentation [n, C, H, W]."""
+        read = self.config.get("validate#preprocessing")
+        items = spaced(self.config.get("train#datalist"), count)
+        return torch.stack([torch.as_tensor(read(item)["image"]) for item in items]).float()
+
+    def test(self) -> Array:
+        """Test images at the network's size before padding, in [0, 1]."""
+        read, size = self.config.get("validate#preprocessing"), self.config.image_size
+        items = spaced(self.config.get("test#datalist"), self.count)
+        images = torch.stack([torch.as_tensor(read(item)["image"]) for item in items]).float()
+        before = [(have - want) // 2 for have, want in zip(images.shape[2:], size, strict=True)]
+        inner = images[:, :, before[0] : before[0] + size[0], before[1] : before[1] + size[1]]
+        return as_stored((inner + 1) / 2)
+
+    def images(self, kind: str) -> torch.Tensor:
+        """Images of a kind [n, C, H, W] in [-1, 1], padded as the bundle pads."""
+        test = self.test()
+        made = corrupt(test, kind) if kind in CORRUPTIONS else foreign(kind, self.data, self.count, test.shape[1:])
+        tensor = torch.from_numpy(made[:, None] if made.ndim == 3 else np.moveaxis(made, -1, 1).copy())
+        multiple = int(self.config.get("pad_multiple"))
+        pads = [(-n) % multiple for n in tensor.shape[2:]]
+        edges = (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2)
+        return torch.nn.functional.pad(tensor.float().clamp(0, 1), edges, mode="replicate") * 2 - 1
 
 
-def separation(inside: torch.Tensor, outside: torch.Tensor) -> dict[str, float]:
+def kinds_of(name: str) -> list[str]:
+    return ["none", *DEVELOPMENT[MODELS[name]], *HELD_OUT[MODELS[name]]]
+
+
+def typicality_of(name: str) -> Typicality:
+    """The shipped typicality."""
+    content = json.loads((BUNDLES / name / "configs" / "uncertainty.json").read_text(encoding="utf-8"))
+    return Typicality.from_dict(content["typicality"])
+
+
+def score_images(args: argparse.Namespace, name: str) -> None:
+    """Scores that need no diffusion model."""
+    kinds, parts = Kinds(name, args.data, args.images), typicality_of(name).parts
+    known = kinds.training(NUM_TRAINING)
+    features = lite0_features(known)
+    methods = {
+        "pixel_statistics": (twenty_statistics, mahalanobis(twenty_statistics(known))),
+        "encoder_mahalanobis": (lite0_features, mahalanobis(features)),
+        "encoder_neighbours": (lite0_features, nearest(features)),
+    }
+    of_image = {part: fitted for part, fitted in parts.items() if part != ERRORS}
+    for kind in kinds_of(name):
+        path = SCORES / f"{name}_{kind.replace(' ', '_')}.npz"
+        if path.is_file():
+            continue
+        images = kinds.images(kind)
+        scores = {"typicality_of_image": largest_score(of_image, image_statistics(images)).numpy()}
+        found: dict[Any, Array] = {}
+        for method, (describe, score) in methods.items():
+            if describe not in found:
+                found[describe] = describe(images)
+            scores[method] = score(found[describe])
+        SCORES.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **{key: values.astype(np.float32) for key, values in scores.items()})
+        print(path, flush=True)
+
+
+def add(path: Path, scores: dict[str, Array]) -> None:
+    """Add scores to those that are there."""
+    known = dict(np.load(path)) if path.is_file() else {}
+    np.savez_compressed(path, **known, **{key: values.astype(np.float32) for key, values in scores.items()})
+    print(path, sorted(scores), flush=True)
+
+
+def score_errors(args: argparse.Namespace, name: str) -> None:
+    """Scores by the diffusion model, and by a ResNet-18 where there is one."""
+    kinds, typicality = Kinds(name, args.data, args.images), typicality_of(name)
+    network, inferer = (kinds.config.get(f"evaluate#{part}") for part in ("network", "inferer"))
+    for kind in kinds_of(name):
+        path = SCORES / f"{name}_{kind.replace(' ', '_')}.npz"
+        if path.is_file() and "typicality" in np.load(path):
+            continue
+        images, parts = kinds.images(kind), []
+        for batch in images.split(20):
+            errors = inferer.compute_errors(batch, network)
+            own = typicality.parts[ERRORS].score(typicality.describe(errors)[0])
+            parts.append((typicality.score(errors, batch), own, likelihood_score(errors)))
+        names = ("typicality", "typicality_of_errors", "likelihood")
+        add(path, {key: torch.cat(part).numpy() for key, part in zip(names, zip(*parts, strict=True), strict=True)})
+
+
+def score_resnet(args: argparse.Namespace, name: str) -> None:
+    """Energy of the logits of a ResNet-18 of the bundle for comparison."""
+    kinds = Kinds(name, args.data, args.images)
+    other = open_bundle(BUNDLES / name.replace("diffusion", "resnet18"), "train.json", progress=False)
+    network = load_weights(other.get("network_def"), args.resnet).eval()
+    for kind in kinds_of(name):
+        path = SCORES / f"{name}_{kind.replace(' ', '_')}.npz"
+        if path.is_file() and "energy" not in np.load(path):
+            size = kinds.config.image_size
+            images = kinds.images(kind)
+            start = [(have - want) // 2 for have, want in zip(images.shape[2:], size, strict=True)]
+            inner = images[:, :, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+            add(path, {"energy": energy(network, inner)})
+
+
+def separation(inside: Array, outside: Array) -> dict[str, float]:
     """Area under the ROC curve of two groups of scores, with its interval."""
     labels = np.r_[np.zeros(len(inside)), np.ones(len(outside))].astype(int)
-    scores = torch.cat([inside, outside]).double().numpy()
-    return bootstrap_interval(roc_auc, labels, scores, strata=labels)._asdict()
+    found = bootstrap_interval(roc_auc, labels, np.r_[inside, outside].astype(np.float64), strata=labels)
+    return {key: round(float(value), 4) for key, value in found._asdict().items()}
 
 
 def report() -> None:
-    validation = load_errors(EVALUATION / "errors_validation_draws_51.npz")
-    plain = fit_typicality(validation.errors, groups=validation.patients)
-    fitted = fit_typicality(validation.errors, error_maps=validation.maps, grid=GRID, groups=validation.patients)
-    scores: dict[str, Callable[[StoredErrors], torch.Tensor]] = {
-        "typicality": lambda stored: fitted.score(stored.errors, stored.maps),
-        "typicality_without_maps": lambda stored: plain.score(stored.errors),
-        "likelihood": lambda stored: likelihood_score(stored.errors),
-    }
-    inside = load_errors(EVALUATION / "errors_ood_none.npz")
-    content: dict[str, Any] = {
-        "data": "PneumoniaMNIST, 28 px, seed 0, 51 draws",
-        "num_test": len(inside.keys),
-        "share_of_test_with_p_below_0.01": flagged(fitted, inside),
-        "kinds": {},
-    }
-    for kind in (*FOREIGN, *CORRUPTIONS):
-        if kind == "none":
+    """Areas of all kinds that were scored, and their means over the development and the held-out ones."""
+    content: dict[str, Any] = {}
+    for name, data in MODELS.items():
+        known = {
+            kind: dict(np.load(path))
+            for kind in kinds_of(name)
+            if (path := SCORES / f"{name}_{kind.replace(' ', '_')}.npz").is_file()
+        }
+        if "none" not in known:
             continue
-        other = load_errors(EVALUATION / f"errors_ood_{kind}.npz")
-        entry: dict[str, Any] = {"num_images": len(other.keys), "share_with_p_below_0.01": flagged(fitted, other)}
-        for name, score in scores.items():
-            entry[name] = separation(score(inside), score(other))
-        content["kinds"][kind] = entry
-        found = (f"{n} {entry[n]['value']:.3f} ({entry[n]['low']:.3f} to {entry[n]['high']:.3f})" for n in scores)
-        print(kind, len(other.keys), *found, f"p < 0.01: {entry['share_with_p_below_0.01']:.2f}")
-    print(f"test images with p < 0.01: {content['share_of_test_with_p_below_0.01']:.3f}")
+        inside, typicality = known.pop("none"), typicality_of(name)
+        group = {kind: "held_out" if kind in HELD_OUT[data] else "development" for kind in known}
+        entry: dict[str, Any] = {"num_test": len(inside["typicality_of_image"]), "kinds": {}, "mean": {}, "lowest": {}}
+        for kind, scores in known.items():
+            areas = {m: separation(inside[m], scores[m]) for m in scores if m in inside}
+            entry["kinds"][kind] = {"group": group[kind], "num_images": len(scores["typicality_of_image"]), **areas}
+        for part in ("development", "held_out"):
+            own = [areas for areas in entry["kinds"].values() if areas["group"] == part]
+            shared = [m for m in inside if own and all(m in areas for areas in own)]
+            entry["mean"][part] = {m: round(float(np.mean([a[m]["value"] for a in own])), 4) for m in shared}
+            entry["lowest"][part] = {m: round(float(np.min([a[m]["value"] for a in own])), 4) for m in shared}
+        best = "typicality" if "typicality" in inside else "typicality_of_image"
+        p = typicality.p_value(torch.from_numpy(inside[best].astype(np.float64)))
+        entry["share_of_test_with_p_below_0.01"] = round(float((p < 0.01).double().mean()), 4)
+        content[name] = entry
+        for part, means in entry["mean"].items():
+            print(name, part, means, "lowest", entry["lowest"][part])
     replace_text(RESULTS / "out_of_distribution.json", json.dumps(content, indent=1) + "\n")
-
-
-def flagged(fitted: Typicality, stored: StoredErrors) -> float:
-    """Share of the images that would be called untypical at p < 0.01."""
-    return float((fitted.p_value(stored.errors, stored.maps) < 0.01).double().mean())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    computing = commands.add_parser("compute")
-    computing.add_argument("--dataset_dir", required=True)
-    computing.add_argument("--images", type=int, default=150, help="of each kind")
-    for kind in FOREIGN:
-        computing.add_argument(f"--{kind}", required=True)
-    commands.add_parser("report")
+    parser.add_argument("command", choices=("images", "errors", "resnet", "report"))
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--bundle", choices=tuple(MODELS), action="append")
+    parser.add_argument("--images", type=int, default=100, help="of each kind")
+    parser.add_argument("--resnet", type=Path, help="weights of the bundle's ResNet-18")
     args = parser.parse_args()
-    if args.command == "compute":
-        compute(args)
-    else:
-        report()
+    if args.command == "report":
+        return report()
+    if args.data is None or (args.command == "resnet" and (args.resnet is None or len(args.bundle or []) != 1)):
+        parser.error("expected DATA, and for resnet one --bundle and --resnet")
+    run = {"images": score_images, "errors": score_errors, "resnet": score_resnet}[args.command]
+    for name in args.bundle or MODELS:
+        run(args, name)
+    return None
 
 
 if __name__ == "__main__":

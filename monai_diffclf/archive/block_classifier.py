@@ -18,7 +18,6 @@ from monai.transforms import Compose
 from ..bundle import Bundle
 from ..engines import DiffusionClassifierEvaluator, TolerantDataset, Unreadable, collate_readable
 from ..handlers import CaseReport, ShiftWarning
-from ..handlers.explained_item import add_counterfactuals
 from ..handlers.prediction_table import prediction_row
 from ..keys import OutputKeys
 from ..report.case_record import encode_case
@@ -141,9 +140,8 @@ class BlockClassifier:
             return
         else:
             heapq.heapreplace(self._unsureness, unsure)
-        if self._report.counterfactuals is not None:
-            (painted,) = add_counterfactuals([item], self._evaluator, self._report.counterfactuals)
-            case = replace(case, counterfactual=painted.pair)
+        (shown,) = self._report.explain([item], self._evaluator)
+        case = replace(case, counterfactual=shown.pair, nearest=shown.nearest)
         record.cases.append(RankedCase(unsure, place, encode_case(case)))
 
     def _make_evaluator(self) -> Any:

@@ -20,6 +20,7 @@ _MODEL = (
     *("classes", "channels", "image_size", "num_classes", "conditioning", "read", "scale", "clip_limit"),
     *("scheduler", "denoiser", "pad_multiple", "sde", "t_min", "prediction_type", "score", "unet_channels"),
     *("network_def", "network_settings"),
+    *("encoder_name", "encoder_layers", "num_components", "whitening", "global_token", "grid"),
 )
 _DECISION = (
     *("num_draws", "rule", "weighting", "temperature", "noise_levels"),

@@ -16,6 +16,10 @@ __all__ = ["build_metadata"]
 _CHANNELS = {1: ["image"], 3: ["red", "green", "blue"]}
 _HOW = {
     "diffusion": "a class-conditional diffusion model that classifies by which class predicts the noise best",
+    "representation": (
+        "a class-conditional diffusion model on the features of a pretrained encoder, that classifies by which class "
+        "predicts the noise best"
+    ),
     "score": "a class-conditional score model that classifies by the likelihood under each class",
     "resnet18": "a ResNet-18",
 }

@@ -91,6 +91,13 @@ class Bundle:
         return self._first("inferer", "cascade", "inferer", "evaluate#inferer", "validate#inferer")
 
     @property
+    def decision(self) -> dict[str, Any]:
+        """Weighting and temperature of the classifier, those that it has, as evaluation and inference take them."""
+        return {
+            name: getattr(self.inferer, name) for name in ("weighting", "temperature") if hasattr(self.inferer, name)
+        }
+
+    @property
     def calibrated(self) -> bool:
         """Whether inference calibrates its probabilities and makes prediction sets."""
         return bool(self.get("calibrated")) if "calibrated" in self.parser else False

@@ -18,7 +18,7 @@ from .plain_values import check_plain, plain_value
 
 __all__ = ["METHODS", "PARTS", "SETTINGS", "BundleSettings", "read_settings"]
 
-METHODS = ("diffusion", "score", "resnet18")
+METHODS = ("diffusion", "representation", "score", "resnet18")
 """How a bundle classifies."""
 
 PARTS = ("known_patients", "phantoms", "mammograms", "weights", "fitted")
@@ -42,7 +42,8 @@ class BundleSettings:
         classes: names of the classes in the order of their labels, 2 to 100.
         channels: 1 (grey) or 3 (colour).
         image_size: size in pixels to which images are resized, 16 to 1,024: one number, or height and width.
-        method: ``"diffusion"``, ``"score"`` or ``"resnet18"``.
+        method: ``"diffusion"``, ``"representation"`` (diffusion on what a pretrained encoder sees), ``"score"`` or
+            ``"resnet18"``.
         values: plain values by their ids, such as ``{"max_epochs": 20, "denoiser#channels": [32, 64]}``. Each is set in
             all of ``train.json``, ``evaluate.json`` and ``inference.json`` that have it; ``dataset_dir``, the
             images of the training, in the first. Text in them is never evaluated.

@@ -28,6 +28,7 @@ MAIN_FILES = ("train.json", "evaluate.json", "inference.json")
 
 LAYERS = {
     "diffusion": ("common", "noise", "diffusion"),
+    "representation": ("common", "noise", "diffusion", "representation"),
     "score": ("common", "noise", "score"),
     "resnet18": ("common", "resnet18"),
 }
@@ -111,10 +112,17 @@ def _defaults(settings: BundleSettings) -> dict[str, Any]:
         "image_size": [height, width],
         "model_description#bundle": settings.name,
         "title": settings.name,
-        "denoiser#levels": _levels(min(height, width)),
+        **_of_method(settings.method, height, width),
         # Moves of a fourteenth of the image, along both axes.
         "augmentation#affine#translate_range": [round(height / 14, 1), round(width / 14, 1)],
     }
+
+
+def _of_method(method: str, height: int, width: int) -> dict[str, Any]:
+    if method == "diffusion":
+        return {"denoiser#levels": _levels(min(height, width))}
+    # Cells of EfficientNet-Lite0; what makes a bundle for another encoder gives its own.
+    return {"grid": [-(-height // 32), -(-width // 32)]} if method == "representation" else {}
 
 
 def _levels(side: int) -> int:

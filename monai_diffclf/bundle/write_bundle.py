@@ -21,6 +21,13 @@ from .template import TEMPLATE, build_configs
 
 __all__ = ["bundle_files", "write_bundle"]
 
+_METHODS = {
+    "diffusion": "diffusion classifier",
+    "representation": "diffusion classifier on the features of a pretrained encoder",
+    "score": "score classifier",
+    "resnet18": "ResNet-18",
+}
+
 
 def write_bundle(folder: str | os.PathLike[str], settings: BundleSettings) -> Path:
     """Write a bundle: configurations, metadata, licence, README, its settings, and a folder for weights.
@@ -114,8 +121,6 @@ def _readme(settings: BundleSettings) -> str:
         name=settings.name,
         size=sides,
         kind="grey" if settings.channels == 1 else "colour",
-        method={"diffusion": "diffusion classifier", "score": "score classifier", "resnet18": "ResNet-18"}[
-            settings.method
-        ],
+        method=_METHODS[settings.method],
         classes=json.dumps(list(settings.classes), ensure_ascii=False),
     )

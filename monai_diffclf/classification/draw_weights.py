@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,8 @@ class LevelWeights:
     Args:
         edges: log-SNR at which one band ends and the next begins [J - 1], ascending.
         weights: weight of each band [J], not negative, not all zero.
+        trained: whether they were learned with the network, in its training: then they are part of the model, and the
+            classifier is not another one.
 
     Raises:
         ValueError: when the lengths do not fit or a weight is negative.
@@ -44,6 +46,7 @@ class LevelWeights:
 
     edges: Sequence[float]
     weights: Sequence[float]
+    trained: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         edges, weights = list(self.edges), list(self.weights)
@@ -130,7 +133,7 @@ def _base_weights(errors: DenoisingErrors, weighting: Weighting, gamma: float) -
     return errors.log_snr_rate.double()
 
 
-def check_weighting(weighting: Any, num_draws: int) -> None:
+def check_weighting(weighting: Any, num_draws: int, *, name: str = "weighting") -> None:
     """Refuse a weighting that no classifier of ``num_draws`` draws can have, before any draw is made.
 
     Raises:
@@ -138,8 +141,8 @@ def check_weighting(weighting: Any, num_draws: int) -> None:
     """
     if isinstance(weighting, torch.Tensor):
         if tuple(weighting.shape) != (num_draws,):
-            raise ValueError(f"weighting: expected one weight a draw, [{num_draws}], got {list(weighting.shape)}")
+            raise ValueError(f"{name}: expected one weight a draw, [{num_draws}], got {list(weighting.shape)}")
         if not bool((torch.isfinite(weighting) & (weighting >= 0)).all()) or not float(weighting.sum()) > 0:
-            raise ValueError("weighting: expected finite weights of at least 0, not all 0")
+            raise ValueError(f"{name}: expected finite weights of at least 0, not all 0")
     elif not isinstance(weighting, LevelWeights) and weighting not in WEIGHTINGS:
-        raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, LevelWeights or a tensor, got {weighting!r}")
+        raise ValueError(f"{name}: expected one of {list(WEIGHTINGS)}, LevelWeights or a tensor, got {weighting!r}")

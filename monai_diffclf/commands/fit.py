@@ -21,7 +21,7 @@ from ..fitting import (
     measure_mirrored,
 )
 from ..fitting.fit_decision import check_enough
-from ..fitting.fit_uncertainty import METHODS, NONE, check_images, mean_image_note, with_maps
+from ..fitting.fit_uncertainty import METHODS, NONE, check_images, describe_images, mean_image_note
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..handlers import read_results
 from ..storage import StoredErrors, load_errors
@@ -81,7 +81,7 @@ def command(
     """Learn from the validation images how sure a training may be: probabilities, prediction sets, unusual images.
 
     BUNDLE is the bundle that was trained and evaluated. Writes uncertainty.json into the run's folder, which classify
-    and inference take from there. With --data it also learns where in an image errors usually lie.
+    and inference take from there. Unusual images are found best where the validation images are at hand (--data).
     """
     root = find_bundle(bundle)
     if not 0 < confidence < 1:
@@ -94,15 +94,15 @@ def command(
     if decision:
         check_enough(stored, where.errors)
     with FolderLock(folder):
-        if data is not None and stored.maps is None:
-            stored = with_maps(stored, where.errors, opened, progress=progress)
+        at_hand = _at_hand(opened, stored, where)
         fit = fit_uncertainty(
             opened,
             stored,
             source=where.errors,
             confidence=confidence,
             method=method,
-            mean_image=_mean_image(opened, stored, where),
+            mean_image=mean_image_note(opened, where.uncertainty, with_images=at_hand),
+            described=describe_images(opened, stored) if at_hand else None,
         )
         fit.save(where.uncertainty)
         learned = _decide(opened, stored, where, progress=progress) if decision else None
@@ -141,7 +141,7 @@ def _check_decision(bundle: Bundle, folder: Path) -> None:
     """Refuse an evaluation with another weighting or temperature than the bundle classifies with."""
     for model in read_results(folder / "results.json").get("validation", {}).values():
         for name in ("weighting", "temperature"):
-            own = bundle.get(name) if name in bundle.parser else None
+            own = bundle.decision.get(name)
             if name in model and own is not None and str(model[name]) != str(own):
                 raise ValueError(
                     f"--run: expected an evaluation with {name} {own}, as the bundle classifies, got one with "
@@ -149,14 +149,18 @@ def _check_decision(bundle: Bundle, folder: Path) -> None:
                 )
 
 
-def _mean_image(bundle: Bundle, stored: StoredErrors, where: Evaluated) -> dict[str, Any]:
-    """The mean of the validation images, by which inverted ones are found; what there was where none are at hand."""
+def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated) -> bool:
+    """Whether the validation images are at hand, by which unusual and inverted ones are found."""
     try:
         check_images(bundle, stored, where.errors)
     except (ValueError, OSError) as error:
-        print(f"the validation images are not at hand: inverted images will not be found ({error})", file=sys.stderr)
-        return mean_image_note(bundle, where.uncertainty, with_images=False)
-    return mean_image_note(bundle, where.uncertainty, with_images=True)
+        print(
+            "the validation images are not at hand: unusual images will be found by their errors alone, and inverted "
+            f"ones not at all ({error})",
+            file=sys.stderr,
+        )
+        return False
+    return True
 
 
 def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress: bool) -> DecisionFit:

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,21 @@ from .._text_path import text_path
 from ..bundle import Bundle, BundleSettings, open_bundle, write_bundle
 from ..bundle.settings import METHODS
 from ..recipe import (
+    EncoderChoice,
     Floor,
     ImagesSeen,
     Recipe,
     StepTime,
     choose_recipe,
+    encoder_precision,
     floor_table,
     look_at,
     measure_steps,
     pixel_floor,
     recipe_unseen,
 )
+from ..recipe.image_size import ENCODED, LARGEST_ENCODED, LEAST
+from ..representations import make_encoder
 from .options import data_option
 from .results import command_options, finish
 from .runs import check_outside
@@ -66,7 +70,13 @@ def _data_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 for grey, 3 for colour; default: as found.")
 @click.option("--image-size", metavar="N|HxW", help="Size in pixels to work at; default: chosen by the images.")
 @click.option("--name", metavar="NAME", help="Name of the bundle; default: that of the folder.")
-@click.option("--method", type=click.Choice(METHODS), default="diffusion", show_default=True, help="How to classify.")
+@click.option("--method", type=click.Choice(METHODS), help="How to classify; default: diffusion.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    help="Work on the features of this pretrained network, such as efficientnet_lite0: recommended above 96 px.",
+)
+@click.option("--adapt", is_flag=True, help="Fine-tune the encoder on the training images first.")
 @click.option("--minutes", type=float, metavar="M", help="How long the training may take on this machine.")
 @_data_options
 @click.option("--no-floor", is_flag=True, help="Do not try simple classifiers on the validation images.")
@@ -78,7 +88,9 @@ def command(
     channels: str | None,
     image_size: str | None,
     name: str | None,
-    method: str,
+    method: str | None,
+    encoder: str | None,
+    adapt: bool,
     minutes: float | None,
     no_floor: bool,
     progress: bool,
@@ -97,9 +109,11 @@ def command(
         given["allow_shared_patients"] = [part.strip(" '\"[]") for part in shared.split(",")]
     names = None if classes is None else class_names(classes)
     size = None if image_size is None else _read_size(image_size)
+    chosen = _choose_encoder(method, encoder, adapt, size)
+    method = "representation" if chosen else method or "diffusion"
     common: dict[str, Any] = {"name": name or _name_of(target), "method": method}
     if data is None:
-        _without_data(target, names, channels, size, common, minutes, given)
+        _without_data(target, names, channels, size, common, minutes, given, chosen)
         return
     check_outside("DIR", target, text_path(data, "data"), f"{data}, whose images it is for")
     try:
@@ -116,17 +130,38 @@ def command(
     def settings_of(recipe: Recipe) -> BundleSettings:
         return _settings(recipe, list(seen.classes), {**values}, common)
 
-    recipe = choose_recipe(seen, image_size=size, method=method)
+    recipe = choose_recipe(seen, image_size=size, method=method, encoder=chosen)
     with tempfile.TemporaryDirectory() as folder_name:
-        trial = open_bundle(
-            write_bundle(Path(folder_name) / "trial", settings_of(recipe)), "train.json", progress=False
-        )
+        path = write_bundle(Path(folder_name) / "trial", settings_of(recipe))
+        trial = open_bundle(path, "train.json", progress=False)
+        if chosen is not None and (precision := encoder_precision(trial)) is not None:
+            values["encoder_amp"] = precision
+            trial = open_bundle(path, "train.json", progress=False, encoder_amp=precision)
         floor = None if no_floor else _floor(trial, progress)
         time = measure_steps(trial)
     if minutes is not None:
-        recipe = choose_recipe(seen, minutes, time=time, image_size=size, method=method)
+        recipe = choose_recipe(seen, minutes, time=time, image_size=size, method=method, encoder=chosen)
     path = write_bundle(target, settings_of(recipe))
     _report(path, seen, recipe, floor, time)
+
+
+def _choose_encoder(
+    method: str | None, encoder: str | None, adapt: bool, size: Sequence[int] | None
+) -> EncoderChoice | None:
+    """The encoder and the cells that it makes of an image; None for a model without."""
+    if encoder is None and method != "representation":
+        if adapt:
+            raise click.UsageError("--adapt: needs --encoder, the network to fine-tune")
+        return None
+    if method not in (None, "representation"):
+        raise click.UsageError(f"--encoder: works with the method representation alone, got --method {method}")
+    name = encoder or "efficientnet_lite0"
+    sides = tuple(size or (ENCODED, ENCODED))
+    if not all(LEAST <= side <= LARGEST_ENCODED for side in sides):
+        raise ValueError(
+            f"--image-size: expected {LEAST} to {LARGEST_ENCODED} px with --encoder, got {'x'.join(map(str, sides))}"
+        )
+    return EncoderChoice(name, make_encoder(name, image_size=sides).grid(sides), adapt)
 
 
 def _name_of(target: Path) -> str:
@@ -171,8 +206,10 @@ def _without_data(
     common: dict[str, Any],
     minutes: float | None,
     options: dict[str, Any],
+    encoder: EncoderChoice | None,
 ) -> None:
     """A bundle for images that are not there yet."""
+    size = [ENCODED, ENCODED] if size is None and encoder is not None else size
     wanted = {"--classes": classes, "--channels": channels, "--image-size": size}
     if missing := [option for option, value in wanted.items() if value is None]:
         raise click.UsageError(
@@ -180,7 +217,7 @@ def _without_data(
         )
     if minutes is not None:
         raise click.UsageError("--minutes: needs --data, as steps are timed on real images")
-    recipe = recipe_unseen(int(channels or 1), size or [], method=common["method"])
+    recipe = recipe_unseen(int(channels or 1), size or [], method=common["method"], encoder=encoder)
     path = write_bundle(target, _settings(recipe, classes or [], options, common))
     follow = f"monai-diffclf train {shlex.quote(str(path))} --data FOLDER"
     lines = ["No images were looked at: the number of epochs is not fitted to any.", *_recipe_lines(recipe)]
@@ -210,6 +247,7 @@ def _report(path: Path, seen: ImagesSeen, recipe: Recipe, floor: Floor | None, t
         "seconds_per_step": time.step,
         "training_seconds": training,
         "evaluation_seconds": evaluation,
+        "encoding_seconds": recipe.before_seconds(time),
         "next": follow,
     }
     lines = ["Images", *(f"  {line}" for line in seen.lines()), *_recipe_lines(recipe)]
@@ -219,11 +257,17 @@ def _report(path: Path, seen: ImagesSeen, recipe: Recipe, floor: Floor | None, t
     after = "" if evaluation is None else f", evaluation about {_minutes(evaluation)}"
     lines += [
         "",
-        f"Time on this machine: training about {_minutes(training)} ({time.step:.2f} s a step){after}.",
+        f"Time on this machine: training about {_minutes(training)} ({_parts(recipe, time)}){after}.",
         f"Next: {follow}",
         str(path),
     ]
     finish(result, "\n".join(lines))
+
+
+def _parts(recipe: Recipe, time: StepTime) -> str:
+    before = recipe.before_seconds(time)
+    encoding = f"{_minutes(before)} before the first step, " if before else ""
+    return f"{encoding}{time.step:.2f} s a step"
 
 
 def _recipe_lines(recipe: Recipe) -> list[str]:

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ..bundle import Bundle, find_bundle
+from ..classification import LevelWeights
 from ..networks import network_hash
 from ..report import ReportData, write_report
 from ..report.curves import classify
@@ -74,9 +75,9 @@ def command(
     found = read_run(folder, command=again)
     opened = _open(root, found, data, device)
     check_weights(found, network_hash(opened.network), opened.checkpoint, command=again)
-    settings = {name: opened.get(name) for name in ("weighting", "temperature") if name in opened.parser}
+    settings = opened.decision
     weighting = settings.get("weighting", "uniform")
-    if not isinstance(weighting, str):
+    if not isinstance(weighting, str | LevelWeights):
         raise ValueError(f"weighting: expected the name of a weighting in {root}, got {type(weighting).__name__}")
     title = f"{opened.name}: {len(found.classes)} classes told apart"
     page = report_of_run(found, weighting=weighting, temperature=settings.get("temperature"), title=title)

@@ -30,6 +30,7 @@ _NAMES = {
     "seed": "--seed",
     "max_epochs": "--epochs",
     "device": "--device",
+    "initial_weights": "--from",
 }
 
 
@@ -44,6 +45,13 @@ _NAMES = {
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Seed of all random numbers.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes through the training images.")
+@click.option(
+    "--from",
+    "initial",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="MODEL",
+    help="Begin with the weights in a file, or in the folder of a run or bundle; default: anew.",
+)
 @device_option
 @processes_option
 @set_option
@@ -54,6 +62,7 @@ def command(
     output: Path | None,
     seed: int,
     epochs: int | None,
+    initial: Path | None,
     device: str | None,
     num_processes: int,
     settings: tuple[str, ...],
@@ -74,6 +83,7 @@ def command(
     if isinstance(images, str) and os.path.isabs(images):
         check_outside("--output", folder, Path(images), f"the images in {images}")
     values: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_epochs": epochs, "device": device}
+    values["initial_weights"] = None if initial is None else _weights(initial)
     values["dataset_dir"] = None if dataset is None else Path(dataset)
     started = Started(dataset, typed)
     if num_processes == 1:
@@ -100,3 +110,17 @@ def command(
         "" if note.get("value") is None else f"best {note['metric']} {note['value']:.4f}, after epoch {note['epoch']}\n"
     )
     finish(result, f"{best}next: {result['next']}\n{folder}")
+
+
+def _weights(path: Path) -> Path:
+    """The file of weights that a file or folder names.
+
+    Raises:
+        ValueError: when the folder has none.
+    """
+    if path.is_file():
+        return path.resolve()
+    found = [path / name for name in ("model.pt", "models/model.pt") if (path / name).is_file()]
+    if not found:
+        raise ValueError(f"--from: expected a file of weights, or a folder with model.pt, got {path}")
+    return found[0].resolve()

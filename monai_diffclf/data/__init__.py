@@ -18,6 +18,7 @@ from .image_folder import load_image_folder
 from .image_table import load_image_table
 from .inbreast import load_inbreast, read_inbreast_outlines
 from .isic2017 import load_isic2017
+from .kermany_cxr import load_kermany_cxr
 from .mammogram_tables import ClassBalance, class_balance
 from .patients import check_patients
 from .phantoms import make_phantom, make_phantoms
@@ -48,6 +49,7 @@ __all__ = [
     "load_image_table",
     "load_inbreast",
     "load_isic2017",
+    "load_kermany_cxr",
     "load_pneumonia_mnist",
     "load_vindr_mammo",
     "make_phantom",

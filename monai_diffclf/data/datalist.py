@@ -11,7 +11,7 @@ from typing import Any
 
 from .._class_names import class_names, find_name, plain_text
 from .._text_path import text_path
-from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
+from . import cbis_ddsm, inbreast, isic2017, kermany_cxr, vindr_mammo
 from .image_folder import load_image_folder
 from .image_table import load_image_table
 from .mammogram_tables import CLASSES as MAMMOGRAPHY_CLASSES
@@ -56,6 +56,7 @@ def load_datalist(
     - an ``.npz`` file, or a folder with ``pneumoniamnist.npz``: `load_pneumonia_mnist`;
     - the folder of ISIC 2017 as it is distributed: `load_isic2017`;
     - that of CBIS-DDSM, INbreast or VinDr-Mammo: `load_cbis_ddsm`, `load_inbreast`, `load_vindr_mammo`;
+    - a folder of Kermany's X-rays with their subtypes, for the classes normal, bacterial and viral: `load_kermany_cxr`;
     - a ``.csv`` (or .tsv) file, or a folder with ``labels.csv``: `load_image_table`;
     - a folder with class folders (in split folders or not): `load_image_folder`.
 
@@ -96,6 +97,9 @@ def load_datalist(
         if is_it(path):
             _check_fixed(names, fixed, name)
             return load(path, split)
+    # The same table may be read as two classes, by its column label: only its own three classes ask for this.
+    if [plain_text(name) for name in names] == list(kermany_cxr.CLASSES) and kermany_cxr.is_kermany_cxr(path):
+        return kermany_cxr.load_kermany_cxr(path, split)
     path = path / TABLE if (path / TABLE).is_file() else path
     shared: dict[str, Any] = {"patient_pattern": patient_pattern, "allow_shared_patients": allow_shared_patients}
     if path.is_dir():

@@ -37,10 +37,17 @@ class DenoisingPrepareBatch(PrepareBatch):
         extra_keys: keys of the batch that hold conditions of each image, one row an image, as in MONAI's
             `PrepareBatchExtraInput`; a mapping gives the name of the argument for each key's name.
         latent_space: the space the network works in, None for pixels; images are encoded in every step. Latents that
-            are kept (:class:`monai_diffclf.transforms.EncodeLatentsd`) are taken for images, without it.
+            are kept (:class:`monai_diffclf.representations.LatentDataset`) are taken for images, without it.
+        all_classes: whether the same noisy image goes to the network under each of the K classes, as
+            :class:`monai_diffclf.losses.ClassContrastiveLoss` needs it; a dropped label stays the null class alone.
+            Targets then also hold ``"own"``, ``"contrasted"`` and ``"labels"``, see there.
+        log_snr_range: with ``all_classes``, log-SNR from and to which it is done: every other image gets a level there
+            and is seen under all classes, the rest levels of the whole schedule and their own class. None for all
+            images and levels.
 
     Raises:
-        ValueError: when ``label_dropout`` is out of range, or a batch's labels or images are not valid.
+        ValueError: when ``label_dropout`` or ``log_snr_range`` is out of range, or a batch's labels or images are not
+            valid.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -61,6 +68,8 @@ class DenoisingPrepareBatch(PrepareBatch):
         seed: int = 0,
         extra_keys: Sequence[str] | Mapping[str, str] = (),
         latent_space: LatentSpace | None = None,
+        all_classes: bool = False,
+        log_snr_range: Sequence[float] | None = None,
     ) -> None:
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout: expected a probability in [0, 1), got {label_dropout!r}")
@@ -73,6 +82,8 @@ class DenoisingPrepareBatch(PrepareBatch):
             extra_keys if isinstance(extra_keys, Mapping) else zip(extra_keys, extra_keys, strict=True)
         )
         self.latent_space = check_latent_space(latent_space)
+        self.all_classes = bool(all_classes)
+        self.levels = None if log_snr_range is None else _levels_within(self.process, log_snr_range)
 
     def set_random_state(self, seed: int) -> DenoisingPrepareBatch:
         """Start the random numbers anew (MONAI's name)."""
@@ -97,21 +108,86 @@ class DenoisingPrepareBatch(PrepareBatch):
         labels = torch.where(dropped, self.num_classes, torch.from_numpy(given))
         part = torch.randperm(len(images), generator=self.generator)
         offset = torch.rand(len(images), generator=self.generator, dtype=torch.float64)
-        timesteps = self.process.timesteps((part + offset) / len(images))
+        contrasted = ~dropped if self.all_classes else torch.zeros_like(dropped)
+        levels = (part + offset) / len(images)
+        if self.all_classes and self.levels is not None:
+            within = torch.arange(len(images)) % 2 == 0
+            contrasted &= within
+            levels = self._levels(part, offset, within)
+        timesteps = self.process.timesteps(levels)
         # Random numbers are made on the CPU, so that a seed means the same on every device.
         noise = torch.randn(images.shape, generator=self.generator)
-        images, noise, timesteps, labels = (
+        images, noise, timesteps = (
             tensor.to(device=device, non_blocking=non_blocking, **kwargs if tensor.is_floating_point() else {})
-            for tensor in (images, noise, timesteps, labels)
+            for tensor in (images, noise, timesteps)
         )
         targets = {"target": self.process.target(images, noise, timesteps), "timesteps": timesteps}
         noisy = self.process.add_noise(images, noise, timesteps)
-        return noisy, targets, (), {"timesteps": timesteps, **self._conditions(batchdata, labels)}
+        image: torch.Tensor | None = None
+        if self.all_classes:
+            image, labels, marks = _rows(labels, contrasted, self.num_classes)
+            image, *others = (tensor.to(noisy.device) for tensor in (image, *marks.values()))
+            noisy, targets = noisy[image], {name: tensor[image] for name, tensor in targets.items()}
+            targets |= dict(zip(marks, others, strict=True))
+        conditions = self._conditions(batchdata, labels.to(noisy.device), image)
+        return noisy, targets, (), {"timesteps": targets["timesteps"], **conditions}
 
-    def _conditions(self, batchdata: Mapping[str, Any], labels: torch.Tensor) -> dict[str, Any]:
-        """The network's arguments for labels [B] and what the images bring along."""
+    def _levels(self, part: torch.Tensor, offset: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
+        """Levels [B]: of those within the range spread evenly over it, of the others over the whole schedule."""
+        levels = torch.empty_like(offset)
+        first, last = self.levels or (0.0, 1.0)
+        for chosen, start, end in ((within, first, last), (~within, 0.0, 1.0)):
+            rank = part[chosen].argsort().argsort()
+            levels[chosen] = start + (end - start) * (rank + offset[chosen]) / max(len(rank), 1)
+        return levels
+
+    def _conditions(
+        self, batchdata: Mapping[str, Any], labels: torch.Tensor, image: torch.Tensor | None
+    ) -> dict[str, Any]:
+        """The network's arguments for labels [R] and what the image of each row [R] brings along."""
         extra = {name: torch.as_tensor(batchdata[key]).to(labels.device) for name, key in self.extra_keys.items()}
-        rows, _ = split_conditions({name: plain_tensor(value) for name, value in extra.items()}, len(labels))
+        images = len(batchdata[CommonKeys.IMAGE])
+        rows, _ = split_conditions({name: plain_tensor(value) for name, value in extra.items()}, images)
+        if image is not None:
+            rows = {name: value[image] for name, value in rows.items()}
         taken = [name for name in image_parameters(self.conditioning) if name in rows]
         own = self.conditioning(labels, **{name: rows.pop(name) for name in taken})
         return {**own, **rows}
+
+
+def _rows(
+    labels: torch.Tensor, contrasted: torch.Tensor, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """A row for each image and class that is asked for: K of those contrasted, else one.
+
+    Returns:
+        image and label of each row [R], and which rows are which, as `ClassContrastiveLoss` takes them.
+    """
+    counts = torch.where(contrasted, num_classes, 1)
+    first = counts.cumsum(0) - counts
+    image = torch.repeat_interleave(torch.arange(len(labels)), counts)
+    place = torch.arange(len(image)) - first[image]
+    marks = {
+        "own": torch.where(contrasted, first + labels, first),
+        "contrasted": first[contrasted, None] + torch.arange(num_classes),
+        "labels": labels[contrasted],
+    }
+    return image, torch.where(contrasted[image], place, labels[image]), marks
+
+
+def _levels_within(process: NoiseProcess, log_snr_range: Sequence[float]) -> tuple[float, float]:
+    """The part of the schedule, from level to level, whose log-SNR is in a range.
+
+    Raises:
+        ValueError: when the range is none, or has no level of the schedule in it.
+    """
+    low, high = (float(value) for value in log_snr_range)
+    levels = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+    log_snr = process.log_snr(process.timesteps(levels))
+    inside = levels[(log_snr >= low) & (log_snr <= high)]
+    if not len(inside):
+        raise ValueError(
+            f"log_snr_range: expected two ascending numbers from {float(log_snr.min()):.3g} to "
+            f"{float(log_snr.max()):.3g}, got {list(log_snr_range)}"
+        )
+    return float(inside[0]), float(inside[-1])

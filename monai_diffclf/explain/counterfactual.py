@@ -180,6 +180,11 @@ class CounterfactualGenerator:
         masks = None if mask is None else check_mask(mask, images)
         evidence = _evidence(inferer, images, network, source, target, kwargs) if searches else None
         latents = encode(self.latent_space, images)
+        if latents.ndim != images.ndim:
+            raise ValueError(
+                "latent_space: expected latents with the axes of the image, which counterfactuals need, got tokens "
+                f"{list(latents.shape[1:])}"
+            )
         denoiser = Denoiser(
             network,
             settings.process,

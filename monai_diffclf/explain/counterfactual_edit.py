@@ -116,7 +116,7 @@ class PairEdit:
         self.away = source if settings.guide_away == "source" else torch.full_like(source, settings.num_classes)
         self.timesteps = edit_timesteps(settings.process, settings.start, settings.num_steps)
         self.draws = NoiseDraws(torch.zeros(1), settings.seed)
-        self.random = self.draws.random(image_keys(self.latents), self.latents.device)
+        self.random = self.draws.random(image_keys(self.images), self.latents.device)
         self.path = None
         if settings.method == "invert":
             self.path = invert(denoiser, self.latents, self.timesteps, source, image=self.index)

@@ -2,8 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Where in an image one class explains it better than the others.
 
-Maps of errors are additive: their sum over pixels is what the mean rule decides by, so that a map says how much each
-pixel contributed. Smoothing and up-sampling keep that sum.
+Maps of errors are additive: their sum over pixels is that of the errors, weighted as the inferer weights its maps, so
+that a map says how much each pixel contributed. Smoothing and up-sampling keep that sum.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib import colormaps
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, zoom
+from scipy.ndimage import gaussian_filter, zoom
 
 from .._checks import check_labels
+from ..networks.map_smoothing import along_axes, smooth_map
 
 __all__ = ["class_difference", "decision_map", "overlay", "rival_class", "smooth_map", "upsample_map"]
 
@@ -54,10 +55,11 @@ def decision_map(
     """How much each pixel contributed to the decision for one class over one other [B, *spatial].
 
     d(u) = m_j(u) - m_k(u) for the class k and its rival j: positive where k fits better. Exactly additive: the mean
-    over pixels is ``mean_error[j] - mean_error[k]`` of the `Classification`, by which the mean rule decides.
+    over pixels is the difference of the mean errors of j and k under the inferer's ``map_weighting``. With
+    ``map_weighting=None`` that is ``mean_error[j] - mean_error[k]``, by which the mean rule decides.
 
-    The maps are those of the inferer's weighting. ``weighting="min_snr"`` counts levels of little noise less, at which
-    all of the image is slightly easier under one class or the other: it finds the lesions of phantoms best.
+    The map is as smooth as the error maps are, see
+    :class:`monai_diffclf.inferers.DiffusionClassifierInferer`.
 
     Args:
         error_maps: error of each pixel under each class [B, K, *spatial], from `DiffusionClassifierInferer.error_maps`.
@@ -103,36 +105,6 @@ def rival_class(error_maps: torch.Tensor, predicted: torch.Tensor) -> torch.Tens
     return mean.scatter(1, own, torch.inf).argmin(1)
 
 
-def smooth_map(maps: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
-    """Gaussian smoothing that keeps the sum of each map [B, *spatial].
-
-    The errors of single pixels are mostly noise; what is left after smoothing is where the classes differ. Reflected
-    edges keep what would leave the image.
-
-    Args:
-        maps: maps [B, *spatial], 2D or 3D.
-        sigma: standard deviation in pixels; None for a sixteenth of the shortest side, which finds the lesions of
-            phantoms best.
-
-    Raises:
-        ValueError: when the shape does not fit or ``sigma`` is not positive.
-
-    Example:
-        >>> spot = torch.zeros(1, 32, 32)
-        >>> spot[0, 3, 30] = 1.0
-        >>> smoothed = smooth_map(spot)
-        >>> round(float(smoothed.sum()), 5), bool(smoothed.max() < 0.1)
-        (1.0, True)
-    """
-    if maps.ndim not in (3, 4):
-        raise ValueError(f"maps: expected [B, H, W] or [B, H, W, D], got {list(maps.shape)}")
-    sigma = min(maps.shape[1:]) / 16 if sigma is None else sigma
-    if not sigma > 0:
-        raise ValueError(f"sigma: expected a positive number of pixels, got {sigma}")
-    rows = [gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect") for size in maps.shape[1:]]
-    return _along_axes(maps, [torch.from_numpy(row) for row in rows])
-
-
 def upsample_map(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Enlarge maps to the image's size, keeping their sum: for networks that work in a latent space [B, *size].
 
@@ -160,15 +132,7 @@ def upsample_map(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         unit = torch.eye(old, dtype=torch.float64)[None]
         row = torch.nn.functional.interpolate(unit, size=new, mode="linear", align_corners=False)[0].T
         shares.append(row / row.sum(0))
-    return _along_axes(maps, shares)
-
-
-def _along_axes(maps: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Apply one matrix [new, old] along each spatial axis of maps [B, *spatial]; float64 inside."""
-    out = maps.double()
-    for axis, matrix in enumerate(matrices, start=1):
-        out = torch.tensordot(out, matrix.to(out), dims=([axis], [1])).movedim(-1, axis)
-    return out.to(maps.dtype)
+    return along_axes(maps, shares)
 
 
 def _check_maps(error_maps: torch.Tensor) -> None:
@@ -183,17 +147,17 @@ def _index(name: str, classes: torch.Tensor, error_maps: torch.Tensor) -> torch.
 
 
 def overlay(
-    image: npt.NDArray[Any], difference: npt.NDArray[Any], *, smooth: float | None = None, size: int = 224
+    image: npt.NDArray[Any], difference: npt.NDArray[Any], *, smooth: float = 0, size: int = 224
 ) -> npt.NDArray[np.float64]:
     """Paint a difference map over an image: red where the class fits better, blue where another does.
 
-    Single pixels of the map are noisy; it is smoothed, and its opacity follows its size, so that the image shows where
-    there is no evidence. The scale is the map's own largest value: compare places within a picture, not pictures.
+    The map's opacity follows its size, so that the image shows where there is no evidence. The scale is the map's own
+    largest value: compare places within a picture, not pictures.
 
     Args:
         image: grey or colour image [C, H, W] in [0, 1].
         difference: map [H, W] from `class_difference` or `decision_map`.
-        smooth: standard deviation of the smoothing in pixels, 0 for none; None as in :func:`smooth_map`.
+        smooth: standard deviation of a smoothing in pixels, 0 for none: an inferer's maps are smooth already.
         size: the picture's longer side is at least this many pixels.
 
     Returns:
@@ -208,11 +172,11 @@ def overlay(
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or image.shape[1:] != difference.shape:
         raise ValueError(f"image: expected [1 or 3, H, W] with the map's size {difference.shape}, got {image.shape}")
-    smooth = min(difference.shape) / 16 if smooth is None else smooth
     factor = max(1, -(-size // max(difference.shape)))
     rgb = np.clip(np.repeat(image, 3 // image.shape[0], axis=0), 0, 1)
     rgb = np.clip(zoom(rgb, (1, factor, factor), order=1), 0, 1).transpose(1, 2, 0)
-    smoothed = zoom(gaussian_filter(difference.astype(np.float64), smooth), factor, order=1)
+    values = difference.astype(np.float64)
+    smoothed = zoom(gaussian_filter(values, smooth) if smooth else values, factor, order=1)
     scaled = smoothed / max(float(np.abs(smoothed).max()), 1e-12)
     colour = colormaps["coolwarm"]((scaled + 1) / 2)[..., :3]
     opacity = 0.7 * np.abs(scaled)[..., None]

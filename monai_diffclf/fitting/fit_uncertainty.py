@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,24 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
+from .._checks import plain_tensor
 from ..bundle import Bundle
 from ..classification import classify_errors
 from ..engines import compute_dataset_errors
-from ..networks import network_hash
+from ..networks import PixelSpace, network_hash
+from ..networks.latent_space import encode
 from ..storage import FittedUncertainty, StoredErrors, save_uncertainty
 from ..storage.mean_image_file import MEAN_IMAGE, find_mean_image
-from ..uncertainty import Calibration, Typicality, fit_calibration, fit_conformal, fit_mean_image
+from ..uncertainty import (
+    Calibration,
+    Typicality,
+    fit_calibration,
+    fit_conformal,
+    fit_mean_image,
+    image_statistics,
+    latent_statistics,
+)
+from ..uncertainty.image_statistics import SMALLEST_SIDE
 from ..uncertainty.typicality import fit_typicality, group_codes
 
 __all__ = [
@@ -31,15 +42,14 @@ __all__ = [
     "check_images",
     "check_network",
     "cross_fitted_loss",
+    "describe_images",
     "fit_uncertainty",
     "mean_image_note",
-    "with_maps",
 ]
 
 RULES = ("mean", "vote")
 METHODS = ("temperature", "beta", "isotonic")
 NONE = "none"  # probabilities as they are: a temperature of 1
-GRID = 4  # cells a side of the error maps that typicality looks at
 _FOLDS, _REPEATS = 5, 5
 _MIN_IMAGES = 20  # of a calibration, and of each fit in cross-fitting
 
@@ -82,6 +92,7 @@ def fit_uncertainty(
     confidence: float = 0.9,
     method: str | None = None,
     mean_image: Mapping[str, Any] | None = None,
+    described: Mapping[str, torch.Tensor] | None = None,
 ) -> UncertaintyFit:
     """Fit calibration, prediction sets and typicality to the errors of validation images, for the rules mean and vote.
 
@@ -97,11 +108,12 @@ def fit_uncertainty(
         confidence: probability with which a prediction set is to hold the true class.
         method: ``"temperature"``, ``"beta"`` or ``"isotonic"``; None chooses.
         mean_image: mean of the validation images, see `mean_image_note`.
+        described: what typicality is to describe the images by beside their errors, see `describe_images`.
 
     Raises:
         ValueError: when the errors are of another network, or the images too few even for a temperature.
     """
-    settings = {name: bundle.get(name) for name in ("weighting", "temperature")}
+    settings = bundle.decision
     network = network_hash(bundle.get("evaluate#network"))
     check_network(stored, network, source)
     if len(stored.keys) < _MIN_IMAGES:
@@ -110,7 +122,7 @@ def fit_uncertainty(
             f"{len(stored.keys)}; put more images into the validation split"
         )
     made_by = _made_by(bundle, stored, network, settings)
-    typicality, remarks = _typicality(stored)
+    typicality, remarks = _typicality(stored, described)
     fitted, losses = {}, {}
     for rule in RULES:
         pred = classify_errors(stored.errors, rule, **settings).probabilities
@@ -173,26 +185,32 @@ def cross_fitted_loss(
     return float(np.mean(losses))
 
 
-def with_maps(
-    stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, progress: bool = False
-) -> StoredErrors:
-    """The stored errors with coarse error maps of their images, made by the bundle's network and kept in the file.
+def describe_images(bundle: Bundle, stored: StoredErrors, *, batch_size: int = 64) -> dict[str, torch.Tensor]:
+    """What typicality describes the validation images by, beside their errors [n, S of each part], as they are stored.
 
-    Raises:
-        ValueError: when the validation images of the bundle's data set are others.
+    Those of :func:`monai_diffclf.uncertainty.image_statistics`, and of the latents where the network works on those of
+    a representation; none of images too small for them.
+
+    Args:
+        bundle: opened with ``train.json`` and ``evaluate.json``; its validation images are those of the errors.
+        stored: errors of the validation images.
+        batch_size: images at a time.
     """
-    made = compute_dataset_errors(
-        bundle.get("validate#dataset"),
-        bundle.get("evaluate#network"),
-        inferer=bundle.get("evaluate#inferer"),
-        description="maps" if progress else None,
-        grid=GRID,
-    )
-    place = _check_same(made, stored, path, bundle)
-    maps = None if made.maps is None else made.maps[[place[key] for key in stored.keys]]
-    complete = replace(stored, provenance=stored.provenance or made.provenance, maps=maps)
-    complete.save(path)
-    return complete
+    dataset, space = bundle.get("validate#dataset"), bundle.get("evaluate#inferer").latent_space
+    if min(bundle.image_size) < SMALLEST_SIDE:
+        return {}
+    keys, parts = list[str](), list[dict[str, torch.Tensor]]()
+    for start in range(0, len(dataset), batch_size):
+        items = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+        images = torch.stack([plain_tensor(torch.as_tensor(item["image"])) for item in items])
+        described = image_statistics(images)
+        if not isinstance(space, PixelSpace):
+            described |= latent_statistics(encode(space, images.to(bundle.device).float()).cpu())
+        keys += [str(item["key"]) for item in items]
+        parts.append(described)
+    place = {key: index for index, key in enumerate(keys)}
+    order = torch.tensor([place[key] for key in stored.keys])
+    return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
 
 
 def check_images(bundle: Bundle, stored: StoredErrors, path: str | os.PathLike[str], *, count: int = 8) -> None:
@@ -260,7 +278,7 @@ def _made_by(bundle: Bundle, stored: StoredErrors, network: str, settings: Mappi
     }
 
 
-def _typicality(stored: StoredErrors) -> tuple[Typicality, list[str]]:
+def _typicality(stored: StoredErrors, described: Mapping[str, torch.Tensor] | None) -> tuple[Typicality, list[str]]:
     """Typicality; of images that are taken for patients, and what that means, where the patients are too few."""
     patients: Any = stored.patients
     count, remarks = len(np.unique(group_codes(patients, len(stored.keys)))), list[str]()
@@ -271,7 +289,7 @@ def _typicality(stored: StoredErrors) -> tuple[Typicality, list[str]]:
             f"more images than should will be marked as unusual: that needs {_MIN_IMAGES} validation patients to judge "
             f"by, got {count}"
         )
-    return fit_typicality(stored.errors, error_maps=stored.maps, grid=GRID, groups=patients), remarks
+    return fit_typicality(stored.errors, images=described or None, groups=patients), remarks
 
 
 def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float], str]:

@@ -11,6 +11,7 @@ from .errors_saver import ErrorsSaver
 from .evaluation_saver import EvaluationSaver
 from .explanation_images import ExplanationImages
 from .judged import find_weights, judged_facts
+from .learned_levels import LearnedLevels
 from .likelihood_saver import LikelihoodSaver
 from .moving_average import MovingAverage
 from .named_handlers import NamedHandlers
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluationSaver",
     "ExplanationImages",
     "GradientClipping",
+    "LearnedLevels",
     "LikelihoodSaver",
     "MovingAverage",
     "NamedHandlers",

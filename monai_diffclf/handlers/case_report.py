@@ -27,7 +27,15 @@ from ..report.case_record import CaseRecord, encode_case
 from ..report.cases import write_case_records
 from ..storage.outputs import Outputs
 from .dataset_collector import is_repeated
-from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, make_item, warnings_of
+from .explained_item import (
+    ExplainedItem,
+    FindNearest,
+    MakeCounterfactuals,
+    add_counterfactuals,
+    add_nearest,
+    make_item,
+    warnings_of,
+)
 from .processes import gather
 
 __all__ = ["CaseReport"]
@@ -57,6 +65,8 @@ class CaseReport:
         counterfactuals: paints the images shown as the class that came second, such as
             `explain.CounterfactualGenerator`: called as ``counterfactuals(images, network, source=, target=,
             inferer=)``. None for a report without.
+        nearest: finds training images near those shown, such as `representations.Retrieval`: called as
+            ``nearest(images, network, target=)``, with ``nearest.picture(neighbour)``. None for a report without.
         max_cases: how many images to show: the least sure ones, where there are more.
         title: heading of the report.
         description: what was done, in a sentence or two.
@@ -75,6 +85,7 @@ class CaseReport:
         classes: Sequence[str],
         *,
         counterfactuals: MakeCounterfactuals | None = None,
+        nearest: FindNearest | None = None,
         max_cases: int = 500,
         title: str = "Case by case",
         description: str = "",
@@ -84,6 +95,7 @@ class CaseReport:
         if max_cases < 1:
             raise ValueError(f"max_cases: expected a positive number, got {max_cases}")
         self.path, self.classes, self.counterfactuals = Path(path), class_names(classes), counterfactuals
+        self.nearest = nearest
         self.max_cases, self.title, self.description = max_cases, title, description
         self.notes, self.order_by = dict(notes or {}), order_by
         self._kept: list[_Kept] = []
@@ -133,6 +145,13 @@ class CaseReport:
             raise ValueError(f"order_by: expected one of {sorted(case.uncertainty)} or 'probability', got {measure!r}")
         return unsureness(case, measure), case, item
 
+    def explain(self, items: Sequence[ExplainedItem], engine: Engine) -> list[ExplainedItem]:
+        """The items with what the report was asked to show beside: counterfactuals, nearest training images."""
+        shown = list(items)
+        if self.counterfactuals is not None:
+            shown = add_counterfactuals(shown, engine, self.counterfactuals)
+        return shown if self.nearest is None else add_nearest(shown, engine, self.nearest)
+
     def _keep(self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any]) -> None:
         """Keep the image, unless `max_cases` others are less sure."""
         place = self._seen * idist.get_world_size() + idist.get_rank()
@@ -149,9 +168,12 @@ class CaseReport:
         chosen, total = _least_sure([entry[:2] for entry in kept], self._count, self.max_cases)
         kept = sorted((entry for entry in kept if entry[:2] in chosen), key=lambda entry: -entry.earliness)
         cases = [entry.case for entry in kept]
-        if self.counterfactuals is not None and cases:
-            items = add_counterfactuals([entry.item for entry in kept], engine, self.counterfactuals)
-            cases = [replace(case, counterfactual=item.pair) for case, item in zip(cases, items, strict=True)]
+        if cases:
+            items = self.explain([entry.item for entry in kept], engine)
+            cases = [
+                replace(case, counterfactual=item.pair, nearest=item.nearest)
+                for case, item in zip(cases, items, strict=True)
+            ]
         records = [(-entry.earliness, encode_case(case)) for entry, case in zip(kept, cases, strict=True)]
         records = gather(records)
         failed = gather(list(getattr(engine, "failed", {}).items()))

@@ -32,7 +32,8 @@ class ErrorsSaver(EvidenceCollector):
     For a `DiffusionClassifierEvaluator`. Writes ``errors_SPLIT_seed_S.npz`` (see
     :func:`monai_diffclf.storage.load_errors`), ``SPLIT_diffusion_vote_seed_S.csv``, ``SPLIT_diffusion_mean_seed_S.csv``
     and merges the metrics into the results. With a stopping rule there are those of the inferer's own rule only, whose
-    draws were made. Learned weights make other classifiers: ``diffusion_weighted_mean``, ``diffusion_weighted_vote``.
+    draws were made. Level weights that were not learned with the network make other
+    classifiers: ``diffusion_weighted_mean``, ``diffusion_weighted_vote``.
     Intervals resample patients where they are known, else images. When all of it is written, the evaluator's journal,
     if it keeps one, has done its work and is removed.
 
@@ -153,5 +154,5 @@ class ErrorsSaver(EvidenceCollector):
 def _models(inferer: DiffusionClassifierInferer) -> dict[str, str]:
     """The rules that an inferer's errors serve, and the names of the classifiers they make."""
     rules = ["vote", "mean", inferer.rule] if inferer.stopping is None else [inferer.rule]
-    learned = not isinstance(inferer.weighting, str)
-    return {rule: "diffusion_weighted_mean" if learned and rule == "mean" else f"diffusion_{rule}" for rule in rules}
+    own = isinstance(inferer.weighting, str) or getattr(inferer.weighting, "trained", False)
+    return {rule: "diffusion_weighted_mean" if not own and rule == "mean" else f"diffusion_{rule}" for rule in rules}

@@ -19,13 +19,25 @@ from ..engines import DiffusionClassifierEvaluator
 from ..explain import decision_map, rival_class
 from ..inferers import DiffusionClassifierInferer
 from ..keys import OutputKeys
-from ..report.case import CounterfactualPair
+from ..report.case import CounterfactualPair, NearImage
 from ..report.case_pictures import shown_slice
 
-__all__ = ["ExplainedItem", "MakeCounterfactuals", "add_counterfactuals", "check_explains", "make_item", "warnings_of"]
+__all__ = [
+    "ExplainedItem",
+    "FindNearest",
+    "MakeCounterfactuals",
+    "add_counterfactuals",
+    "add_nearest",
+    "check_explains",
+    "make_item",
+    "warnings_of",
+]
 
 # Called as f(images, network, source=, target=, inferer=); returns something like `explain.Counterfactuals`.
 MakeCounterfactuals = Callable[..., Any]
+# Called as f(images, network, target=); returns the neighbours of each image, and has picture(neighbour), such as
+# `representations.Retrieval`.
+FindNearest = Any
 
 _CHUNK = 32  # images given to the generator at a time
 _DRIFTED = (
@@ -45,6 +57,7 @@ class ExplainedItem:
         decision_map: see :func:`monai_diffclf.explain.decision_map` [*spatial], None without error maps.
         index: slice along the last axis that stands for a volume, None for a plane.
         pair: its counterfactual, where there is one.
+        nearest: training images near it in the representation, where they were looked for.
     """
 
     image: torch.Tensor
@@ -54,6 +67,7 @@ class ExplainedItem:
     decision_map: torch.Tensor | None
     index: int | None
     pair: CounterfactualPair | None = None
+    nearest: Sequence[NearImage] = ()
 
     def plane(self, values: torch.Tensor) -> NDArray[Any]:
         """The slice that is shown, as an array."""
@@ -134,6 +148,34 @@ def add_counterfactuals(
                 inferer=inferer,
             )
         done += [replace(item, pair=_pair(made, i, item)) for i, item in enumerate(chunk)]
+    return done
+
+
+def add_nearest(items: Sequence[ExplainedItem], engine: Engine, find_nearest: FindNearest) -> list[ExplainedItem]:
+    """Find the training images that are near each image, as it is and edited towards its rival."""
+    evaluator = cast(Any, engine)
+    device, network = evaluator.state.device, evaluator.network
+    done: list[ExplainedItem] = []
+    for start in range(0, len(items), _CHUNK):
+        chunk = items[start : start + _CHUNK]
+        with eval_mode(network):
+            found = find_nearest(
+                torch.stack([item.image for item in chunk]).to(device),
+                network,
+                target=torch.tensor([item.rival for item in chunk], device=device),
+            )
+        for item, neighbours in zip(chunk, found, strict=True):
+            near = [
+                NearImage(
+                    key=each.key,
+                    label=each.label,
+                    distance=each.distance,
+                    picture=find_nearest.picture(each),
+                    as_class=each.as_class,
+                )
+                for each in neighbours
+            ]
+            done.append(replace(item, nearest=near))
     return done
 
 

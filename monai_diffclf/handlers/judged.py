@@ -90,7 +90,8 @@ def judged_facts(
         split: name of the split.
 
     Returns:
-        ``weights`` (path), ``weights_hash``, ``data_hash`` and ``classes``.
+        ``weights`` (path), ``weights_hash``, ``data_hash``, ``classes`` and, of a network on what a pretrained encoder
+        sees, ``representation``: the encoder's name and whether it was frozen or adapted.
     """
     images = data[split]
     facts = {
@@ -99,6 +100,9 @@ def judged_facts(
         "data_hash": images["hash"],
         "classes": list(images["classes"]),
     }
+    space = (read_model_note(checkpoint).get("model") or {}).get("latent_space") or {}
+    if "encoder" in space:
+        facts["representation"] = f"{space['encoder']}, {space['training']}"
     counts = ", ".join(f"{count} {name}" for name, count in images["classes"].items())
     logging.getLogger(__name__).info(
         "Weights %s (%s) on %s, %s: %d images (%s)",

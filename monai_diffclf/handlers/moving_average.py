@@ -9,29 +9,10 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch.optim.swa_utils import AveragedModel
+
+from ..networks.moving_average import averaged_model, moving_average_decay
 
 __all__ = ["MovingAverage", "moving_average_decay"]
-
-
-def moving_average_decay(steps: int, limit: float, start: int = 0) -> float:
-    """How much of the average is kept in the next step: min(limit, (1 + n) / (10 + n)), n steps after the start.
-
-    Up to the start nothing is kept: the average is the weights themselves. Then it reaches over about a ninth of the
-    steps since, and over 1 / (1 - limit) steps once that is less. So it holds nothing of the weights a network started
-    with, however short the training. The rule is TensorFlow's, ``tf.train.ExponentialMovingAverage(num_updates=...)``.
-
-    Args:
-        steps: steps that were made so far, from 0.
-        limit: largest decay, in [0, 1).
-        start: steps before averaging starts.
-
-    Example:
-        >>> [round(moving_average_decay(steps, 0.995, 100), 3) for steps in (0, 99, 100, 101, 190, 10_000)]
-        [0.0, 0.0, 0.1, 0.182, 0.91, 0.995]
-    """
-    since = steps - start
-    return min(limit, (1 + since) / (10 + since)) if since >= 0 else 0.0
 
 
 class MovingAverage:
@@ -66,8 +47,7 @@ class MovingAverage:
         if not isinstance(start, int) or isinstance(start, bool) or start < 0:
             raise ValueError(f"start: expected a number of steps of at least 0, got {start!r}")
         self.limit, self.start = float(limit), start
-        self._averaged = AveragedModel(self.network, multi_avg_fn=self._move)
-        self._averaged.requires_grad_(False).eval()
+        self._averaged = averaged_model(self.network, self.limit, start)
 
     @property
     def ema_model(self) -> torch.nn.Module:
@@ -102,7 +82,3 @@ class MovingAverage:
             raise ValueError("ema: expected a moving average with its number of steps, got the weights alone")
         self.ema_model.load_state_dict(state_dict["weights"])
         self._averaged.n_averaged.fill_(state_dict["steps"])
-
-    @torch.no_grad()
-    def _move(self, averages: Any, weights: Any, steps: torch.Tensor | int) -> None:
-        torch._foreach_lerp_(averages, weights, 1 - moving_average_decay(int(steps), self.limit, self.start))

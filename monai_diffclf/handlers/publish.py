@@ -20,7 +20,7 @@ __all__ = ["NOT_OF_PROBABILITIES", "RECORDED", "entries", "publish", "table_of"]
 
 RECORDED = ("data", "seed", "threshold", "num_draws", "network_evaluations", "commit")
 NOT_OF_PROBABILITIES = ("bits_per_dimension",)
-FACTS = ("weights", "weights_hash", "data_hash", "classes", "weighting", "temperature")
+FACTS = ("weights", "weights_hash", "data_hash", "classes", "weighting", "temperature", "representation")
 
 
 def entries(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

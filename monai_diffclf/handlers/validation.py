@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,8 @@ class BestModelSaver:
         description: what the weights are for, see :func:`monai_diffclf.networks.describe_model`.
         training: what they were made with, in JSON values, such as data, seed and learning rate.
         average: the moving average that the model belongs to.
+        learned: what says what was learned beside the weights, in JSON values, for their use: that of a
+            :class:`monai_diffclf.losses.ClassContrastiveLoss`. It is called when weights are saved; None is left out.
     """
 
     def __init__(
@@ -105,7 +107,9 @@ class BestModelSaver:
         description: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
         average: MovingAverage | None = None,
+        learned: Callable[[], Mapping[str, Any] | None] | None = None,
     ) -> None:
+        self.learned = learned
         self.model, self.path, self.metric = model, Path(path), metric
         self.description, self.training, self.average = description, training, average
         self.best: float | None = None
@@ -143,6 +147,8 @@ class BestModelSaver:
         }
         if self.average is not None:
             note["average"] = {name: getattr(self.average, name) for name in ("steps", "limit", "start")}
+        if self.learned is not None and (found := self.learned()) is not None:
+            note["learned"] = dict(found)
         if self.description is not None:
             note["model"] = dict(self.description)
         if self.training is not None:

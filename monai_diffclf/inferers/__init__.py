@@ -7,14 +7,17 @@ from __future__ import annotations
 from typing import Any
 
 from .._moved import moved
+from .autocast_inferer import AutocastInferer
 from .cascade import CascadeInferer, FitImages
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
+from .learned_levels import learned_levels
 from .provenance import evaluation_keys, provenance
 from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
 
 __all__ = [
+    "AutocastInferer",
     "CascadeInferer",
     "ClassifierInferer",
     "DiffusionClassifierInferer",
@@ -22,6 +25,7 @@ __all__ = [
     "ScoreClassifierInferer",
     "SoftmaxClassifierInferer",
     "evaluation_keys",
+    "learned_levels",
     "provenance",
 ]
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
-from .._checks import check_images
-from ..classification import Classification, StoppingRule
+from .._checks import check_images, plain_tensor
+from ..classification import Classification, StoppingRule, image_keys
 from ..networks.class_use import check_embeddings, check_uses_classes
 from ..networks.conditioning import Conditioning
 from ..networks.denoiser import Denoiser
-from ..networks.latent_space import LatentSpace, encode
+from ..networks.latent_space import GivenLatents, LatentSpace, PixelSpace, encode
 from ..networks.schedulers import NoiseProcess
 
 __all__ = ["ClassifierInferer"]
@@ -71,7 +71,19 @@ class ClassifierInferer(Inferer):
             TypeError: when the images are no floating point tensor.
             ValueError: when the network is in training mode, or images or latents are not finite or of the wrong shape.
         """
-        return encode(self.latent_space, check_images(images, network))
+        tokens = isinstance(self.latent_space, GivenLatents)
+        return encode(self.latent_space, check_images(images, network, tokens=tokens))
+
+    def keys(self, images: torch.Tensor, latents: torch.Tensor) -> list[bytes]:
+        """What the random numbers of each image depend on [B]: its pixels, with the noise of dequantisation if any.
+
+        Never what an encoder makes of them, whose rounding may depend on the batch.
+
+        Args:
+            images: images [B, C, *spatial] as they were given.
+            latents: what `encode` made of them.
+        """
+        return image_keys(latents if isinstance(self.latent_space, PixelSpace) else plain_tensor(images))
 
     def denoiser(self, latents: torch.Tensor, network: Callable[..., Any], conditions: dict[str, Any]) -> Denoiser:
         """The network for some images' latents, with their conditions.

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -21,10 +22,11 @@ from ..classification import (
 )
 from ..classification.draw_weights import Weighting, check_weighting, draw_weights
 from ..classification.replay import classify_draws, run_draws
-from ..classification.rules import check_rule, check_temperature
+from ..classification.rules import check_rule, check_temperature, mean_errors
 from ..classification.stopping import check_valid
 from ..networks.conditioning import Conditioning, make_conditioning
-from ..networks.latent_space import LatentSpace, check_latent_space, spread_map
+from ..networks.latent_space import LatentSpace, check_latent_space, maps_in_pixels
+from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers.noise_process import NoiseProcess
 from .checks import check_settings
 from .classifier import ClassifierInferer
@@ -69,8 +71,13 @@ class DiffusionClassifierInferer(ClassifierInferer):
         temperature: temperature of the probabilities from the mean error.
         amp_dtype: ``torch.float16`` or ``torch.bfloat16`` runs the network in automatic mixed precision; errors and
             sums stay in float32 and float64, and whatever rounding could turn is made again in float32.
+        map_weighting: weighting of the draws in error maps, whatever decides; None for that of the decision. The
+            default counts levels of little noise less, at which all of an image is slightly easier under one class or
+            the other: it finds the lesions of phantoms best.
+        map_smoothing: standard deviation of the smoothing of error maps in image pixels, 0 for none; None for
+            :func:`monai_diffclf.networks.default_smoothing`, a sixteenth of the shortest side.
         latent_space: the space the network works in, see :class:`monai_diffclf.networks.LatentSpace`; None for pixels.
-            Each image is encoded once; noise, errors and the keys of images are those of its latents.
+            Each image is encoded once; noise and errors are those of its latents, the noise is keyed by its pixels.
 
     Raises:
         TypeError: when the scheduler, the conditioning or the stopping rule is of the wrong kind.
@@ -103,6 +110,8 @@ class DiffusionClassifierInferer(ClassifierInferer):
         temperature: float = 1.0,
         amp_dtype: torch.dtype | None = None,
         latent_space: LatentSpace | None = None,
+        map_weighting: Weighting | None = "min_snr",
+        map_smoothing: float | None = None,
     ) -> None:
         super().__init__()
         check_settings(num_classes=num_classes, batch_size=1 if batch_size is None else batch_size)
@@ -118,10 +127,16 @@ class DiffusionClassifierInferer(ClassifierInferer):
             check_valid(stopping, rule)
             stopping.looks(num_draws)  # refuses a rule that asks for more draws than there are
         check_weighting(weighting, num_draws)
+        if map_weighting is not None:
+            check_weighting(map_weighting, num_draws, name="map_weighting")
+        if map_smoothing is not None and not (map_smoothing >= 0 and math.isfinite(map_smoothing)):
+            raise ValueError(f"map_smoothing: expected None or a number of pixels of at least 0, got {map_smoothing!r}")
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.scheduler, self.num_classes, self.num_draws = scheduler, num_classes, num_draws
         self.rule, self.weighting, self.temperature = rule, weighting, temperature
         self.stopping, self.batch_size, self.seed, self.amp_dtype = stopping, batch_size, seed, amp_dtype
+        self.map_weighting = weighting if map_weighting is None else map_weighting
+        self.map_smoothing = map_smoothing
         self._timesteps = self.process.timesteps(self.draws.levels)
 
     def classify(
@@ -161,7 +176,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             result = replace(
                 self._from_errors(errors), decided=result.decided, guarantee=result.guarantee, network_evaluations=spent
             )
-            maps = None if maps is None else _scale_to_mean(maps, result.mean_error)
+            maps = None if maps is None else _scale_to_mean(maps, mean_errors(errors, self.map_weighting))
         return replace(result, error_maps=None if maps is None else self._in_pixels(maps, images))
 
     def compute_errors(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> DenoisingErrors:
@@ -175,12 +190,14 @@ class DiffusionClassifierInferer(ClassifierInferer):
         """Squared epsilon error of each pixel, mean over channels and draws [B, K, *spatial]. See :meth:`classify`.
 
         m[b, k, u] = mean_n(w_n mean_c (epsilon_n - epsilon_hat_n(z_n, k))^2 at u), with the weights w_n that
-        ``weighting`` gives the draws of the decision (for votes 1 by default). The maps are additive: their mean over
-        pixels is ``mean_error`` of the result up to float32 rounding. Where map k is below map j, class k explains
-        the image better there. All draws are made, whatever the stopping rule.
+        ``map_weighting`` gives the draws, smoothed by ``map_smoothing``. The maps are additive: their mean over pixels
+        is the mean of the errors under these weights, up to float32 rounding; with ``map_weighting=None`` it is
+        ``mean_error`` of the result. Where map k is below map j, class k explains the image better there. All draws are
+        made, whatever the stopping rule.
 
-        In a latent space the error of each latent pixel is shared out over the image pixels it covers, so that the sum
-        of a map is kept: it is then the number of latent pixels times the mean error.
+        In a latent space the error of each latent pixel is shared out over the image pixels it covers, and that of a
+        global token over all of them, so that the sum of a map is kept: it is then the number of latent pixels or
+        tokens times the mean error.
         """
         source = self._source(images, network, kwargs)
         errors, maps = self._all_draws(source, True)
@@ -236,11 +253,18 @@ class DiffusionClassifierInferer(ClassifierInferer):
     def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> DrawEvaluator:
         """The images, encoded once, the network and the draws."""
         latents = self.encode(images, network).float()
-        return DrawEvaluator(self.denoiser(latents, network, kwargs), latents, self.draws)
+        return self._source_of(latents, self.keys(images, latents), network, kwargs)
+
+    def _source_of(
+        self, latents: torch.Tensor, keys: Sequence[bytes], network: Callable[..., Any], kwargs: dict[str, Any]
+    ) -> DrawEvaluator:
+        """The same of what is encoded already, with the keys of the images."""
+        return DrawEvaluator(self.denoiser(latents, network, kwargs), latents, self.draws, keys)
 
     def _in_pixels(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Maps over latent pixels [B, K, *grid] as maps over image pixels [B, K, *spatial], float32."""
-        return spread_map(maps, self.latent_space.stride, images.shape[2:]).float()
+        """Maps over latent pixels or tokens [B, K, ...] as smooth maps over image pixels [B, K, *spatial], float32."""
+        spread = maps_in_pixels(self.latent_space, maps, images.shape[2:])
+        return smooth_error_maps(spread, self.map_smoothing, stride=self.latent_space.stride).float()
 
     def _all_draws(self, source: DrawEvaluator, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:
         """Errors of all draws and classes, and if asked for their weighted mean in each pixel, float64."""
@@ -251,7 +275,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             # Classes differ by a thousandth of their errors: sums in float32 would lose digits of the difference.
             maps = torch.zeros(shape, dtype=torch.float64, device=images.device)
             blank = images.new_zeros(0, self.num_classes, self.num_draws)
-            weights = draw_weights(self.errors_from_values(blank, source.num_elements), self.weighting)
+            weights = draw_weights(self.errors_from_values(blank, source.num_elements), self.map_weighting)
         everything = torch.ones(shape[:2], dtype=torch.bool)
         draws = torch.arange(self.num_draws)
         values = source.grid(torch.arange(len(images)), draws, everything, maps=maps, map_weights=weights)

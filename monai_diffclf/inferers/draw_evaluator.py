@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..classification import NoiseDraws, image_keys
+from ..classification import NoiseDraws
 from ..networks.denoiser import Denoiser
 
 __all__ = ["DrawEvaluator"]
@@ -47,17 +47,20 @@ class DrawEvaluator:
     Args:
         denoiser: the network in eval mode, with its process, conditions and precision. Errors and their sums are never
             in reduced precision.
-        images: images, or their latents [B, C, *spatial], float32.
+        images: images, or their latents [B, C, *spatial], or tokens [B, C, T], float32.
         draws: the noise draws.
+        keys: key of each image [B], which its noise depends on, see :func:`monai_diffclf.classification.image_keys`.
+            An image has the same whether it, or what an encoder made of it, is denoised.
     """
 
     denoiser: Denoiser
     images: torch.Tensor
     draws: NoiseDraws
+    keys: Sequence[bytes]
 
     def __post_init__(self) -> None:
         process, device = self.denoiser.process, self.images.device
-        self.random = self.draws.random(image_keys(self.images), device)
+        self.random = self.draws.random(self.keys, device)
         self.timesteps = process.timesteps(self.draws.levels)
         alpha, sigma = process.alpha_sigma(self.timesteps)
         a, b = process.mixture(alpha, sigma)

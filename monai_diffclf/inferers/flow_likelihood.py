@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..classification.draws import image_keys
 from ..classification.philox import ImageRandom
 from ..networks.denoiser import Denoiser
 from ..networks.schedulers import SDE, alpha_sigma
@@ -48,7 +47,8 @@ class FlowLikelihood:
 
     Args:
         denoiser: the network in eval mode, under its SDE.
-        images: images [B, C, *spatial], floating point.
+        images: images [B, C, *spatial], or their latents, floating point.
+        keys: key of each image [B], which its probes depend on.
         sde: the SDE.
         num_probes: probes P of the divergence.
         probe: ``"rademacher"`` or ``"gaussian"``.
@@ -59,6 +59,7 @@ class FlowLikelihood:
 
     denoiser: Denoiser
     images: torch.Tensor
+    keys: Sequence[bytes]
     sde: SDE
     num_probes: int
     probe: str
@@ -198,7 +199,8 @@ class FlowLikelihood:
         if self.exact_divergence:
             basis = torch.eye(self.num_elements, dtype=torch.float64, device=images.device)
             return basis.view(1, self.num_elements, *self.shape).expand(len(images), -1, *self.shape)
-        random = ImageRandom(image_keys(images), self.seed, purpose=b"divergence", device=images.device)
+        keys = [self.keys[index] for index in image.tolist()]
+        random = ImageRandom(keys, self.seed, purpose=b"divergence", device=images.device)
         count = len(images)
         image = torch.arange(count).repeat_interleave(self.num_probes)
         index = torch.arange(self.num_probes).repeat(count)

@@ -13,6 +13,7 @@ import torch
 from ..classification.draws import image_keys
 from ..classification.philox import GENERATOR
 from ..networks.conditioning import image_parameters, split_conditions
+from ..networks.latent_space import PixelSpace
 from ..networks.schedulers import SDEProcess
 from ..networks.weight_files import network_hash
 from .cascade import CascadeInferer
@@ -72,6 +73,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         "conditioning": _hash(classes),
         "latent_space": inferer.latent_space.version,
     }
+    if not isinstance(inferer.latent_space, PixelSpace):  # not the latents, as in results of earlier versions
+        common["noise_keys"] = "pixels"
     if isinstance(inferer.process, SDEProcess):
         common["sde"] = _describe(inferer.process.sde)
     if isinstance(inferer, ScoreClassifierInferer):

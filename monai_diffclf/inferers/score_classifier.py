@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -26,7 +26,8 @@ from ..classification.draws import check_seed
 from ..classification.likelihood import Prior, check_prior
 from ..classification.rules import check_temperature
 from ..networks.conditioning import Conditioning, make_conditioning
-from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode, spread_map
+from ..networks.latent_space import GivenLatents, LatentSpace, PixelSpace, check_latent_space, encode, maps_in_pixels
+from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers import SDE, SDEProcess
 from .checks import check_settings
 from .classifier import ClassifierInferer
@@ -162,8 +163,9 @@ class ScoreClassifierInferer(ClassifierInferer):
             images: images [B, C, *spatial], 2D or 3D, finite, scaled as the network was trained.
             network: the score network in eval mode, called as network(x=..., timesteps=..., class_labels=... or
                 context=...) with the SDE's time, float in (0, 1].
-            error_maps: also return the error of each pixel and class, from ``map_draws`` noise draws; the class with
-                the smaller one explains the pixel better, see :meth:`log_likelihood_maps`.
+            error_maps: also return the error of each pixel and class, from ``map_draws`` noise draws, weighted and
+                smoothed as a `DiffusionClassifierInferer` does; the class with the smaller one explains the pixel
+                better. What each pixel adds to the likelihood, as it is, is :meth:`log_likelihood_maps`.
             kwargs: further arguments for the network.
 
         Raises:
@@ -171,11 +173,13 @@ class ScoreClassifierInferer(ClassifierInferer):
                 or the likelihoods are not finite, the shapes are wrong, or the tolerance cannot be met.
         """
         latents = self.encode(images, network)
-        values, evaluations = self._solve(latents, network, kwargs)
+        keys = self.keys(images, latents)
+        values, evaluations = self._solve(latents, keys, network, kwargs)
         self.check_told_apart(self.denoiser(latents, network, kwargs), latents, values)
         maps = None
         if error_maps:
-            maps = self._maps(latents, network, self.map_draws, images, kwargs)
+            maps = self._maps(latents, keys, network, self._on_latents(self.map_draws), images, kwargs)
+            maps = smooth_error_maps(maps, stride=self.latent_space.stride)
             evaluations = evaluations + self.map_draws * self.num_classes
         result = self.decide(values, math.prod(latents.shape[1:]))
         return replace(result, network_evaluations=evaluations, error_maps=maps)
@@ -191,7 +195,8 @@ class ScoreClassifierInferer(ClassifierInferer):
 
     def log_likelihood(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> torch.Tensor:
         """log p(x | k) in nats [B, K], float64; with ``dequantization`` log P of the discrete image. See `classify`."""
-        return self._solve(self.encode(images, network), network, kwargs)[0].mean(2)
+        latents = self.encode(images, network)
+        return self._solve(latents, self.keys(images, latents), network, kwargs)[0].mean(2)
 
     def bits_per_dimension(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> torch.Tensor:
         """-log2 P(x) / D of discrete images [B], float64, with P(x) the sum over the classes of prior(k) P(x | k).
@@ -251,7 +256,8 @@ class ScoreClassifierInferer(ClassifierInferer):
         """
         latents = self.encode(images, network)
         classifier = self._on_latents(num_draws)
-        errors = classifier._all_draws(classifier._source(latents, network, kwargs), False)[0]
+        source = classifier._source_of(latents.float(), self.keys(images, latents), network, kwargs)
+        errors = classifier._all_draws(source, False)[0]
         return variational_bound(errors, self._bound_constant(latents.double()))
 
     def log_likelihood_maps(
@@ -263,35 +269,42 @@ class ScoreClassifierInferer(ClassifierInferer):
         the log-likelihood ratio of each pixel; it adds up to the difference of their `variational_bound`.
         """
         latents = self.encode(images, network)
-        return -0.5 * latents.shape[1] * self._maps(latents, network, num_draws, images, kwargs)
+        classifier = self._on_latents(num_draws, of_decision=True)
+        maps = self._maps(latents, self.keys(images, latents), network, classifier, images, kwargs)
+        return -0.5 * latents.shape[1] * maps
 
     def encode(self, images: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
         """Checked images, with dequantisation noise if asked for, or their latents; in the images' own type."""
-        checked = check_images(images, network)
+        checked = check_images(images, network, tokens=isinstance(self.latent_space, GivenLatents))
         if self.dequantization is not None:
             return self.dequantization(checked, seed=self.seed).to(checked.dtype)
         return encode(self.latent_space, checked)
 
-    def _on_latents(self, num_draws: int) -> DiffusionClassifierInferer:
-        """The classifier by denoising error for what is encoded already."""
+    def _on_latents(self, num_draws: int, *, of_decision: bool = False) -> DiffusionClassifierInferer:
+        """The classifier by denoising error for what is encoded already; its maps not smoothed, as they are spread."""
         classifier = self.denoising_classifier(num_draws=num_draws)
-        classifier.latent_space, classifier._accepted = PixelSpace(), self._accepted
+        classifier._accepted = self._accepted
+        if of_decision:
+            classifier.map_weighting = classifier.weighting
         return classifier
 
     def _maps(
         self,
         latents: torch.Tensor,
+        keys: Sequence[bytes],
         network: Callable[..., Any],
-        num_draws: int,
+        classifier: DiffusionClassifierInferer,
         images: torch.Tensor,
         kwargs: dict[str, Any],
     ) -> torch.Tensor:
-        """Error maps in image pixels [B, K, *spatial]."""
-        maps = self._on_latents(num_draws).error_maps(latents, network, **kwargs)
-        return spread_map(maps, self.latent_space.stride, images.shape[2:])
+        """Error maps of a classifier on latents, in image pixels [B, K, *spatial], as they are spread."""
+        source = classifier._source_of(latents.float(), keys, network, kwargs)
+        errors, maps = classifier._all_draws(source, True)
+        classifier.check_told_apart(source.denoiser, source.images, errors.values)
+        return maps_in_pixels(self.latent_space, cast(torch.Tensor, maps), images.shape[2:]).float()
 
     def _solve(
-        self, latents: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]
+        self, latents: torch.Tensor, keys: Sequence[bytes], network: Callable[..., Any], kwargs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """log p(x | k) of each probe [B, K, P] and network evaluations [B]."""
         elements = math.prod(latents.shape[1:])
@@ -302,6 +315,7 @@ class ScoreClassifierInferer(ClassifierInferer):
         flow = FlowLikelihood(
             denoiser=self.denoiser(latents, network, kwargs),
             images=latents,
+            keys=keys,
             sde=self.sde,
             num_probes=self.num_probes,
             probe=self.probe,

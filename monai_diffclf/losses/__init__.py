@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from .class_contrastive import ClassContrastiveLoss
 from .denoising import DenoisingLoss
+from .parameter_groups import parameter_groups
 
-__all__ = ["DenoisingLoss"]
+__all__ = ["ClassContrastiveLoss", "DenoisingLoss", "parameter_groups"]

@@ -73,9 +73,17 @@ class DenoisingLoss(nn.Module):
         Raises:
             ValueError: when the shapes differ.
         """
-        target = targets["target"]
+        squared = self.squared_error(prediction, targets["target"])
+        return (squared * self.weight(targets["timesteps"]).to(squared)).mean()
+
+    @staticmethod
+    def squared_error(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Mean squared error over the elements of each row [B], float32.
+
+        Raises:
+            ValueError: when the shapes differ.
+        """
         if prediction.shape != target.shape:
             shapes = f"{list(target.shape)}, got {list(prediction.shape)}"
             raise ValueError(f"prediction: expected the target's shape {shapes}")
-        squared = (prediction.float() - target.float()).square().flatten(1).mean(1)
-        return (squared * self.weight(targets["timesteps"]).to(squared)).mean()
+        return (prediction.float() - target.float()).square().flatten(1).mean(1)

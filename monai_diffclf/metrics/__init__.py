@@ -14,6 +14,7 @@ from .calibration import (
     negative_log_likelihood,
 )
 from .classification import choose_threshold, classification_metrics
+from .crossed import CrossedResamples, Difference, crossed_resamples, difference
 from .cumulative import (
     BrierScore,
     NegativeLogLikelihood,
@@ -31,6 +32,8 @@ __all__ = [
     "SUBGROUP_METRICS",
     "BrierDecomposition",
     "BrierScore",
+    "CrossedResamples",
+    "Difference",
     "Interval",
     "NegativeLogLikelihood",
     "OutOfDistributionAUC",
@@ -50,6 +53,8 @@ __all__ = [
     "class_set_coverage",
     "classification_metrics",
     "classwise_calibration_error",
+    "crossed_resamples",
+    "difference",
     "excess_aurc",
     "expected_calibration_error",
     "negative_log_likelihood",

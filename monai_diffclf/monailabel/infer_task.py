@@ -101,7 +101,7 @@ class DiffusionClassifierTask(InferTask):
         reply["map"] |= {"affine": grid.affine.tolist(), "extension": wanted.result_extension}
         if wanted.result_extension == ".png":
             reply["map"]["zero"] = PNG_ZERO
-        self._add_overlay(reply, path, outcome, wanted, image.shape[1:])
+        self._add_overlay(reply, path, outcome, wanted)
         file = self._write(outcome, grid, wanted.result_extension) if want_file else ""
         end = time.perf_counter()
         latencies = {"pre": read - start, "infer": inferred - read, "write": end - inferred, "total": end - start}
@@ -132,16 +132,13 @@ class DiffusionClassifierTask(InferTask):
             raise HTTPException(422, str(error)) from error
 
     @staticmethod
-    def _add_overlay(
-        reply: dict[str, Any], path: str, outcome: Outcome, wanted: InferRequest, network_size: tuple[int, ...]
-    ) -> None:
+    def _add_overlay(reply: dict[str, Any], path: str, outcome: Outcome, wanted: InferRequest) -> None:
         if not wanted.overlay:
             return
         if outcome.map.ndim != 2:
             reply["warnings"].append("overlay: there is none of a volume")
             return
-        pixel = min(have / network for have, network in zip(outcome.map.shape, network_size, strict=True))
-        reply["overlay"] = overlay_png(path, outcome.map, smooth=pixel)
+        reply["overlay"] = overlay_png(path, outcome.map)
 
 
 def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:

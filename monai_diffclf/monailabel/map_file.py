@@ -60,13 +60,12 @@ def write_map(values: torch.Tensor, grid: ImageGrid, extension: str) -> Path:
     return Path(name)
 
 
-def overlay_png(path: str | os.PathLike[str], values: torch.Tensor, *, smooth: float) -> str:
+def overlay_png(path: str | os.PathLike[str], values: torch.Tensor) -> str:
     """The map over the image as a base64 PNG, upright, longer side at most 1024 pixels.
 
     Args:
         path: the image file.
         values: the map [H, W] in the image's size.
-        smooth: size of a pixel of the network, in the image's pixels: the map is smoothed by so much.
 
     Raises:
         ValueError: when the image is a volume.
@@ -76,7 +75,7 @@ def overlay_png(path: str | os.PathLike[str], values: torch.Tensor, *, smooth: f
     image = np.moveaxis(read_image_file(path), -1, 0)
     factor = min(1.0, OVERLAY_SIZE / max(values.shape))
     size = tuple(max(1, round(n * factor)) for n in values.shape)
-    picture = overlay(_resize(torch.from_numpy(image), size), _resize(values[None], size)[0], smooth=smooth * factor)
+    picture = overlay(_resize(torch.from_numpy(image), size), _resize(values[None], size)[0])
     buffer = io.BytesIO()
     Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode()

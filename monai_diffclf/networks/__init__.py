@@ -9,7 +9,8 @@ from .class_use import check_uses_classes
 from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
-from .latent_space import LatentSpace, PixelSpace
+from .latent_space import GivenLatents, LatentSpace, PixelSpace, maps_in_pixels
+from .map_smoothing import default_smoothing, smooth_map
 from .model_description import describe_model, describe_settings
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
@@ -18,6 +19,7 @@ from .weight_files import load_weights, network_hash
 __all__ = [
     "Denoiser",
     "FastNetwork",
+    "GivenLatents",
     "LatentSpace",
     "PixelSpace",
     "RetimedNetwork",
@@ -25,13 +27,16 @@ __all__ = [
     "Tuning",
     "check_uses_classes",
     "class_labels",
+    "default_smoothing",
     "describe_model",
     "describe_settings",
     "fast_inference",
     "load_generative_checkpoint",
     "load_weights",
     "make_conditioning",
+    "maps_in_pixels",
     "network_hash",
     "one_hot_context",
+    "smooth_map",
     "tune_batch",
 ]

@@ -9,26 +9,42 @@ from typing import Protocol, cast, runtime_checkable
 
 import torch
 
-__all__ = ["LatentSpace", "PixelSpace", "check_latent_space", "decode", "encode", "mask_in_latents", "spread_map"]
+__all__ = [
+    "GivenLatents",
+    "LatentSpace",
+    "PixelSpace",
+    "check_latent_space",
+    "decode",
+    "encode",
+    "maps_in_pixels",
+    "mask_in_latents",
+    "spread_map",
+]
 
 
 @runtime_checkable
 class LatentSpace(Protocol):
     """From images to latents, and back where there is a way back.
 
-    Noise, the keys of images, errors and the arithmetic of maps live in the latent space; an image is encoded once,
-    whatever the number of draws. A space that can draw images also has ``decode(latents) -> images``; sampling and
-    counterfactuals need it, classification and maps do not.
+    Noise, errors and the arithmetic of maps live in the latent space; an image is encoded once, whatever the number of
+    draws. The noise of an image is keyed by its pixels: an encoder's rounding may depend on the batch. A space that can
+    draw images also has ``decode(latents) -> images``; sampling and counterfactuals need it, classification and maps do
+    not. Latents may be tokens [B, c, T], on one axis whatever the image's; such a space has
+    ``spread(maps [..., T], size) -> [..., *size]``, which lays maps over tokens on the image and keeps their sum.
     """
 
-    stride: int | Sequence[int]
-    """Size of a latent pixel in image pixels, one number or one an axis."""
+    @property
+    def stride(self) -> int | Sequence[int]:
+        """Size of a latent pixel in image pixels, one number or one an axis."""
+        ...
 
-    version: str
-    """What tells this space from another in stored results, such as a hash of the encoder's weights."""
+    @property
+    def version(self) -> str:
+        """What tells this space from another in stored results, such as a hash of the encoder's weights."""
+        ...
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Latents [B, c, *grid] of images [B, C, *spatial]."""
+        """Latents [B, c, *grid], or tokens [B, c, T], of images [B, C, *spatial]."""
         ...
 
 
@@ -51,6 +67,24 @@ class PixelSpace:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """The latents."""
         return latents
+
+
+class GivenLatents(PixelSpace):
+    """Latents in the place of images, encoded beforehand: [B, c, *grid] or tokens [B, c, T] are taken as they are.
+
+    For data that hold latents, such as a `LatentDataset`. Noise is then keyed by the latents, and maps stay
+    over latents.
+
+    Args:
+        version: version of the space that they are in.
+
+    Example:
+        >>> GivenLatents("blocks of two").encode(torch.zeros(1, 4, 50)).shape
+        torch.Size([1, 4, 50])
+    """
+
+    def __init__(self, version: str = "latents") -> None:
+        self.version = version
 
 
 def check_latent_space(space: LatentSpace | None) -> LatentSpace:
@@ -76,7 +110,7 @@ def check_latent_space(space: LatentSpace | None) -> LatentSpace:
 
 @torch.no_grad()
 def encode(space: LatentSpace, images: torch.Tensor) -> torch.Tensor:
-    """Latents [B, c, *grid] of images [B, C, *spatial], without a graph.
+    """Latents [B, c, *grid] or tokens [B, c, T] of images [B, C, *spatial], without a graph.
 
     Raises:
         TypeError: when the encoder gives no floating point tensor.
@@ -88,12 +122,13 @@ def encode(space: LatentSpace, images: torch.Tensor) -> torch.Tensor:
     if not isinstance(latents, torch.Tensor) or not latents.is_floating_point():
         got = latents.dtype if isinstance(latents, torch.Tensor) else type(latents).__name__
         raise TypeError(f"latent_space: expected floating point latents from encode, got {got}")
-    if latents.ndim != images.ndim or len(latents) != len(images) or 0 in latents.shape[1:]:
+    axes = latents.ndim in (images.ndim, 3 if has_tokens(space) else images.ndim)
+    if not axes or len(latents) != len(images) or 0 in latents.shape[1:]:
         raise ValueError(
             f"latent_space: expected latents [{len(images)}, c, *grid] with {images.ndim - 2} spatial axes from "
-            f"encode, got {list(latents.shape)}"
+            f"encode, got {list(latents.shape)}" + ("" if has_tokens(space) else "; tokens need a space with spread")
         )
-    strides(space.stride, latents.ndim - 2)
+    strides(space.stride, images.ndim - 2)
     if not bool(torch.isfinite(latents).all()):
         bad = (~torch.isfinite(latents)).flatten(1).any(1).nonzero().flatten().tolist()
         raise ValueError(f"latent_space: expected finite latents, got NaN or infinity for image(s) {bad[:10]}")
@@ -125,8 +160,42 @@ def check_decodes(space: LatentSpace, purpose: str) -> None:
     if not callable(getattr(space, "decode", None)):
         raise ValueError(
             f"latent_space: expected one with decode, which {purpose} need, got {type(space).__name__} (version "
-            f"{space.version!r}), which encodes only"
+            f"{space.version!r}), which encodes only; for {purpose} of a representation look at the nearest training "
+            "images instead: monai_diffclf.representations.Retrieval"
         )
+
+
+def has_tokens(space: LatentSpace) -> bool:
+    """Whether latents of a space may be tokens [B, c, T], which it can lay on the image itself."""
+    return callable(getattr(space, "spread", None))
+
+
+def maps_in_pixels(space: LatentSpace, maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Maps over latents, or over tokens, in image pixels [..., *size]; the sum of a map is kept.
+
+    By the space's own ``spread``, or the footprint of each latent pixel, see `spread_map`. Maps over `GivenLatents`,
+    which know no image, are left as they are.
+
+    Args:
+        space: the latent space.
+        maps: maps [..., *grid] or [..., T].
+        size: the image's spatial size.
+
+    Raises:
+        ValueError: when the maps do not fit the image.
+
+    Example:
+        >>> maps_in_pixels(PixelSpace(), torch.ones(2, 4, 4), (4, 4)).shape
+        torch.Size([2, 4, 4])
+    """
+    if isinstance(space, GivenLatents):
+        return maps
+    if not has_tokens(space):
+        return spread_map(maps, space.stride, size)
+    spread = cast(torch.Tensor, space.spread(maps, size))  # type: ignore[attr-defined]
+    if tuple(spread.shape[spread.ndim - len(size) :]) != tuple(size):
+        raise ValueError(f"latent_space: expected maps of the image's size {list(size)}, got {list(spread.shape)}")
+    return spread
 
 
 def strides(stride: int | Sequence[int], axes: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 from torch import nn
 
+from .latent_space import LatentSpace
 from .schedulers import SDE, NoiseProcess, SDEProcess
 
 __all__ = ["check_description", "describe_model", "describe_settings", "differences", "read_model_note"]
@@ -36,6 +37,7 @@ def describe_model(
     schedule: Scheduler | NoiseProcess | SDE | None = None,
     prediction_type: str | None = None,
     preprocessing: Any = None,
+    latent_space: LatentSpace | None = None,
 ) -> dict[str, Any]:
     """All that must agree between a training and the use of its weights, as plain values.
 
@@ -49,9 +51,12 @@ def describe_model(
         schedule: how it was noised: a scheduler, a process or an SDE; None for a network without noise.
         prediction_type: what the network predicts, where the schedule does not say.
         preprocessing: transforms of an image that is classified; how they scale intensities is recorded.
+        latent_space: the space that the network works in; None for pixels.
 
     Returns:
-        ``bundle``, ``classes``, ``channels``, ``image_size``, ``intensity``, ``network`` and ``schedule``.
+        ``bundle``, ``classes``, ``channels``, ``image_size``, ``intensity``, ``network``, ``schedule`` and, where there
+        is one, ``latent_space``: its version, and of a pretrained encoder the name and whether it is as it was
+        (frozen) or was adapted.
 
     Raises:
         ValueError: when the classes are not at least two different names.
@@ -78,6 +83,7 @@ def describe_model(
             **({"settings": dict(settings)} if settings else {}),
         },
         "schedule": _describe_schedule(schedule, prediction_type),
+        **({} if latent_space is None else {"latent_space": _describe_space(latent_space)}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain
@@ -187,6 +193,18 @@ def _shapes(network: nn.Module) -> str:
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(getattr(value, 'shape', ()))}\n".encode())
     return digest.hexdigest()
+
+
+def _describe_space(space: LatentSpace) -> dict[str, str]:
+    """Its version, and in words what it is of."""
+    encoder = getattr(getattr(space, "encoder", None), "name", None)
+    if encoder is None:
+        return {"version": space.version}
+    return {
+        "encoder": str(encoder),
+        "training": "adapted" if getattr(space, "adapted", False) else "frozen",
+        "version": space.version,
+    }
 
 
 def _describe_schedule(

@@ -83,7 +83,7 @@ def tune_batch(
 
     Args:
         network: the network in eval mode. One of :func:`monai_diffclf.networks.fast_inference` keeps its memory format.
-        shape: shape of one image, [C, H, W] or [C, H, W, D].
+        shape: shape of one image, [C, H, W] or [C, H, W, D], or of its tokens, [C, T].
         conditioning: how a class reaches the network, see :mod:`monai_diffclf.networks.conditioning`; None for not.
         num_classes: number of classes K.
         device: where to measure; None for where the network is.
@@ -228,8 +228,8 @@ def _check(
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: expected an nn.Module, got {type(network).__name__}")
     check_eval_mode(network)
-    if len(_positive_shape(shape)) not in (3, 4):
-        raise ValueError(f"shape: expected that of one image, [C, H, W] or [C, H, W, D], got {list(shape)}")
+    if len(_positive_shape(shape)) not in (2, 3, 4):
+        raise ValueError(f"shape: expected that of one image, [C, H, W], [C, H, W, D] or [C, T], got {list(shape)}")
     if not memory_formats or any(item not in MEMORY_FORMATS for item in memory_formats):
         raise ValueError(
             f"memory_formats: expected torch.contiguous_format, torch.channels_last or both, got {list(memory_formats)}"

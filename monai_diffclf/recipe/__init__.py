@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from .choose import Recipe, choose_recipe, recipe_unseen
+from .choose import EncoderChoice, Recipe, choose_recipe, recipe_unseen
 from .image_size import choose_image_size
 from .images_seen import ImagesSeen, look_at
 from .pixel_floor import Floor, PixelClassifiers, pixel_floor
 from .run_floor import floor_lines, floor_table, floor_text, write_floor
-from .step_time import StepTime, measure_steps, seconds_per_step
+from .step_time import StepTime, encoder_precision, measure_steps, seconds_per_step
 
 __all__ = [
+    "EncoderChoice",
     "Floor",
     "ImagesSeen",
     "PixelClassifiers",
@@ -19,6 +20,7 @@ __all__ = [
     "StepTime",
     "choose_image_size",
     "choose_recipe",
+    "encoder_precision",
     "floor_lines",
     "floor_table",
     "floor_text",

@@ -5,12 +5,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["augmentation_configs", "augmentation_settings", "decision_settings", "network_settings"]
+__all__ = [
+    "augmentation_configs",
+    "augmentation_settings",
+    "decision_settings",
+    "network_settings",
+    "representation_settings",
+]
 
 INSIDE = 16  # px that the network sees after the wavelet transform
 NARROWEST = 12  # px inside below which it has one resolution less
+ADAPTATION = {"epochs": 8, "learning_rate": 5e-4}  # what fine-tunes an encoder, see adapt_encoder
 TEMPERATURE = 0.05  # of the probabilities, before fit learns it
 
 
@@ -43,6 +51,34 @@ def network_settings(size: tuple[int, int], channels: int) -> tuple[dict[str, An
         f"{levels} wavelet level{'s' if levels > 1 else ''}, so that the network works on {inside[0]} x {inside[1]} px "
         f"inside, which a CPU can train; {', '.join(map(str, widths))} channels, attention at the coarsest resolution."
     )
+
+
+def representation_settings(encoder: str, grid: Sequence[int], *, adapt: bool) -> tuple[dict[str, Any], list[str]]:
+    """Settings of a diffusion transformer on an encoder's features, and why.
+
+    Args:
+        encoder: name of the encoder.
+        grid: the cells that it makes of an image.
+        adapt: whether it is fine-tuned first.
+
+    Example:
+        >>> settings, reasons = representation_settings("efficientnet_lite0", [7, 7], adapt=False)
+        >>> settings["grid"], len(reasons)
+        ([7, 7], 2)
+    """
+    settings: dict[str, Any] = {"encoder_name": encoder, "grid": list(grid)}
+    state = "frozen: it stays as it was published, and results say so"
+    if adapt:
+        settings["adaptation"] = dict(ADAPTATION)
+        state = (
+            f"adapted: fine-tuned on the training images for {ADAPTATION['epochs']} epochs first, and results say so; "
+            "it must have seen none of your test images"
+        )
+    return settings, [
+        f"The encoder {encoder} makes {' x '.join(map(str, grid))} tokens of an image; it is {state}.",
+        "A diffusion transformer of 3 layers works on 64 principal components of these, with the contrastive term, "
+        "which makes few noise draws enough.",
+    ]
 
 
 def decision_settings() -> tuple[dict[str, Any], str]:

@@ -12,14 +12,16 @@ from statistics import median_high
 from typing import Any
 
 import torch
-from monai.data import CacheDataset, DataLoader
+from monai.data import CacheDataset, DataLoader, Dataset
 from monai.engines import default_prepare_batch
 
+from .._checks import plain_tensor
 from ..bundle import Bundle, open_bundle
 from ..data import class_balanced_weights
 
-__all__ = ["StepTime", "measure_steps", "seconds_per_step"]
+__all__ = ["StepTime", "encoder_precision", "measure_steps", "seconds_per_step"]
 
+_ENCODED = 16  # images that an encoder is timed with
 _STEPS, _SECONDS = 8, 6.0  # at most so many steps, and none begun after so many seconds
 
 
@@ -30,10 +32,14 @@ class StepTime:
     Args:
         step: seconds of a training step, augmentation included.
         evaluation: seconds of one evaluation of the network, of one image under one class and noise.
+        encoding: seconds in which an image is read, augmented and encoded; 0 for a model in pixels.
+        adaptation: seconds in which an encoder is fine-tuned by one image; 0 where it is not.
     """
 
     step: float
     evaluation: float
+    encoding: float = 0.0
+    adaptation: float = 0.0
 
 
 def seconds_per_step(bundle: Bundle | str | os.PathLike[str]) -> float:
@@ -61,7 +67,13 @@ def measure_steps(bundle: Bundle | str | os.PathLike[str], items: Sequence[dict[
     chosen = torch.multinomial(
         class_balanced_weights(datalist), batch, replacement=True, generator=torch.Generator().manual_seed(0)
     )
-    dataset = CacheDataset([datalist[i] for i in chosen], opened.get("train#preprocessing"), progress=False)
+    items = [datalist[i] for i in chosen]
+    encoding = adaptation = 0.0
+    if "encoder" in opened.parser:
+        encoding, adaptation = _time_encoder(opened, items[:_ENCODED])
+        dataset = Dataset(_latent_items(opened, items))
+    else:
+        dataset = CacheDataset(items, opened.get("train#preprocessing"), progress=False)
     network, optimizer, loss = opened.get("network"), opened.get("optimizer"), opened.get("loss")
     prepare = opened.get("train#prepare_batch") if "train#prepare_batch" in opened.parser else _prepare_classifier
     seconds: list[float] = []
@@ -74,7 +86,63 @@ def measure_steps(bundle: Bundle | str | os.PathLike[str], items: Sequence[dict[
         optimizer.step()
         _wait(device)
         seconds.append(time.perf_counter() - start)
-    return StepTime(median_high(seconds[1:]), _seconds_per_evaluation(network.eval(), noisy, arguments))
+    evaluation = _seconds_per_evaluation(network.eval(), noisy, arguments)
+    return StepTime(median_high(seconds[1:]), evaluation, encoding, adaptation)
+
+
+def _latent_items(opened: Bundle, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Noise in the place of latents: a step takes as long, and the space needs not be fitted."""
+    generator = torch.Generator().manual_seed(0)
+    shape = [int(opened.get("num_components")), *map(int, opened.get("denoiser").input_size)]
+    return [{"image": torch.randn(shape, generator=generator), "label": item["label"]} for item in items]
+
+
+@torch.inference_mode()
+def encoder_precision(bundle: Bundle) -> str | None:
+    """``"bfloat16"`` where a bundle's encoder is at least half as fast again in it on this machine, else None.
+
+    Processors with matrix units for it (AMX), and GPUs, are two to five times as fast; on others it is slower.
+    """
+    encoder, device = bundle.get("encoder").to(bundle.device).eval(), bundle.device
+    images = torch.zeros(8, bundle.channels, *bundle.image_size, device=device)
+    best = []
+    for reduced in (False, True):
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):
+                encoder(images)
+            _wait(device)
+            seconds.append(time.perf_counter() - start)
+        best.append(min(seconds))
+    return "bfloat16" if best[1] * 1.5 < best[0] else None
+
+
+def _time_encoder(opened: Bundle, items: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Seconds in which an image is read, augmented and encoded, and in which it fine-tunes the encoder."""
+    encoder, device, preprocessing = opened.get("encoder"), opened.device, opened.get("train#preprocessing")
+    encoder = encoder.to(device).eval()
+    name = opened.get("encoder_amp")
+    precision = None if name is None else getattr(torch, name)
+    seconds: list[float] = []
+    for _ in range(2):  # in the first one memory is laid out
+        start = time.perf_counter()
+        batch = torch.stack([plain_tensor(torch.as_tensor(preprocessing(item)["image"])).float() for item in items])
+        batch = batch.to(device)
+        with torch.inference_mode(), torch.autocast(device.type, dtype=precision, enabled=precision is not None):
+            encoder(batch)
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    encoding = seconds[-1] / len(items)
+    if opened.get("adaptation") is None:
+        return encoding, 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        encoder.train()(batch).square().mean().backward()
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    # Beside it an image is read and augmented, which the time of encoding holds too.
+    return encoding, seconds[-1] / len(items) + encoding
 
 
 def _prepare_classifier(

@@ -15,7 +15,15 @@ from .._moved import renamed_fields
 from ..classification import SURE_WHEN_LARGE, DenoisingErrors
 from ..keys import UncertaintyKeys, current_name
 
-__all__ = ["UNCERTAINTIES", "Case", "CounterfactualPair", "UncertaintyName", "choose_measure", "unsureness"]
+__all__ = [
+    "UNCERTAINTIES",
+    "Case",
+    "CounterfactualPair",
+    "NearImage",
+    "UncertaintyName",
+    "choose_measure",
+    "unsureness",
+]
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,25 @@ class CounterfactualPair:
     warning: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NearImage:
+    """A training image that is near in a model's representation.
+
+    Args:
+        key: its name.
+        label: its class.
+        distance: how far it is, 0 for the same image.
+        picture: the image [C, H, W] in [-1, 1], C = 1 or 3; None where it is not at hand.
+        as_class: None where it is near the image as it is, else the class that the image was edited towards first.
+    """
+
+    key: str
+    label: int
+    distance: float
+    picture: NDArray[Any] | None = None
+    as_class: int | None = None
+
+
 @renamed_fields(error_map="decision_map", evaluations="network_evaluations")
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -112,9 +139,10 @@ class Case:
         errors: the errors of this image alone [1, K, N], for the votes by noise level.
         label: true class, None where not known.
         decision_map: where the called class explains the image better (positive) than its rival (negative) [H, W], see
-            :func:`monai_diffclf.explain.decision_map`. The report shows it smoothed.
+            :func:`monai_diffclf.explain.decision_map`. The report shows it as it is.
         rival: the class that the map compares with; with two classes it is the other one.
         counterfactual: the image as it would look in another class.
+        nearest: training images that are near in the model's representation, as the image is and edited.
         prediction_set: classes of the conformal prediction set.
         ood_score: how unlike the model's own images it is; larger is less alike.
         ood_p_value: share of such images that are less alike still.
@@ -143,6 +171,7 @@ class Case:
     decision_map: NDArray[Any] | None = None
     rival: int | None = None
     counterfactual: CounterfactualPair | None = None
+    nearest: Sequence[NearImage] = ()
     prediction_set: Sequence[int] | None = None
     ood_score: float | None = None
     ood_p_value: float | None = None
@@ -168,7 +197,9 @@ class Case:
         target = None if self.counterfactual is None else self.counterfactual.target
         classes = {"label": self.label, "rival": self.rival, "target": target}
         given_classes = {name: [] if index is None else [index] for name, index in classes.items()}
-        for name, given in (given_classes | {"prediction_set": list(self.prediction_set or [])}).items():
+        given_classes["prediction_set"] = list(self.prediction_set or [])
+        given_classes["nearest"] = [k for near in self.nearest for k in (near.label, near.as_class) if k is not None]
+        for name, given in given_classes.items():
             if any(not 0 <= index < self.num_classes for index in given):
                 raise ValueError(f"{name}: expected 0 to {self.num_classes - 1} in case {self.key!r}, got {given}")
 

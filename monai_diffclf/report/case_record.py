@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from ..classification import DenoisingErrors
 from ..classification.rules import draw_scores
-from ..explain import smooth_map
-from .case import Case, CounterfactualPair
+from .case import Case, CounterfactualPair, NearImage
 from .case_pictures import film, signed_film, thumbnail
 from .figures import CLASS_COLOURS
 
@@ -81,7 +80,7 @@ def encode_case(case: Case) -> CaseRecord:
     """
     painted, limit = None, None
     if case.decision_map is not None:
-        painted, limit = signed_film(_smoothed(case.decision_map), _map_colours(case))
+        painted, limit = signed_film(case.decision_map, _map_colours(case))
     row = {
         "key": case.key,
         "thumbnail": thumbnail(case.image),
@@ -99,6 +98,7 @@ def encode_case(case: Case) -> CaseRecord:
         "mapLimit": limit,
         "rival": _rival(case),
         "counterfactual": None if case.counterfactual is None else _counterfactual(case.image, case.counterfactual),
+        "nearest": [_near(near) for near in case.nearest],
         "probabilities": case.probabilities,
         "uncalibrated": case.uncalibrated,
         "voteShare": case.vote_share,
@@ -110,11 +110,6 @@ def encode_case(case: Case) -> CaseRecord:
         "warnings": case.warnings,
     }
     return CaseRecord(case.key, row, to_json(content), limit)
-
-
-def _smoothed(decision_map: NDArray[Any]) -> NDArray[Any]:
-    smoothed: NDArray[Any] = smooth_map(torch.as_tensor(np.asarray(decision_map, np.float64))[None])[0].numpy()
-    return smoothed
 
 
 def _rival(case: Case) -> int | None:
@@ -144,6 +139,16 @@ def _counterfactual(image: NDArray[Any], pair: CounterfactualPair) -> dict[str, 
         "flippedBaseline": pair.flipped_baseline,
         "drift": None if pair.drift is None else pair.drift / 2,
         "warning": pair.warning,
+    }
+
+
+def _near(near: NearImage) -> dict[str, Any]:
+    return {
+        "key": near.key,
+        "label": int(near.label),
+        "distance": float(near.distance),
+        "picture": None if near.picture is None else film(near.picture),
+        "asClass": near.as_class,
     }
 
 

@@ -126,6 +126,21 @@ function counterfactual(about, row, content) {
       film([{ source: factual, words: "Factual" }], ["Painted again, the factual"]), slid, changed));
 }
 
+function nearestImages(about, row, content) {
+  if (!content.nearest || !content.nearest.length) return null;
+  const near = ({ key, label, distance, picture }) => make("li", {},
+    picture ? make("img", { src: picture, alt: `Training image ${key}` }) : null,
+    make("span", {}, key), make("small", {}, className(about, label), ` at ${number(distance)}`));
+  const group = (title, list) => (list.length
+    ? make("div", {}, make("h4", {}, ...title), make("ul", {}, ...list.map(near))) : null);
+  const edited = content.nearest.filter(({ asClass }) => asClass !== null);
+  const title = edited.length ? ["Edited towards ", className(about, edited[0].asClass)] : [""];
+  return make("section", {}, make("h3", {}, "Nearest training images"),
+    make("p", { class: "muted" }, "By the encoder's features, as the image is, and after the model has made them more like another class."),
+    make("div", { class: "neighbours nearest" },
+      group(["As it is"], content.nearest.filter(({ asClass }) => asClass === null)), group(title, edited)));
+}
+
 function neighbourLinks(about, row, measure) {
   const { surer, lessSure } = neighbours(about.cases, row, measure, 3);
   const link = (other) => make("li", {}, make("a", { href: hashOfKey(other.key) },
@@ -160,6 +175,7 @@ function caseBody(about, row, content, measure) {
       make("div", { class: "wide" }, classTable(about, row, content))),
     uncertaintySection(about, row, content),
     counterfactual(about, row, content),
+    nearestImages(about, row, content),
     votesSection(about, row, content),
     neighbourLinks(about, row, measure),
   ].filter(Boolean);

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from ..classification import DenoisingClassification, DenoisingErrors, classify_errors, mean_errors
+from ..classification.draw_weights import Weighting
 from ..keys import UncertaintyKeys
 from ..metrics import class_recall, classification_metrics, roc_auc
 from ..metrics.classification import called_positive
@@ -33,7 +34,7 @@ FloatArray = NDArray[np.float64]
 
 
 def classify(
-    errors: DenoisingErrors, rule: str, weighting: str, temperature: float | None = None
+    errors: DenoisingErrors, rule: str, weighting: Weighting, temperature: float | None = None
 ) -> DenoisingClassification:
     """Classify; without a temperature at one at which mean-error probabilities do not saturate.
 

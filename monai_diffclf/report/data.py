@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..classification import DenoisingErrors
+from ..classification.draw_weights import Weighting
 from .run_facts import RunFacts
 
 __all__ = ["RULES", "ReportData"]
@@ -64,7 +65,7 @@ class ReportData:
     keys: Sequence[str] | None = None
     groups: NDArray[Any] | None = None
     device: str = "CPU"
-    weighting: str = "uniform"
+    weighting: Weighting = "uniform"
     temperature: float | None = None
     probabilities: Mapping[str, NDArray[Any]] | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)

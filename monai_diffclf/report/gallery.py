@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from ..classification import DenoisingClassification
 from .curves import vote_uncertainty
@@ -50,13 +49,12 @@ def choose_images(labels: NDArray[Any], result: DenoisingClassification, *, coun
 
 
 def class_difference(maps: NDArray[Any], result: DenoisingClassification) -> FloatArray:
-    """Where the called class explains an image better than the runner-up does [B, H, W]; lightly smoothed."""
+    """Where the called class explains an image better than the runner-up does [B, H, W]."""
     best, second = result.mean_error.argsort(1)[:, :2].T.numpy()
     called = result.predicted.numpy()
     rival = np.where(called == best, second, best)
     rows = np.arange(len(maps))
-    difference = (maps[rows, rival] - maps[rows, called]).astype(np.float64)
-    return np.asarray(gaussian_filter(difference, (0, maps.shape[2] / 32, maps.shape[3] / 32)))
+    return np.asarray(maps[rows, rival] - maps[rows, called], dtype=np.float64)
 
 
 def mask_outline(mask: NDArray[Any]) -> str:

@@ -193,7 +193,7 @@ def _gallery_words(data: ReportData) -> str:
         words += (
             " Left is the image; right, the same image coloured where the model, taking it for one class, removed the "
             f"noise better than taking it for the other: the place speaks for {names}. The stronger the colour, the "
-            "larger the difference, on one scale for all; the maps are slightly smoothed."
+            "larger the difference, on one scale for all; the maps are smoothed."
         )
     if data.masks is not None:
         words += " The yellow line is the true outline of the finding, which the model never saw."
@@ -246,7 +246,7 @@ def _background(data: ReportData) -> str:
     rows = {
         "Network evaluations": f"{evaluations:,}, or {evaluations / len(data.labels):,.0f} per image",
         "Time": "" if data.seconds is None else _time(data, evaluations, data.seconds),
-        "Weighting of the mean error": data.weighting,
+        "Weighting of the mean error": data.weighting if isinstance(data.weighting, str) else "learned",
         "Images": data.data_note,
         "Model": data.model_note,
     }

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..classification.draw_weights import Weighting
 from ..storage import load_uncertainty
 from .audit_findings import audit_findings
 from .curves import classify
@@ -33,7 +34,7 @@ _TRAINING = "How the training went is not on record: the run's folder has no Ten
 
 
 def report_of_run(
-    run: RunFolder, *, weighting: str = "uniform", temperature: float | None = None, title: str = ""
+    run: RunFolder, *, weighting: Weighting = "uniform", temperature: float | None = None, title: str = ""
 ) -> ReportData:
     """The report of a run, without pictures.
 
@@ -155,6 +156,8 @@ def _settings(run: RunFolder, entry: Mapping[str, Any]) -> Iterator[tuple[str, s
     if network:
         shape = ", ".join(f"{name} {value}" for name, value in network.get("settings", {}).items())
         yield "Network", f"{network.get('class')}, {network.get('parameters', 0):,} parameters ({shape})"
+    if space := note.get("model", {}).get("latent_space"):
+        yield "Encoder", f"{space.get('encoder', 'a latent space')}, {space.get('training', '')}".rstrip(", ")
     if schedule := note.get("model", {}).get("schedule"):
         yield "Noise process", f"{schedule.get('class')}, {schedule.get('prediction_type', '')}".rstrip(", ")
     plain = {k: v for k, v in training.items() if isinstance(v, int | float | str)}

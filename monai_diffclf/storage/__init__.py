@@ -10,6 +10,7 @@ from .errors_file import StoredErrors, load_errors, save_errors
 from .errors_journal import ErrorsJournal
 from .likelihood_file import StoredLikelihoods, load_likelihoods
 from .mean_image_file import find_mean_image, load_mean_image
+from .same_images import rows_of_images
 from .uncertainty_file import FittedUncertainty, load_uncertainty, save_uncertainty
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load_likelihoods",
     "load_mean_image",
     "load_uncertainty",
+    "rows_of_images",
     "save_cascade",
     "save_decision",
     "save_errors",

@@ -159,9 +159,15 @@ def _check_typicality(values: Mapping[str, Any], classes: int) -> None:
     _numbers(values, "log_snr", where, lambda value: abs(value) < 1000, "log-SNR values")
     _numbers(values, "scores", where, lambda score: score >= 0, "distances of at least 0")
     _numbers(values, "predicted", where, lambda k: k == int(k) and 0 <= k < classes, f"classes from 0 to {classes - 1}")
-    _check_symmetric(values, "precision", where)
-    if values.get("grid") is not None:
-        _number(values, "grid", where, lambda n: n == int(n) and n >= 0, "a number of cells a side, 0 for no maps")
+    if values.get("parts") is None:  # of a file from before there were parts
+        _check_symmetric(values, "precision", where)
+        return
+    parts = _part(values, "parts", where)
+    for name in parts:
+        within = f"{where}.parts.{name}"
+        _check_symmetric(_part(parts, name, f"{where}.parts"), "precision", within)
+        for number in ("median", "spread"):
+            _number(parts[name], number, within, lambda value: value > 0, "a positive number")
 
 
 def _check_differences(model: Mapping[str, Any], where: str) -> None:

@@ -19,7 +19,6 @@ from .haar import (
     InverseHaarTransformDict,
 )
 from .image_warnings import ImageWarningsD, ImageWarningsd, ImageWarningsDict
-from .latents import EncodeLatents, EncodeLatentsD, EncodeLatentsd, EncodeLatentsDict, latent_hash
 from .mammography import (
     CropBreast,
     CropBreastD,
@@ -71,10 +70,6 @@ __all__ = [
     "CropBreastD",
     "CropBreastDict",
     "CropBreastd",
-    "EncodeLatents",
-    "EncodeLatentsD",
-    "EncodeLatentsDict",
-    "EncodeLatentsd",
     "EqualizeAdaptive",
     "EqualizeAdaptiveD",
     "EqualizeAdaptiveDict",
@@ -121,5 +116,4 @@ __all__ = [
     "breast_mask",
     "haar_forward",
     "haar_inverse",
-    "latent_hash",
 ]

@@ -8,6 +8,7 @@ from ..classification import probability_uncertainty, vote_uncertainty
 from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
 from .ensemble import Ensemble, ensemble_probabilities, fit_ensemble
+from .image_statistics import image_statistics, latent_statistics
 from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
 from .mean_image import MeanImage, fit_mean_image
 from .probabilities import adjust_prior
@@ -30,6 +31,8 @@ __all__ = [
     "fit_likelihood_typicality",
     "fit_mean_image",
     "fit_typicality",
+    "image_statistics",
+    "latent_statistics",
     "likelihood_score",
     "pool_maps",
     "probability_uncertainty",

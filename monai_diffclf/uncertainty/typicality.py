@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""How typical an image is of those the model was validated on, from its errors under the best class."""
+"""How typical an image is of those the model was validated on, from its errors and from the image itself."""
 
 from __future__ import annotations
 
@@ -11,62 +11,69 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.covariance import LedoitWolf
-from sklearn.model_selection import GroupKFold
 
 from ..classification import DenoisingErrors
 from ..classification.draw_weights import band_edges
 from ..classification.rules import mean_errors
+from .gaussian_part import Features, GaussianPart, cross_fit, largest_score
+from .image_statistics import image_statistics, latent_statistics
 
 __all__ = ["Typicality", "fit_typicality", "likelihood_score", "pool_maps"]
 
 MIN_IMAGES = 20
-_NUM_FOLDS = 10
+ERRORS = "errors"
+LATENTS = "latents"
 _SMALLEST_ERROR = 1e-12  # of an exact denoiser; its logarithm must be finite
 
-_ARRAYS = ("log_snr", "edges", "features", "map_features", "predicted", "groups", "scores", "mean", "precision")
+_ARRAYS = ("log_snr", "edges", "features", "predicted", "groups", "scores")
 
 
 @dataclass(frozen=True, eq=False)
 class Typicality:
-    """What errors of in-distribution images look like; made by :func:`fit_typicality`.
+    """What in-distribution images look like; made by :func:`fit_typicality`.
 
-    The features of an image are its log errors under its best class (the smallest mean error), averaged in J bands of
-    the log-SNR, and, if fitted with error maps, the log of that class's map in G cells of a grid: images of another
-    kind may be as hard to denoise as those of validation, but seldom in the same places. The score is their squared
-    Mahalanobis distance from the validation images, so that errors that are too small count as those that are too large
-    (Nalisnick et al. 2019, typicality; the distance as in Lee et al. 2018).
+    An image is described in several parts: its log errors under its best class (the smallest mean error), averaged in J
+    bands of the log-SNR; and, if fitted with images, the parts of
+    :func:`monai_diffclf.uncertainty.image_statistics`; and, if fitted with latents, the means and variances of their
+    channels. In each part its squared Mahalanobis distance from the validation images is taken (Lee et al. 2018), so
+    that errors that are too small count as those that are too large (Nalisnick et al. 2019, typicality). The score is
+    that of the part in which it is farthest off, in units of the validation images: an image of another kind may look
+    quite usual in most of what describes it.
 
     Args:
         log_snr: log-SNR of each draw of the fit [N].
         edges: log-SNR at which one band ends and the next begins [J - 1].
         features: log errors of the validation images [n, J].
-        map_features: logs of their maps [n, G]; G is 0 if fitted without maps.
         predicted: best class of the validation images [n].
         groups: number of the patient of each validation image [n].
         scores: scores of the validation images, each under a fit without its fold [n].
-        mean: mean of all features [J + G].
-        precision: inverse of their covariance, shrunk as by Ledoit and Wolf (2004) [J + G, J + G].
-        grid: cells a side of the grid, 0 if fitted without maps.
+        parts: name of each part to what is known of it; ``"errors"`` is always among them.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
     """
 
     log_snr: NDArray[np.float64]
     edges: NDArray[np.float64]
     features: NDArray[np.float64]
-    map_features: NDArray[np.float64]
     predicted: NDArray[np.int64]
     groups: NDArray[np.int64]
     scores: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    grid: int = 0
+    parts: Mapping[str, GaussianPart]
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
         """Number of validation images n."""
         return len(self.scores)
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether it was fitted with images, and so needs them."""
+        return bool(set(self.parts) - {ERRORS, LATENTS})
+
+    @property
+    def needs_latents(self) -> bool:
+        """Whether it was fitted with latents, and so needs them."""
+        return LATENTS in self.parts
 
     def describe(self, errors: DenoisingErrors | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Log errors in bands [B, J], float64, and best class [B] of images.
@@ -80,30 +87,37 @@ class Typicality:
         self._check(errors)
         return _describe(_values(errors), self.log_snr, self.edges)
 
-    def score(self, errors: DenoisingErrors | torch.Tensor, error_maps: torch.Tensor | None = None) -> torch.Tensor:
-        """Squared Mahalanobis distance of each image from the validation images [B], float64; large is untypical.
+    def score(
+        self,
+        errors: DenoisingErrors | torch.Tensor,
+        images: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """How far each image is from the validation images [B], float64; large is untypical.
 
-        Typical images score about J + G on average.
+        In each part 1 is the median of the validation images and e their 95 % quantile; the largest part counts.
 
         Args:
             errors: errors as :meth:`describe` takes them; raises as it does.
-            error_maps: error of each pixel and class [B, K, *spatial], if fitted with maps; not used otherwise.
+            images: the images as the network sees them [B, C, *spatial], if fitted with images; not used otherwise.
+            latents: their latents [B, c, *grid], if fitted with latents; not used otherwise.
 
         Raises:
-            ValueError: when maps are needed and missing, or do not fit the errors.
+            ValueError: when images or latents are needed and missing, or do not fit the errors.
         """
-        features, best = self.describe(errors)
-        if self.grid:
-            if error_maps is None:
-                raise ValueError(
-                    "error_maps: expected the error maps of the images, as the typicality was fitted with maps, got "
-                    "None; classify with error_maps=True (in an evaluator: explain=True)"
-                )
-            features = torch.cat([features, _describe_maps(error_maps, best, self.grid)], dim=1)
-        difference = features - torch.as_tensor(self.mean, device=features.device)
-        return ((difference @ torch.as_tensor(self.precision, device=features.device)) * difference).sum(1)
+        features: dict[str, torch.Tensor] = {ERRORS: self.describe(errors)[0]}
+        if self.needs_images:
+            features |= image_statistics(_needed("images", images, features[ERRORS]))
+        if self.needs_latents:
+            features |= latent_statistics(_needed("latents", latents, features[ERRORS]))
+        return largest_score(self.parts, {name: values.to(features[ERRORS]) for name, values in features.items()})
 
-    def p_value(self, errors: DenoisingErrors | torch.Tensor, error_maps: torch.Tensor | None = None) -> torch.Tensor:
+    def p_value(
+        self,
+        errors: DenoisingErrors | torch.Tensor,
+        images: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Share of images as untypical as each image, were it of the distribution of the validation images [B].
 
         (1 + number of validation images that score as high) / (n + 1), their scores cross-fitted. Among
@@ -111,10 +125,11 @@ class Typicality:
 
         Args:
             errors: errors as :meth:`describe` takes them, or scores [B] that :meth:`score` gave.
-            error_maps: as for :meth:`score`; not used with scores.
+            images: as for :meth:`score`; not used with scores.
+            latents: likewise.
         """
         is_scores = isinstance(errors, torch.Tensor) and errors.ndim == 1
-        scores = cast(torch.Tensor, errors).double() if is_scores else self.score(errors, error_maps)
+        scores = cast(torch.Tensor, errors).double() if is_scores else self.score(errors, images, latents)
         ordered = torch.as_tensor(np.sort(self.scores), device=scores.device)
         as_high = self.num_images - torch.searchsorted(ordered, scores.contiguous())
         return (1 + as_high).double() / (self.num_images + 1)
@@ -122,14 +137,17 @@ class Typicality:
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers, for a JSON file; features and scores to seven digits."""
         values = {name: getattr(self, name).tolist() for name in _ARRAYS}
-        for name in ("features", "map_features", "scores"):
-            if getattr(self, name).size:
-                values[name] = np.vectorize(lambda x: float(f"{x:.7g}"))(getattr(self, name)).tolist()
-        return {**values, "grid": self.grid, "provenance": dict(self.provenance)}
+        for name in ("features", "scores"):
+            values[name] = np.vectorize(lambda x: float(f"{x:.7g}"))(getattr(self, name)).tolist()
+        parts = {name: part.to_dict() for name, part in self.parts.items()}
+        return {**values, "parts": parts, "provenance": dict(self.provenance)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Typicality:
-        """From what `to_dict` gave.
+        """From what `to_dict` gave, also before there were parts: then of the errors alone.
+
+        Files were once fitted with error maps, which inferers now weight and smooth in another way: the maps are left
+        out, and the errors in bands, which such a file holds too, are fitted again.
 
         Raises:
             ValueError: when something is missing or does not fit the rest.
@@ -139,19 +157,16 @@ class Typicality:
         integers = ("predicted", "groups")
         arrays = {name: np.asarray(values[name], dtype=np.int64 if name in integers else float) for name in _ARRAYS}
         n, bands = len(arrays["scores"]), len(arrays["edges"]) + 1
-        arrays["map_features"] = arrays["map_features"].reshape(n, -1)
-        size = bands + arrays["map_features"].shape[1]
-        shapes = {
-            "features": (n, bands),
-            "predicted": (n,),
-            "groups": (n,),
-            "mean": (size,),
-            "precision": (size, size),
-        }
-        for name, shape in shapes.items():
+        for name, shape in {"features": (n, bands), "predicted": (n,), "groups": (n,)}.items():
             if arrays[name].shape != shape:
                 raise ValueError(f"{name}: expected the shape {list(shape)}, got {list(arrays[name].shape)}")
-        return cls(**arrays, grid=int(values.get("grid", 0)), provenance=dict(values.get("provenance", {})))
+        if "parts" in values:
+            parts = {name: GaussianPart.from_dict(part) for name, part in values["parts"].items()}
+            if ERRORS not in parts or len(parts[ERRORS].mean) != bands:
+                raise ValueError(f"parts: expected {ERRORS!r} with {bands} features among them, got {sorted(parts)}")
+        else:
+            parts, arrays["scores"] = cross_fit({ERRORS: torch.from_numpy(arrays["features"])}, arrays["groups"])
+        return cls(**arrays, parts=parts, provenance=dict(values.get("provenance", {})))
 
     def _check(self, errors: DenoisingErrors | torch.Tensor) -> None:
         values, draws = _values(errors), len(self.log_snr)
@@ -174,19 +189,21 @@ def fit_typicality(
     errors: DenoisingErrors,
     *,
     num_bands: int = 8,
-    error_maps: torch.Tensor | None = None,
-    grid: int = 4,
+    images: torch.Tensor | Features | None = None,
+    latents: torch.Tensor | Features | None = None,
     groups: ArrayLike | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Typicality:
-    """Learn from validation images what errors of in-distribution images look like.
+    """Learn from validation images what in-distribution images look like.
 
     Args:
         errors: errors of at least 20 images that the network was not trained on, all draws evaluated.
         num_bands: bands of the log-SNR, J; each holds about equally many draws.
-        error_maps: error of each pixel and class of these images [n, K, *spatial], or what :func:`pool_maps` made of
-            them; None describes images by their errors alone.
-        grid: cells a side of the grid that maps are averaged over.
+        images: these images as the network sees them [n, C, *spatial], or what
+            :func:`monai_diffclf.uncertainty.image_statistics` made of them; None describes images by their errors
+            alone, to which blurred ones, for one, look usual.
+        latents: their latents [n, c, *grid] where the network works on those of a representation, or what
+            :func:`monai_diffclf.uncertainty.latent_statistics` made of them.
         groups: patient of each image [n]: images of one patient are left out together when their scores are
             cross-fitted. None, or an empty name, for an image that is alone.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
@@ -213,26 +230,24 @@ def fit_typicality(
         raise ValueError(f"groups: expected at least {MIN_IMAGES} patients to fit on, got {len(np.unique(codes))}")
     edges = band_edges(errors.log_snr, num_bands).astype(np.float64)
     log_snr = errors.log_snr.double().cpu().numpy()
-    features, predicted = (x.cpu().numpy() for x in _describe(errors.values, log_snr, edges))
-    map_features = np.empty((len(features), 0))
-    if error_maps is not None:
-        map_features = _describe_maps(error_maps, torch.from_numpy(predicted), grid).cpu().numpy()
-    everything = np.hstack([features, map_features])
-    scores = np.empty(len(features))
-    for rest, fold in GroupKFold(_NUM_FOLDS).split(features, groups=codes):
-        scores[fold] = LedoitWolf().fit(everything[rest]).mahalanobis(everything[fold])
-    fitted = LedoitWolf().fit(everything)
+    features, predicted = (x.cpu() for x in _describe(errors.values, log_snr, edges))
+    described: dict[str, torch.Tensor] = {ERRORS: features}
+    if images is not None:
+        described |= image_statistics(images) if isinstance(images, torch.Tensor) else dict(images)
+    if latents is not None:
+        described |= latent_statistics(latents) if isinstance(latents, torch.Tensor) else dict(latents)
+    for name, values in described.items():
+        if len(values) != len(errors):
+            raise ValueError(f"{name}: expected those of the same {len(errors)} images, got {len(values)}")
+    parts, scores = cross_fit(described, codes)
     return Typicality(
         log_snr=log_snr,
         edges=edges,
-        features=features,
-        map_features=map_features,
-        predicted=predicted,
+        features=features.numpy(),
+        predicted=predicted.numpy(),
         groups=codes,
         scores=scores,
-        mean=fitted.location_,
-        precision=fitted.precision_,
-        grid=0 if error_maps is None else grid,
+        parts=parts,
         provenance=dict(provenance or {}),
     )
 
@@ -324,10 +339,12 @@ def _describe(values: torch.Tensor, log_snr: NDArray[Any], edges: NDArray[Any]) 
     return logs @ torch.as_tensor(share / share.sum(0), device=values.device), best
 
 
-def _describe_maps(error_maps: torch.Tensor, best: torch.Tensor, grid: int) -> torch.Tensor:
-    """Log of the best class's map in each cell of the grid [B, G]."""
-    pooled = pool_maps(error_maps, grid).flatten(2)
-    if len(pooled) != len(best):
-        raise ValueError(f"error_maps: expected those of the same {len(best)} images, got {len(pooled)}")
-    index = torch.arange(len(best), device=pooled.device)
-    return pooled[index, best.to(pooled.device)].clamp(min=_SMALLEST_ERROR).log()
+def _needed(name: str, values: torch.Tensor | None, features: torch.Tensor) -> torch.Tensor:
+    """What a fit with images or latents needs."""
+    if values is None:
+        raise ValueError(
+            f"{name}: expected the {name} of the errors, as the typicality was fitted with {name}, got None"
+        )
+    if len(values) != len(features):
+        raise ValueError(f"{name}: expected those of the same {len(features)} images, got {len(values)}")
+    return values

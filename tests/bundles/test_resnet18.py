@@ -162,18 +162,6 @@ def test_real_images_are_split_by_patient(dataset):
     assert not {item["patient"] for item in train} & {item["patient"] for item in validation}
 
 
-def test_dropout_stands_before_the_last_layer_only():
-    network = open_bundle(BUNDLE, "train.json", "dropout.json").get("network_def").eval()
-    images = torch.rand(2, 1, 28, 28)
-    assert network(images).shape == (2, 2)
-    first = network(images)
-    network[1].train()
-    assert not torch.equal(network(images), first)
-    network[1].eval()
-    assert torch.equal(network(images), first)
-    assert not any(isinstance(module, torch.nn.Dropout) for module in network[0].modules())
-
-
 def test_skin_lesion_baseline_takes_colour_and_gives_three_classes():
     network = open_bundle("skin_lesion_resnet18", "train.json").get("network_def").eval()
     assert network(torch.rand(2, 3, 64, 64)).shape == (2, 3)

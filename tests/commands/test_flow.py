@@ -166,3 +166,39 @@ def test_options_have_one_way_to_be_given(bundle):
     with pytest.raises(ValueError, match="write --epochs 3"):
         check_settings({"max_epochs": "3"}, {"max_epochs": "--epochs"})
     assert check_data(bundle, ["train.json"], None) is None
+
+
+@pytest.mark.slow
+def test_a_training_with_the_contrastive_term(bundle, scans, capsys, tmp_path):
+    """From scratch, then on from those weights; evaluation, fit, report and inference take what was learned."""
+    classes = list(open_bundle(bundle, "train.json").classes)
+    values = {**TINY, "dataset_dir": str(scans), "patient_pattern": r"(P\d+)_", "contrastive_weight": 2.0}
+    values |= {"rule": "mean", "weighting": "learned", "contrastive_range": [-2.0, 6.0], "num_draws": 8}
+    settings = BundleSettings(name="told", classes=classes, channels=1, image_size=16, values=values)
+    made = write_bundle(tmp_path / "told", settings)
+    first, second = made / "runs" / "seed_0", made / "runs" / "on"
+    code, done = ended(capsys, "train", made, "--device", "cpu")
+    assert code == 0, done
+    note = json.loads((first / "model.json").read_text())
+    assert note["learned"]["log_snr"] == [-2.0, 6.0] and note["training"]["initial_weights"] is None
+    more = ("--epochs", 2, "--device", "cpu")  # a stopped training goes on, with the loss's parameters
+    code, done = ended(capsys, "train", made, *more)
+    assert code == 0, done
+    code, done = ended(capsys, "train", made, "--from", first, "--output", second, "--device", "cpu")
+    assert code == 0, done
+    again = json.loads((second / "model.json").read_text())
+    assert again["training"]["initial_weights"] == json.loads((first / "model.json").read_text())["weights"]
+    assert again["learned"]["level_weights"] != note["learned"]["level_weights"]
+    for command in ("evaluate", "fit", "report"):
+        code, done = ended(capsys, command, made, "--run", second)
+        assert code == 0, done
+    opened = open_bundle(made, run=second, device="cpu")
+    assert opened.decision["weighting"].trained
+    assert opened.decision["temperature"] == pytest.approx(again["learned"]["temperature"] * opened.get("temperature"))
+    fitted = json.loads((second / "uncertainty.json").read_text())
+    assert str(opened.decision["weighting"]) in json.dumps(fitted)
+
+
+def test_weights_to_begin_with_must_be_there(bundle, capsys, tmp_path):
+    code, refused = ended(capsys, "train", bundle, "--from", tmp_path, "--output", tmp_path / "run")
+    assert code == 2 and "--from: expected a file of weights, or a folder with model.pt" in refused["error"]

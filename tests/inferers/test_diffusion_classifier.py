@@ -87,7 +87,7 @@ def test_classes_channels_and_dimensions(num_classes, shape, device):
         for _ in range(num_classes)
     ]
     images = make_images(classes, 1)
-    inferer = DiffusionClassifierInferer(ddpm(), num_classes, num_draws=5)
+    inferer = DiffusionClassifierInferer(ddpm(), num_classes, num_draws=5, map_weighting="uniform")
     result = inferer.classify(images.to(device), ExactDenoiser(inferer.process, classes), error_maps=True)
     assert isinstance(result, Classification)
     assert result.predicted.tolist() == list(range(num_classes)), "well separated classes"

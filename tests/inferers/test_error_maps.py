@@ -1,4 +1,4 @@
-"""Error maps are additive: their means over pixels are the mean errors that decide."""
+"""Error maps are additive: their means over pixels are mean errors, those that decide where the weighting is theirs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
 from monai_diffclf.classification import CurtailedVote, LevelSampling, LevelWeights, image_keys, mean_errors
-from monai_diffclf.explain import decision_map
+from monai_diffclf.explain import decision_map, smooth_map
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks.layers.haar import haar_forward
 from tests.tiny_unet import tiny_unet
@@ -25,7 +25,8 @@ SAMPLING = LevelSampling(density=(0.5, 2.0, 0.5, 1.0), antithetic=(True, True, F
 
 def make(classes: int = 3, **settings) -> DiffusionClassifierInferer:
     scheduler = DDPMScheduler(1000, prediction_type="v_prediction", **NARROW)
-    return DiffusionClassifierInferer(scheduler, classes, **{"num_draws": 6, "temperature": 1e3, **settings})
+    own = {"num_draws": 6, "temperature": 1e3, "map_weighting": None, **settings}
+    return DiffusionClassifierInferer(scheduler, classes, **own)
 
 
 def images_of(*shape: int) -> torch.Tensor:
@@ -77,7 +78,7 @@ def test_importance_of_sampled_levels_counts(rule):
 
 
 def test_rectified_flow():
-    inferer = DiffusionClassifierInferer(RFlowScheduler(1000), 3, num_draws=6, temperature=1e3)
+    inferer = DiffusionClassifierInferer(RFlowScheduler(1000), 3, num_draws=6, temperature=1e3, map_weighting=None)
     assert_additive(inferer.classify(images_of(2, 1, 8, 8), tiny_unet(classes=3), error_maps=True))
 
 
@@ -124,7 +125,7 @@ def test_pixels_hold_the_energy_of_the_wavelet_coefficients(size):
     """A block of pixels has the squared error of the coefficients it is made of."""
     dims, channels = len(size), 2
     network = tiny_unet(classes=2, channels=channels, dims=dims, wavelet=True)
-    inferer, images = make(2, num_draws=3), images_of(1, channels, *size)
+    inferer, images = make(2, num_draws=3, map_smoothing=0), images_of(1, channels, *size)
     maps = inferer.error_maps(images, network)
     process, timesteps, key = inferer.process, inferer.process.timesteps(inferer.draws.levels), image_keys(images)[0]
     energy = torch.zeros(2, *(n // 2 for n in size))
@@ -141,3 +142,36 @@ def test_pixels_hold_the_energy_of_the_wavelet_coefficients(size):
     pool = torch.nn.functional.avg_pool2d if dims == 2 else torch.nn.functional.avg_pool3d
     blocks = pool(maps, 2)[0] * 2**dims * channels * 3
     torch.testing.assert_close(blocks, energy, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "elbo"])
+def test_maps_are_weighted_and_smoothed_whatever_decides(weighting, device):
+    """The default: min-SNR weighting and a sixteenth of the shortest side, and the decision as it was."""
+    network, images = tiny_unet(classes=3).to(device), images_of(2, 1, 16, 24).to(device)
+    settings = {"weighting": weighting, "rule": "mean"}
+    inferer = DiffusionClassifierInferer(
+        DDPMScheduler(1000, prediction_type="v_prediction", **NARROW), 3, num_draws=6, **settings
+    )
+    result, plain = inferer.classify(images, network, error_maps=True), make(**settings).classify(images, network)
+    assert torch.equal(result.mean_error, plain.mean_error)
+    means = result.error_maps.double().flatten(2).mean(2)
+    torch.testing.assert_close(means, mean_errors(plain.errors, "min_snr"), rtol=3e-7, atol=0)
+    raw = make(map_weighting="min_snr", map_smoothing=0).error_maps(images, network)
+    torch.testing.assert_close(result.error_maps[0], smooth_map(raw[0], 1.0))
+    assert (result.error_maps - raw).abs().max() > 0.1, "smoothing that changes nothing tests nothing"
+    own = make(map_weighting="min_snr", map_smoothing=3.0).error_maps(images, network)
+    torch.testing.assert_close(own[1], smooth_map(raw[1], 3.0))
+
+
+def test_maps_in_reduced_precision_keep_their_own_sum():
+    inferer = make(2, amp_dtype=torch.bfloat16, rule="vote", map_weighting="min_snr")
+    result = inferer.classify(images_of(2, 1, 8, 8), tiny_unet(classes=2), error_maps=True)
+    expected = mean_errors(result.errors, "min_snr")
+    torch.testing.assert_close(result.error_maps.double().flatten(2).mean(2), expected, rtol=3e-7, atol=0)
+
+
+def test_refused_settings_of_maps():
+    with pytest.raises(ValueError, match=r"map_weighting: expected one of \['uniform', 'elbo', 'min_snr'\]"):
+        make(map_weighting="snr")
+    with pytest.raises(ValueError, match="map_smoothing: expected None or a number of pixels of at least 0, got -1"):
+        make(map_smoothing=-1)

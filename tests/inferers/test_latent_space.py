@@ -7,12 +7,13 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import CurtailedVote, image_keys
-from monai_diffclf.explain import CounterfactualGenerator
+from monai_diffclf.explain import CounterfactualGenerator, smooth_map
 from monai_diffclf.inferers import DiffusionClassifierInferer, ScoreClassifierInferer, provenance
+from monai_diffclf.networks import GivenLatents
 from monai_diffclf.networks.schedulers import VPSDE, NoiseProcess, SDEProcess
 from monai_diffclf.sampling import sample_classes
 from tests.closed_form import ExactDenoiser, Mixture
-from tests.latent_spaces import Blocks, EncodesOnly
+from tests.latent_spaces import Blocks, EncodesOnly, Tokens
 
 SCHEDULER = DDPMScheduler(1000, schedule="cosine_log_snr", prediction_type="v_prediction")
 LATENT = (4, 3, 3)
@@ -36,10 +37,17 @@ def make(**settings) -> DiffusionClassifierInferer:
     return DiffusionClassifierInferer(SCHEDULER, **{"num_draws": 9, **settings})
 
 
+@pytest.fixture
+def same_keys(monkeypatch):
+    """The noise of an image is that of its place in the batch, whatever it or its latents are."""
+    for module in ("monai_diffclf.inferers.classifier", "monai_diffclf.explain.counterfactual_edit"):
+        monkeypatch.setattr(f"{module}.image_keys", lambda images: [bytes([i] * 8) for i in range(len(images))])
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"rule": "mean"}, {"stopping": CurtailedVote()}, {"amp_dtype": torch.bfloat16}]
 )
-def test_a_class_is_that_of_the_latents(settings):
+def test_a_class_is_that_of_the_latents(settings, same_keys):
     space, x = EncodesOnly(), images()
     inside = make(latent_space=space, **settings).classify(x, network())
     outside = make(**settings).classify(EncodesOnly().encode(x), network())
@@ -58,7 +66,8 @@ def test_an_image_stays_on_its_own():
 
 @pytest.mark.parametrize("amp", [None, torch.bfloat16])
 def test_maps_lie_over_image_pixels_and_keep_their_sum(amp):
-    inferer, x = make(latent_space=EncodesOnly(), rule="mean", amp_dtype=amp), images()
+    settings = {"rule": "mean", "amp_dtype": amp, "map_weighting": None, "map_smoothing": 0}
+    inferer, x = make(latent_space=EncodesOnly(), **settings), images()
     result = inferer.classify(x, network(), error_maps=True)
     assert result.error_maps.shape == (3, 2, 6, 6)
     torch.testing.assert_close(result.error_maps.double().sum((2, 3)), 9 * result.mean_error, rtol=1e-5, atol=1e-6)
@@ -66,9 +75,13 @@ def test_maps_lie_over_image_pixels_and_keep_their_sum(amp):
         torch.testing.assert_close(inferer.error_maps(x, network()), result.error_maps)
     blocks = result.error_maps.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     assert torch.equal(blocks.amax(4), blocks.amin(4)), "a latent pixel is shared out evenly"
+    smooth = make(latent_space=EncodesOnly(), **settings | {"map_smoothing": None}).error_maps(x, network())
+    # Half the stride of 2, as that is more than a sixteenth of the image.
+    torch.testing.assert_close(smooth[0], smooth_map(inferer.error_maps(x, network())[0], 1.0))
+    torch.testing.assert_close(smooth.double().sum((2, 3)), 9 * result.mean_error, rtol=0.02, atol=0)
 
 
-def test_likelihoods_are_those_of_the_latents():
+def test_likelihoods_are_those_of_the_latents(same_keys):
     space, x = EncodesOnly(), images()
     settings = {"num_steps": 4, "map_draws": 3}
     exact = network(SDEProcess(VPSDE()))
@@ -98,21 +111,90 @@ def test_bits_of_pixels_are_refused_for_latents():
 def test_the_space_belongs_to_the_provenance():
     linear = torch.nn.Linear(1, 1)
     assert provenance(make(), linear)["latent_space"] == "pixels"
-    assert provenance(make(latent_space=EncodesOnly()), linear)["latent_space"] == "blocks of two"
+    made = provenance(make(latent_space=EncodesOnly()), linear)
+    assert (made["latent_space"], made["noise_keys"]) == ("blocks of two", "pixels")
+    assert "noise_keys" not in provenance(make(), linear)
 
 
-def test_noise_is_keyed_by_the_latents():
-    class Grey(EncodesOnly):
+def test_noise_is_keyed_by_the_pixels_not_by_what_an_encoder_makes_of_them():
+    class Rounds(EncodesOnly):
+        """An encoder whose last digits depend on the batch."""
+
         def encode(self, images):
-            return super().encode(images.round())
+            return super().encode(images) * (1 + 1e-6 * len(images))
 
-    x = images(1)
-    other = x + 0.01 * (x.round() - x).sign() * ((x.round() - x).abs() > 0.05)
-    space = Grey()
-    assert image_keys(x) != image_keys(other)
-    assert torch.equal(space.encode(x), space.encode(other))
-    inferer = make(latent_space=space)
-    assert torch.equal(inferer.compute_errors(x, network()).values, inferer.compute_errors(other, network()).values)
+    x, inferer = images(3), make(latent_space=Rounds())
+    assert image_keys(inferer.encode(x, network()))[0] != image_keys(inferer.encode(x[:1], network()))[0]
+    together, alone = (inferer.compute_errors(each, network()).values[0] for each in (x, x[:1]))
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    same = Rounds()
+    same.encode = lambda images: torch.ones(len(images), *LATENT)
+    errors = make(latent_space=same).compute_errors(x, network()).values
+    assert not torch.equal(errors[0], errors[1]), "equal latents, other pixels, other noise"
+
+
+def test_likelihoods_have_probes_keyed_by_the_pixels():
+    class Same(EncodesOnly):
+        def encode(self, images):
+            return torch.ones(len(images), *LATENT)
+
+    inferer = ScoreClassifierInferer(VPSDE(), latent_space=Same(), num_steps=4, probe="gaussian")
+    values = inferer.classify(images(2), network(SDEProcess(VPSDE()))).probe_log_likelihood
+    assert not torch.equal(values[0], values[1])
+
+
+def token_laws() -> list[Mixture]:
+    generator = torch.Generator().manual_seed(2)
+    return [Mixture(torch.randn(1, 4, 10, generator=generator), torch.full((1, 4, 10), 0.7)) for _ in range(2)]
+
+
+def token_network(process=None) -> ExactDenoiser:
+    return ExactDenoiser(NoiseProcess.of(SCHEDULER) if process is None else process, token_laws())
+
+
+@pytest.mark.parametrize("settings", [{}, {"rule": "mean"}, {"stopping": CurtailedVote()}])
+def test_tokens_are_classified_like_latents_given(settings, same_keys):
+    space, x = Tokens(), images()
+    inside = make(latent_space=space, **settings).classify(x, token_network())
+    outside = make(latent_space=GivenLatents(), **settings).classify(Tokens().encode(x), token_network())
+    assert space.calls == 1
+    assert inside.errors.num_elements == 40
+    assert torch.equal(inside.errors.values.nan_to_num(), outside.errors.values.nan_to_num())
+    assert torch.equal(inside.probabilities, outside.probabilities)
+
+
+def test_maps_over_tokens_lie_over_image_pixels_and_keep_their_sum(same_keys):
+    inferer, x = make(latent_space=Tokens(), rule="mean"), images()
+    result = inferer.classify(x, token_network(), error_maps=True)
+    assert result.error_maps.shape == (3, 2, 6, 6)
+    torch.testing.assert_close(result.error_maps.double().sum((2, 3)), 10 * result.mean_error, rtol=1e-5, atol=1e-6)
+    given = make(latent_space=GivenLatents(), rule="mean")
+    tokens = given.classify(Tokens().encode(x), token_network(), error_maps=True).error_maps
+    assert tokens.shape == (3, 2, 10)
+    footprint = result.error_maps[..., ::2, ::2].flatten(2) - tokens[..., :1] / 36
+    torch.testing.assert_close(4 * footprint, tokens[..., 1:])
+
+
+def test_likelihoods_of_tokens():
+    exact, x = token_network(SDEProcess(VPSDE())), images()
+    inferer = ScoreClassifierInferer(VPSDE(), latent_space=Tokens(), num_steps=4, map_draws=3)
+    result = inferer.classify(x, exact, error_maps=True)
+    assert result.error_maps.shape == (3, 2, 6, 6)
+    assert inferer.variational_bound(x, exact, num_draws=3).value.shape == (3, 2)
+
+
+def test_tokens_without_a_way_to_the_image_are_refused():
+    class Lost(EncodesOnly):
+        def encode(self, images):
+            return super().encode(images).flatten(2)
+
+    with pytest.raises(ValueError, match="with 2 spatial axes from encode.*tokens need a space with spread"):
+        make(latent_space=Lost()).classify(images(), network())
+
+
+def test_tokens_are_no_images():
+    with pytest.raises(ValueError, match="images: expected shape"):
+        make().classify(torch.zeros(2, 4, 10), token_network())
 
 
 def test_samples_are_decoded():
@@ -127,7 +209,7 @@ def test_samples_are_decoded():
 
 
 @pytest.mark.parametrize("method", ["invert", "sample"])
-def test_counterfactuals_are_those_of_the_latents_drawn(method):
+def test_counterfactuals_are_those_of_the_latents_drawn(method, same_keys):
     x, own = images(2), torch.tensor([0, 1])
     settings = {"method": method, "clip": None, "max_drift": 10.0, "num_steps": 8, "guidance": 0.5}
     inside = CounterfactualGenerator(SCHEDULER, latent_space=Blocks(), **settings)(x, network(), source=own)
@@ -150,3 +232,13 @@ def test_a_masked_edit_leaves_the_other_pixels_alone():
 def test_counterfactuals_need_a_way_back():
     with pytest.raises(ValueError, match="expected one with decode, which counterfactuals need"):
         CounterfactualGenerator(SCHEDULER, latent_space=EncodesOnly())
+
+
+def test_counterfactuals_need_the_axes_of_the_image():
+    class Drawn(Tokens):
+        def decode(self, latents):
+            return latents
+
+    generator = CounterfactualGenerator(SCHEDULER, latent_space=Drawn())
+    with pytest.raises(ValueError, match="expected latents with the axes of the image, which counterfactuals need"):
+        generator(images(1), token_network(), source=torch.tensor([0]))

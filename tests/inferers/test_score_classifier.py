@@ -532,14 +532,14 @@ def test_error_maps_of_a_classification(dequantization, device):
     assert torch.equal(mapped.network_evaluations, plain.network_evaluations + 5 * 2)
     assert torch.equal(mapped.log_likelihood, plain.log_likelihood)
     assert torch.equal(mapped.probabilities, plain.probabilities)
-    maps = inferer.log_likelihood_maps(images, network, num_draws=5)
-    torch.testing.assert_close(-0.5 * mapped.error_maps, maps)
+    maps = inferer.denoising_classifier(num_draws=5).error_maps(inferer.encode(images, network), network)
+    torch.testing.assert_close(mapped.error_maps, maps)
 
 
 def test_decisions_from_stored_likelihoods():
     inferer = make(prior=[0.8, 0.2], temperature=2.0, probe="gaussian")
     images = images_of()
-    values, _ = inferer._solve(images, exact(inferer), {})
+    values, _ = inferer._solve(images, image_keys(images), exact(inferer), {})
     assert values.shape == (6, 2, inferer.num_estimates)
     assert make(exact_divergence=True, num_probes=7).num_estimates == 1
     result, stored = inferer.classify(images, exact(inferer)), inferer.decide(values, 16)

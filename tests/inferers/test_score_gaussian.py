@@ -20,7 +20,7 @@ from monai.networks.schedulers import DDPMScheduler
 from scipy.integrate import solve_ivp
 from scipy.stats import norm
 
-from monai_diffclf.classification import UniformDequantization
+from monai_diffclf.classification import UniformDequantization, image_keys
 from monai_diffclf.inferers import ScoreClassifierInferer
 from monai_diffclf.networks import RetimedNetwork
 from monai_diffclf.networks.schedulers import SDE, VESDE, VPSDE, SchedulerSDE, SDEProcess, SubVPSDE
@@ -310,7 +310,7 @@ def test_estimates_are_unbiased(probe, device):
     torch.testing.assert_close(exact.cpu(), network.log_density(images.cpu()), rtol=0, atol=6 * 5e-4)
     inferer = ScoreClassifierInferer(VPSDE(), num_probes=400, probe=probe, **settings)
     result = inferer.classify(images, network)
-    values = inferer._solve(images, network, {})[0]
+    values = inferer._solve(images, image_keys(images), network, {})[0]
     error = values.std(2) / 20
     assert 0.01 < error.max() < 1, "sharp, and estimates that do vary"
     # Six numbers, 4.5 standard errors: one failure in 20,000.
@@ -343,7 +343,8 @@ def test_spread_of_gaussian_probes():
     """
     law = Mixture(torch.zeros(1, *SHAPE), torch.full((1, *SHAPE), 0.5))
     inferer = score_classifier(VPSDE(), exact_divergence=False, probe="gaussian", num_probes=200, num_steps=16)
-    values = inferer._solve(torch.zeros(1, *SHAPE).double(), ExactDenoiser(inferer.process, [law, law]), {})[0]
+    image = torch.zeros(1, *SHAPE).double()
+    values = inferer._solve(image, image_keys(image), ExactDenoiser(inferer.process, [law, law]), {})[0]
     # The standard deviation of 200 numbers is known to 5 %, 4.5 of which are allowed.
     assert float(values[0, 0].std()) == pytest.approx(math.log(2) * math.sqrt(2 * ELEMENTS), rel=0.23)
 

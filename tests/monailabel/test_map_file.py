@@ -67,7 +67,7 @@ def test_no_png_of_a_volume(images: dict[str, Path]) -> None:
 def test_overlay_has_the_images_size_and_paints_where_the_map_is(images: dict[str, Path]) -> None:
     values = torch.zeros(61, 47)
     values[10:20, 30:40] = 1.0
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(overlay_png(images["png"], values, smooth=1.0)))))
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(overlay_png(images["png"], values)))))
     assert picture.shape[2] == 3 and picture.shape[0] / picture.shape[1] == pytest.approx(61 / 47)
     factor = picture.shape[0] // 61
     red = picture[..., 0].astype(int) - picture[..., 2]
@@ -76,5 +76,5 @@ def test_overlay_has_the_images_size_and_paints_where_the_map_is(images: dict[st
 
 def test_overlay_of_a_large_image_is_made_smaller(tmp_path: Path) -> None:
     path = write_png(tmp_path / "large.png", make_picture(size=(2100, 900)))
-    picture = Image.open(io.BytesIO(base64.b64decode(overlay_png(path, torch.ones(2100, 900), smooth=30.0))))
+    picture = Image.open(io.BytesIO(base64.b64decode(overlay_png(path, torch.ones(2100, 900)))))
     assert picture.size == (439, 1024)

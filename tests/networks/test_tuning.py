@@ -145,7 +145,7 @@ def test_conditions_as_the_inferer_does(conditioning, name, device, clock):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": [28, 28]}, r"shape: expected that of one image, \[C, H, W\] or \[C, H, W, D\], got \[28, 28\]"),
+        ({"shape": [28]}, r"shape: expected that of one image, \[C, H, W\], \[C, H, W, D\] or \[C, T\], got \[28\]"),
         ({"shape": [1, 28, 0]}, r"shape: expected positive integers, got \[1, 28, 0\]"),
         ({"batch_sizes": []}, r"batch_sizes: expected at least one positive integer and nothing else, got \[\]"),
         (

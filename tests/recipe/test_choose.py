@@ -10,7 +10,7 @@ import pytest
 
 from monai_diffclf.bundle import BundleSettings, bundle_files
 from monai_diffclf.bundle.settings import METHODS
-from monai_diffclf.recipe import ImagesSeen, StepTime, choose_image_size, choose_recipe, recipe_unseen
+from monai_diffclf.recipe import EncoderChoice, ImagesSeen, StepTime, choose_image_size, choose_recipe, recipe_unseen
 
 SIX = ImagesSeen(
     tuple("abcdef"),
@@ -204,7 +204,9 @@ def test_tiny_images_are_refused():
 def test_every_setting_is_one_of_the_template(method, channels):
     """`bundle_files` refuses an id that the template does not have, and a network that cannot be built."""
     images = seen(3, channels=channels, typical=(30, 40), smallest=(30, 40), largest=(30, 40))
-    for recipe in (choose_recipe(images, method=method), recipe_unseen(channels, (30, 40), method=method)):
+    encoder = EncoderChoice("efficientnet_lite0", (7, 7), adapt=channels == 3) if method == "representation" else None
+    chosen = choose_recipe(images, method=method, encoder=encoder)
+    for recipe in (chosen, recipe_unseen(channels, (30, 40), method=method, encoder=encoder)):
         files = bundle_files(
             BundleSettings(
                 name="own",
@@ -225,3 +227,46 @@ def test_every_setting_is_one_of_the_template(method, channels):
 def test_a_score_model_has_no_estimate_of_its_evaluation():
     assert choose_recipe(SIX, method="score").evaluation_seconds(TIME) is None
     assert choose_recipe(SIX, method="resnet18").evaluations == 360
+
+
+LARGE = replace(SIX, typical=(767, 1022), smallest=(540, 720), largest=(767, 1022), aspects=(1.33, 1.33))
+FROZEN = EncoderChoice("efficientnet_lite0", (7, 7))
+
+
+def test_an_encoder_gets_its_size_and_large_images_are_pointed_to_it():
+    assert choose_recipe(LARGE, method="representation", encoder=FROZEN).image_size == (224, 224)
+    assert choose_image_size(LARGE, 1024, encoder="efficientnet_lite0")[0] == (1024, 1024)
+    with pytest.raises(ValueError, match="from 16 to 1024 px, got 1025"):
+        choose_image_size(LARGE, 1025, encoder="efficientnet_lite0")
+    assert any("--encoder efficientnet_lite0" in text for text in choose_recipe(LARGE).warnings)
+    warnings = choose_recipe(LARGE, method="representation", encoder=FROZEN).warnings
+    assert any("reduced 4.6 times" in text and "up to 1024" in text for text in warnings)
+    assert not any("--encoder" in text for text in warnings)
+
+
+def test_the_time_of_an_encoder_is_counted():
+    """Images are encoded to fit the space, for the index, and as views; each costs what was measured."""
+    recipe = choose_recipe(LARGE, method="representation", encoder=FROZEN)
+    images, validated, tested = (LARGE.count(split) for split in ("train", "validation", "test"))
+    views = recipe.settings["views"]
+    assert recipe.training_seconds(StepTime(0, 0, encoding=1)) == images * (2 + views) + validated
+    assert recipe.training_seconds(StepTime(0, 0, adaptation=1)) == 0
+    assert recipe.evaluation_seconds(StepTime(9, 0, encoding=1)) == validated + tested
+    adapted = choose_recipe(LARGE, method="representation", encoder=replace(FROZEN, adapt=True))
+    assert adapted.training_seconds(StepTime(0, 0, adaptation=1)) == images * adapted.settings["adaptation"]["epochs"]
+    assert any("adapted" in text for text in adapted.reasons) and any("frozen" in text for text in recipe.reasons)
+
+
+def test_minutes_leave_room_for_encoding():
+    time = StepTime(0.5, 0.0001, encoding=0.02)
+    recipe = choose_recipe(LARGE, 15, time=time, method="representation", encoder=FROZEN)
+    assert recipe.training_seconds(time) <= 15 * 60
+    # Where encoding alone takes longer, one epoch is left.
+    least = choose_recipe(LARGE, 0.1, time=time, method="representation", encoder=FROZEN)
+    assert least.settings["max_epochs"] == 1
+
+
+@pytest.mark.parametrize(("method", "encoder"), [("representation", None), ("diffusion", FROZEN)])
+def test_an_encoder_goes_with_its_method(method, encoder):
+    with pytest.raises(ValueError, match="encoder: expected one with method 'representation' and only there"):
+        recipe_unseen(3, (224, 224), method=method, encoder=encoder)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.explain import smooth_map
 from monai_diffclf.report import Case, CounterfactualPair
+from monai_diffclf.report.case import NearImage
 from monai_diffclf.report.case_pictures import film, shown_slice, signed_film, thumbnail
 from monai_diffclf.report.case_record import encode_case, to_json
 
@@ -97,16 +97,15 @@ def test_row_and_content():
 
 
 @pytest.mark.parametrize(("settings", "rival"), [({}, 0), ({"rival": 0}, 0)])
-def test_the_map_is_smoothed_and_knows_its_rival(settings, rival):
+def test_the_map_is_shown_as_it_is_and_knows_its_rival(settings, rival):
     difference = np.random.default_rng(0).normal(size=(8, 6))
     record = encode_case(case(decision_map=difference, **settings))
-    smoothed = smooth_map(torch.as_tensor(difference)[None])[0].numpy()
     content = json.loads(record.content)
     assert content["rival"] == rival
-    assert record.map_limit == pytest.approx(np.quantile(np.abs(smoothed), 0.995))
+    assert record.map_limit == pytest.approx(np.quantile(np.abs(difference), 0.995))
     shown = pixels(content["map"])
     # Class 1's colour where it speaks for the class called, class 0's elsewhere.
-    np.testing.assert_array_equal(shown[..., 0] > shown[..., 2], smoothed > 0)
+    np.testing.assert_array_equal(shown[..., 0] > shown[..., 2], difference > 0)
 
 
 def test_of_three_classes_the_rival_may_be_unknown():
@@ -173,3 +172,23 @@ def test_an_image_to_beware_of_is_marked_in_the_list():
     record = encode_case(case(warnings="every pixel has the same value, 0"))
     assert record.row["warned"] is True
     assert json.loads(record.content)["warnings"] == "every pixel has the same value, 0"
+
+
+def test_near_images_are_kept_with_and_without_a_picture():
+    picture = np.full((1, 4, 4), -1.0)
+    near = [
+        NearImage(key="</script>", label=1, distance=0.5, picture=picture),
+        NearImage(key="b", label=0, distance=2.0, as_class=0),
+    ]
+    record = encode_case(case(nearest=near))
+    assert "</script>" not in record.content
+    first, second = json.loads(record.content)["nearest"]
+    assert pixels(first.pop("picture")).max() == 0
+    assert first == {"key": "</script>", "label": 1, "distance": 0.5, "asClass": None}
+    assert second == {"key": "b", "label": 0, "distance": 2.0, "picture": None, "asClass": 0}
+    assert json.loads(encode_case(case()).content)["nearest"] == []
+
+
+def test_near_images_of_unknown_classes_are_refused():
+    with pytest.raises(ValueError, match="nearest: expected 0 to 1 in case 'film', got"):
+        case(nearest=[NearImage(key="a", label=2, distance=0.0)])

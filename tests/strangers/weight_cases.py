@@ -152,10 +152,10 @@ def fitted_cases() -> Iterator[Case]:
         (("mean", "calibration", "method"), "magic"),
         (("mean", "calibration"), None),
         (("mean",), {}),
-        *((("typicality", "precision"), value) for value in ([], [[float("inf")]], [[1.0]])),
-        *((("typicality", "mean"), value) for value in ([float("nan")] * 3, "text", [])),
+        *((("typicality", "parts", "errors", "precision"), value) for value in ([], [[float("inf")]], [[1.0]])),
+        *((("typicality", "parts", "errors", "mean"), value) for value in ([float("nan")] * 3, "text", [])),
         (("typicality", "scores"), [float("nan")]),
-        (("typicality", "grid"), -4),
+        (("typicality", "parts", "errors", "spread"), -4),
         (("typicality", "edges"), [3.0, 1.0, 2.0]),
     ]
     for place, value in changes:

@@ -36,7 +36,10 @@ def evaluate(items, preprocessing, postprocessing, device) -> list[dict]:
         torch.device(device),
         DataLoader(Dataset(items, preprocessing), batch_size=2),
         Denoiser().eval(),
-        inferer=DiffusionClassifierInferer(DDPMScheduler(100, prediction_type="sample"), num_draws=5),
+        # Where a map lies is seen best if it is not smooth.
+        inferer=DiffusionClassifierInferer(
+            DDPMScheduler(100, prediction_type="sample"), num_draws=5, map_weighting=None, map_smoothing=0
+        ),
         postprocessing=Compose(postprocessing),
     )
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.extend(engine.state.output))

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from sklearn.covariance import LedoitWolf
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.uncertainty import Typicality, fit_typicality, likelihood_score, pool_maps
+from monai_diffclf.uncertainty import Typicality, fit_typicality, image_statistics, likelihood_score, pool_maps
 
 DRAWS = 12
 
@@ -41,19 +41,25 @@ def test_features_are_mean_log_errors_of_the_best_class(fitted):
         assert features[b].tolist() == pytest.approx(bands.tolist(), abs=1e-6)
 
 
-def test_score_is_sklearns_distance(fitted, device):
+def test_distance_is_sklearns(fitted, device):
     errors = simulate(30, seed=2, device=device)
-    expected = LedoitWolf().fit(fitted.features).mahalanobis(fitted.describe(errors)[0].cpu().numpy())
+    features, part = fitted.describe(errors)[0], fitted.parts["errors"]
+    scale = fitted.features.std(0)
+    expected = LedoitWolf().fit(fitted.features / scale).mahalanobis(features.cpu().numpy() / scale)
+    assert part.distance(features).cpu().numpy() == pytest.approx(expected)
     score = fitted.score(errors)
     assert score.device == errors.values.device
-    assert score.cpu().numpy() == pytest.approx(expected)
+    assert score.cpu().numpy() == pytest.approx((expected / part.median) ** (1 / part.spread))
     assert fitted.score(errors.values).equal(score)
 
 
-def test_scores_of_gaussian_features_are_chi_squared(fitted):
-    score = fitted.score(simulate(4000, seed=3)).numpy()
+def test_distances_of_gaussian_features_are_chi_squared(fitted):
+    part = fitted.parts["errors"]
+    distance = part.distance(fitted.describe(simulate(4000, seed=3))[0]).numpy()
     for level in (0.5, 0.9, 0.99):
-        assert (score < chi2.ppf(level, df=4)).mean() == pytest.approx(level, abs=0.05)
+        assert (distance < chi2.ppf(level, df=4)).mean() == pytest.approx(level, abs=0.05)
+    assert part.median == pytest.approx(chi2.ppf(0.5, df=4), rel=0.15)
+    assert part.spread == pytest.approx(np.log(chi2.ppf(0.95, df=4) / chi2.ppf(0.5, df=4)), rel=0.15)
 
 
 def test_p_values_are_uniform_on_images_of_the_same_distribution(fitted):
@@ -63,7 +69,7 @@ def test_p_values_are_uniform_on_images_of_the_same_distribution(fitted):
 
 
 def test_p_value_counts_validation_scores(fitted):
-    scores = torch.tensor([0.0, 5.0, 1e9])
+    scores = torch.tensor([0.0, 1.5, 1e9])
     expected = [(1 + (fitted.scores >= float(s)).sum()) / 401 for s in scores]
     assert fitted.p_value(scores).tolist() == pytest.approx(expected)
     assert fitted.p_value(scores)[2] == pytest.approx(1 / 401)
@@ -89,7 +95,7 @@ def test_images_of_one_patient_are_left_out_together():
     patients = [f"P{i // 2}" for i in range(40)]
     apart = fit_typicality(twice, num_bands=DRAWS)
     together = fit_typicality(twice, num_bands=DRAWS, groups=patients)
-    assert together.scores.mean() > 1.1 * apart.scores.mean()
+    assert together.parts["errors"].median > 1.1 * apart.parts["errors"].median
     assert len(np.unique(together.groups)) == 20
     unnamed = fit_typicality(twice, groups=[""] * 30 + ["P"] * 10)
     assert len(np.unique(unnamed.groups)) == 31
@@ -140,45 +146,93 @@ def test_refused(fitted):
     errors.values[3] = torch.inf
     with pytest.raises(ValueError, match="errors: expected finite squared errors"):
         fitted.score(errors)
-    with pytest.raises(ValueError, match=r"expected what Typicality.to_dict gives, \['mean'\] missing"):
-        Typicality.from_dict({k: v for k, v in fitted.to_dict().items() if k != "mean"})
-    with pytest.raises(ValueError, match=r"mean: expected the shape \[4\], got \[1\]"):
-        Typicality.from_dict({**fitted.to_dict(), "mean": [0.0]})
+    with pytest.raises(ValueError, match=r"expected what Typicality.to_dict gives, \['scores'\] missing"):
+        Typicality.from_dict({k: v for k, v in fitted.to_dict().items() if k != "scores"})
+    with pytest.raises(ValueError, match=r"predicted: expected the shape \[400\], got \[1\]"):
+        Typicality.from_dict({**fitted.to_dict(), "predicted": [0]})
+    part = fitted.parts["errors"].to_dict()
+    with pytest.raises(ValueError, match=r"parts: expected 'errors' with 4 features among them, got \['other'\]"):
+        Typicality.from_dict({**fitted.to_dict(), "parts": {"other": part}})
+    with pytest.raises(ValueError, match=r"precision: expected the shape \[1, 1\], got \[4, 4\]"):
+        Typicality.from_dict({**fitted.to_dict(), "parts": {"errors": {**part, "mean": [0.0]}}})
+    with pytest.raises(ValueError, match="median, spread: expected positive numbers, got 0.0"):
+        Typicality.from_dict({**fitted.to_dict(), "parts": {"errors": {**part, "median": 0}}})
 
 
-def images_with_maps(count: int, place: int, seed: int) -> tuple[DenoisingErrors, torch.Tensor]:
-    """Errors of images whose larger errors lie in one corner of their maps [n, 2, 8, 8]; the errors tell nothing."""
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.rand(count, 2, 9, generator=generator) + 1
-    maps = torch.rand(count, 2, 8, 8, generator=generator) + 1
-    corner = [slice(0, 4), slice(4, 8)]
-    maps[:, :, corner[place // 2], corner[place % 2]] += 1
-    return DenoisingErrors(values, torch.arange(9), torch.linspace(4, -4, 9)), maps
+def some_images(count: int, seed: int, size: int = 16) -> torch.Tensor:
+    """Smooth random images [n, 1, size, size] in [-1, 1]."""
+    noise = torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)
+    return (smooth + 0.05 * noise).clamp(-1, 1)
 
 
-def test_maps_show_images_whose_errors_lie_elsewhere():
-    errors, maps = images_with_maps(80, 0, 0)
-    fitted = fit_typicality(errors, error_maps=maps, grid=2, num_bands=3)
-    same, other = images_with_maps(40, 0, 1), images_with_maps(40, 3, 2)
-    assert float(fitted.p_value(*other).max()) < 0.02
-    assert 0.3 < float(fitted.p_value(*same).mean()) < 0.7
-    blind = fit_typicality(errors, num_bands=3)
-    assert float(blind.p_value(other[0]).mean()) > 0.3
-    # What pool_maps made is as good as the maps, and a file keeps it all.
-    torch.testing.assert_close(fitted.score(other[0], pool_maps(other[1], 2)), fitted.score(*other))
-    again = Typicality.from_dict(json.loads(json.dumps(fitted.to_dict())))
-    torch.testing.assert_close(again.score(*other), fitted.score(*other))
-    assert again.grid == 2 and again.map_features.shape == (80, 4)
+@pytest.fixture(scope="module")
+def with_images() -> Typicality:
+    return fit_typicality(simulate(400, seed=0), images=some_images(400, 0))
 
 
-def test_maps_of_volumes_and_faults():
-    errors, maps = images_with_maps(40, 0, 0)
-    volumes = maps[:, :, :, :, None].expand(-1, -1, -1, -1, 8)
-    assert fit_typicality(errors, error_maps=volumes, grid=2, num_bands=3).map_features.shape == (40, 8)
-    fitted = fit_typicality(errors, error_maps=maps, grid=2, num_bands=3)
-    with pytest.raises(ValueError, match="error_maps: expected the error maps of the images.*explain=True"):
+def test_images_tell_what_errors_do_not(with_images, fitted, device):
+    errors, images = simulate(60, seed=1, device=device), some_images(60, 1).to(device)
+    assert float(with_images.p_value(errors, images).median()) > 0.2
+    blurred = torch.nn.functional.avg_pool2d(images, 3, stride=1, padding=1)
+    for other in (blurred, images + 0.3, images.clone().index_fill(2, torch.arange(4, device=device), 0.9)):
+        assert float(with_images.p_value(errors, other).median()) < 0.02
+    assert float(with_images.p_value(simulate(60, seed=1, scale=10.0), images.cpu()).max()) < 0.02
+
+
+def test_p_values_with_images_are_uniform(with_images):
+    p = with_images.p_value(simulate(1000, seed=4), some_images(1000, 5)).numpy()
+    for level in (0.05, 0.2, 0.5, 0.8):
+        assert (p <= level).mean() == pytest.approx(level, abs=0.06)
+
+
+def test_statistics_are_as_good_as_images_and_a_file_keeps_it_all(with_images):
+    errors, images = simulate(40, seed=2), some_images(40, 3)
+    same = fit_typicality(simulate(400, seed=0), images=image_statistics(some_images(400, 0)))
+    assert torch.equal(same.score(errors, images), with_images.score(errors, images))
+    again = Typicality.from_dict(json.loads(json.dumps(with_images.to_dict())))
+    assert again.needs_images and not again.needs_latents
+    torch.testing.assert_close(again.score(errors, images), with_images.score(errors, images), rtol=1e-3, atol=1e-3)
+    assert torch.equal(again.p_value(errors, images), with_images.p_value(errors, images))
+
+
+def test_latents_count_too():
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(160, 3, 4, 4, generator=generator)
+    fitted = fit_typicality(simulate(100, seed=0), latents=latents[:100])
+    assert fitted.needs_latents and not fitted.needs_images
+    errors = simulate(60, seed=1)
+    assert float(fitted.p_value(errors, latents=latents[100:]).median()) > 0.2
+    assert float(fitted.p_value(errors, latents=2 * latents[100:]).max()) < 0.02
+    with pytest.raises(ValueError, match="latents: expected the latents of the errors, as the typicality was fitted"):
         fitted.score(errors)
-    with pytest.raises(ValueError, match="those of the same 40 images, got 39"):
-        fitted.score(errors, maps[1:])
+
+
+def test_a_file_from_before_there_were_parts(fitted):
+    """Its maps were of another weighting: the errors in bands are what is left of it."""
+    new = fitted.to_dict()
+    old = {name: value for name, value in new.items() if name != "parts"}
+    extra = {"map_features": [[0.0] * 16] * 400, "mean": [0.0] * 20, "precision": np.eye(20).tolist(), "grid": 4}
+    read = Typicality.from_dict({**old, **extra, "scores": [20.0] * 400})
+    errors = simulate(30, seed=2)
+    torch.testing.assert_close(read.score(errors), fitted.score(errors), rtol=1e-4, atol=1e-4)
+    assert read.p_value(errors).tolist() == pytest.approx(fitted.p_value(errors).tolist(), abs=0.003)
+
+
+def test_faulty_images(with_images):
+    errors = simulate(40, seed=0)
+    with pytest.raises(ValueError, match="images: expected the images of the errors, as the typicality was fitted"):
+        with_images.score(errors)
+    with pytest.raises(ValueError, match="images: expected those of the same 40 images, got 39"):
+        with_images.score(errors, some_images(39, 0))
+    with pytest.raises(ValueError, match=r"values: expected those of the same 40 images, got 39"):
+        fit_typicality(errors, images=some_images(39, 0))
+    with pytest.raises(ValueError, match=r"features: expected those of .* \['colour'\] missing"):
+        fit_typicality(errors, images=some_images(40, 0).expand(-1, 3, -1, -1)).score(errors, some_images(40, 0))
+
+
+def test_maps_are_pooled():
+    maps = torch.arange(2 * 2 * 8 * 8, dtype=torch.float32).reshape(2, 2, 8, 8)
+    assert pool_maps(maps, 2)[1, 1].tolist() == maps[1, 1].double().reshape(2, 4, 2, 4).mean((1, 3)).tolist()
     with pytest.raises(ValueError, match="at least 9 pixels a side"):
-        fit_typicality(errors, error_maps=maps, grid=9)
+        pool_maps(maps, 9)

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from .classifier_network import DiffusionClassifier
+from .dit import DiT
 from .score_unet import ScoreUNet
 from .wavelet_unet import WaveletDiffusionUNet
 
-__all__ = ["DiffusionClassifier", "ScoreUNet", "WaveletDiffusionUNet"]
+__all__ = ["DiT", "DiffusionClassifier", "ScoreUNet", "WaveletDiffusionUNet"]

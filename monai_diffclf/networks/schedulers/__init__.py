@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Noise schedules, SDEs and processes; importing it registers ``cosine_log_snr``, ``shifted_cosine`` and ``vp_sde``."""
+"""Noise schedules, SDEs and processes; importing it registers ``cosine_log_snr`` and others with MONAI."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from .noise_process import NoiseProcess
 from .noise_schedules import (
     cosine_log_snr,
     cosine_log_snr_slope,
+    linear_log_snr,
     shifted_cosine_log_snr,
     shifted_cosine_log_snr_slope,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "convert_prediction",
     "cosine_log_snr",
     "cosine_log_snr_slope",
+    "linear_log_snr",
     "shifted_cosine_log_snr",
     "shifted_cosine_log_snr_slope",
 ]

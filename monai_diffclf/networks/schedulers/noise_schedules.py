@@ -1,10 +1,11 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Cosine noise schedules given by their log signal-to-noise ratio, registered with MONAI's ``NoiseSchedules``.
+"""Noise schedules given by their log signal-to-noise ratio, registered with MONAI's ``NoiseSchedules``.
 
 The continuous functions give lambda(t) = log(alpha^2 / sigma^2), from clean at t = 0 to noise at t = 1. Importing this
-module adds ``cosine_log_snr`` and ``shifted_cosine`` to the names that MONAI's schedulers take as ``schedule``. Both
-sample lambda at ``t = linspace(0, 1, T)``, so the first and the last of the T timesteps have the limits of lambda.
+module adds ``cosine_log_snr``, ``shifted_cosine`` and ``linear_log_snr`` to the names that MONAI's schedulers take as
+``schedule``. All sample lambda at ``t = linspace(0, 1, T)``, so the first and the last of the T timesteps have the
+limits of lambda.
 
 References:
     Hoogeboom, Heek and Salimans, simple diffusion: end-to-end diffusion for high resolution images, ICML 2023.
@@ -21,6 +22,7 @@ from monai.networks.schedulers import NoiseSchedules
 __all__ = [
     "cosine_log_snr",
     "cosine_log_snr_slope",
+    "linear_log_snr",
     "shifted_cosine_log_snr",
     "shifted_cosine_log_snr_slope",
 ]
@@ -75,6 +77,32 @@ def cosine_log_snr_slope(
     start, stop = _angles(log_snr_min, log_snr_max)
     time, dtype = _time(t)
     return (-4 * (stop - start) / torch.sin(2 * (start + time * (stop - start)))).to(dtype)
+
+
+def linear_log_snr(t: torch.Tensor | float, *, log_snr_min: float = -6.0, log_snr_max: float = 5.0) -> torch.Tensor:
+    """Log signal-to-noise ratio that falls evenly: lambda(t) = log_snr_max + t (log_snr_min - log_snr_max).
+
+    All levels between the limits are equally frequent, as in variational diffusion models with a linear schedule
+    (Kingma et al. 2021). For representations, whose classes part over a narrow range of levels.
+
+    Args:
+        t: time, any shape, in [0, 1].
+        log_snr_min: lambda(1).
+        log_snr_max: lambda(0).
+
+    Returns:
+        lambda, shaped as ``t``; computed in float64, returned in the dtype of ``t`` (float32 for a number).
+
+    Raises:
+        ValueError: when ``log_snr_min`` is not below ``log_snr_max``.
+
+    Example:
+        >>> linear_log_snr(torch.tensor([0.0, 0.5, 1.0])).tolist()
+        [5.0, -0.5, -6.0]
+    """
+    _angles(log_snr_min, log_snr_max)
+    time, dtype = _time(t)
+    return (log_snr_max + time * (log_snr_min - log_snr_max)).to(dtype)
 
 
 def shifted_cosine_log_snr(
@@ -161,6 +189,15 @@ def _cosine_schedule(
     """Tables (betas, alphas, alphas_cumprod) of ``cosine_log_snr``."""
     t = _time_grid(num_train_timesteps)
     return schedule_tables(cosine_log_snr(t, log_snr_min=log_snr_min, log_snr_max=log_snr_max))
+
+
+@NoiseSchedules.add_def("linear_log_snr", "Levels spread evenly between two limits of the log signal-to-noise ratio")
+def _linear_schedule(
+    num_train_timesteps: int, log_snr_min: float = -6.0, log_snr_max: float = 5.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tables (betas, alphas, alphas_cumprod) of ``linear_log_snr``."""
+    t = _time_grid(num_train_timesteps)
+    return schedule_tables(linear_log_snr(t, log_snr_min=log_snr_min, log_snr_max=log_snr_max))
 
 
 @NoiseSchedules.add_def("shifted_cosine", "Cosine schedule shifted for the image's resolution (simple diffusion)")

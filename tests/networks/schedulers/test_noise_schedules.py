@@ -12,6 +12,7 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, NoiseSchedul
 from monai_diffclf.networks.schedulers import (
     cosine_log_snr,
     cosine_log_snr_slope,
+    linear_log_snr,
     shifted_cosine_log_snr,
     shifted_cosine_log_snr_slope,
 )
@@ -130,3 +131,14 @@ def test_bad_arguments():
         DDPMScheduler(num_train_timesteps=1, schedule="cosine_log_snr")
     with pytest.raises(TypeError, match="resolution"):
         DDPMScheduler(num_train_timesteps=10, schedule="shifted_cosine")
+
+
+def test_the_linear_schedule_has_evenly_spread_levels():
+    assert linear_log_snr(0.25, log_snr_min=-2.0, log_snr_max=6.0) == 4.0
+    scheduler = DDPMScheduler(12, schedule="linear_log_snr", log_snr_min=-6.0, log_snr_max=5.0)
+    alpha2 = scheduler.alphas_cumprod.double()
+    torch.testing.assert_close(
+        torch.log(alpha2 / (1 - alpha2)), torch.linspace(5, -6, 12, dtype=torch.float64), rtol=0, atol=1e-4
+    )
+    with pytest.raises(ValueError, match="log_snr_min"):
+        linear_log_snr(0.5, log_snr_min=5.0, log_snr_max=-6.0)

@@ -1,0 +1,1 @@
+"""Methods compared on real images, by the protocol of ``docs/protocol.md``."""

@@ -1,0 +1,46 @@
+"""The methods that are compared: each fits on images with labels and predicts images; see `base`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.evidence.methods.base import Fitted, Method, Prediction
+from benchmarks.evidence.methods.bundles import FEATURES, BundleMethod
+from benchmarks.evidence.methods.finetuned import FinetunedMethod
+from benchmarks.evidence.methods.floor import PixelMethod
+from benchmarks.evidence.methods.linear import ProbeMethod
+from benchmarks.evidence.methods.networks import NetworkMethod
+from benchmarks.evidence.methods.stored import DIFFUSION, StoredMethod
+
+__all__ = ["METHODS", "Fitted", "Method", "Prediction", "make_method"]
+
+METHODS: dict[str, Callable[[str], Method]] = {
+    "pixels_logistic": lambda data: PixelMethod("logistic_regression"),
+    "pixels_trees": lambda data: PixelMethod("extra_trees"),
+    "linear_probe": lambda data: ProbeMethod("logistic"),
+    "shrunken_lda": lambda data: ProbeMethod("lda"),
+    "resnet18": lambda data: NetworkMethod("resnet18", data),
+    "cnn_finetuned": FinetunedMethod,
+    "diffusion_pixels": lambda data: StoredMethod(*_known(DIFFUSION, data, "diffusion_pixels")),
+    "diffusion_representation": lambda data: BundleMethod(data, _known(FEATURES, data, "diffusion_representation")),
+    "densenet121": lambda data: NetworkMethod("densenet121", data),
+}
+"""Name in the protocol -> the method as it is set for a data set."""
+
+
+def _known(table: dict[str, Any], data: str, method: str) -> Any:
+    if data not in table:
+        raise ValueError(f"data: expected one of {', '.join(table)} for {method}, got {data!r}")
+    return table[data]
+
+
+def make_method(name: str, data: str) -> Method:
+    """A method for a data set.
+
+    Raises:
+        ValueError: for a name that no program here knows.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
+    return METHODS[name](data)

@@ -1,0 +1,241 @@
+"""Write the tables of ``docs/evidence.md`` from the result files.
+
+    python -m benchmarks.evidence.tables            # summary.json from all results, then the tables
+    python -m benchmarks.evidence.tables --check    # exit code 1 where the document differs from summary.json
+
+The words of the document stay; what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.analysis import compare_all, margin, method_metrics, paired
+from benchmarks.evidence.ledger import LEDGER, read_ledger
+from benchmarks.evidence.protocol import RESULTS, ROOT, protocol, protocol_hash
+from monai_diffclf.storage.atomic_file import replace_text
+
+DOCUMENT = ROOT / "docs" / "evidence.md"
+SUMMARY = RESULTS / "summary.json"
+_NAMES = {
+    "few_images": "few images (2, 5, 10 %)",
+    "more_images": "more images (25, 50, 100 %)",
+    "shortcut": "planted shortcut",
+    "noise": "noise",
+    "detail": "blur, resolution",
+    "intensity": "contrast, gamma",
+    "compression": "compression",
+    "label_noise": "label noise (10, 20, 40 %)",
+    "other_kinds": "images of other kinds",
+    "selective": "selective prediction, AURC",
+    "calibration": "calibration error",
+}
+
+
+def summarise(folder: Path = RESULTS, ledger: Path = LEDGER) -> dict[str, Any]:
+    """All numbers of the document."""
+    settings = protocol()
+    splits = {d: ["test", *(f"fold{k}" for k in range(s["folds"]))] for d, s in settings["data"].items()}
+    metrics = {
+        data: {
+            split: {m: found for m in settings["methods"] if (found := method_metrics(data, m, split, folder))}
+            for split in splits[data]
+        }
+        for data in settings["data"]
+    }
+    superior = []
+    for row in settings["superiority"]:
+        other, method = row["reference"].split("/")
+        gap = paired((row["data"], other), (row["method"], method), folder=folder)
+        superior += [{**row, **gap._asdict(), "superior": bool(gap.low > 0)}] if gap else []
+    return {
+        "protocol": protocol_hash(),
+        "metrics": {d: {s: found for s, found in own.items() if found} for d, own in metrics.items()},
+        "margins": [found for row in settings["margins"] if (found := margin(row, folder))],
+        "superiority": superior,
+        "comparisons": compare_all(folder),
+        "openings": _openings(read_ledger(ledger)),
+    }
+
+
+def _openings(lines: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """How often each data set was opened, and how many of these looks were repeats or of another protocol."""
+    found: dict[str, Counter[str]] = {}
+    for line in lines:
+        counts = found.setdefault(line["data"], Counter(openings=0, repeats=0, other_protocol=0))
+        counts.update(openings=1, repeats=line["repeat"], other_protocol=line["protocol"] != protocol_hash())
+    return {data: dict(counts) for data, counts in sorted(found.items())}
+
+
+def tables(summary: dict[str, Any]) -> dict[str, str]:
+    """Name of each table -> Markdown."""
+    return {
+        "methods": _methods(summary),
+        "copies": _copies(summary),
+        "questions": _questions(summary),
+        "comparisons": _comparisons(summary),
+        "selective": _other(summary),
+        "cost": _cost(summary),
+        "openings": _opening_rows(summary),
+    }
+
+
+def _methods(summary: dict[str, Any]) -> str:
+    rows = []
+    for data, splits in summary["metrics"].items():
+        for method, found in splits.get("test", {}).items():
+            more = [_cell(found["binary_auc"]) if "binary_auc" in found else "", _cell(found["balanced_accuracy"])]
+            note = f"{len(found['seeds'])}" + (f", {found['repeats']} repeated" if found["repeats"] else "")
+            rows.append([f"`{data}`", f"`{method}`", note, _cell(found["macro_auc"]), *more])
+    return _table(["data", "method", "seeds", "macro AUC", "normal against the rest", "balanced accuracy"], rows)
+
+
+def _copies(summary: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"`{data}`",
+            f"`{method}`",
+            f"{found['macro_auc']['value']:.4f}",
+            f"{found['without_copies']['macro_auc']:.4f}",
+        ]
+        for data, splits in summary["metrics"].items()
+        for method, found in splits.get("test", {}).items()
+        if "without_copies" in found
+    ]
+    return _table(["data", "method", "macro AUC, all 600", "without the four copies"], rows)
+
+
+def _questions(summary: dict[str, Any]) -> str:
+    rows = [
+        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", f"not inferior, {r['margin']}", _cell(r),
+         "yes" if r["not_inferior"] else "not shown"]
+        for r in summary["margins"]
+    ]  # fmt: skip
+    rows += [
+        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", "superior", _cell(r),
+         "yes" if r["superior"] else "not shown"]
+        for r in summary["superiority"]
+    ]  # fmt: skip
+    for data, figures in protocol()["figures"].items():
+        for method, figure in figures.items():
+            for name, value in figure.items():
+                found = summary["metrics"].get(data, {}).get("test", {}).get(method, {}).get(name)
+                reached = "" if found is None else "yes" if found["value"] >= value else "no"
+                rows.append(
+                    [f"`{data}`", f"`{method}`", f"{name} at least {value:.2f}", _cell(found), reached or "not run"]
+                )
+    asked = [row for row in protocol()["margins"] if not _has(summary["margins"], row)]
+    rows += [
+        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", f"not inferior, {r['margin']}", "", "not run"]
+        for r in asked
+    ]
+    return _table(["data", "method", "asked", "found", "holds"], rows)
+
+
+def _has(found: list[dict[str, Any]], row: dict[str, Any]) -> bool:
+    return any(all(one[name] == row[name] for name in ("data", "method", "reference")) for one in found)
+
+
+def _comparisons(summary: dict[str, Any]) -> str:
+    settings = protocol()["comparisons"]
+    rows = []
+    for name, found in summary["comparisons"].items():
+        values = [f"{found['values'][m]:.3f}" if m in found["values"] else "" for m in _compared()]
+        gaps = [_cell(found["differences"].get(m)) for m in settings["comparators"]]
+        rows.append([_NAMES[name], *values, *gaps, found["verdict"]])
+    heads = [f"`{m}`" for m in _compared()] + [f"less `{m}`" for m in settings["comparators"]]
+    return _table(["comparison", *heads, "verdict"], rows)
+
+
+def _compared() -> list[str]:
+    return [protocol()["comparisons"]["subject"], *protocol()["comparisons"]["comparators"]]
+
+
+def _other(summary: dict[str, Any]) -> str:
+    rows = [
+        [f"`{data}`", f"`{method}`", *(_cell(found[n]) for n in ("aurc", "ece", "calibrated_ece", "log_loss"))]
+        for data, splits in summary["metrics"].items()
+        for method, found in splits.get("test", {}).items()
+    ]
+    return _table(["data", "method", "AURC", "calibration error", "calibrated on validation", "log-loss"], rows)
+
+
+def _cost(summary: dict[str, Any]) -> str:
+    rows = []
+    for data, splits in summary["metrics"].items():
+        for method, found in splits.get("test", {}).items():
+            facts = found["facts"]
+            parameters = "" if facts.get("parameters") is None else f"{facts['parameters']:,}"
+            seconds = "" if facts.get("training_seconds") is None else f"{facts['training_seconds']:.0f}"
+            rows.append([f"`{data}`", f"`{method}`", seconds, parameters, f"{facts.get('evaluations', '')}"])
+    heads = ["data", "method", "seconds of training", "parameters trained", "network evaluations an image"]
+    return _table(heads, rows)
+
+
+def _opening_rows(summary: dict[str, Any]) -> str:
+    rows = [
+        [f"`{data}`", f"{n['openings']}", f"{n['repeats']}", f"{n['other_protocol']}"]
+        for data, n in summary["openings"].items()
+    ]
+    return _table(["data", "openings", "repeated looks", "under another protocol"], rows)
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    return "" if found is None else "{value:.3f} ({low:.3f} to {high:.3f})".format(**found).replace("-0.000", "0.000")
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    if not rows:
+        return "Nothing was run yet."
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def filled(document: str, found: dict[str, str]) -> str:
+    """A document with its tables replaced.
+
+    Raises:
+        ValueError: when the place of a table is missing.
+
+    Example:
+        >>> print(filled("a <!-- begin t -->old<!-- end t --> b", {"t": "new"}))
+        a <!-- begin t -->
+        new
+        <!-- end t --> b
+    """
+    for name, text in found.items():
+        pattern = re.compile(rf"(<!-- begin {name} -->).*?(<!-- end {name} -->)", re.DOTALL)
+        if not pattern.search(document):
+            raise ValueError(f"document: expected <!-- begin {name} --> and <!-- end {name} -->, they are missing")
+        document = pattern.sub(lambda match, new=text: f"{match[1]}\n{new}\n{match[2]}", document)
+    return document
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    if not check:
+        replace_text(SUMMARY, json.dumps(summarise(), indent=1) + "\n")
+    old = DOCUMENT.read_text(encoding="utf-8")
+    new = filled(old, tables(json.loads(SUMMARY.read_text(encoding="utf-8"))))
+    if check and new != old:
+        print(
+            f"{DOCUMENT}: its tables are not those of {SUMMARY}; run python -m benchmarks.evidence.tables",
+            file=sys.stderr,
+        )
+        return 1
+    if not check:
+        replace_text(DOCUMENT, new)
+    print(DOCUMENT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

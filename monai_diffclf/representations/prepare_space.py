@@ -1,0 +1,180 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The stages before a diffusion model on features is trained: adapt the encoder, if asked, and fit its space."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from monai.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from .._checks import plain_tensor
+from ..networks.model_description import differences
+from ..storage.atomic_file import replace_text
+from .adapt import adapt_encoder
+from .encoder import Encoder
+from .representation_space import AMP_DTYPES, RepresentationSpace
+from .space_file import load_space, save_space
+
+__all__ = ["prepare_space"]
+
+
+def prepare_space(
+    path: str | os.PathLike[str],
+    encoder: Encoder,
+    images: Dataset,
+    *,
+    num_components: int = 64,
+    whitening: float = 0.0,
+    global_token: bool = False,
+    amp_dtype: torch.dtype | str | None = None,
+    grid: Sequence[int] | None = None,
+    adaptation: Mapping[str, Any] | None = None,
+    augmented: Dataset | None = None,
+    validation: Dataset | None = None,
+    num_classes: int = 2,
+    data: str = "",
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    batch_size: int = 32,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> RepresentationSpace:
+    """The space that a diffusion model on an encoder's features works in: read where it has been made, else made.
+
+    Two stages, each of which is kept and not repeated: with ``adaptation`` the encoder is fine-tuned on the augmented
+    training images (`adapt_encoder`; a stopped one goes on), then the principal components are fitted to the training
+    images as they are. The file is written last.
+
+    Args:
+        path: the file, ``representation.pt`` in the folder of a run; beside it lies what it was made from
+            (``representation.json``).
+        encoder: the pretrained encoder.
+        images: training images, without augmentation: items with "image" [C, *spatial].
+        num_components: see `RepresentationSpace`, as the three below.
+        whitening: exponent in [0, 1].
+        global_token: whether the encoder's global vector is one more token.
+        amp_dtype: precision that images are encoded in, such as ``"bfloat16"``; None for float32.
+        grid: the grid of cells that the diffusion model is made for, to be checked; None checks nothing.
+        adaptation: arguments of `adapt_encoder`, such as ``{"epochs": 8}``; None leaves the encoder frozen.
+        augmented: training images with augmentation and "label", needed with ``adaptation``.
+        validation: validation images without, with "label".
+        num_classes: number of classes.
+        data: hash of the training images; another than the file was made with is refused.
+        seed: of the adaptation.
+        device: where to compute.
+        batch_size: images encoded at a time.
+        num_workers: processes that read images.
+        progress: whether to show bars on stderr.
+
+    Returns:
+        the space, on the device.
+
+    Raises:
+        ValueError: when the file was made with other settings or images; the difference is named. When the encoder
+            makes another grid of the images, or the precision is unknown.
+    """
+    path = Path(path)
+    wanted = {
+        "encoder": encoder.name,
+        "encoder_version": encoder.version,
+        "num_components": int(num_components),
+        "whitening": float(whitening),
+        "global_token": bool(global_token),
+        "amp_dtype": None if amp_dtype is None else str(amp_dtype).removeprefix("torch."),
+        "adaptation": None if adaptation is None else {**adaptation, "seed": seed},
+        "data": data,
+    }
+    precision = _precision(amp_dtype)
+    wanted = json.loads(json.dumps(wanted))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may ask at the same time: the first one makes it.
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.is_file():
+            _check_made_from(path, wanted)
+            return load_space(path, encoder).to(device)
+        if adaptation is not None:
+            encoder = _adapt(path, encoder, adaptation, augmented, validation, num_classes, seed, device, progress)
+            encoder.adapted = encoder.adapted or f"training images {data}"
+        space = RepresentationSpace(
+            encoder.to(device),
+            num_components=num_components,
+            whitening=whitening,
+            global_token=global_token,
+            amp_dtype=precision,
+        )
+        space.fit(_batches(images, batch_size, num_workers, device, progress))
+        if grid is not None and list(space.grid) != list(grid):
+            raise ValueError(
+                f"grid: expected {list(space.grid)}, what {encoder.name} makes of images of {list(space.image_size)} "
+                f"pixels, got {list(grid)}; make the bundle anew with --encoder and --image-size"
+            )
+        replace_text(_note(path), json.dumps(wanted, indent=1) + "\n")
+        save_space(path, space)
+    return space
+
+
+def _precision(amp_dtype: torch.dtype | str | None) -> torch.dtype | None:
+    found = getattr(torch, amp_dtype, amp_dtype) if isinstance(amp_dtype, str) else amp_dtype
+    if found not in AMP_DTYPES:
+        raise ValueError(f"amp_dtype: expected None, 'bfloat16' or 'float16', got {amp_dtype!r}")
+    return found if isinstance(found, torch.dtype) else None
+
+
+def _adapt(
+    path: Path,
+    encoder: Encoder,
+    adaptation: Mapping[str, Any],
+    augmented: Dataset | None,
+    validation: Dataset | None,
+    num_classes: int,
+    seed: int,
+    device: torch.device | str,
+    progress: bool,
+) -> Encoder:
+    if augmented is None:
+        raise ValueError("augmented: expected the training images with adaptation, got None")
+    adapted = adapt_encoder(
+        encoder,
+        augmented,
+        validation,
+        num_classes,
+        seed=seed,
+        device=device,
+        checkpoint=path.with_name("adaptation.pt"),
+        progress=progress,
+        **adaptation,
+    )
+    replace_text(path.with_name("adaptation.json"), json.dumps(adapted.history, indent=1) + "\n")
+    return adapted.encoder
+
+
+def _batches(
+    images: Dataset, batch_size: int, num_workers: int, device: torch.device | str, progress: bool
+) -> Iterator[torch.Tensor]:
+    loader = DataLoader(images, batch_size=batch_size, num_workers=num_workers)
+    for batch in tqdm(loader, desc="fitting the space", disable=not progress, leave=False):
+        yield plain_tensor(torch.as_tensor(batch["image"])).float().to(device)
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _check_made_from(path: Path, wanted: Mapping[str, Any]) -> None:
+    note = _note(path)
+    made = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    texts = differences(wanted, made)
+    if (made.get("adaptation") is None) != (wanted["adaptation"] is None) and made:
+        texts.append("adaptation: one is frozen, the other adapted")
+    if texts:
+        raise ValueError(
+            f"representation: {path} was made with other settings ({'; '.join(texts)}); name another output folder"
+        )

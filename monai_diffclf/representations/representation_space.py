@@ -1,0 +1,247 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""A latent space made of the principal components of a pretrained encoder's feature maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import product
+from typing import Any
+
+import torch
+from monai.utils import CommonKeys
+from torch import nn
+from tqdm import tqdm
+
+from .._checks import plain_tensor
+from ..networks.latent_space import spread_map, strides
+from .encoder import Encoder, Features
+from .principal_components import PrincipalComponents
+
+__all__ = ["RepresentationSpace"]
+
+AMP_DTYPES = (None, torch.bfloat16, torch.float16)
+
+
+class RepresentationSpace(nn.Module):
+    """The latent space of an encoder: principal components of its feature maps, and of its global vector if asked for.
+
+    Latents are [B, D, *grid], or with a global token [B, D, 1 + cells], the global token first and the cells in the
+    order of the pixels. There is no way back to images: samples and counterfactuals are refused. The encoder is frozen:
+    it is put into eval mode, its weights take no gradient, and it stays so. It goes to the device of the images.
+
+    Args:
+        encoder: the encoder.
+        num_components: principal components of each cell, D.
+        whitening: exponent w in [0, 1], see `PrincipalComponents`.
+        global_token: put components of the global vector before those of the cells.
+        amp_dtype: ``torch.bfloat16`` or ``torch.float16`` runs the encoder in automatic mixed precision. It changes
+            features in the third digit, and so belongs to the version.
+        batch_size: images that are encoded at a time; bounds memory.
+
+    Raises:
+        TypeError: when ``encoder`` is none.
+        ValueError: when another argument is out of range.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> encoder = Encoder(nn.Conv2d(3, 8, 4, 4), ["output"], name="tiny", image_size=16)
+        >>> space = RepresentationSpace(encoder, num_components=2, global_token=True)
+        >>> space = space.fit([torch.rand(20, 3, 16, 16, generator=generator) * 2 - 1])
+        >>> space.encode(torch.zeros(5, 3, 16, 16)).shape, space.stride, space.grid, len(space.version)
+        (torch.Size([5, 2, 17]), 4, (4, 4), 16)
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_components: int = 64,
+        *,
+        whitening: float = 0.0,
+        global_token: bool = False,
+        amp_dtype: torch.dtype | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, Encoder):
+            raise TypeError(f"encoder: expected an Encoder, see make_encoder, got {type(encoder).__name__}")
+        if amp_dtype not in AMP_DTYPES:
+            raise ValueError(f"amp_dtype: expected None, torch.bfloat16 or torch.float16, got {amp_dtype!r}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        self.encoder = encoder.requires_grad_(False).eval()
+        self.num_components, self.whitening, self.global_token = num_components, whitening, bool(global_token)
+        self.amp_dtype, self.batch_size = amp_dtype, batch_size
+        self.components = PrincipalComponents(
+            encoder.out_channels, num_components, whitening=whitening, groups=encoder.channels
+        )
+        self.global_components = (
+            PrincipalComponents(encoder.vector_size, num_components, whitening=whitening) if global_token else None
+        )
+        self.image_size: tuple[int, ...] = encoder.image_size
+        """Spatial size of the images that the space was fitted to."""
+        self._known_version: str | None = None
+        if encoder.spatial_dims == 2:
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().train(False)
+
+    @property
+    def stride(self) -> int | tuple[int, ...]:
+        """Size of a cell in image pixels."""
+        return self.encoder.stride
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Cells along each axis for images of `image_size`."""
+        return self.encoder.grid(self.image_size)
+
+    @property
+    def adapted(self) -> str | bool:
+        """False where the encoder's weights are as published, or what they were adapted on."""
+        return self.encoder.adapted
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there are principal components."""
+        parts = [self.components] if self.global_components is None else [self.components, self.global_components]
+        return all(part.fitted for part in parts)
+
+    @property
+    def version(self) -> str:
+        """Sixteen hexadecimal digits that depend on the encoder, the components and the settings.
+
+        Raises:
+            ValueError: when the space is not fitted.
+        """
+        if self._known_version is None:
+            self._check_fitted()
+            settings = [self.encoder.version, self.whitening, self.global_token, str(self.amp_dtype)]
+            digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=8)
+            for name, value in self.component_tensors().items():
+                digest.update(f"{name} {tuple(value.shape)}".encode())
+                digest.update(value.numpy().tobytes())
+            self._known_version = digest.hexdigest()
+        return self._known_version
+
+    def latent_shape(self, size: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Shape of an image's latents, (D, *grid) or (D, T), for a spatial size; None for `image_size`."""
+        grid = self.encoder.grid(self.image_size if size is None else size)
+        return (self.num_components, *((1 + math.prod(grid),) if self.global_token else grid))
+
+    def train(self, mode: bool = True) -> RepresentationSpace:
+        """Nothing: what is frozen stays in eval mode."""
+        return self
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Any], *, progress: bool = False) -> RepresentationSpace:
+        """Find the principal components of the features of training images, in one pass.
+
+        Args:
+            batches: batches of images [B, C, *spatial] in [-1, 1], or dictionaries with them as ``"image"``, such as a
+                data loader gives.
+            progress: show a progress bar.
+
+        Raises:
+            ValueError: when there are too few images, or they are of several sizes.
+        """
+        size: tuple[int, ...] | None = None
+        parts = [self.components] if self.global_components is None else [self.components, self.global_components]
+        for part in parts:
+            part.forget()
+        for batch in tqdm(batches, desc="principal components", unit="batch", disable=not progress):
+            images = batch[CommonKeys.IMAGE] if isinstance(batch, Mapping) else batch
+            images = plain_tensor(torch.as_tensor(images)).float()
+            if size is not None and tuple(images.shape[2:]) != size:
+                raise ValueError(
+                    f"batches: expected images of one size, got {list(images.shape[2:])} after {list(size)}"
+                )
+            size = tuple(images.shape[2:])
+            for some in images.split(self.batch_size):
+                features = self._features(some)
+                self.components.add(features.maps.flatten(2).transpose(1, 2).flatten(0, 1))
+                if self.global_components is not None:
+                    self.global_components.add(features.vector)
+        for part in parts:
+            part.fit()
+        self.image_size, self._known_version = size or self.image_size, None
+        return self
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents [B, D, *grid] or tokens [B, D, T] of images [B, C, *spatial] in [-1, 1], on their device, float32.
+
+        Raises:
+            ValueError: when the space is not fitted, or the images do not suit the encoder.
+        """
+        self._check_fitted()
+        parts = [self._encode(part) for part in images.split(self.batch_size)] if len(images) else []
+        return torch.cat(parts) if parts else images.new_zeros(0, *self.latent_shape(images.shape[2:]))
+
+    def spread(self, maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+        """Maps over cells [..., *grid], or over tokens [..., T], in image pixels [..., *size], with their sum kept.
+
+        A cell is shared out over its footprint, the global token over the whole image.
+
+        Raises:
+            ValueError: when the maps do not fit the image.
+        """
+        if not self.global_token:
+            return spread_map(maps, self.stride, size)
+        grid = self._grid_of(maps.shape[-1] - 1, size)
+        cells = spread_map(maps[..., 1:].unflatten(-1, grid), self.stride, size)
+        share = (maps[..., 0] / math.prod(size)).reshape(*maps.shape[:-1], *[1] * len(size))
+        return cells + share
+
+    def component_tensors(self) -> dict[str, torch.Tensor]:
+        """What was fitted, by name, on the CPU."""
+        names = ("components", "global_components")
+        parts = {name: part for name in names if (part := getattr(self, name)) is not None}
+        return {
+            f"{name}.{key}": value.detach().cpu().contiguous()
+            for name, part in parts.items()
+            for key, value in sorted(part.state_dict().items())
+        }
+
+    def _check_fitted(self) -> None:
+        if not self.fitted:
+            raise ValueError("latent_space: expected a representation with principal components, call fit() first")
+
+    def _features(self, images: torch.Tensor) -> Features:
+        """Features of images, float32; the encoder follows them to their device."""
+        if self.components.weight.device != images.device:
+            self.to(images.device)
+        self.encoder.eval()  # whoever else holds it may have trained it
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with self._autocast(images.device):
+            maps, vector = self.encoder.features(images.float())
+        return Features(maps.float(), vector.float())
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self.amp_dtype is None:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=self.amp_dtype)
+
+    def _encode(self, images: torch.Tensor) -> torch.Tensor:
+        features = self._features(images)
+        cells: torch.Tensor = self.components(features.maps.movedim(1, -1)).movedim(-1, 1)
+        if self.global_components is None:
+            return cells.contiguous()
+        token = self.global_components(features.vector)[..., None]
+        return torch.cat([token, cells.flatten(2)], 2)
+
+    def _grid_of(self, cells: int, size: Sequence[int]) -> tuple[int, ...]:
+        """The grid of so many cells on an image: encoders round its size up or down."""
+        steps = strides(self.stride, len(size))
+        choices = product(*[(length // step, -(-length // step)) for length, step in zip(size, steps, strict=True)])
+        for grid in choices:
+            if math.prod(grid) == cells:
+                return grid
+        raise ValueError(
+            f"latent_space: expected maps over a global token and the cells of an image of {list(size)} pixels at "
+            f"stride {self.stride}, got {cells + 1} tokens"
+        )

@@ -1,0 +1,198 @@
+"""From result files to tables: against scikit-learn, and on made results whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.evidence import analysis
+from benchmarks.evidence.analysis import compare, compare_all, holm, kinds_auroc, margin, method_metrics, paired
+from benchmarks.evidence.data import Images
+from benchmarks.evidence.measures import calibrated, temperature
+from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.protocol import ROOT, protocol
+from benchmarks.evidence.results import read_result, result_path, results_of, write_result
+from benchmarks.evidence.tables import SUMMARY, filled, main, summarise, tables
+
+SETS = protocol()["comparisons"]["data"]
+EMPTY = Prediction(np.zeros((1, 3)))
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = protocol()
+    monkeypatch.setitem(settings["analysis"], "resamples", 200)
+
+
+def images(count: int = 90, tag: str = "") -> Images:
+    keys = np.array([f"{tag}{number:03d}" for number in range(count)])
+    return Images(np.zeros((count, 1, 1, 1), np.uint8), np.arange(count) % 3, keys, keys)
+
+
+def probabilities(labels: np.ndarray, signal: float, seed: int) -> np.ndarray:
+    logits = np.random.default_rng(seed).standard_normal((len(labels), 3))
+    logits[np.arange(len(labels)), labels] += signal
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+def put(folder: Path, data: str, method: str, signal: float, *, seed: int = 0, condition: str = "primary", **more):
+    test, validation = more.get("test", images()), images(30, "v")
+    record = {"data": data, "split": "test", "method": method, "condition": condition, "seed": seed}
+    record |= {"settings": {}, "facts": {"training_seconds": 1, "parameters": 10}, "opening": {"repeat": False}}
+    noise = sum(map(ord, method)) + 1000 * seed
+    said = Prediction(probabilities(test.labels, signal, noise), more.get("unlikeness"))
+    judged = Prediction(probabilities(validation.labels, signal, noise + 1))
+    return write_result(record, said, judged, (test, validation), more.get("kinds"), folder=folder)
+
+
+def test_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = put(tmp_path, "busi_224", "resnet18", 1.0, unlikeness=np.arange(90.0), kinds={"noise": np.ones(4)})
+    assert path == result_path("busi_224", "test", "resnet18", "primary", 0, tmp_path)
+    result = read_result(path)
+    np.testing.assert_allclose(
+        result.probabilities, probabilities(np.arange(90) % 3, 1.0, sum(map(ord, "resnet18"))), 1e-6
+    )
+    np.testing.assert_array_equal(result.unlikeness, np.arange(90))
+    assert result.kinds["noise"].tolist() == [1, 1, 1, 1]
+    assert len(result.record["protocol"]) == 64
+
+
+def test_metrics_are_those_of_scikit_learn_and_intervals_hold_them(tmp_path: Path) -> None:
+    for seed in range(3):
+        put(tmp_path, "busi_224", "resnet18", 1.0, seed=seed)
+    found = method_metrics("busi_224", "resnet18", folder=tmp_path)
+    assert found is not None
+    labels = np.arange(90) % 3
+    expected = [
+        roc_auc_score(labels, result.probabilities / result.probabilities.sum(1, keepdims=True), multi_class="ovr")
+        for result in results_of("busi_224", "resnet18", "primary", folder=tmp_path)
+    ]
+    assert found["macro_auc"]["value"] == pytest.approx(np.mean(expected))
+    assert list(found["macro_auc"]["seeds"].values()) == pytest.approx(expected)
+    assert found["macro_auc"]["low"] < found["macro_auc"]["value"] < found["macro_auc"]["high"]
+    assert "binary_auc" not in found
+    assert method_metrics("busi_224", "densenet121", folder=tmp_path) is None
+
+
+def test_images_that_differ_are_not_compared(tmp_path: Path) -> None:
+    put(tmp_path, "isic2017_224", "diffusion_representation", 1.0)
+    put(tmp_path, "isic2017_64", "resnet18", 0.5, test=images(90, "other"))
+    with pytest.raises(ValueError, match="expected the same test images"):
+        paired(("isic2017_224", "isic2017_64"), ("diffusion_representation", "resnet18"), folder=tmp_path)
+    put(tmp_path, "isic2017_64", "resnet18", 0.5, seed=1)
+    with pytest.raises(ValueError, match="expected the same test images for all seeds"):
+        results_of("isic2017_64", "resnet18", "primary", folder=tmp_path)
+
+
+def test_margin_asks_for_the_lower_bound(tmp_path: Path) -> None:
+    row = {"data": "busi_224", "method": "diffusion_representation", "reference": "cnn_finetuned"}
+    assert margin({**row, "margin": 0.02}, tmp_path) is None
+    put(tmp_path, "busi_224", "diffusion_representation", 0.5)
+    put(tmp_path, "busi_224", "cnn_finetuned", 1.5)
+    narrow, wide = (margin({**row, "margin": size}, tmp_path) for size in (0.02, 0.6))
+    assert narrow is not None
+    assert wide is not None
+    assert not narrow["not_inferior"]
+    assert wide["not_inferior"]
+    assert -0.6 < narrow["low"] <= narrow["value"] < 0
+
+
+@pytest.mark.parametrize(
+    ("signals", "verdict"),
+    [
+        ({"linear_probe": 0.5, "cnn_finetuned": 0.5}, "won"),
+        ({"linear_probe": 0.5, "cnn_finetuned": 5.0}, "lost"),
+        ({"linear_probe": 2.0, "cnn_finetuned": 2.0}, "undecided"),
+        ({"linear_probe": 0.5}, "undecided: comparators missing"),
+    ],
+)
+def test_verdicts_on_made_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: dict[str, float], verdict: str
+) -> None:
+    monkeypatch.setitem(protocol()["analysis"], "resamples", 600)  # 11 p values of 2 / 601 are below 0.05
+    for data in SETS:
+        for method, signal in {"diffusion_representation": 2.0, **signals}.items():
+            for condition in ("corruption/noise/0.08", "corruption/noise/0.16"):
+                put(tmp_path, data, method, signal, condition=condition)
+    found = compare_all(tmp_path)
+    assert found["noise"]["verdict"] == verdict
+    assert {name: one["verdict"] for name, one in found.items() if name != "noise"} == dict.fromkeys(
+        [name for name in found if name != "noise"], "not run"
+    )
+    assert found["noise"]["corrected_better"] >= found["noise"]["p_better"]
+
+
+def test_smaller_is_better_turns_the_difference(tmp_path: Path) -> None:
+    for data in SETS:
+        put(tmp_path, data, "diffusion_representation", 3.0)
+        put(tmp_path, data, "linear_probe", 0.5)
+    found = compare("selective", tmp_path)
+    assert found["values"]["diffusion_representation"] < found["values"]["linear_probe"]
+    assert found["differences"]["linear_probe"]["value"] > 0
+
+
+def test_method_without_randomness_serves_all_seeds_where_nothing_is_drawn(tmp_path: Path) -> None:
+    settings = protocol()["comparisons"]["list"]["more_images"]
+    put(tmp_path, "busi_224", "linear_probe", 1.0)
+    for seed in range(3):
+        for fraction in ("0.25", "0.5"):
+            put(tmp_path, "busi_224", "linear_probe", 1.0, seed=seed, condition=f"learning_curve/{fraction}")
+    runs = analysis._runs("busi_224", "linear_probe", settings, tmp_path)
+    assert {seed: len(results) for seed, results in runs.items()} == {0: 3, 1: 3, 2: 3}
+    assert len({id(results[2]) for results in runs.values()}) == 1
+
+
+def test_images_of_other_kinds_are_averaged_over_kinds(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).standard_normal(90)
+    for data in SETS:
+        for method, shift in (("diffusion_representation", 3.0), ("linear_probe", 0.0), ("resnet18", 1.0)):
+            kinds = {kind: np.random.default_rng(1).standard_normal(50) + shift for kind in ("a", "b")}
+            put(tmp_path, data, method, 1.0, condition="other_kinds", unlikeness=scores, kinds=kinds)
+    found = compare("other_kinds", tmp_path)
+    expected = roc_auc_score(np.repeat([0, 1], [90, 50]), np.concatenate([scores, kinds["a"]]))
+    assert found["values"]["resnet18"] == pytest.approx(expected)
+    assert found["values"]["diffusion_representation"] > 0.95
+    weights = np.ones((3, 4))
+    assert kinds_auroc([0, 0, 1, 2], [0.1, 0.2, 0.3, 0.15], weights=weights).tolist() == [0.75] * 3
+
+
+def test_holm_is_that_of_its_definition() -> None:
+    p = np.random.default_rng(0).random(11)
+    order = np.argsort(p)
+    steps = np.maximum.accumulate([min(1.0, (11 - rank) * p[place]) for rank, place in enumerate(order)])
+    np.testing.assert_allclose(np.asarray(holm(p.tolist()))[order], steps)
+    assert holm([1.0] * 3) == [1.0] * 3
+
+
+def test_temperature_recovers_the_one_that_labels_were_drawn_with() -> None:
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.standard_normal((20000, 3))
+    truth = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (rng.random((20000, 1)) > truth.cumsum(1)[:, :2]).sum(1)
+    over = calibrated(truth, 0.5)
+    assert temperature(labels, over) == pytest.approx(2.0, rel=0.03)
+    np.testing.assert_allclose(calibrated(over, 2.0), truth, atol=1e-9)
+
+
+def test_tables_of_made_results_say_what_was_run(tmp_path: Path) -> None:
+    for data in SETS:
+        put(tmp_path, data, "diffusion_representation", 2.0)
+        put(tmp_path, data, "linear_probe", 1.0)
+    (tmp_path / "openings.json").write_text("[]")
+    found = tables(summarise(tmp_path, tmp_path / "openings.json"))
+    assert "| `busi_224` | `linear_probe` | 1 |" in found["methods"]
+    assert found["comparisons"].count("not run") == 9
+    assert found["comparisons"].count("undecided: comparators missing") == 2
+    assert found["questions"].count("not run") >= 5
+    with pytest.raises(ValueError, match="expected <!-- begin methods -->"):
+        filled("nothing", found)
+
+
+def test_document_has_the_tables_of_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SUMMARY.is_file()
+    assert (ROOT / "docs" / "evidence.md").is_file()
+    monkeypatch.setattr("sys.argv", ["tables", "--check"])
+    assert main() == 0

@@ -1,0 +1,188 @@
+"""Methods of the comparison: each learns what can be learned, and says the same of an image whatever comes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.evidence import data
+from benchmarks.evidence import features as feature_store
+from benchmarks.evidence.data import Images
+from benchmarks.evidence.methods import METHODS, bundles, finetuned, make_method
+from benchmarks.evidence.methods.linear import ProbeMethod, class_distances
+from benchmarks.evidence.methods.networks import NetworkMethod, at_plateau, balanced_rows, build
+from benchmarks.evidence.methods.stored import StoredMethod
+from benchmarks.evidence.protocol import protocol
+from benchmarks.evidence.run_all import GROUPS, runs
+from monai_diffclf.bundle import open_bundle
+from monai_diffclf.representations import Encoder
+
+
+def blobs(count: int, size: int, channels: int, classes: int, seed: int = 0, *, everywhere: bool = False) -> Images:
+    """Images whose class is the place of a bright quarter, or the brightness of all of it, in noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    pixels = rng.integers(60, 140, (count, size, size, channels))
+    half = 0 if everywhere else size // 2
+    pixels += 30 * everywhere * labels[:, None, None, None]
+    for image, label in zip(pixels, labels, strict=True):
+        image[half * (label // 2) :, half * (label % 2) :][:half, :half] += 90
+    keys = np.array([f"{seed}_{number}" for number in range(count)])
+    return Images(pixels.clip(0, 255).astype(np.uint8), labels, keys, keys)
+
+
+@pytest.fixture
+def tiny_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A small random encoder in place of the pretrained one, with a cache of its own."""
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Conv2d(3, 24, 8, 8), torch.nn.ReLU(), torch.nn.Conv2d(24, 24, 4, 4))
+    encoder = Encoder(layer, ["2"], name="tiny", image_size=64)
+    monkeypatch.setattr(feature_store, "_encoder", lambda name: encoder)
+    monkeypatch.setattr(feature_store, "CACHE", tmp_path)
+    monkeypatch.setattr("benchmarks.evidence.methods.linear.pooled_features", _pooled(tmp_path))
+    return tmp_path
+
+
+def _pooled(cache: Path):
+    return lambda images, encoder: feature_store.pooled_features(images, encoder, cache, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "lda"])
+def test_probe_learns_and_its_features_are_kept_by_image(tiny_encoder: Path, kind: str, tmp_path: Path) -> None:
+    train, validation, test = (blobs(count, 64, 3, 3, seed, everywhere=True) for seed, count in enumerate((90, 30, 30)))
+    fitted = ProbeMethod(kind, "tiny").fit(train, validation, 0, tmp_path)
+    said = fitted.predict(test)
+    assert (said.probabilities.argmax(1) == test.labels).mean() > 0.6
+    np.testing.assert_allclose(said.probabilities.sum(1), 1)
+    files = len(list(tiny_encoder.glob("tiny_*.npz")))
+    some = fitted.predict(test.take(np.array([3, 1])))
+    np.testing.assert_allclose(some.probabilities, said.probabilities[[3, 1]], rtol=1e-6)
+    assert len(list(tiny_encoder.glob("tiny_*.npz"))) == files  # nothing was encoded again
+    feature_store._stores.cache_clear()
+    np.testing.assert_allclose(fitted.predict(test).probabilities, said.probabilities)  # from disk
+
+
+def test_distance_is_that_of_mahalanobis() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(4000) % 2
+    x = rng.standard_normal((4000, 3)) * [1, 2, 3] + 10 * labels[:, None]
+    distances = class_distances(x, labels)
+    assert distances(np.zeros((1, 3)))[0] == pytest.approx(0, abs=0.05)
+    assert distances(np.array([[0, 4.0, 0]]))[0] == pytest.approx(4, rel=0.1)
+    assert distances(np.array([[10, 10, 16.0]]))[0] == pytest.approx(4, rel=0.1)
+
+
+def test_network_from_scratch_learns_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    train, validation = blobs(128, 28, 1, 2), blobs(40, 28, 1, 2, seed=1)
+    options = {"augmentation": "none", "warmup_steps": 2, "least_epochs": 2, "moving_average": 0.5}
+    whole = NetworkMethod("resnet18", "pneumoniamnist_28", most_epochs=4, **options)
+    first = whole.fit(train, validation, 0, tmp_path / "a")
+    assert max(row["auc"] for row in first.facts["history"]) > 0.9
+    said = first.predict(validation)
+    assert said.unlikeness is not None
+    # Stopped after an epoch, then gone on with: the same weights to the bit.
+    NetworkMethod("resnet18", "pneumoniamnist_28", most_epochs=1, **options).fit(train, validation, 0, tmp_path / "b")
+    state = torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "settings": whole.settings}, tmp_path / "b" / "checkpoint.pt")
+    again = whole.fit(train, validation, 0, tmp_path / "b")
+    np.testing.assert_array_equal(again.predict(validation).probabilities, said.probabilities)
+    with pytest.raises(ValueError, match="expected .* to be of these settings"):
+        whole.fit(validation, train, 0, tmp_path / "b")
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
+@pytest.mark.parametrize("name", ["pneumoniamnist_28", "isic2017_64"])
+def test_networks_have_the_classes_and_channels_of_the_data(architecture: str, name: str) -> None:
+    settings = protocol()["data"][name]
+    images = torch.zeros(2, settings["channels"], 64, 64)
+    assert build(architecture, name).eval()(images).shape == (2, len(settings["classes"]))
+
+
+def test_training_ends_after_a_third_without_a_rise() -> None:
+    assert not at_plateau([0.9] * 3, least=4)
+    assert not at_plateau([*np.linspace(0.5, 0.9, 10)], least=4)
+    assert at_plateau([0.5, 0.6, 0.7, 0.9, 0.8, 0.8, 0.8], least=4)
+    rows = balanced_rows(np.array([0] * 900 + [1] * 100), np.random.default_rng(0), 10)
+    assert (rows >= 900).mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_stored_probabilities_are_those_of_the_bundle(dataset) -> None:
+    root = dataset("pneumoniamnist_28").parent
+    _, validation = data.load("pneumoniamnist_28", root=root)
+    fitted = make_method("diffusion_pixels", "pneumoniamnist_28").fit(validation, validation, 1, Path())
+    found = fitted.predict(validation).probabilities
+    assert found.shape == (429, 2)
+    assert (found.argmax(1) == validation.labels).mean() > 0.9
+    with pytest.raises(ValueError, match="images are missing there"):
+        fitted.predict(blobs(3, 28, 1, 2))
+    with pytest.raises(ValueError, match="it is missing; evaluate the bundle"):
+        StoredMethod("pneumonia_xray_diffusion", "docs/{}_{}.csv", 1, "").fit(validation, validation, 7, Path())
+
+
+@pytest.mark.slow
+def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Path) -> None:
+    train, validation = blobs(24, 64, 3, 3), blobs(24, 64, 3, 3, seed=1)
+    changes = {"max_epochs": 1, "val_draws": 2, "val_interval": 1, "batch_size": 8, "progress": False}
+    bundles.train_bundle("skin_lesion_diffusion", train, validation, 0, tmp_path, changes)
+    bundle = open_bundle("skin_lesion_diffusion", run=tmp_path / "run", device="cpu", num_draws=9)
+    fitted = bundles.FittedBundle(bundle, "vote", validation, None)
+    said = fitted.predict(validation.take(np.arange(4)))
+    assert said.probabilities.shape == (4, 3)
+    assert said.unlikeness is not None
+    assert np.isfinite(said.unlikeness).all()
+    assert fitted.facts["evaluations"] == 27
+
+
+def test_fewer_images_make_the_same_steps() -> None:
+    training = open_bundle("skin_lesion_diffusion", "train.json")
+    batch, epochs = training.get("batch_size"), training.get("max_epochs")
+    found = bundles.same_steps("skin_lesion_diffusion", 2 * batch, 20 * batch)
+    assert found == {"max_epochs": 10 * epochs, "val_interval": 10 * training.get("val_interval")}
+    assert bundles.same_steps("skin_lesion_diffusion", 3, 20 * batch)["max_epochs"] == 20 * epochs
+
+
+def test_queue_holds_known_methods_and_data() -> None:
+    for group in GROUPS:
+        assert set(group.methods) <= set(METHODS)
+        assert set(group.data) <= set(protocol()["data"])
+    everything = list(runs())
+    assert len({(m, d, s, tuple(c), step) for m, d, s, c, step in everything}) == len(everything)
+    assert next(runs(first="scratch"))[0] == "resnet18"
+    assert {step for *_, step in everything} == {"final", *(f"fold{k}" for k in range(5))}
+
+
+@pytest.mark.parametrize("method", ["nothing", "diffusion_representation"])
+def test_methods_that_are_not_there_are_refused(method: str) -> None:
+    with pytest.raises(ValueError, match="expected one of"):
+        make_method(method, "busi_64")
+
+
+def test_weights_that_were_tuned_apart_are_those_of_the_encoder(tmp_path: Path) -> None:
+    package = pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra encoders")
+    model = package.EfficientNet.from_name("efficientnet-lite0")
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("_fc.")}
+    head = torch.nn.Linear(1280, 3)
+    file = tmp_path / "trained.pt"
+    torch.save({"encoder": state, "head": head.state_dict(), "history": [{"val_auc": 0.5}]}, file)
+    network, facts = finetuned.read_trained(file, {"encoder": "efficientnet_lite0", "size": 64})
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        expected = head(model.eval().extract_features((images * 127.5 + 0.5) / 128).mean((2, 3)))
+        torch.testing.assert_close(network.eval()(images), expected, rtol=1e-4, atol=1e-4)
+    assert facts["history"] == [{"val_auc": 0.5}]
+
+
+def test_images_are_reduced_once_where_they_are_those_of_the_files(dataset) -> None:
+    root = dataset("busi_256").parent
+    train, _ = data.load("busi_224", root=root)
+    some = train.take(np.arange(3))
+    np.testing.assert_array_equal(data.at_size(some, "busi_224", 224, root), some.pixels)
+    assert data.at_size(some, "busi_224", 160, root).shape == (3, 160, 160, 1)
+    with pytest.raises(ValueError, match="these were changed"):
+        data.at_size(some.with_pixels(some.pixels), "busi_224", 160, root)
+    assert data.is_same(some, train.take(np.arange(3)))
+    assert not data.is_same(some, some.with_labels(some.labels + 1))
+    assert not data.is_same(some, train.take(np.arange(1, 4)))

@@ -1,0 +1,189 @@
+"""Fine-tuning of an encoder: it learns, it is the same by seed and after a kill, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.data import Dataset
+from monai.transforms import Compose, EnsureTyped, RandFlipd
+
+from monai_diffclf.representations import AdaptedEncoder, Encoder, adapt_encoder
+from monai_diffclf.representations import adapt as adapt_module
+
+FEW = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "progress": False}
+
+
+def tiny_encoder() -> Encoder:
+    """Random maps of 4 channels, with a norm and dropout as real encoders have."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 4, 4, 4), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Dropout(0.1)
+        )
+    return Encoder(network.eval(), ["output"], name="tiny", in_channels=1, image_size=16)
+
+
+def stripes(count: int, seed: int) -> list[dict]:
+    """Class 0 varies down, class 1 across."""
+    rng = np.random.default_rng(seed)
+    wave = np.sin(np.arange(16) * np.pi / 2)[None].repeat(16, 0)
+    return [
+        {
+            "image": torch.tensor((wave if i % 2 else wave.T) + rng.normal(0, 0.5, (16, 16)))[None].float(),
+            "label": i % 2,
+        }
+        for i in range(count)
+    ]
+
+
+def train_set(count: int = 48) -> Dataset:
+    return Dataset(stripes(count, 0), Compose([RandFlipd("image", prob=0.5), EnsureTyped("image", track_meta=False)]))
+
+
+def validation_set() -> Dataset:
+    return Dataset(stripes(40, 1), EnsureTyped("image", track_meta=False))
+
+
+def weights(adapted: AdaptedEncoder) -> torch.Tensor:
+    return torch.cat([value.flatten().float().cpu() for value in adapted.state_dict().values()])
+
+
+def test_a_copy_learns_to_classify(device):
+    encoder = tiny_encoder()
+    before, version = weights(AdaptedEncoder(encoder, torch.nn.Linear(4, 2))), encoder.version
+    adapted = adapt_encoder(encoder, train_set(), validation_set(), 2, **FEW | {"epochs": 12}, device=device)
+    assert adapted.history[-1]["val_auc"] > 0.95
+    assert [epoch["epoch"] for epoch in adapted.history] == list(range(1, 13))
+    assert not any(module.training for module in adapted.modules())
+    images = torch.stack([item["image"] for item in stripes(4, 2)]).to(device)
+    assert adapted(images).argmax(1).tolist() == [0, 1, 0, 1]
+    assert torch.equal(weights(AdaptedEncoder(encoder, torch.nn.Linear(4, 2)))[:-10], before[:-10]), "a copy is adapted"
+    assert encoder.adapted is False and encoder.version == version
+    assert adapted.encoder.adapted == "48 images, 12 epochs, seed 0" and adapted.encoder.version != version
+
+
+def test_the_validation_is_that_of_the_weights_returned():
+    adapted = adapt_encoder(tiny_encoder(), train_set(), validation_set(), 2, **FEW)
+    images = torch.stack([item["image"] for item in stripes(40, 1)])
+    with torch.no_grad():
+        score = adapted(images).softmax(1)[:, 1].double()
+    pairs = score[1::2, None] - score[None, ::2]
+    auc = float(((pairs > 0).double() + (pairs == 0) / 2).mean())
+    assert adapted.history[-1]["val_auc"] == pytest.approx(auc, abs=1e-6)
+
+
+def test_best_is_the_first_epoch_with_the_largest_auc():
+    settings = FEW | {"epochs": 4}
+    last = adapt_encoder(tiny_encoder(), train_set(), validation_set(), 2, **settings)
+    best = adapt_encoder(tiny_encoder(), train_set(), validation_set(), 2, select="best", **settings)
+    assert [e["val_auc"] for e in best.history] == [e["val_auc"] for e in last.history], "the training is the same"
+    aucs = [epoch["val_auc"] for epoch in best.history]
+    again = adapt_encoder(tiny_encoder(), train_set(), None, 2, **settings)
+    assert torch.equal(weights(again), weights(last)), "validation draws no random number"
+    if aucs.index(max(aucs)) < 3:
+        assert not torch.equal(weights(best), weights(last))
+
+
+def test_the_seed_decides_alone():
+    def run(seed: int) -> torch.Tensor:
+        return weights(adapt_encoder(tiny_encoder(), train_set(), None, 2, **FEW, seed=seed))
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = run(0)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are left as they are"
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    assert torch.equal(run(0), first)
+    assert not torch.equal(run(1), first)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    settings = FEW | {"epochs": 3, "select": "best"}
+    whole = adapt_encoder(tiny_encoder(), train_set(), validation_set(), 2, **settings)
+    save, calls = adapt_module._Training.save, []
+
+    def killed(training, checkpoint) -> None:
+        save(training, checkpoint)
+        calls.append(checkpoint)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapt_module._Training, "save", killed)
+    arguments = tiny_encoder(), train_set(), validation_set(), 2
+    with pytest.raises(KeyboardInterrupt):
+        adapt_encoder(*arguments, **settings, checkpoint=tmp_path / "state.pt")
+    resumed = adapt_encoder(*arguments, **settings, checkpoint=tmp_path / "state.pt")
+    assert len(calls) == 3, "one epoch was left"
+    assert resumed.history == whole.history
+    assert torch.equal(weights(resumed), weights(whole))
+    with pytest.raises(ValueError, match="checkpoint: expected one of a training with"):
+        adapt_encoder(*arguments, **settings | {"learning_rate": 1e-3}, checkpoint=tmp_path / "state.pt")
+
+
+def test_classes_are_drawn_equally_often(monkeypatch):
+    items = stripes(60, 0)
+    few = [item for item in items if item["label"] == 0] + [item for item in items if item["label"] == 1][:3]
+    seen = []
+    step = adapt_module._Training._step
+    monkeypatch.setattr(
+        adapt_module._Training, "_step", lambda self, batch: seen.append(batch["label"]) or step(self, batch)
+    )
+    adapt_encoder(tiny_encoder(), Dataset(few, None), None, 2, **FEW | {"epochs": 20})
+    share = float(torch.cat(seen).double().mean())
+    assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(len(torch.cat(seen))), "0.09 of the images are of class 1"
+
+
+def test_decay_is_for_kernels_alone():
+    network = AdaptedEncoder(tiny_encoder(), torch.nn.Linear(4, 2))
+    with_decay, without = adapt_module._parameter_groups(network, 0.1)
+    assert [tuple(p.shape) for p in with_decay["params"]] == [(4, 1, 4, 4), (2, 4)]
+    assert [tuple(p.shape) for p in without["params"]] == [(4,), (4,), (4,), (2,)]
+    assert (with_decay["weight_decay"], without["weight_decay"]) == (0.1, 0.0)
+
+
+class Blind(torch.nn.Module):
+    """A network through which no gradient comes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 4, 4, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images).detach()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs: expected a whole number of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size: expected a whole number"),
+        ({"select": "first"}, "select: expected 'last', or 'best' with a validation_dataset, got 'first'"),
+        ({"select": "best", "validation_dataset": None}, "select: expected 'last', or 'best'"),
+        ({"num_classes": 1}, "num_classes: expected labels 0 to 0, got \\[1\\]"),
+        ({"learning_rate": 1e30}, "learning_rate: expected one with which the loss stays finite"),
+        ({"encoder": Encoder(Blind(), ["output"], name="blind", in_channels=1, image_size=16)}, "no gradient reaches"),
+        (
+            {"validation_dataset": Dataset([{"image": torch.zeros(1, 16, 16), "label": 3}])},
+            "validation_dataset: expected labels of 2 classes, 0 to 1, got 3",
+        ),
+    ],
+)
+def test_refuses_what_cannot_work(changes, message):
+    arguments = {"encoder": tiny_encoder(), "train_dataset": train_set(), "validation_dataset": validation_set()}
+    with pytest.raises(ValueError, match=message):
+        adapt_encoder(**arguments | {"num_classes": 2} | FEW | changes)
+
+
+def test_refuses_a_dataset_without_datalist():
+    with pytest.raises(TypeError, match="train_dataset: expected a MONAI dataset of a datalist"):
+        adapt_encoder(tiny_encoder(), torch.utils.data.TensorDataset(torch.zeros(2, 1)), None, 2)
+
+
+def test_an_absent_class_leaves_auc_unknown():
+    one_class = Dataset([item for item in stripes(8, 1) if item["label"] == 0])
+    adapted = adapt_encoder(tiny_encoder(), train_set(), one_class, 2, **FEW)
+    assert math.isnan(adapted.history[-1]["val_auc"]) and adapted.history[-1]["val_loss"] > 0

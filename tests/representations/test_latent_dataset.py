@@ -1,0 +1,307 @@
+"""Latents made once: the right ones, kept with their images, gone on with after a kill, never mixed with others."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.networks.schedulers import DDPMScheduler
+from monai.transforms import Compose, EnsureTyped, LoadImaged, RandFlipd, RandScaleIntensityd, ScaleIntensityd
+from torch.nn.functional import pixel_unshuffle
+from torch.utils.data import DistributedSampler, WeightedRandomSampler
+
+from monai_diffclf.engines import DenoisingPrepareBatch
+from monai_diffclf.representations import LatentDataset
+from monai_diffclf.representations.latent_store import LatentStore
+from tests.latent_spaces import EncodesOnly
+
+
+class Recording(EncodesOnly):
+    """Says how many images it has encoded, and stops after some calls."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__()
+        self.images, self.stop_after = 0, stop_after
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        if self.calls == self.stop_after:
+            raise KeyboardInterrupt
+        self.images += len(images)
+        return super().encode(images)
+
+
+@pytest.fixture
+def files(tmp_path) -> list[dict]:
+    generator = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    made = []
+    for i in range(10):
+        path = tmp_path / "images" / f"{i}.npy"
+        np.save(path, generator.random((1, 4, 6), dtype=np.float32))
+        made.append({"image": str(path), "label": i % 3, "patient": f"p{i}"})
+    return made
+
+
+def read(random: bool = True, factor: float = 1.0) -> Compose:
+    steps = [
+        LoadImaged("image", reader="NumpyReader"),
+        ScaleIntensityd("image", minv=None, maxv=None, factor=factor - 1),
+    ]
+    steps += [
+        RandFlipd("image", prob=0.5, spatial_axis=1),
+        RandScaleIntensityd("image", factors=0.5, prob=1.0),
+    ] * random
+    return Compose([*steps, EnsureTyped("image", track_meta=False)])
+
+
+def all_views(dataset: LatentDataset) -> torch.Tensor:
+    return torch.stack([torch.as_tensor(np.array(dataset._latents[i])) for i in range(len(dataset))])
+
+
+def image(item: dict) -> torch.Tensor:
+    return torch.from_numpy(np.load(item["image"]))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_without_views_latents_are_those_of_the_images(files, tmp_path, kept):
+    space = Recording()
+    dataset = LatentDataset(
+        files, read(), space, views=0, cache_dir=tmp_path / "kept" if kept else None, batch_size=4, progress=False
+    )
+    assert (len(dataset), space.calls, space.images) == (10, 3, 10), "in batches, each once"
+    for index, item in enumerate(files):
+        found = dataset[index]
+        assert torch.equal(found["image"], 2 * pixel_unshuffle(image(item)[None], 2)[0])
+        assert {name: found[name] for name in ("label", "patient")} == {
+            "label": item["label"],
+            "patient": item["patient"],
+        }
+    assert dataset[-1]["label"] == files[-1]["label"]
+    with pytest.raises(IndexError):
+        dataset[10]
+
+
+def test_views_are_augmented_images_and_each_is_drawn(files):
+    dataset = LatentDataset(files, read(), EncodesOnly(), views=4, batch_size=8, progress=False)
+    views = all_views(dataset)
+    assert views.shape == (10, 4, 4, 2, 3)
+    for item, made in zip(files, views, strict=True):
+        plain = 2 * image(item)
+        for view in made:
+            pixels = torch.nn.functional.pixel_shuffle(view[None], 2)[0]
+            factor = pixels.sum() / plain.sum()
+            assert 0.5 <= factor <= 1.5
+            assert any(torch.allclose(pixels, factor * each, atol=1e-5) for each in (plain, plain.flip(2)))
+    assert len({float(view.sum()) for view in views.flatten(0, 1)}) == 40, "no two views have the same factor"
+    drawn = torch.stack([dataset[0]["image"] for _ in range(200)])
+    counts = torch.stack([(drawn == view).flatten(1).all(1).sum() for view in views[0]])
+    assert counts.sum() == 200
+    assert float(((counts - 50) ** 2 / 50).sum()) < 16.3, "alike often: chi-squared, 3 degrees of freedom, p = 0.001"
+
+
+def test_a_view_depends_on_seed_and_image_alone(files, tmp_path):
+    def views(data, **changes) -> torch.Tensor:
+        return all_views(LatentDataset(data, read(), EncodesOnly(), **{"views": 2, "progress": False} | changes))
+
+    first = views(files)
+    np.random.seed(3)  # noqa: NPY002
+    assert torch.equal(views(files, batch_size=3), first)
+    assert torch.equal(views(files[::-1]), first.flip(0))
+    assert torch.equal(views(files, views=3)[:, :2], first)
+    assert torch.equal(views(files, cache_dir=tmp_path / "kept"), first)
+    assert not torch.equal(views(files, seed=1), first)
+    arrays = [{**item, "image": image(item), "key": os.path.basename(item["image"])} for item in files]
+    in_memory = LatentDataset(arrays, Compose(read().transforms[1:]), EncodesOnly(), views=2, progress=False)
+    assert torch.equal(all_views(in_memory), first), "of a file its name counts"
+
+
+def test_which_view_is_drawn_is_seeded(files):
+    dataset = LatentDataset(files, read(), EncodesOnly(), views=4, progress=False)
+    epochs = []
+    for seed in (1, 1, 2):
+        dataset.set_random_state(seed=seed)
+        epochs.append(torch.stack([dataset[i]["image"] for i in range(10)]))
+    assert torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[0], epochs[2])
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(files, tmp_path):
+    settings = {"views": 2, "batch_size": 4, "progress": False}
+    whole = LatentDataset(files, read(), EncodesOnly(), cache_dir=tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        LatentDataset(files, read(), Recording(stop_after=2), cache_dir=tmp_path / "killed", **settings)
+    space = Recording()
+    resumed = LatentDataset(files, read(), space, cache_dir=tmp_path / "killed", **settings)
+    assert space.images == 12, "of 20 views 8 were there"
+    for name in ("latents.f32", "images.csv", "latents.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert torch.equal(all_views(resumed), all_views(whole))
+    again = Recording()
+    LatentDataset(files, read(), again, cache_dir=tmp_path / "killed", **settings)
+    assert again.calls == 0
+
+
+@pytest.mark.parametrize("lost", [1, 100, 97])
+def test_what_a_crash_left_half_written_is_made_again(files, tmp_path, lost):
+    settings = {"views": 0, "batch_size": 4, "cache_dir": tmp_path / "kept", "progress": False}
+    whole = LatentDataset(files, read(), EncodesOnly(), **settings)
+    bits = {name: (tmp_path / "kept" / name).read_bytes() for name in ("latents.f32", "images.csv")}
+    expected = all_views(whole)
+    for name, content in bits.items():
+        for other, text in bits.items():
+            (tmp_path / "kept" / other).write_bytes(text)
+        (tmp_path / "kept" / name).write_bytes(content[:-lost])
+        assert torch.equal(all_views(LatentDataset(files, read(), EncodesOnly(), **settings)), expected)
+        assert (tmp_path / "kept" / name).read_bytes() == content
+
+
+def test_a_changed_bit_on_the_disk_is_not_used(files, tmp_path):
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    expected = all_views(LatentDataset(files, read(), EncodesOnly(), **settings))
+    data = tmp_path / "kept" / "latents.f32"
+    content = bytearray(data.read_bytes())
+    content[5] ^= 1
+    data.write_bytes(content)
+    space = Recording()
+    assert torch.equal(all_views(LatentDataset(files, read(), space, **settings)), expected)
+    assert space.calls == 1
+
+
+def test_more_images_are_added_and_a_choice_of_them_is_found(files, tmp_path):
+    settings = {"views": 0, "batch_size": 2, "cache_dir": tmp_path / "kept", "progress": False}
+    LatentDataset(files[:4], read(), EncodesOnly(), **settings)
+    space = Recording()
+    dataset = LatentDataset(files, read(), space, **settings)
+    assert space.images == 6
+    chosen = LatentDataset([files[7], files[2], files[2]], read(), Recording(stop_after=0), **settings)
+    assert torch.equal(chosen[0]["image"], dataset[7]["image"]) and torch.equal(chosen[2]["image"], dataset[2]["image"])
+
+
+def test_an_image_listed_twice_is_kept_once(files, tmp_path):
+    dataset = LatentDataset(
+        [files[0], files[0], files[1]], read(), EncodesOnly(), views=0, cache_dir=tmp_path / "kept", progress=False
+    )
+    assert torch.equal(dataset[0]["image"], dataset[1]["image"])
+    assert (tmp_path / "kept" / "latents.f32").stat().st_size == 2 * 24 * 4
+
+
+def other_space() -> EncodesOnly:
+    space = EncodesOnly()
+    space.version = "another"
+    return space
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_space": other_space()}, "space: made with 'blocks of two', asked for 'another'"),
+        ({"transform": read(factor=3.0)}, "transform 1 .*factor: made with 0.0, asked for 2.0"),
+        ({"transform": read(random=False)}, "transform 2 class: made with 'RandFlipd', asked for 'EnsureTyped'"),
+        ({"views": 3}, "views: made with 2, asked for 3"),
+        ({"seed": 4}, "seed: made with 1, asked for 4"),
+    ],
+)
+def test_latents_made_otherwise_are_refused(files, tmp_path, changes, message):
+    arguments = {"data": files, "transform": read(), "latent_space": EncodesOnly(), "views": 2, "seed": 1}
+    LatentDataset(**arguments, cache_dir=tmp_path / "kept", progress=False)
+    with pytest.raises(ValueError, match=f"cache_dir: expected latents made with these settings.*{message}"):
+        LatentDataset(**arguments | changes, cache_dir=tmp_path / "kept", progress=False)
+
+
+def test_what_a_transform_drew_last_is_no_setting(files, tmp_path):
+    used = read()
+    settings = {"views": 2, "cache_dir": tmp_path / "kept", "progress": False}
+    LatentDataset(files, used, EncodesOnly(), **settings)
+    for item in files:
+        used(item)
+    LatentDataset(files, used, Recording(stop_after=0), **settings)
+    other = read()
+    other.transforms[3].scaler.factors = (-0.1, 0.1)
+    with pytest.raises(
+        ValueError, match=r"transform 3 scaler factors: made with \[-0.5, 0.5\], asked for \[-0.1, 0.1\]"
+    ):
+        LatentDataset(files, other, EncodesOnly(), **settings)
+
+
+def test_a_changed_image_is_refused(files, tmp_path):
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    LatentDataset(files, read(), EncodesOnly(), **settings)
+    np.save(files[3]["image"], np.zeros((1, 4, 6), dtype=np.float32))
+    os.utime(files[3]["image"], ns=(1, 1))
+    with pytest.raises(ValueError, match=r"cache_dir: .* 1 have changed since, such as .*3\.npy; name another folder"):
+        LatentDataset(files, read(), EncodesOnly(), **settings)
+    LatentDataset(files[:3], read(), Recording(stop_after=0), **settings)
+
+
+def test_images_of_another_size_are_refused(files, tmp_path):
+    np.save(files[9]["image"], np.zeros((1, 4, 8), dtype=np.float32))
+    with pytest.raises(ValueError, match=r"latents: expected the shape \[1, 4, 2, 3\] an image .*, got \[1, 4, 2, 4\]"):
+        LatentDataset(files, read(), EncodesOnly(), views=0, batch_size=1, cache_dir=tmp_path / "kept", progress=False)
+
+
+def test_two_processes_do_not_write_at_once(files, tmp_path):
+    store = LatentStore(tmp_path / "kept", {})
+    with store.filling(), pytest.raises(ValueError, match="is being written by another process"):
+        LatentDataset(files, read(), EncodesOnly(), views=0, cache_dir=tmp_path / "kept", progress=False)
+
+
+def test_works_with_samplers_loaders_workers_and_transforms_of_latents(files, tmp_path):
+    dataset = LatentDataset(files, read(), EncodesOnly(), views=2, cache_dir=tmp_path / "kept", progress=False)
+    sampler = WeightedRandomSampler([1.0] * 5 + [0.0] * 5, 20, generator=torch.Generator().manual_seed(0))
+    batches = list(DataLoader(dataset, batch_size=4, sampler=sampler))
+    assert [batch["image"].shape for batch in batches] == [(4, 4, 2, 3)] * 5
+    assert {name for batch in batches for name in batch["patient"]} <= {f"p{i}" for i in range(5)}
+    shares = [list(DistributedSampler(dataset, num_replicas=2, rank=rank, shuffle=False)) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == list(range(10))
+    found = [batch["label"] for batch in DataLoader(dataset, num_workers=2, batch_size=5)]
+    assert torch.cat(found).tolist() == [item["label"] for item in files]
+    flipped = Dataset(dataset, RandFlipd("image", prob=1.0, spatial_axis=1))
+    plain = LatentDataset(files, read(), EncodesOnly(), views=0, progress=False)
+    assert torch.equal(
+        Dataset(plain, RandFlipd("image", prob=1.0, spatial_axis=1))[3]["image"], plain[3]["image"].flip(2)
+    )
+    assert flipped[0]["image"].shape == (4, 2, 3)
+    copied = pickle.loads(pickle.dumps(dataset))  # noqa: S301 (as a worker that is spawned gets it)
+    assert torch.equal(all_views(copied), all_views(dataset))
+
+
+def test_training_on_kept_latents_is_training_on_the_images(files):
+    scheduler = DDPMScheduler(100, prediction_type="v_prediction")
+    kept = LatentDataset(files, read(), EncodesOnly(), views=0, progress=False)
+    images = Dataset(files, read(random=False))
+    live = DenoisingPrepareBatch(scheduler, 3, latent_space=EncodesOnly(), label_dropout=0.0)
+    stored = DenoisingPrepareBatch(scheduler, 3, label_dropout=0.0)
+    one, other = (
+        prepare(next(iter(DataLoader(data, batch_size=4)))) for prepare, data in ((live, images), (stored, kept))
+    )
+    assert one[0].shape == (4, 4, 2, 3)
+    assert torch.equal(one[0], other[0]) and torch.equal(one[1]["target"], other[1]["target"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"views": -1}, ValueError, "views: expected a whole number of at least 0, got -1"),
+        ({"views": True}, ValueError, "views: expected a whole number"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected a whole number of at least 1"),
+        ({"seed": 1.5}, ValueError, "seed: expected a whole number"),
+        ({"data": []}, ValueError, "data: expected a datalist with at least one item"),
+        ({"latent_space": torch.nn.Identity()}, TypeError, "latent_space: expected a LatentSpace"),
+        ({"data": [{"image": 3, "label": 0}]}, TypeError, "data: expected a file or an array as 'image', got int"),
+    ],
+)
+def test_refuses_arguments(files, tmp_path, changes, error, message):
+    arguments = {"data": files, "transform": read(), "latent_space": EncodesOnly(), "progress": False}
+    with pytest.raises(error, match=message):
+        LatentDataset(**arguments | {"cache_dir": tmp_path / "kept"} | changes)
+
+
+def test_the_header_says_what_was_made(files, tmp_path):
+    LatentDataset(files, read(), EncodesOnly(), views=0, seed=3, cache_dir=tmp_path / "kept", progress=False)
+    header = json.loads((tmp_path / "kept" / "latents.json").read_text())
+    assert header["shape"] == [1, 4, 2, 3]
+    assert header["made_with"]["space"] == "blocks of two" and header["made_with"]["seed"] is None

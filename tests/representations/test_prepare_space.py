@@ -1,0 +1,81 @@
+"""The stages before a training: made once, kept, gone on with, and refused where they were made otherwise."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from monai.data import Dataset
+
+from monai_diffclf.representations import load_space, prepare_space
+from tests.representations.tiny_encoder import make_tiny_encoder as make_encoder
+
+
+def make_images(count: int = 24, seed: int = 0) -> Dataset:
+    """Bright and dark noise."""
+    generator = torch.Generator().manual_seed(seed)
+    images = [torch.rand(1, 16, 16, generator=generator) * 2 - 1 + (n % 2) * 0.5 for n in range(count)]
+    return Dataset([{"image": image, "label": n % 2} for n, image in enumerate(images)])
+
+
+SETTINGS = {"num_components": 3, "data": "hash", "batch_size": 5, "progress": False}
+
+
+def test_the_space_is_made_once(tmp_path, monkeypatch, device):
+    path = tmp_path / "run" / "representation.pt"
+    made = prepare_space(path, make_encoder(), make_images(), grid=[2, 2], device=device, **SETTINGS)
+    images = torch.stack([item["image"] for item in make_images(4, seed=1)]).to(device)
+    latents = made.encode(images)
+    assert latents.shape == (4, 3, 2, 2) and made.adapted is False
+    # What is there is read: were it fitted again, these other images would change it.
+    again = prepare_space(path, make_encoder(), make_images(6, seed=9), grid=[2, 2], device=device, **SETTINGS)
+    assert again.version == made.version and torch.equal(again.encode(images), latents)
+    assert load_space(path, make_encoder()).version == made.version
+    assert sorted(file.name for file in path.parent.iterdir() if file.name[0] != ".") == [
+        "representation.json",
+        "representation.pt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"num_components": 2}, "num_components: made with 3, asked for 2"),
+        ({"data": "others"}, "data: made with 'hash', asked for 'others'"),
+        ({"adaptation": {"epochs": 1}}, "adaptation: one is frozen, the other adapted"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, changed, said):
+    path = tmp_path / "representation.pt"
+    prepare_space(path, make_encoder(), make_images(), **SETTINGS)
+    with pytest.raises(ValueError, match=f"was made with other settings .*{said}"):
+        prepare_space(path, make_encoder(), make_images(), augmented=make_images(), **{**SETTINGS, **changed})
+
+
+def test_an_adapted_encoder_is_kept_with_the_space(tmp_path):
+    path = tmp_path / "representation.pt"
+    settings = {**SETTINGS, "adaptation": {"epochs": 2, "learning_rate": 0.01, "batch_size": 8}}
+    frozen = make_encoder()
+    made = prepare_space(
+        path, frozen, make_images(), augmented=make_images(), validation=make_images(8, seed=3), **settings
+    )
+    assert made.adapted and made.encoder.version != frozen.version
+    history = json.loads((tmp_path / "adaptation.json").read_text())
+    assert [epoch["epoch"] for epoch in history] == [1, 2] and "val_auc" in history[0]
+    # Neither stage is repeated, and the weights come from the file.
+    again = prepare_space(path, make_encoder(), make_images(), **settings)
+    assert again.version == made.version and again.adapted == made.adapted
+    images = torch.stack([item["image"] for item in make_images(4, seed=1)])
+    assert torch.equal(again.encode(images), made.encode(images))
+
+
+def test_what_cannot_be_is_refused(tmp_path):
+    path = tmp_path / "representation.pt"
+    with pytest.raises(ValueError, match=r"grid: expected \[2, 2\], what tiny makes of images of \[16, 16\] pixels"):
+        prepare_space(path, make_encoder(), make_images(), grid=[7, 7], **SETTINGS)
+    assert not path.exists()
+    with pytest.raises(ValueError, match="amp_dtype: expected None, 'bfloat16' or 'float16', got 'int8'"):
+        prepare_space(path, make_encoder(), make_images(), amp_dtype="int8", **SETTINGS)
+    with pytest.raises(ValueError, match="augmented: expected the training images with adaptation, got None"):
+        prepare_space(path, make_encoder(), make_images(), adaptation={"epochs": 1}, **SETTINGS)
