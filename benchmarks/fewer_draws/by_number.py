@@ -91,18 +91,16 @@ def difference(
     return {"value": gap(np.arange(len(labels))), "low": float(low), "high": float(high)}
 
 
-def at_levels(
-    fit: StoredErrors, judged: StoredErrors, weighting: Weighting, numbers: Sequence[int] = NUMBERS
-) -> dict[str, Any]:
+def at_levels(fit: StoredErrors, judged: StoredErrors, weighting: Weighting, resamples: int = 1000) -> dict[str, Any]:
     """One draw and a few at the levels that ``fit`` chooses, beside all draws, on ``judged``."""
     scores, labels = weighted_scores(judged.errors, weighting), judged.labels.numpy()
     log_snr, patients = judged.errors.log_snr.double().numpy(), patient_codes(judged)
     everything = scores.mean(2, keepdims=True)
     found: dict[str, Any] = {"all": figures(everything, labels)}
-    for count in numbers:
+    for count in NUMBERS:
         few: FewDraws = fit_few_draws(fit.errors, fit.labels, count, weighting=weighting)
         sums = np.stack([scores[:, :, own].mean(2) for own in stand_ins(few.log_snr, log_snr)], 2)
-        gap = difference(sums, everything, labels, patients)
+        gap = difference(sums, everything, labels, patients, resamples)
         found[str(count)] = {**few.to_dict(), **figures(sums, labels), "difference_from_all": gap}
     return found
 
@@ -143,7 +141,13 @@ def stopped(
     return found
 
 
-def report(fit: StoredErrors, judged: StoredErrors | None, weighting: Weighting, risks: Sequence[float]) -> dict:
+def report(
+    fit: StoredErrors,
+    judged: StoredErrors | None,
+    weighting: Weighting,
+    risks: Sequence[float],
+    resamples: int = 1000,
+) -> dict:
     """All of it."""
     shown = fit if judged is None else judged
     scores, labels = weighted_scores(shown.errors, weighting), shown.labels.numpy()
@@ -161,7 +165,7 @@ def report(fit: StoredErrors, judged: StoredErrors | None, weighting: Weighting,
         "nested_on_fit": nested,
         "stopping": stopped(fit, shown, weighting, risks),
     }
-    return made if judged is None else {**made, "at_chosen_levels": at_levels(fit, judged, weighting)}
+    return made if judged is None else {**made, "at_chosen_levels": at_levels(fit, judged, weighting, resamples)}
 
 
 def read_weighting(text: str) -> Weighting:
