@@ -171,6 +171,7 @@ def measure_mirrored(
         num_draws=num_draws,
         conditioning=bundle.get("conditioning"),
         noise_levels=LevelSampling([1.0] * num_parts, [True] * num_parts),
+        latent_space=bundle.get("evaluate#inferer").latent_space,
     )
     if Path(path).is_file() and load_errors(path).provenance == provenance(inferer, network):
         return load_errors(path).errors
