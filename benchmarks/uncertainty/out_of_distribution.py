@@ -71,7 +71,7 @@ def foreign(kind: str, data: Path, count: int, shape: Sequence[int]) -> Array:
         pictures = [Image.fromarray(np.uint8(255 * x["image"][0])) for x in make_phantoms(count, seed=20261129)]
     elif kind == "example scans":
         scans = [make_example_scan(number % 6, number, seed=20261129) for number in range(count)]
-        pictures = [Image.fromarray(scan) for scan in scans]
+        pictures = [Image.fromarray(np.uint8(255 * scan)) for scan in scans]
     else:
         folder = data / FOLDERS[kind]
         rows = list(read_rows(folder / "labels.csv", ("file",)))
