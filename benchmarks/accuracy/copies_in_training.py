@@ -1,11 +1,11 @@
 """Test images of ISIC 2017 that are training images too, and the figures without them; no network.
 
-    python -m benchmarks.accuracy.copies_in_training --dataset_dir DATA
+    python -m benchmarks.accuracy.copies_in_training [--dataset_dir DATA]
 
 Looks for copies of test images among the training and validation images: the same pixels, or thumbnails that agree to
-.998 (another compression of the same picture), and near-duplicates (the same lesion in another picture). Recomputes
-macro AUC and balanced accuracy of the stored predictions of the skin lesion bundles without the copies of training
-images, and without all that resemble a training or validation image. Writes
+.998 (another compression of the same picture), and near-duplicates (the same lesion in another picture). Without DATA
+those found before are taken. Recomputes macro AUC and balanced accuracy of the stored predictions of the skin lesion
+bundles without the copies of training images, and without all that resemble a training or validation image. Writes
 ``benchmarks/results/isic2017_copies.json``.
 """
 
@@ -26,6 +26,7 @@ from monai_diffclf.metrics import classification_metrics, paired_difference_inte
 from monai_diffclf.storage import rows_of_images
 from monai_diffclf.storage.atomic_file import replace_text
 
+OUTPUT = RESULTS / "isic2017_copies.json"
 SAME_PICTURE = 0.998
 TABLES = {
     "diffusion_vote": BUNDLES / "skin_lesion_diffusion" / "docs" / "evaluation" / "test_diffusion_vote_seed_0.csv",
@@ -74,7 +75,9 @@ def figures(tables: dict[str, Table], without: set[str]) -> dict[str, Any]:
     content: dict[str, Any] = {"num_images": int(kept.sum())}
     for name, table in tables.items():
         metrics = classification_metrics(labels, table["probabilities"][kept])
+        each = [roc_auc(labels == k, table["probabilities"][kept][:, k]) for k in range(len(CLASSES))]
         content[name] = {metric: metrics[metric] for metric in ("auc", "balanced_accuracy")}
+        content[name]["auc_of_each_class"] = {name: float(auc) for name, auc in zip(CLASSES, each, strict=True)}
     for name in ("diffusion_vote", "diffusion_mean"):
         pair = (tables[name]["probabilities"][kept], tables["resnet18"]["probabilities"][kept])
         content[name]["auc_less_resnet18"] = paired_difference_interval(macro_auc, labels, *pair)._asdict()
@@ -100,9 +103,10 @@ def read_tables() -> dict[str, Table]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_dir", type=Path, required=True)
+    parser.add_argument("--dataset_dir", type=Path)
     args = parser.parse_args()
-    copies, tables = find_copies(args.dataset_dir), read_tables()
+    found_before = json.loads(OUTPUT.read_text())["copies"] if args.dataset_dir is None else None
+    copies, tables = found_before or find_copies(args.dataset_dir), read_tables()
     same = {row["test"] for row in copies["train"] if row["same_picture"]}
     alike = {row["test"] for rows in copies.values() for row in rows}
     content = {
@@ -116,7 +120,7 @@ def main() -> None:
         "without_copies": figures(tables, same),
         "without_alike": figures(tables, alike),
     }
-    replace_text(RESULTS / "isic2017_copies.json", json.dumps(content, indent=1) + "\n")
+    replace_text(OUTPUT, json.dumps(content, indent=1) + "\n")
     print(json.dumps(content, indent=1))
 
 

@@ -1,6 +1,7 @@
 """Write the tables of ``docs/evidence.md`` from the result files.
 
     python -m benchmarks.evidence.tables            # summary.json from all results, then the tables
+    python -m benchmarks.evidence.tables --kept     # the tables alone, from the summary.json that is there
     python -m benchmarks.evidence.tables --check    # exit code 1 where the document differs from summary.json
 
 The words of the document stay; what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced.
@@ -130,11 +131,11 @@ def _questions(summary: dict[str, Any]) -> str:
                 rows.append(
                     [f"`{data}`", f"`{method}`", f"{name} at least {value:.2f}", _cell(found), reached or "not run"]
                 )
-    asked = [row for row in protocol()["margins"] if not _has(summary["margins"], row)]
-    rows += [
-        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", f"not inferior, {r['margin']}", "", "not run"]
-        for r in asked
-    ]
+    for name in ("margins", "superiority"):
+        for r in protocol()[name]:
+            if not _has(summary[name], r):
+                what = f"not inferior, {r['margin']}" if "margin" in r else "superior"
+                rows.append([f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", what, "", "not run"])
     return _table(["data", "method", "asked", "found", "holds"], rows)
 
 
@@ -146,11 +147,16 @@ def _comparisons(summary: dict[str, Any]) -> str:
     settings = protocol()["comparisons"]
     rows = []
     for name, found in summary["comparisons"].items():
-        values = [f"{found['values'][m]:.3f}" if m in found["values"] else "" for m in _compared()]
+        values = [f"{found['values'][m]:.3f} ({_short(found['data'][m])})" if m in found["values"] else ""
+                  for m in _compared()]  # fmt: skip
         gaps = [_cell(found["differences"].get(m)) for m in settings["comparators"]]
         rows.append([_NAMES[name], *values, *gaps, found["verdict"]])
     heads = [f"`{m}`" for m in _compared()] + [f"less `{m}`" for m in settings["comparators"]]
     return _table(["comparison", *heads, "verdict"], rows)
+
+
+def _short(data: list[str]) -> str:
+    return ", ".join(name.partition("_")[0].rstrip("0123456789") for name in data)
 
 
 def _compared() -> list[str]:
@@ -220,8 +226,10 @@ def filled(document: str, found: dict[str, str]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    if not check:
+    parser.add_argument("--kept", action="store_true")
+    args = parser.parse_args()
+    check = args.check
+    if not (check or args.kept):
         replace_text(SUMMARY, json.dumps(summarise(), indent=1) + "\n")
     old = DOCUMENT.read_text(encoding="utf-8")
     new = filled(old, tables(json.loads(SUMMARY.read_text(encoding="utf-8"))))

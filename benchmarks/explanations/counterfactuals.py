@@ -58,7 +58,7 @@ def measure_counterfactuals(
             )
         quality = counterfactual_quality(pairs, masks=masks[:, None].to(images.device))
         row: dict[str, Any] = {
-            metric: {bound: round(float(getattr(each, bound)), 4) for bound in ("value", "low", "high")}
+            metric: {bound: float(getattr(each, bound)) for bound in ("value", "low", "high")}
             for metric, each in quality.items()
         }
         if features is not None:

@@ -34,7 +34,7 @@ from monai_diffclf.classification import (
 from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.metrics import bootstrap_interval, paired_difference_interval, roc_auc
-from monai_diffclf.storage import LearnedDecision, StoredErrors, load_decision, load_errors
+from monai_diffclf.storage import LearnedDecision, StoredErrors, load_decision, load_errors, rows_of_images
 
 MARGIN = 0.005
 
@@ -46,7 +46,7 @@ def margin_of(result: Classification, rule: str) -> np.ndarray:
 
 
 def interval(values: Any) -> dict[str, float]:
-    return {name: round(float(getattr(values, name)), 5) for name in ("value", "low", "high")}
+    return {name: float(getattr(values, name)) for name in ("value", "low", "high")}
 
 
 def auc_by_level(stored: StoredErrors, rule: str, parts: int = 8) -> list[dict[str, float]]:
@@ -87,10 +87,10 @@ def compare(stored: StoredErrors, result: Classification, full: Classification, 
     return {
         "name": name,
         "evaluations": round(float(result.network_evaluations.double().mean()), 2),
-        "evaluations_ratio": round(ratio, 5),
-        "times_fewer": round(1 / ratio, 2),
-        "agreement": round(float((result.predicted == full.predicted).double().mean()), 5),
-        "accuracy": round(float(right.mean()), 5),
+        "evaluations_ratio": ratio,
+        "times_fewer": 1 / ratio,
+        "agreement": float((result.predicted == full.predicted).double().mean()),
+        "accuracy": float(right.mean()),
         "accuracy_difference": interval(gain),
         "not_worse_than_margin": bool(gain.low > -MARGIN),
     }
@@ -158,12 +158,8 @@ def sampled_errors(bundle: Path, split: str, rule: str, dataset_dir: str | None,
 
 def in_order_of(stored: StoredErrors, reference: StoredErrors) -> StoredErrors:
     """The images of a file in the order of another one's."""
-    if stored.keys == reference.keys and torch.equal(stored.labels, reference.labels):
-        return stored
-    place = {key: i for i, key in enumerate(stored.keys)}
-    if set(place) != set(reference.keys):
-        raise SystemExit("fewer_draws: the stored errors belong to different images")
-    index = torch.tensor([place[key] for key in reference.keys])
+    labels = {"labels": reference.labels.numpy(), "table_labels": stored.labels.numpy()}
+    index = torch.from_numpy(rows_of_images(reference.keys, stored.keys, **labels, what="sampled errors"))
     return replace(stored, errors=stored.errors[index], labels=reference.labels, keys=reference.keys)
 
 
@@ -189,9 +185,10 @@ def main() -> None:
             }
             for row in report[split][rule]["ways"]:
                 difference = row["accuracy_difference"]
+                low, value, high = (f"{difference[bound]:+.4f}" for bound in ("low", "value", "high"))
                 print(
-                    f"{split:10s} {rule:4s} {row['name']:50s} 1/{row['times_fewer']:<6} agrees {row['agreement']:.4f} "
-                    f"accuracy {difference['value']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
+                    f"{split:10s} {rule:4s} {row['name']:50s} 1/{row['times_fewer']:<6.2f} "
+                    f"agrees {row['agreement']:.4f} accuracy {value} ({low} to {high})"
                 )
     args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

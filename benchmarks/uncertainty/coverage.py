@@ -9,7 +9,7 @@ import torch
 from scipy.stats import betabinom
 
 from benchmarks.uncertainty.predictions import Array, Predictions, halves
-from monai_diffclf.metrics import set_size
+from monai_diffclf.metrics import class_set_coverage, set_coverage, set_size
 from monai_diffclf.uncertainty import fit_conformal
 
 
@@ -59,6 +59,18 @@ def split_of(test: Predictions, seed: int, confidence: float, per_class: bool) -
         found["one_a_patient"] = float(hits / len(other))
         found["inside"] = float(law.ppf(0.025) <= hits <= law.ppf(0.975))
     return found
+
+
+def fitted_elsewhere(validation: Predictions, test: Predictions, confidence: float) -> dict[str, Any]:
+    """Coverage on test images, and in each class, of sets per class fitted on validation images; mean of the seeds."""
+    held = []
+    for fit, new in zip(validation.probabilities, test.probabilities, strict=True):
+        fitted = fit_conformal(torch.from_numpy(fit), torch.from_numpy(validation.labels), confidence=confidence)
+        held.append(fitted.sets(torch.from_numpy(new)).numpy())
+    return {
+        "coverage": float(np.mean([set_coverage(test.labels, sets) for sets in held])),
+        "of_each_class": np.mean([class_set_coverage(test.labels, sets) for sets in held], axis=0).tolist(),
+    }
 
 
 def coverage_table(test: Predictions, confidence: float, splits: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from benchmarks.bundles import BUNDLES, RESULTS
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data.table_rows import read_rows
 from monai_diffclf.engines import compute_dataset_errors
-from monai_diffclf.storage import StoredErrors, load_errors
+from monai_diffclf.storage import StoredErrors, load_errors, rows_of_images
 from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import Typicality, fit_mean_image, fit_typicality
 from monai_diffclf.uncertainty.typicality import group_codes
@@ -109,11 +109,8 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
         load_errors(work / f"{bundle.name}_{name}.npz")
         for name in ("validation_negative", "foreign", "foreign_negative")
     )
-    if sorted(negative.keys) != sorted(stored.keys):
-        raise ValueError(f"{bundle}: expected the negatives of the stored validation images, got others")
     # A key names the pixels or the file; the stored errors may be in another order.
-    place = {key: index for index, key in enumerate(negative.keys)}
-    order = np.array([place[key] for key in stored.keys])
+    order = rows_of_images(stored.keys, negative.keys, what=f"negatives of {bundle.name}")
     images = {name: torch.from_numpy(array) for name, array in np.load(work / f"{bundle.name}_images.npz").items()}
     images["validation"] = images["validation"][torch.from_numpy(order)]
     groups = group_codes(stored.patients, len(stored.keys))
@@ -141,13 +138,13 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
             for rule, called in called_inverted(this, other, correlation, low).items():
                 found.setdefault(rule, {}).setdefault(kind, []).append(called)
     shares = {
-        rule: {kind: round(float(np.concatenate(called).mean()), 4) for kind, called in kinds.items()}
+        rule: {kind: float(np.concatenate(called).mean()) for kind, called in kinds.items()}
         for rule, kinds in found.items()
     }
     return {
         "num_validation": len(stored.keys),
         "num_another_kind": len(foreign.keys),
-        "lowest correlation as they are": round(lowest, 3),
+        "lowest correlation as they are": lowest,
         "called inverted": shares,
     }
 

@@ -38,7 +38,7 @@ FOREIGN = ("dermoscopy", "ultrasound", "X-rays", "phantom films", "example scans
 
 
 def _noise(image: Array, rng: np.random.Generator) -> Array:
-    return np.clip(image + 0.1 * rng.standard_normal(image.shape), 0, 1)
+    return np.asarray(np.clip(image + 0.1 * rng.standard_normal(image.shape), 0, 1))
 
 
 def _impulse_noise(image: Array, rng: np.random.Generator) -> Array:
@@ -55,7 +55,7 @@ def _blur(image: Array, _: np.random.Generator) -> Array:
 
 def _contrast(image: Array, _: np.random.Generator) -> Array:
     """Half of the contrast."""
-    return image.mean() + 0.5 * (image - image.mean())
+    return np.asarray(image.mean() + 0.5 * (image - image.mean()))
 
 
 def _compression(image: Array, _: np.random.Generator) -> Array:

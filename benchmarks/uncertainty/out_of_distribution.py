@@ -1,14 +1,16 @@
 """How well shipped models notice images that are none of their kind, beside other scores of unlikeness.
 
     python -m benchmarks.uncertainty.out_of_distribution images DATA [--bundle NAME] [--images 100]
+    python -m benchmarks.uncertainty.out_of_distribution encoder DATA [--bundle NAME]
     python -m benchmarks.uncertainty.out_of_distribution errors DATA [--bundle NAME]
     python -m benchmarks.uncertainty.out_of_distribution report
 
 DATA holds the folders pneumoniamnist_28, isic2017_256, busi_256 and kermany_cxr_224. The kinds and which of them are
 held out are in ``kinds.py``; corruptions are made of test images, at the size that the network sees. ``images`` writes
-the scores that need no diffusion model, ``errors`` adds those that do (hours on a CPU), both to
-``benchmarks/results/out_of_distribution/BUNDLE_KIND.npz``; a kind that is there is left alone. Typicality is the
-shipped one (``configs/uncertainty.json``). With --resnet FILE the energy of a ResNet-18's logits is added.
+the scores of pixel statistics, ``encoder`` those of features of EfficientNet-Lite0, ``errors`` those that need the
+diffusion model (an hour on a CPU) and ``resnet`` the energy of the logits of the ResNet-18 of --resnet, all to
+``benchmarks/results/out_of_distribution/BUNDLE_KIND.npz``; a score that is there is left alone. Typicality is the
+shipped one (``configs/uncertainty.json``), fitted to validation images; the others are fitted to 500 training images.
 ``report`` writes areas under the ROC curve, in which test images as they are are to score lower than those of a kind,
 with 95 % intervals, to ``benchmarks/results/out_of_distribution.json``.
 """
@@ -135,35 +137,41 @@ def typicality_of(name: str) -> Typicality:
     return Typicality.from_dict(content["typicality"])
 
 
+def place(name: str, kind: str) -> Path:
+    return SCORES / f"{name}_{kind.replace(' ', '_')}.npz"
+
+
 def score_images(args: argparse.Namespace, name: str) -> None:
-    """Scores that need no diffusion model."""
-    kinds, parts = Kinds(name, args.data, args.images), typicality_of(name).parts
-    known = kinds.training(NUM_TRAINING)
-    features = lite0_features(known)
-    methods = {
-        "pixel_statistics": (twenty_statistics, mahalanobis(twenty_statistics(known))),
-        "encoder_mahalanobis": (lite0_features, mahalanobis(features)),
-        "encoder_neighbours": (lite0_features, nearest(features)),
-    }
-    of_image = {part: fitted for part, fitted in parts.items() if part != ERRORS}
-    for kind in kinds_of(name):
-        path = SCORES / f"{name}_{kind.replace(' ', '_')}.npz"
-        if path.is_file():
-            continue
+    """Scores of pixel statistics: the part of typicality that needs no network, and twenty of them."""
+    kinds = Kinds(name, args.data, args.images)
+    of_image = {part: fitted for part, fitted in typicality_of(name).parts.items() if part != ERRORS}
+    twenty = mahalanobis(twenty_statistics(kinds.training(NUM_TRAINING)))
+    for kind in missing(name, "pixel_statistics"):
         images = kinds.images(kind)
-        scores = {"typicality_of_image": largest_score(of_image, image_statistics(images)).numpy()}
-        found: dict[Any, Array] = {}
-        for method, (describe, score) in methods.items():
-            if describe not in found:
-                found[describe] = describe(images)
-            scores[method] = score(found[describe])
-        SCORES.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **{key: values.astype(np.float32) for key, values in scores.items()})
-        print(path, flush=True)
+        own = largest_score(of_image, image_statistics(images)).numpy()
+        add(place(name, kind), {"typicality_of_image": own, "pixel_statistics": twenty(twenty_statistics(images))})
+
+
+def score_encoder(args: argparse.Namespace, name: str) -> None:
+    """Distances of the features of a pretrained encoder."""
+    kinds = Kinds(name, args.data, args.images)
+    known = lite0_features(kinds.training(NUM_TRAINING))
+    from_all, from_nearest = mahalanobis(known), nearest(known)
+    for kind in missing(name, "encoder_mahalanobis"):
+        features = lite0_features(kinds.images(kind))
+        scores = {"encoder_mahalanobis": from_all(features), "encoder_neighbours": from_nearest(features)}
+        add(place(name, kind), scores)
+
+
+def missing(name: str, method: str) -> list[str]:
+    """The kinds without a score."""
+    paths = {kind: place(name, kind) for kind in kinds_of(name)}
+    return [kind for kind, path in paths.items() if not path.is_file() or method not in np.load(path)]
 
 
 def add(path: Path, scores: dict[str, Array]) -> None:
     """Add scores to those that are there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     known = dict(np.load(path)) if path.is_file() else {}
     np.savez_compressed(path, **known, **{key: values.astype(np.float32) for key, values in scores.items()})
     print(path, sorted(scores), flush=True)
@@ -173,17 +181,17 @@ def score_errors(args: argparse.Namespace, name: str) -> None:
     """Scores by the diffusion model, and by a ResNet-18 where there is one."""
     kinds, typicality = Kinds(name, args.data, args.images), typicality_of(name)
     network, inferer = (kinds.config.get(f"evaluate#{part}") for part in ("network", "inferer"))
-    for kind in kinds_of(name):
-        path = SCORES / f"{name}_{kind.replace(' ', '_')}.npz"
-        if path.is_file() and "typicality" in np.load(path):
-            continue
+    for kind in missing(name, "typicality"):
         images, parts = kinds.images(kind), []
         for batch in images.split(20):
             errors = inferer.compute_errors(batch, network)
             own = typicality.parts[ERRORS].score(typicality.describe(errors)[0])
             parts.append((typicality.score(errors, batch), own, likelihood_score(errors)))
         names = ("typicality", "typicality_of_errors", "likelihood")
-        add(path, {key: torch.cat(part).numpy() for key, part in zip(names, zip(*parts, strict=True), strict=True)})
+        add(
+            place(name, kind),
+            {key: torch.cat(part).numpy() for key, part in zip(names, zip(*parts, strict=True), strict=True)},
+        )
 
 
 def score_resnet(args: argparse.Namespace, name: str) -> None:
@@ -191,14 +199,12 @@ def score_resnet(args: argparse.Namespace, name: str) -> None:
     kinds = Kinds(name, args.data, args.images)
     other = open_bundle(BUNDLES / name.replace("diffusion", "resnet18"), "train.json", progress=False)
     network = load_weights(other.get("network_def"), args.resnet).eval()
-    for kind in kinds_of(name):
-        path = SCORES / f"{name}_{kind.replace(' ', '_')}.npz"
-        if path.is_file() and "energy" not in np.load(path):
-            size = kinds.config.image_size
-            images = kinds.images(kind)
-            start = [(have - want) // 2 for have, want in zip(images.shape[2:], size, strict=True)]
-            inner = images[:, :, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
-            add(path, {"energy": energy(network, inner)})
+    size = kinds.config.image_size
+    for kind in missing(name, "energy"):
+        images = kinds.images(kind)
+        start = [(have - want) // 2 for have, want in zip(images.shape[2:], size, strict=True)]
+        inner = images[:, :, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+        add(place(name, kind), {"energy": energy(network, inner)})
 
 
 def separation(inside: Array, outside: Array) -> dict[str, float]:
@@ -212,11 +218,7 @@ def report() -> None:
     """Areas of all kinds that were scored, and their means over the development and the held-out ones."""
     content: dict[str, Any] = {}
     for name, data in MODELS.items():
-        known = {
-            kind: dict(np.load(path))
-            for kind in kinds_of(name)
-            if (path := SCORES / f"{name}_{kind.replace(' ', '_')}.npz").is_file()
-        }
+        known = {kind: dict(np.load(path)) for kind in kinds_of(name) if (path := place(name, kind)).is_file()}
         if "none" not in known:
             continue
         inside, typicality = known.pop("none"), typicality_of(name)
@@ -241,7 +243,7 @@ def report() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("images", "errors", "resnet", "report"))
+    parser.add_argument("command", choices=("images", "encoder", "errors", "resnet", "report"))
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--bundle", choices=tuple(MODELS), action="append")
     parser.add_argument("--images", type=int, default=100, help="of each kind")
@@ -251,7 +253,9 @@ def main() -> None:
         return report()
     if args.data is None or (args.command == "resnet" and (args.resnet is None or len(args.bundle or []) != 1)):
         parser.error("expected DATA, and for resnet one --bundle and --resnet")
-    run = {"images": score_images, "errors": score_errors, "resnet": score_resnet}[args.command]
+    run = {"images": score_images, "encoder": score_encoder, "errors": score_errors, "resnet": score_resnet}[
+        args.command
+    ]
     for name in args.bundle or MODELS:
         run(args, name)
     return None

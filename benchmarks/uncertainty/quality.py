@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks.bundles import RESULTS
-from benchmarks.uncertainty.coverage import coverage_table, spread
+from benchmarks.uncertainty.coverage import coverage_table, fitted_elsewhere, spread
 from benchmarks.uncertainty.predictions import Array, Predictions, halves, of_errors, of_tables
 from monai_diffclf.metrics import (
     accuracy_at_coverage,
@@ -84,6 +84,7 @@ def calibration_table(validation: Predictions, test: Predictions, splits: int) -
             row[f"{name}_fitted_on_validation"] = {
                 bound: float(np.mean([getattr(i, bound) for i in each])) for bound in ("value", "low", "high")
             }
+        row["accuracy_fitted_on_validation"] = float(np.mean([p.argmax(1) == test.labels for p in made]))
         found: dict[str, list[float]] = {f"{name}_{how}": [] for name in SCORES for how in ("half", "pooled")}
         for seed in range(splits):
             after, half = calibrated_by_halves(test, seed, method)
@@ -190,7 +191,10 @@ def main() -> None:
     for name, sets in models.items():
         content["calibration"][name] = calibration_table(sets["validation"], sets["test"], args.splits)
         content["calibration"][name]["perfect"] = ideal_calibration_error(sets["test"], args.splits)
-        content["conformal"][name] = coverage_table(sets["test"], args.confidence, args.splits)
+        content["conformal"][name] = {
+            **coverage_table(sets["test"], args.confidence, args.splits),
+            "fitted_on_validation": fitted_elsewhere(sets["validation"], sets["test"], args.confidence),
+        }
     tests = []
     for fit, new in zip(stored["validation"], stored["test"], strict=True):
         typicality = fit_typicality(fit.errors, groups=fit.patients)

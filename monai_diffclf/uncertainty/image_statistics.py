@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 __all__ = ["image_statistics", "latent_statistics"]
 
@@ -124,16 +125,16 @@ def _spectrum(grey: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=16)
-def _cosines(size: int) -> np.ndarray:
+def _cosines(size: int) -> NDArray[np.float64]:
     """The orthonormal cosine transform (DCT-II) as a matrix [frequency, place]."""
     frequency, place = np.arange(size)[:, None], np.arange(size)[None]
     matrix = np.sqrt(2 / size) * np.cos(math.pi * (2 * place + 1) * frequency / (2 * size))
     matrix[0] /= math.sqrt(2)
-    return matrix
+    return np.asarray(matrix)
 
 
 @lru_cache(maxsize=16)
-def _bands(size: int, count: int) -> np.ndarray:
+def _bands(size: int, count: int) -> NDArray[np.float64]:
     """Means over bands of frequencies [band, frequency]: the mean alone, then bands that grow by a factor."""
     edges = np.unique(np.r_[0, np.geomspace(1, size, count).round().astype(int)])
     band = np.searchsorted(edges[1:], np.arange(size), side="right")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from monai_diffclf.bundle import BundleSettings, open_bundle, write_bundle
 from monai_diffclf.commands import main
+from monai_diffclf.monailabel.bundle_model import BundleModel
 from monai_diffclf.representations import load_space, save_space
 
 TINY = {"_target_": "tests.representations.tiny_encoder.make_tiny_encoder"}
@@ -141,6 +142,16 @@ def test_new_images_get_a_page_with_the_nearest_training_images(trained, tmp_pat
     assert '"key":"train/bright/bright_' in page and '"picture":"data:image' in page
     assert run("report", trained) == 0
     assert "tiny, frozen" in (seed_0(trained) / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_monai_label_app_serves_it(trained):
+    model = BundleModel(trained)
+    outcome = model.classify(model.read(next((trained.parent / "data" / "test" / "bright").iterdir())))
+    assert outcome.map.shape == (32, 32) and bool(outcome.map.isfinite().all())
+    assert 0 < outcome.item["ood_p_value"] <= 1
+    # A map of cells, each the same all over its eight pixels.
+    cells = outcome.map.reshape(4, 8, 4, 8)
+    assert torch.equal(cells, cells[:, :1, :, :1].expand_as(cells))
 
 
 def test_settings_of_another_encoder_are_refused(trained, tmp_path, capsys):

@@ -112,7 +112,7 @@ def test_margin_asks_for_the_lower_bound(tmp_path: Path) -> None:
 def test_verdicts_on_made_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: dict[str, float], verdict: str
 ) -> None:
-    monkeypatch.setitem(protocol()["analysis"], "resamples", 600)  # 11 p values of 2 / 601 are below 0.05
+    monkeypatch.setitem(protocol()["analysis"], "resamples", 1000)  # 22 p values of 2 / 1001 are below 0.05
     for data in SETS:
         for method, signal in {"diffusion_representation": 2.0, **signals}.items():
             for condition in ("corruption/noise/0.08", "corruption/noise/0.16"):
