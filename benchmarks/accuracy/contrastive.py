@@ -47,6 +47,7 @@ from monai_diffclf.storage.atomic_file import replace_text
 BUNDLE = BUNDLES / "phantom_xray_diffusion"
 SEED = 7151  # of the phantoms that are judged: neither the bundle's training, validation nor test
 BATCH, RATE, WARM_UP = 64, 4e-4, 20
+RANGE = (-1.0, 6.0)  # log-SNR at which lesions can be told
 BANDS = ((-2, 0), (0, 2), (2, 4), (4, 6), (6, 8))
 COUNTS = (1, 3, 9, 25, 51)
 
@@ -66,12 +67,12 @@ def train(config: Any, network: torch.nn.Module, weight: float, steps: int, seed
     """Train on; the averaged network, what was learned of the levels, and the seconds it took."""
     torch.manual_seed(0)
     scheduler = config.get("scheduler")
-    loss = ClassContrastiveLoss(scheduler, 2, weight=weight)
+    loss = ClassContrastiveLoss(scheduler, 2, weight=weight, log_snr_range=RANGE)
     optimizer = torch.optim.AdamW(parameter_groups(network, loss), RATE, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(step / WARM_UP, 0.5 + 0.5 * np.cos(np.pi * step / steps))
     )
-    prepare = DenoisingPrepareBatch(scheduler, 2, all_classes=weight > 0)
+    prepare = DenoisingPrepareBatch(scheduler, 2, all_classes=weight > 0, log_snr_range=RANGE)
     average = MovingAverage(network, limit=0.98, start=WARM_UP)
     start = time.process_time()
     for batch in batches(steps, seed):
@@ -182,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     config = open_bundle(BUNDLE, "train.json")
     report: dict[str, Any] = {
         "data": {"phantom_seed": SEED, "images": args.images},
-        "training": {"steps": args.steps, "batch": BATCH, "learning_rate": RATE},
+        "training": {"steps": args.steps, "batch": BATCH, "learning_rate": RATE, "log_snr": RANGE},
     }
     for name, weight in (("shipped", None), ("trained on", 0.0), *((f"weight {w:g}", w) for w in args.weights)):
         network = load_weights(open_bundle(BUNDLE, "train.json").get("denoiser"), BUNDLE / "models" / "model.pt")

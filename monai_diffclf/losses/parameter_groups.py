@@ -11,7 +11,7 @@ from torch import nn
 __all__ = ["parameter_groups"]
 
 
-def parameter_groups(network: nn.Module, loss: nn.Module, learning_rate: float = 0.002) -> list[Any]:
+def parameter_groups(network: nn.Module, loss: nn.Module, learning_rate: float = 0.01) -> list[Any]:
     """Parameters of a network, and of a loss as a group of their own: without weight decay, at a rate of their own.
 
     The loss is moved to the network's device. Without parameters of the loss it is the list of the network's.
