@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--splits", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=None, help="training images at most, for a trial")
+    parser.add_argument("--limit", type=int, default=None, help="about so many training images, for a trial")
     parser.add_argument("--output", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -238,7 +238,8 @@ def main() -> None:
     for split in range(args.splits):
         start = time.time()
         thirds = split_folds(official, 3, seed=split)
-        train = [item for item, third in zip(official, thirds, strict=True) if third != 0][: args.limit]
+        train = [item for item, third in zip(official, thirds, strict=True) if third != 0]
+        train = train if args.limit is None else train[:: max(1, len(train) // args.limit)]
         judged = [item for item, third in zip(official, thirds, strict=True) if third == 0] + validation
         logits, facts = one_split(train, judged, args.size, args.epochs, split, colour)
         labels = np.array(facts.pop("labels"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.adaptation.cross_fitting import macro_auc, measure, softmax
+from benchmarks.adaptation.cross_fitting import compare, macro_auc, measure, softmax
 
 
 def drawn(sharpness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -32,3 +34,14 @@ def test_macro_auc_is_that_of_scikit_learn_weighted_or_not():
     expected = [roc_auc_score(np.eye(3)[labels], scores, sample_weight=row) for row in weights]
     assert macro_auc(labels, scores, weights) == pytest.approx(expected)
     assert float(macro_auc(labels, scores)) == pytest.approx(roc_auc_score(np.eye(3)[labels], scores))
+
+
+def test_differences_are_those_from_in_sample():
+    labels, logits = drawn(1.0)
+    labels, logits = labels[:300], logits[:300]
+    found = compare([labels], [{"in_sample": 3 * logits, "views": logits}])
+    assert all(found["in_sample"][0][name]["value"] == 0 for name in ("macro_auc", "nll"))
+    apart = measure(labels, logits)["nll"] - measure(labels, 3 * logits)["nll"]
+    assert found["views"][0]["nll"]["value"] == pytest.approx(apart)
+    assert found["views"][0]["nll"]["low"] <= apart <= found["views"][0]["nll"]["high"] < 0
+    json.dumps(found)
