@@ -97,12 +97,12 @@ def _latent_items(opened: Bundle, items: Sequence[dict[str, Any]]) -> list[dict[
     return [{"image": torch.randn(shape, generator=generator), "label": item["label"]} for item in items]
 
 
-@torch.inference_mode()
 def encoder_precision(bundle: Bundle) -> str | None:
     """``"bfloat16"`` where a bundle's encoder is at least half as fast again in it on this machine, else None.
 
     Processors with matrix units for it (AMX), and GPUs, are two to five times as fast; on others it is slower.
     """
+    # Made outside of inference mode: its weights may be trained afterwards.
     encoder, device = bundle.get("encoder").to(bundle.device).eval(), bundle.device
     images = torch.zeros(8, bundle.channels, *bundle.image_size, device=device)
     best = []
@@ -110,7 +110,7 @@ def encoder_precision(bundle: Bundle) -> str | None:
         seconds = []
         for _ in range(3):
             start = time.perf_counter()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):
+            with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):
                 encoder(images)
             _wait(device)
             seconds.append(time.perf_counter() - start)

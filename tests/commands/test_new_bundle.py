@@ -109,7 +109,7 @@ def test_any_method(data, tmp_path, capsys):
         (["--data", "DATA", "--method", "magic"], "--method"),
         (["--data", "DATA", "--adapt"], "--adapt: needs --encoder, the network to fine-tune"),
         (["--data", "DATA", "--encoder", "x", "--method", "score"], "--encoder: works with the method representation"),
-        (["--data", "DATA", "--encoder", "magic"], "encoder: expected a name"),
+        (["--data", "DATA", "--encoder", "magic"], "--encoder: expected one of"),
         (
             ["--data", "DATA", "--encoder", "efficientnet_lite0", "--image-size", "1025"],
             "--image-size: expected 16 to 1024 px with --encoder, got 1025x1025",
