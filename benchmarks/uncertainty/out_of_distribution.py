@@ -211,7 +211,7 @@ def separation(inside: Array, outside: Array) -> dict[str, float]:
     """Area under the ROC curve of two groups of scores, with its interval."""
     labels = np.r_[np.zeros(len(inside)), np.ones(len(outside))].astype(int)
     found = bootstrap_interval(roc_auc, labels, np.r_[inside, outside].astype(np.float64), strata=labels)
-    return {key: round(float(value), 4) for key, value in found._asdict().items()}
+    return {key: round(float(value), 6) for key, value in found._asdict().items()}
 
 
 def report() -> None:
@@ -230,11 +230,11 @@ def report() -> None:
         for part in ("development", "held_out"):
             own = [areas for areas in entry["kinds"].values() if areas["group"] == part]
             shared = [m for m in inside if own and all(m in areas for areas in own)]
-            entry["mean"][part] = {m: round(float(np.mean([a[m]["value"] for a in own])), 4) for m in shared}
-            entry["lowest"][part] = {m: round(float(np.min([a[m]["value"] for a in own])), 4) for m in shared}
+            entry["mean"][part] = {m: round(float(np.mean([a[m]["value"] for a in own])), 6) for m in shared}
+            entry["lowest"][part] = {m: round(float(np.min([a[m]["value"] for a in own])), 6) for m in shared}
         best = "typicality" if "typicality" in inside else "typicality_of_image"
         p = typicality.p_value(torch.from_numpy(inside[best].astype(np.float64)))
-        entry["share_of_test_with_p_below_0.01"] = round(float((p < 0.01).double().mean()), 4)
+        entry["share_of_test_with_p_below_0.01"] = round(float((p < 0.01).double().mean()), 6)
         content[name] = entry
         for part, means in entry["mean"].items():
             print(name, part, means, "lowest", entry["lowest"][part])
