@@ -25,7 +25,7 @@ from ..classification.replay import classify_draws, run_draws
 from ..classification.rules import check_rule, check_temperature, mean_errors
 from ..classification.stopping import check_valid
 from ..networks.conditioning import Conditioning, make_conditioning
-from ..networks.latent_space import LatentSpace, check_latent_space, maps_in_pixels
+from ..networks.latent_space import GivenLatents, LatentSpace, check_latent_space, maps_in_pixels
 from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers.noise_process import NoiseProcess
 from .checks import check_settings
@@ -264,6 +264,8 @@ class DiffusionClassifierInferer(ClassifierInferer):
     def _in_pixels(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Maps over latent pixels or tokens [B, K, ...] as smooth maps over image pixels [B, K, *spatial], float32."""
         spread = maps_in_pixels(self.latent_space, maps, images.shape[2:])
+        if isinstance(self.latent_space, GivenLatents):  # whose neighbours need not be neighbours in the image
+            return spread.float()
         return smooth_error_maps(spread, self.map_smoothing, stride=self.latent_space.stride).float()
 
     def _all_draws(self, source: DrawEvaluator, with_maps: bool) -> tuple[DenoisingErrors, torch.Tensor | None]:

@@ -164,11 +164,12 @@ def test_tokens_are_classified_like_latents_given(settings, same_keys):
 
 
 def test_maps_over_tokens_lie_over_image_pixels_and_keep_their_sum(same_keys):
-    inferer, x = make(latent_space=Tokens(), rule="mean"), images()
+    settings = {"rule": "mean", "map_weighting": None, "map_smoothing": 0}
+    inferer, x = make(latent_space=Tokens(), **settings), images()
     result = inferer.classify(x, token_network(), error_maps=True)
     assert result.error_maps.shape == (3, 2, 6, 6)
     torch.testing.assert_close(result.error_maps.double().sum((2, 3)), 10 * result.mean_error, rtol=1e-5, atol=1e-6)
-    given = make(latent_space=GivenLatents(), rule="mean")
+    given = make(latent_space=GivenLatents(), **settings | {"map_smoothing": None})  # tokens have no neighbours
     tokens = given.classify(Tokens().encode(x), token_network(), error_maps=True).error_maps
     assert tokens.shape == (3, 2, 10)
     footprint = result.error_maps[..., ::2, ::2].flatten(2) - tokens[..., :1] / 36

@@ -115,7 +115,8 @@ def test_the_share_of_the_global_token_is_spread_over_the_image():
 def test_classifies_with_maps(global_token, device):
     space = fitted(global_token=global_token)
     scheduler = DDPMScheduler(100, schedule="cosine", prediction_type="sample")
-    inferer = DiffusionClassifierInferer(scheduler, num_draws=5, rule="mean", latent_space=space)
+    plain = {"map_weighting": None, "map_smoothing": 0}
+    inferer = DiffusionClassifierInferer(scheduler, num_draws=5, rule="mean", latent_space=space, **plain)
     x = images(3).to(device)
     result = inferer.classify(x, Denoiser().eval(), error_maps=True)
     latents = space.encode(x)
