@@ -136,7 +136,7 @@ def choose_recipe(
         ((64, 64), 810, 2)
     """
     refuse_unfit(seen)
-    size, size_reason, size_warnings = choose_image_size(seen, image_size, encoder=encoder and encoder.name)
+    size, size_reason, size_warnings = choose_image_size(seen, image_size, encoder=None if encoder is None else encoder.name)
     images, num_classes = seen.count("train"), len(seen.classes)
     largest = BATCH if encoder is None else ENCODED_BATCH
     batch = largest if images >= 4 * largest else max(SMALLEST_BATCH, images // 4)
@@ -269,7 +269,7 @@ def _with_epochs(recipe: Recipe, seen: ImagesSeen, batch: int, per_epoch: int, e
     )
 
 
-def _encoding_work(recipe: Recipe, seen: ImagesSeen) -> dict[str, int]:
+def _encoding_work(recipe: Recipe, seen: ImagesSeen) -> dict[str, Any]:
     """Images that an encoder sees: to fit its space, for the index of training images, and as views."""
     images, validated = seen.count("train"), seen.count("validation")
     adapted = "adaptation" in recipe.settings
