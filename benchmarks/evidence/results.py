@@ -38,7 +38,7 @@ class Result:
 
 def result_path(data: str, split: str, method: str, condition: str, seed: int, folder: Path = RESULTS) -> Path:
     """Where a result lies."""
-    return folder / "runs" / data / split / method / condition.replace("/", "_") / f"seed_{seed}.npz"
+    return folder / "predictions" / data / split / method / condition.replace("/", "_") / f"seed_{seed}.npz"
 
 
 def write_result(
@@ -111,7 +111,7 @@ def read_images(digest: str, folder: Path = RESULTS) -> dict[str, NDArray[Any]]:
 
 def all_results(folder: Path = RESULTS) -> Iterator[Path]:
     """The files of all results, by name."""
-    yield from sorted((folder / "runs").glob("**/seed_*.npz"))
+    yield from sorted((folder / "predictions").glob("**/seed_*.npz"))
 
 
 def _write_images(images: Images, folder: Path) -> None:
