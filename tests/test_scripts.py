@@ -20,6 +20,8 @@ SCRIPTS = [
 PATTERNS = ("*.md", "docs/*.md", "docs/*.html", "bundles/*/docs/*.md", "notebooks/*.ipynb", "monai_diffclf/**/*.py")
 TEXTS = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))] + [ROOT / path for path in SCRIPTS]
 PLACEHOLDERS = {"benchmarks.FOLDER.NAME", "tools.NAME"}
+# Files that a script writes when it is first run.
+NOT_RUN = {"benchmarks/results/evidence/chosen.json"}
 
 
 def module(path: Path) -> str:
@@ -43,7 +45,7 @@ def test_texts_name_scripts_that_are_there():
         assert not re.search(r"python (\S*/)?(benchmarks|tools)/", content), text
     assert len(commands) > 20 and len(files) > 10
     assert not sorted(commands - {module(path) for path in SCRIPTS} - PLACEHOLDERS)
-    assert not sorted(file for file in files if not (ROOT / file).exists())
+    assert not sorted(file for file in files - NOT_RUN if not (ROOT / file).exists())
 
 
 def test_runs_from_the_root_alone():

@@ -7,7 +7,7 @@ says what the steps alone do), and with it at each weight. Training phantoms are
 phantoms of a seed of its own, none of which was used elsewhere. Denoising loss over the whole schedule (min-SNR
 weighted, and plain on v), AUC by the mean of all draws, by the first n and by single draws in bands of the log-SNR,
 calibration error as the model says it, pointing game and average precision of the maps of the decision, and how many
-counterfactuals change the decision. Writes ``benchmarks/results/contrastive.json``.
+counterfactuals change the decision. Writes the file that --output names.
 """
 
 from __future__ import annotations

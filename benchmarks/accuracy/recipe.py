@@ -146,7 +146,7 @@ def markdown(results: dict[str, Any]) -> str:
             seconds = found["seconds"]["training"] if found["seconds"] else "-"
             lines.append(
                 f"| {name}, {found['images'][0]} / {found['images'][1]} | {variant} | {found['steps']} | "
-                f"{seconds} | {auc:.3f} | {accuracy:.3f} | {floor:.3f} |"
+                f"{seconds} | {auc:.2f} | {accuracy:.2f} | {floor:.2f} |"
             )
     return "\n".join(lines)
 

@@ -1,11 +1,12 @@
 """How well the likelihood of the score model notices images of another kind, and that by itself it does not.
 
-    python -m benchmarks.likelihood.out_of_distribution --dataset_dir PNEUMONIAMNIST --dermoscopy DIR --ultrasound DIR
+    python -m benchmarks.likelihood.out_of_distribution DATA [--images 100]
 
-The kinds of images are those of ``out_of_distribution.py``. Three scores of each image: -log p(x); the typicality test,
-|log p(x) - median of the validation images|; and the typicality of its denoising errors at all noise levels, from 51
-draws. Written to ``benchmarks/results/likelihood_out_of_distribution.json``: the area under the ROC curve in which test
-X-rays are to score lower than each kind, and the median bits per dimension. Needs the bundle's stored validation
+The kinds of images are those that typicality was developed on (``benchmarks/uncertainty/kinds.py``). Three scores of
+each image: -log p(x); the typicality test, |log p(x) - median of the validation images|; and the typicality of its
+denoising errors at all noise levels, from 51 draws. The area under the ROC curve in which test X-rays are to score
+lower than each kind, and the median bits per dimension, are written to
+``benchmarks/results/likelihood_out_of_distribution.json``. Needs the bundle's stored validation
 likelihoods and errors.
 """
 
@@ -16,12 +17,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from benchmarks.bundles import BUNDLES, RESULTS
-from benchmarks.uncertainty.out_of_distribution import CORRUPTIONS, FOREIGN, corrupted, foreign, separation
+from benchmarks.uncertainty.kinds import DEVELOPMENT
+from benchmarks.uncertainty.out_of_distribution import Kinds, separation
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.classification import bits_per_dimension, marginal_log_likelihood
 from monai_diffclf.storage import load_errors, load_likelihoods
@@ -41,16 +42,14 @@ class Scorer:
         self.network = config.get("evaluate#network")
         self.inferer = config.get("evaluate#inferer")
         self.denoising = config.get("evaluate#denoising")
-        self.read = config.get("validate#preprocessing")
         evaluation = BUNDLE / "docs" / "evaluation"
         likelihoods = load_likelihoods(evaluation / "likelihoods_validation_seed_0.npz")
         errors = load_errors(evaluation / "errors_validation_seed_0.npz")
         self.likelihood = fit_likelihood_typicality(marginal_log_likelihood(likelihoods.log_likelihood))
         self.errors = fit_typicality(errors.errors, groups=errors.patients)
 
-    def __call__(self, items: list[dict[str, Any]], kind: str) -> dict[str, torch.Tensor]:
+    def __call__(self, images: torch.Tensor, kind: str) -> dict[str, torch.Tensor]:
         """Scores of each image [n], larger for what looks less like an X-ray."""
-        images = torch.stack([torch.as_tensor(np.asarray(self.read(item)["image"])).float() for item in items])
         log_likelihood, typicality = [], []
         for batch in tqdm(images.split(BATCH), desc=kind, unit="batch"):
             log_likelihood.append(marginal_log_likelihood(self.inferer.log_likelihood(batch, self.network)))
@@ -72,19 +71,18 @@ def summarise(inside: dict[str, torch.Tensor], outside: dict[str, torch.Tensor])
         "num_images": len(outside["likelihood"]),
         "median_bits_per_dimension": float(outside["bits_per_dimension"].median()),
         "share_with_p_below_0.01": float((outside["p_value"] < 0.01).double().mean()),
-        **{name: separation(inside[name], outside[name]) for name in scores},
+        **{name: separation(inside[name].numpy(), outside[name].numpy()) for name in scores},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_dir", required=True)
+    parser.add_argument("data", type=Path, help="folder of pneumoniamnist_28, isic2017_256 and busi_256")
     parser.add_argument("--images", type=int, default=100, help="of each kind")
-    for kind in FOREIGN:
-        parser.add_argument(f"--{kind}", required=True, type=Path)
     args = parser.parse_args()
+    kinds = Kinds(BUNDLE.name, args.data, args.images)
     score = Scorer()
-    inside = score(corrupted(args.dataset_dir, "none", args.images), "test")
+    inside = score(kinds.images("none"), "test")
     content: dict[str, Any] = {
         "data": "PneumoniaMNIST, 28 px, score model, seed 0",
         "num_test": args.images,
@@ -92,10 +90,8 @@ def main() -> None:
         "share_of_test_with_p_below_0.01": float((inside["p_value"] < 0.01).double().mean()),
         "kinds": {},
     }
-    for kind in (*FOREIGN, *(name for name in CORRUPTIONS if name != "none")):
-        source = getattr(args, kind) if kind in FOREIGN else None
-        items = foreign(source, kind, args.images) if source else corrupted(args.dataset_dir, kind, args.images)
-        content["kinds"][kind] = entry = summarise(inside, score(items, kind))
+    for kind in DEVELOPMENT["chest X-rays"]:
+        content["kinds"][kind] = entry = summarise(inside, score(kinds.images(kind), kind))
         found = [
             f"{name} {entry[name]['value']:.3f} ({entry[name]['low']:.3f} to {entry[name]['high']:.3f})"
             for name in ("likelihood", "likelihood_typicality", "error_typicality")

@@ -44,6 +44,7 @@ from monai_diffclf.uncertainty.typicality import ERRORS
 MODELS = {"pneumonia_xray_diffusion": "chest X-rays", "skin_lesion_diffusion": "dermoscopy"}
 FOLDERS = {
     "pneumonia_xray_diffusion": "pneumoniamnist_28",
+    "pneumonia_xray_score": "pneumoniamnist_28",
     "skin_lesion_diffusion": "isic2017_256",
     "dermoscopy": "isic2017_256",
     "ultrasound": "busi_256",
@@ -99,7 +100,6 @@ class Kinds:
             BUNDLES / name, "train.json", "evaluate.json", dataset_dir=str(folder), progress=False, **settings
         )
         self.name, self.data, self.count = name, data, count
-        self._pad = None
 
     def training(self, count: int) -> torch.Tensor:
         """Some training images without augmentation [n, C, H, W]."""
@@ -121,8 +121,8 @@ class Kinds:
         test = self.test()
         made = corrupt(test, kind) if kind in CORRUPTIONS else foreign(kind, self.data, self.count, test.shape[1:])
         tensor = torch.from_numpy(made[:, None] if made.ndim == 3 else np.moveaxis(made, -1, 1).copy())
-        multiple = int(self.config.get("pad_multiple"))
-        pads = [(-n) % multiple for n in tensor.shape[2:]]
+        whole = self.config.get("validate#preprocessing")(self.config.get("test#datalist")[0])["image"].shape[1:]
+        pads = [padded - n for padded, n in zip(whole, tensor.shape[2:], strict=True)]
         edges = (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2)
         return torch.nn.functional.pad(tensor.float().clamp(0, 1), edges, mode="replicate") * 2 - 1
 

@@ -230,29 +230,25 @@ def check_images(bundle: Bundle, stored: StoredErrors, path: str | os.PathLike[s
     inferer, network = bundle.get("evaluate#inferer"), bundle.get("evaluate#network")
     some = torch.utils.data.Subset(dataset, chosen)
     made = compute_dataset_errors(some, network, inferer=inferer, description=None)
-    _check_same(made, stored, path, bundle, whole=False)
+    _check_same(made, stored, path, bundle, complete=len(dataset) == len(stored.keys))
 
 
 def _check_same(
-    made: StoredErrors, stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, whole: bool = True
-) -> dict[str, int]:
-    """Place of each key among errors made again; refused where they are not those stored."""
-    # A key names the pixels or the file: images that share it share their map.
+    made: StoredErrors, stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, complete: bool
+) -> None:
+    """Refuse errors of some images, made again, that are not among those stored."""
+    # A key names the pixels or the file: images that share it share their errors.
     place = {key: index for index, key in enumerate(made.keys)}
     known = [i for i, key in enumerate(stored.keys) if key in place]
-    complete = sorted(made.keys) == sorted(stored.keys) if whole else set(place) <= set(stored.keys)
-    again, was = (
-        made.errors.values[[place[stored.keys[i]] for i in known]],
-        stored.errors[torch.tensor(known, dtype=torch.long)],
-    )
+    again = made.errors.values[[place[stored.keys[i]] for i in known]]
+    was = stored.errors[torch.tensor(known, dtype=torch.long)]
     # Other draws have other errors, of the same images too.
-    same = again.shape != was.values.shape or not bool(was.differing(again).any())
-    if not (complete and same):
+    same = again.shape == was.values.shape and not bool(was.differing(again).any())
+    if not (complete and same and set(place) <= set(stored.keys)):
         raise ValueError(
             f"--data: expected the validation images that the errors in {path} are of, got others in "
             f"{bundle.get('dataset_dir')}; name the data set that was evaluated, or evaluate again"
         )
-    return place
 
 
 def mean_image_note(bundle: Bundle, path: str | os.PathLike[str], *, with_images: bool) -> dict[str, Any]:

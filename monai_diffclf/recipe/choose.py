@@ -136,7 +136,9 @@ def choose_recipe(
         ((64, 64), 810, 2)
     """
     refuse_unfit(seen)
-    size, size_reason, size_warnings = choose_image_size(seen, image_size, encoder=None if encoder is None else encoder.name)
+    size, size_reason, size_warnings = choose_image_size(
+        seen, image_size, encoder=None if encoder is None else encoder.name
+    )
     images, num_classes = seen.count("train"), len(seen.classes)
     largest = BATCH if encoder is None else ENCODED_BATCH
     batch = largest if images >= 4 * largest else max(SMALLEST_BATCH, images // 4)

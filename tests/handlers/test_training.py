@@ -374,7 +374,8 @@ def assert_same(a, b, where: str = "") -> None:
 
 def test_a_killed_training_ends_as_an_undisturbed_one(trainings):
     undisturbed, killed = (load(trainings / name / "checkpoint.pt") for name in ("undisturbed", "killed"))
-    assert set(undisturbed) == {"network", "ema", "optimizer", "lr_scheduler", "best", "trainer", "settings", "images"}
+    kept = {"network", "ema", "loss", "optimizer", "lr_scheduler", "best", "trainer", "settings", "images"}
+    assert set(undisturbed) == kept
     assert_same(killed, undisturbed)
 
 

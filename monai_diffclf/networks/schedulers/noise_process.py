@@ -98,8 +98,8 @@ class NoiseProcess(ABC):
         Example:
             >>> from monai.networks.schedulers import DDPMScheduler
             >>> process = NoiseProcess.of(DDPMScheduler(1000, schedule="cosine"))
-            >>> process.log_snr(process.timesteps(process.levels(torch.tensor([3.0, 0.0])))).round(decimals=1).tolist()
-            [3.0, 0.0]
+            >>> process.log_snr(process.timesteps(process.levels(torch.tensor([3.0, -2.0])))).round(decimals=1).tolist()
+            [3.0, -2.0]
         """
         wanted = log_snr.double().cpu()
         ends = torch.tensor([0.0, 1 - 1e-9], dtype=torch.float64)
