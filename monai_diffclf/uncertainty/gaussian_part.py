@@ -95,9 +95,9 @@ def cross_fit(features: Features, groups: NDArray[np.int64]) -> tuple[dict[str, 
         groups: number of the patient of each image [n]; a patient's images are in one fold.
 
     Example:
-        >>> parts, scores = cross_fit({"a": torch.randn(200, 3)}, np.arange(200))
+        >>> parts, scores = cross_fit({"a": torch.randn(201, 3)}, np.arange(201))  # an odd number
         >>> bool(abs(np.median(scores) - 1) < 1e-6), scores.shape
-        (True, (200,))
+        (True, (201,))
     """
     parts, scores = {}, []
     for name, values in features.items():

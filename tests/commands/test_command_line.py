@@ -134,6 +134,8 @@ def test_a_line_that_was_told_is_told_once(commands, capsys):
 def test_ctrl_c_ends_a_process_as_documented(tmp_path):
     code = (
         "import os, signal, sys; from monai_diffclf.commands import group, main, results; import click\n"
+        # A shell starts its background jobs with this signal ignored, and so would the tests be.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def stop(progress, debug): os.kill(os.getpid(), signal.SIGINT)\n"
         "command = click.command('replay')(results.command_options(stop))\n"
         "group.importlib.import_module = lambda name: type('module', (), {'command': command})\n"
