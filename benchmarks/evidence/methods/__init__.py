@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.evidence.methods.base import Fitted, Method, Prediction
-from benchmarks.evidence.methods.bundles import FEATURES, BundleMethod
+from benchmarks.evidence.methods.bundles import FEATURES, AdaptedBundleMethod, BundleMethod
 from benchmarks.evidence.methods.finetuned import FinetunedMethod
 from benchmarks.evidence.methods.floor import PixelMethod
 from benchmarks.evidence.methods.linear import ProbeMethod
@@ -24,6 +24,7 @@ METHODS: dict[str, Callable[[str], Method]] = {
     "cnn_finetuned": FinetunedMethod,
     "diffusion_pixels": lambda data: StoredMethod(*_known(DIFFUSION, data, "diffusion_pixels")),
     "diffusion_representation": lambda data: BundleMethod(data, _known(FEATURES, data, "diffusion_representation")),
+    "diffusion_adapted": lambda data: AdaptedBundleMethod(data, _known(FEATURES, data, "diffusion_adapted")),
     "densenet121": lambda data: NetworkMethod("densenet121", data),
 }
 """Name in the protocol -> the method as it is set for a data set."""

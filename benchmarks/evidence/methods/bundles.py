@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from benchmarks.evidence.data import Images, as_tensor, is_same, load
 from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import DenoisingErrors
+from monai_diffclf.representations import Encoder, RepresentationSpace, load_space, save_space
 from monai_diffclf.run import run_bundle
 from monai_diffclf.uncertainty import fit_typicality
 
@@ -23,6 +25,9 @@ FEATURES = {
     "kermany_cxr_224": "chest_xray_features",
     "busi_224": "breast_ultrasound_features",
 }
+
+
+ADAPTED_SIZE = 160  # of cnn_finetuned, whose encoder diffusion_adapted takes
 
 
 class BundleMethod:
@@ -49,6 +54,47 @@ class BundleMethod:
         seconds = None if shipped else round(time.perf_counter() - start, 1)
         bundle = open_bundle(name, run=None if shipped else folder / "run", device="cpu")
         return FittedBundle(bundle, self.settings["rule"], validation, seconds)
+
+
+class AdaptedBundleMethod:
+    """The diffusion classifier of a features bundle on the encoder that `cnn_finetuned` of the same seed is.
+
+    Args:
+        data: data set of the protocol.
+        bundle: name of a shipped bundle.
+        rule: see `BundleMethod`.
+        settings: further settings of its training.
+    """
+
+    def __init__(self, data: str, bundle: str, rule: str = "mean", **settings: Any) -> None:
+        size = [ADAPTED_SIZE] * 2
+        self.settings: dict[str, Any] = {"data": data, "bundle": bundle, "rule": rule, "image_size": size, **settings}
+
+    def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> FittedBundle:
+        """Fine-tune the encoder, or take what `cnn_finetuned` kept; train on augmented views of the same images."""
+        start, name = time.perf_counter(), self.settings["bundle"]
+        tuned = FinetunedMethod(self.settings["data"], size=ADAPTED_SIZE)
+        encoder = tuned.fit(train, validation, seed, folder / "encoder").network.encoder
+        encoder.adapted = f"{len(train)} training images of {self.settings['data']}"
+        file = folder / "run" / "representation.pt"  # the training takes one that lies there
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_space(file, _space_of(encoder, train, open_bundle(name, "train.json"), self.settings))
+        changes = {k: v for k, v in self.settings.items() if k not in ("data", "bundle", "rule")}
+        changes |= {"grid": list(load_space(file).grid)}
+        changes |= same_steps(name, len(train), len(load(self.settings["data"])[0]))
+        train_bundle(name, train, validation, seed, folder, changes)
+        bundle = open_bundle(name, run=folder / "run", device="cpu")
+        return FittedBundle(bundle, self.settings["rule"], validation, round(time.perf_counter() - start, 1))
+
+
+def _space_of(encoder: Encoder, train: Images, training: Any, settings: dict[str, Any]) -> RepresentationSpace:
+    """Principal components of the features of training images without augmentation, as the bundle makes them."""
+    names = ("num_components", "whitening", "global_token", "amp_dtype")
+    chosen = dict(zip(names, (training.get(n) for n in (*names[:3], "encoder_amp")), strict=True))
+    chosen["amp_dtype"] = getattr(torch, chosen["amp_dtype"])
+    space = RepresentationSpace(encoder, **chosen)
+    return space.fit(reduced(train, {**settings, "size": ADAPTED_SIZE}).split(32))
 
 
 def same_steps(name: str, images: int, all_images: int) -> dict[str, int]:
