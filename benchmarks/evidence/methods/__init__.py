@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.evidence.methods.base import Fitted, Method, Prediction
-from benchmarks.evidence.methods.bundles import FEATURES, AdaptedBundleMethod, BundleMethod
+from benchmarks.evidence.methods.bundles import FEATURES, PIXELS, AdaptedBundleMethod, BundleMethod, KeptRunMethod
+from benchmarks.evidence.methods.combined import CombinedMethod
 from benchmarks.evidence.methods.finetuned import FinetunedMethod
 from benchmarks.evidence.methods.floor import PixelMethod
 from benchmarks.evidence.methods.linear import ProbeMethod
@@ -24,7 +25,13 @@ METHODS: dict[str, Callable[[str], Method]] = {
     "cnn_finetuned": FinetunedMethod,
     "diffusion_pixels": lambda data: StoredMethod(*_known(DIFFUSION, data, "diffusion_pixels")),
     "diffusion_representation": lambda data: BundleMethod(data, _known(FEATURES, data, "diffusion_representation")),
+    "diffusion_contrastive": lambda data: KeptRunMethod(
+        data, _known(PIXELS, data, "diffusion_contrastive"), "contrastive"
+    ),
     "diffusion_adapted": lambda data: AdaptedBundleMethod(data, _known(FEATURES, data, "diffusion_adapted")),
+    "resnet18_ensemble": lambda data: CombinedMethod(data, "resnet18"),
+    "ensemble_diffusion_resnet18": lambda data: CombinedMethod(data, _diffusion(data), "resnet18"),
+    "ensemble_diffusion_cnn": lambda data: CombinedMethod(data, _diffusion(data), "cnn_finetuned"),
     "densenet121": lambda data: NetworkMethod("densenet121", data),
 }
 """Name in the protocol -> the method as it is set for a data set."""
@@ -34,6 +41,10 @@ def _known(table: dict[str, Any], data: str, method: str) -> Any:
     if data not in table:
         raise ValueError(f"data: expected one of {', '.join(table)} for {method}, got {data!r}")
     return table[data]
+
+
+def _diffusion(data: str) -> str:
+    return "diffusion_pixels" if data in DIFFUSION else "diffusion_representation"
 
 
 def make_method(name: str, data: str) -> Method:

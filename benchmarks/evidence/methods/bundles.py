@@ -13,6 +13,7 @@ from tqdm import tqdm
 from benchmarks.evidence.data import Images, as_tensor, is_same, load
 from benchmarks.evidence.methods.base import Prediction
 from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced
+from benchmarks.evidence.protocol import ROOT
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import DenoisingErrors
 from monai_diffclf.representations import Encoder, RepresentationSpace, load_space, save_space
@@ -27,6 +28,7 @@ FEATURES = {
 }
 
 
+PIXELS = {"isic2017_64": "skin_lesion_diffusion"}
 ADAPTED_SIZE = 160  # of cnn_finetuned, whose encoder diffusion_adapted takes
 
 
@@ -53,7 +55,7 @@ class BundleMethod:
             train_bundle(name, train, validation, seed, folder, changes)
         seconds = None if shipped else round(time.perf_counter() - start, 1)
         bundle = open_bundle(name, run=None if shipped else folder / "run", device="cpu")
-        return FittedBundle(bundle, self.settings["rule"], validation, seconds)
+        return FittedBundle(bundle, self.settings, validation, seconds)
 
 
 class AdaptedBundleMethod:
@@ -63,12 +65,13 @@ class AdaptedBundleMethod:
         data: data set of the protocol.
         bundle: name of a shipped bundle.
         rule: see `BundleMethod`.
+        weighting: of the levels when it classifies; "learned" takes those that the contrastive term has learned.
         settings: further settings of its training.
     """
 
-    def __init__(self, data: str, bundle: str, rule: str = "mean", **settings: Any) -> None:
-        size = [ADAPTED_SIZE] * 2
-        self.settings: dict[str, Any] = {"data": data, "bundle": bundle, "rule": rule, "image_size": size, **settings}
+    def __init__(self, data: str, bundle: str, rule: str = "mean", weighting: str = "learned", **settings: Any) -> None:
+        own = {"data": data, "bundle": bundle, "rule": rule, "weighting": weighting}
+        self.settings: dict[str, Any] = {**own, "image_size": [ADAPTED_SIZE] * 2, **settings}
 
     def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> FittedBundle:
         """Fine-tune the encoder, or take what `cnn_finetuned` kept; train on augmented views of the same images."""
@@ -80,12 +83,44 @@ class AdaptedBundleMethod:
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             save_space(file, _space_of(encoder, train, open_bundle(name, "train.json"), self.settings))
-        changes = {k: v for k, v in self.settings.items() if k not in ("data", "bundle", "rule")}
+        changes = {k: v for k, v in self.settings.items() if k not in ("data", "bundle", "rule", "weighting")}
         changes |= {"grid": list(load_space(file).grid)}
         changes |= same_steps(name, len(train), len(load(self.settings["data"])[0]))
         train_bundle(name, train, validation, seed, folder, changes)
-        bundle = open_bundle(name, run=folder / "run", device="cpu")
-        return FittedBundle(bundle, self.settings["rule"], validation, round(time.perf_counter() - start, 1))
+        bundle = open_bundle(name, run=folder / "run", device="cpu", weighting=self.settings["weighting"])
+        return FittedBundle(bundle, self.settings, validation, round(time.perf_counter() - start, 1))
+
+
+class KeptRunMethod:
+    """A diffusion classifier by the run that a training of its bundle's own command has left.
+
+    Args:
+        data: data set of the protocol.
+        bundle: name of a shipped bundle.
+        runs: folder under ``runs/evidence`` with a folder ``DATA_seedN`` for each training.
+        rule: see `BundleMethod`.
+        weighting: see `AdaptedBundleMethod`.
+    """
+
+    def __init__(self, data: str, bundle: str, runs: str, rule: str = "mean", weighting: str = "learned") -> None:
+        self.settings: dict[str, Any] = {
+            "data": data, "bundle": bundle, "runs": runs, "rule": rule, "weighting": weighting,
+        }  # fmt: skip
+
+    def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> FittedBundle:
+        """Open the run of a seed.
+
+        Raises:
+            ValueError: when there is none, or other images than all are asked for.
+        """
+        run = ROOT / "runs" / "evidence" / self.settings["runs"] / f"{self.settings['data']}_seed{seed}"
+        if not (run / "model.pt").is_file() or not is_same(train, load(self.settings["data"])[0]):
+            raise ValueError(f"seed: expected a training on all images in {run}, there is none; train the bundle first")
+        names = ("rule", "weighting")
+        chosen = {name: self.settings[name] for name in names}
+        return FittedBundle(
+            open_bundle(self.settings["bundle"], run=run, device="cpu", **chosen), self.settings, validation, None
+        )
 
 
 def _space_of(encoder: Encoder, train: Images, training: Any, settings: dict[str, Any]) -> RepresentationSpace:
@@ -123,8 +158,8 @@ def train_bundle(
 class FittedBundle:
     """See `BundleMethod`."""
 
-    def __init__(self, bundle: Bundle, rule: str, validation: Images, seconds: float | None) -> None:
-        self.bundle, self.rule = bundle, rule
+    def __init__(self, bundle: Bundle, settings: dict[str, Any], validation: Images, seconds: float | None) -> None:
+        self.bundle, self.settings = bundle, settings
         errors, _, evaluations = self._classify(validation)
         self.typicality = fit_typicality(errors, groups=validation.groups)
         self.facts: dict[str, Any] = {
@@ -142,8 +177,13 @@ class FittedBundle:
         """Errors and probabilities of images, and the most evaluations that one took."""
         found: list[Any] = [
             self.bundle.classify(part)
-            for part in tqdm(as_tensor(images).split(batch), desc=self.bundle.name, unit="batch")
+            for part in tqdm(self._pixels(images).split(batch), desc=self.bundle.name, unit="batch")
         ]
-        p = [one.vote_share if self.rule == "vote" else one.probabilities for one in found]
+        p = [one.vote_share if self.settings["rule"] == "vote" else one.probabilities for one in found]
         evaluations = max(int(one.network_evaluations.max()) for one in found)
         return DenoisingErrors.concatenate([one.errors for one in found]), torch.cat(p), evaluations
+
+    def _pixels(self, images: Images) -> torch.Tensor:
+        size = self.bundle.image_size[0]
+        smaller = size != images.pixels.shape[1]
+        return reduced(images, {**self.settings, "size": size}) if smaller else as_tensor(images)
