@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.measures import calibrated, temperature
 from benchmarks.evidence.methods.stored import FittedTables
+from benchmarks.evidence.protocol import RESULTS
 from benchmarks.evidence.results import Result, read_images, results_of
 from monai_diffclf.uncertainty import ensemble_probabilities
 
@@ -24,9 +25,11 @@ class CombinedMethod:
     Args:
         data: data set of the protocol.
         members: names of the methods, of the same seed; of one alone the mean of all its seeds is taken.
+        results: folder of the results.
     """
 
-    def __init__(self, data: str, *members: str) -> None:
+    def __init__(self, data: str, *members: str, results: Path = RESULTS) -> None:
+        self.results = results
         self.settings: dict[str, Any] = {"data": data, "members": list(members), "pool": "mean"}
 
     def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> FittedTables:
@@ -35,33 +38,31 @@ class CombinedMethod:
         Raises:
             ValueError: when a member has no result of the seed.
         """
-        found = [_of_seed(self.settings["data"], name, seed) for name in self.settings["members"]]
-        if len(found) == 1:
-            found = [[result] for result in results_of(self.settings["data"], self.settings["members"][0], "primary")]
-        members = [_rows(result, validation) for part in found for result in part]
+        data, names = self.settings["data"], self.settings["members"]
+        seeds = [results_of(data, name, "primary", folder=self.results) for name in names]
+        alone = len(names) == 1 and seeds[0]
+        found = seeds[0] if alone else [_of_seed(each, seed, name) for each, name in zip(seeds, names, strict=True)]
+        members = [_rows(result, validation, self.results) for result in found]
         keys = set.intersection(*(set(rows) for rows in members))
         tables = {key: _mean([rows[key] for rows in members]) for key in sorted(keys)}
-        evaluations = sum(result.record["facts"].get("evaluations") or 0 for part in found for result in part)
+        evaluations = sum(result.record["facts"].get("evaluations") or 0 for result in found)
         return FittedTables(tables, {"evaluations": evaluations, "training_seconds": None, "parameters": None})
 
 
-def _of_seed(data: str, method: str, seed: int) -> list[Result]:
-    results = results_of(data, method, "primary")
+def _of_seed(results: list[Result], seed: int, method: str) -> Result:
     chosen = results if len(results) == 1 else [one for one in results if one.record["seed"] == seed]
     if not chosen:
-        raise ValueError(f"seed: expected a result of {method} on {data} with seed {seed}, there is none; run it first")
-    return chosen[:1]
+        raise ValueError(f"seed: expected a result of {method} with seed {seed}, there is none; run it first")
+    return chosen[0]
 
 
-def _rows(result: Result, validation: Images) -> Tables:
+def _rows(result: Result, validation: Images, folder: Path) -> Tables:
     """Calibrated probabilities of validation and test images by their keys."""
     labels = dict(zip(validation.keys.tolist(), validation.labels.tolist(), strict=True))
-    known, rows = read_images(result.record["validation"])["keys"].tolist(), {}
-    t = temperature(np.asarray([labels[key] for key in known]), result.validation)
-    for digest, values in (("validation", result.validation), ("test", result.probabilities)):
-        keys = read_images(result.record[digest])["keys"].tolist()
-        rows.update(zip(keys, calibrated(values, t), strict=True))
-    return rows
+    keys = {part: read_images(result.record[part], folder)["keys"].tolist() for part in ("validation", "test")}
+    t = temperature(np.asarray([labels[key] for key in keys["validation"]]), result.validation)
+    said = {"validation": result.validation, "test": result.probabilities}
+    return {key: p for part in keys for key, p in zip(keys[part], calibrated(said[part], t), strict=True)}
 
 
 def _mean(members: list[NDArray[np.float64]]) -> NDArray[np.float64]:

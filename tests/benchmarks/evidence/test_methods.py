@@ -11,11 +11,15 @@ import torch
 from benchmarks.evidence import data
 from benchmarks.evidence import features as feature_store
 from benchmarks.evidence.data import Images
+from benchmarks.evidence.measures import temperature
 from benchmarks.evidence.methods import METHODS, bundles, finetuned, make_method
+from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.methods.combined import CombinedMethod
 from benchmarks.evidence.methods.linear import ProbeMethod, class_distances
 from benchmarks.evidence.methods.networks import NetworkMethod, at_plateau, balanced_rows, build
 from benchmarks.evidence.methods.stored import StoredMethod
 from benchmarks.evidence.protocol import protocol
+from benchmarks.evidence.results import write_result
 from benchmarks.evidence.run_all import GROUPS, runs
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.representations import Encoder
@@ -128,12 +132,66 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
     changes = {"max_epochs": 1, "val_draws": 2, "val_interval": 1, "batch_size": 8, "progress": False}
     bundles.train_bundle("skin_lesion_diffusion", train, validation, 0, tmp_path, changes)
     bundle = open_bundle("skin_lesion_diffusion", run=tmp_path / "run", device="cpu", num_draws=9)
-    fitted = bundles.FittedBundle(bundle, "vote", validation, None)
+    fitted = bundles.FittedBundle(bundle, {"rule": "vote"}, validation, None)
     said = fitted.predict(validation.take(np.arange(4)))
     assert said.probabilities.shape == (4, 3)
     assert said.unlikeness is not None
     assert np.isfinite(said.unlikeness).all()
     assert fitted.facts["evaluations"] == 27
+
+
+@pytest.mark.slow
+def test_classifier_on_the_fine_tuned_encoder_sees_images_at_its_size(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra encoders")
+    train, validation = (blobs(count, 224, 3, 3, seed, everywhere=True) for seed, count in ((0, 96), (1, 30)))
+    monkeypatch.setattr(bundles, "load", lambda name: (train, validation))
+    monkeypatch.setattr(finetuned, "load", lambda name: (train.take(np.arange(3)), validation))
+    monkeypatch.setattr(finetuned, "EPOCHS", {"isic2017_224": 1})
+    method = make_method("diffusion_adapted", "isic2017_224")
+    method.settings |= {"max_epochs": 1, "val_interval": 1, "val_draws": 2, "batch_size": 32, "views": 1}
+    monkeypatch.setattr(bundles, "same_steps", lambda *counts: {})
+    fitted = method.fit(train.with_pixels(train.pixels), validation.with_pixels(validation.pixels), 0, tmp_path)
+    assert fitted.bundle.image_size == (160, 160)
+    assert fitted.bundle.inferer.latent_space.adapted
+    assert fitted.predict(validation.take(np.arange(4)).with_pixels(validation.pixels[:4])).probabilities.shape == (
+        4,
+        3,
+    )
+
+
+def test_runs_that_are_not_there_are_refused(dataset) -> None:
+    method, (train, validation) = make_method("diffusion_contrastive", "isic2017_64"), (blobs(6, 64, 3, 3),) * 2
+    with pytest.raises(ValueError, match="expected a training on all images in .*isic2017_64_seed99"):
+        method.fit(train, validation, 99, Path())
+
+
+def test_mean_of_methods_is_that_of_their_calibrated_probabilities(tmp_path: Path) -> None:
+    validation, test = blobs(60, 8, 1, 2), blobs(10, 8, 1, 2, seed=1)
+    rng, said = np.random.default_rng(0), {}
+    for method, seed in (("resnet18", 0), ("resnet18", 1), ("diffusion_pixels", 0)):
+        first = [rng.uniform(0.05, 0.95, len(images)) for images in (validation, test)]
+        p = [np.stack([one, 1 - one], 1).astype(np.float32) for one in first]
+        said[method, seed] = p
+        record = {"data": "d", "split": "test", "method": method, "condition": "primary", "seed": seed}
+        record["facts"] = {"evaluations": 2}
+        write_result(record, Prediction(p[1]), Prediction(p[0]), (test, validation), folder=tmp_path)
+
+    def calibrated_test(*member) -> np.ndarray:
+        known, p = said[member]
+        power = p.astype(float) ** (1 / temperature(validation.labels, known.astype(float)))
+        return power / power.sum(1, keepdims=True)
+
+    both = CombinedMethod("d", "diffusion_pixels", "resnet18", results=tmp_path).fit(validation, validation, 1, Path())
+    expected = (calibrated_test("diffusion_pixels", 0) + calibrated_test("resnet18", 1)) / 2
+    np.testing.assert_allclose(both.predict(test).probabilities, expected, atol=1e-6)
+    alone = CombinedMethod("d", "resnet18", results=tmp_path).fit(validation, validation, 0, Path())
+    expected = (calibrated_test("resnet18", 0) + calibrated_test("resnet18", 1)) / 2
+    np.testing.assert_allclose(alone.predict(test).probabilities, expected, atol=1e-6)
+    assert (both.facts["evaluations"], alone.facts["evaluations"]) == (4, 4)
+    with pytest.raises(ValueError, match="expected a result of resnet18 with seed 2"):
+        CombinedMethod("d", "diffusion_pixels", "resnet18", results=tmp_path).fit(validation, validation, 2, Path())
+    with pytest.raises(ValueError, match="expected a result of cnn_finetuned"):
+        CombinedMethod("d", "cnn_finetuned", results=tmp_path).fit(validation, validation, 0, Path())
 
 
 def test_fewer_images_make_the_same_steps() -> None:
