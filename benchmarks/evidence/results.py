@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.evidence.data import Images
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import RESULTS, protocol_hash
 from monai_diffclf.storage.atomic_file import replace_text, replaced
 

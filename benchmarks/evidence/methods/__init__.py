@@ -1,11 +1,11 @@
-"""The methods that are compared: each fits on images with labels and predicts images; see `base`."""
+"""The methods that are compared: each fits on images with labels and predicts images (`Method`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.evidence.methods.base import Fitted, Method, Prediction
+from benchmarks.evidence.method import Fitted, Method, Prediction
 from benchmarks.evidence.methods.bundles import FEATURES, PIXELS, AdaptedBundleMethod, BundleMethod, KeptRunMethod
 from benchmarks.evidence.methods.combined import CombinedMethod
 from benchmarks.evidence.methods.finetuned import FinetunedMethod

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.evidence.data import Images, as_tensor, is_same, load
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced
 from benchmarks.evidence.protocol import ROOT
 from monai_diffclf.bundle import Bundle, open_bundle

@@ -14,7 +14,7 @@ from monai.data import Dataset
 from torch.nn.functional import interpolate
 
 from benchmarks.evidence.data import Images, as_tensor, at_size, is_same, load
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import ROOT, data_settings
 from monai_diffclf.representations import AdaptedEncoder, adapt_encoder, make_encoder
 

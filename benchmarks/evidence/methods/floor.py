@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.evidence.data import Images, as_tensor
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 
 
 class PixelMethod:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.features import pooled_features
 from benchmarks.evidence.measures import MEASURES
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.evidence.data import Images, as_tensor
 from benchmarks.evidence.measures import MEASURES
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import RESULTS, data_settings
 from monai_diffclf.handlers import MovingAverage
 from monai_diffclf.storage.atomic_file import replaced

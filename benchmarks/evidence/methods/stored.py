@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bundles import BUNDLES
 from benchmarks.evidence.data import Images
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 
 # Data set -> bundle, tables of predictions, evaluations an image, what it is.

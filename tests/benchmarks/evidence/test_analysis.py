@@ -12,7 +12,7 @@ from benchmarks.evidence import analysis
 from benchmarks.evidence.analysis import compare, compare_all, holm, kinds_auroc, margin, method_metrics, paired
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.measures import calibrated, temperature
-from benchmarks.evidence.methods.base import Prediction
+from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import ROOT, protocol
 from benchmarks.evidence.results import read_result, result_path, results_of, write_result
 from benchmarks.evidence.tables import SUMMARY, filled, main, summarise, tables

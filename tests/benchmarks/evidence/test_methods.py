@@ -12,8 +12,8 @@ from benchmarks.evidence import data
 from benchmarks.evidence import features as feature_store
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.measures import temperature
+from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods import METHODS, bundles, finetuned, make_method
-from benchmarks.evidence.methods.base import Prediction
 from benchmarks.evidence.methods.combined import CombinedMethod
 from benchmarks.evidence.methods.linear import ProbeMethod, class_distances
 from benchmarks.evidence.methods.networks import NetworkMethod, at_plateau, balanced_rows, build
