@@ -70,6 +70,9 @@ def representation_settings(encoder: str, grid: Sequence[int], *, adapt: bool) -
     state = "frozen: it stays as it was published, and results say so"
     if adapt:
         settings["adaptation"] = dict(ADAPTATION)
+        # Fine-tuned features tell classes apart at other noise levels than published ones do: what the training
+        # has learned of the levels counts (docs/protocol.md, diffusion_adapted).
+        settings["weighting"] = "learned"
         state = (
             f"adapted: fine-tuned on the training images for {ADAPTATION['epochs']} epochs first, and results say so; "
             "it must have seen none of your test images"

@@ -257,6 +257,7 @@ def test_the_time_of_an_encoder_is_counted():
     adapted = choose_recipe(LARGE, method="representation", encoder=replace(FROZEN, adapt=True))
     assert adapted.training_seconds(StepTime(0, 0, adaptation=1)) == images * adapted.settings["adaptation"]["epochs"]
     assert any("adapted" in text for text in adapted.reasons) and any("frozen" in text for text in recipe.reasons)
+    assert (adapted.settings["weighting"], "weighting" in recipe.settings) == ("learned", False)
 
 
 def test_minutes_leave_room_for_encoding():
