@@ -209,11 +209,12 @@ def _groups(stored: StoredErrors) -> np.ndarray[Any, Any]:
 
 
 def _auc(errors: DenoisingErrors, labels: torch.Tensor, rule: str, weighting: Any) -> float:
-    """Area under the ROC curve, by the mean over classes of one against the rest."""
+    """Area under the ROC curve, by the mean over classes of one against the rest.
+
+    An error counts beside those of the other classes on the same image, as some images are harder under every class.
+    """
     result = classify_errors(errors, rule, weighting=weighting)
-    score = -result.mean_error if rule == "mean" else result.vote_share
-    if score.shape[1] == 2:
-        return float(roc_auc_score(labels, score[:, 1] - score[:, 0]))
+    score = result.mean_error.mean(1, keepdim=True) - result.mean_error if rule == "mean" else result.vote_share
     return float(np.mean([roc_auc_score(labels == k, score[:, k]) for k in range(score.shape[1])]))
 
 

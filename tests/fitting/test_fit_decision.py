@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -35,3 +37,11 @@ def test_few_draws_or_patients_are_refused():
 def test_gain_is_of_images_that_chose_nothing():
     gain = nested_gain(stored(20), "mean", repeats=1)
     assert gain["folds"] == 5 and all(0.5 < gain[name] <= 1 for name in ("equal", "learned"))
+
+
+def test_images_that_are_harder_under_every_class_change_no_gain():
+    easy = stored(20)
+    harder = replace(easy, errors=replace(easy.errors, values=easy.errors.values + torch.rand(len(easy.labels), 1, 1)))
+    for rule in ("mean", "vote"):
+        first, second = (nested_gain(part, rule, repeats=1)["equal"] for part in (easy, harder))
+        assert first == pytest.approx(second)
