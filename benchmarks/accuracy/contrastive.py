@@ -35,7 +35,6 @@ from monai_diffclf.explain import (
     decision_map,
     map_average_precision,
     pointing_game,
-    smooth_map,
 )
 from monai_diffclf.handlers import MovingAverage
 from monai_diffclf.inferers import DiffusionClassifierInferer
@@ -99,8 +98,8 @@ def auc(errors: DenoisingErrors, labels: torch.Tensor, weighting: Weighting, tem
     """AUC by the mean of some draws, and the calibration error."""
     p = classify_errors(errors, "mean", weighting=weighting, temperature=temperature).probabilities.double().numpy()
     return {
-        "auc": round(float(roc_auc(labels.numpy(), p[:, LESION])), 4),
-        "ece": round(float(expected_calibration_error(labels.numpy(), p)), 4),
+        "auc": float(roc_auc(labels.numpy(), p[:, LESION])),
+        "ece": float(expected_calibration_error(labels.numpy(), p)),
     }
 
 
@@ -139,10 +138,10 @@ def measure(config: Any, network: torch.nn.Module, learned: Any, args: argparse.
     for low, high in BANDS:
         index = ((errors.log_snr >= low) & (errors.log_snr < high)).nonzero().flatten()
         found = [auc(chosen(errors, one[None]), labels, "uniform", temperature)["auc"] for one in index]
-        single[f"{low} to {high}"] = round(float(np.mean(found)), 4)
+        single[f"{low} to {high}"] = float(np.mean(found))
     report["single_draw_at_log_snr"] = single
     maps = torch.cat([part.error_maps for part in parts])[lesions].cpu()
-    found = smooth_map(decision_map(maps, torch.ones(len(maps), dtype=torch.int64)), 2)
+    found = decision_map(maps, torch.ones(len(maps), dtype=torch.int64))  # smoothed by the inferer
     report["maps"] = {
         "pointing_game": interval(pointing_game(found, data["masks"][lesions])),
         "average_precision": interval(map_average_precision(found, data["masks"][lesions])),
@@ -166,7 +165,7 @@ def counterfactuals(
         pairs = generator(images, network, source=source, target=0 * source, inferer=inferer)
     quality = counterfactual_quality(pairs, masks=masks[:, None])
     return {
-        name: {bound: round(float(getattr(each, bound)), 4) for bound in ("value", "low", "high")}
+        name: {bound: float(getattr(each, bound)) for bound in ("value", "low", "high")}
         for name, each in quality.items()
     }
 
@@ -192,7 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
             seed = config.get("phantom_seeds#train")
             network, learned, seconds = train(config, network, weight, args.steps, seed)
         row = measure(config, network, learned, args)
-        report[name] = {"weight": weight, "seconds_of_training": round(seconds, 1), "learned": learned, **row}
+        report[name] = {"weight": weight, "seconds_of_training": seconds, "learned": learned, **row}
         replace_text(args.output, json.dumps(report, indent=1) + "\n")
         print(name, json.dumps({k: v for k, v in report[name].items() if k != "learned"}), flush=True)
     print(args.output)

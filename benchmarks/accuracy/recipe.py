@@ -131,8 +131,10 @@ def summarise(bundle: Bundle, counts: list[int], errors: DenoisingErrors, labels
         result = classify_errors(errors, kind, weighting=weighting, temperature=temperature)
         metrics = classification_metrics(labels, result.probabilities.double().cpu().numpy(), num_resamples=100)
         found[rule] = {each: metrics[each]["value"] for each in ("auc", "accuracy", "balanced_accuracy")}
-    rounded = {model: {key: round(value or 0, 4) for key, value in each.items()} for model, each in floor.items()}
-    return {**found, "floor": rounded}
+    return {
+        **found,
+        "floor": {model: {key: value or 0.0 for key, value in each.items()} for model, each in floor.items()},
+    }
 
 
 def markdown(results: dict[str, Any]) -> str:

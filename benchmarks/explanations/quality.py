@@ -69,7 +69,7 @@ def mean(values: Any, *, weights: Any) -> Any:
 def interval(values: Any) -> dict[str, float]:
     """Mean of one number an image, with its interval."""
     found = bootstrap_interval(mean, np.asarray(values, dtype=np.float64))
-    return {name: round(float(getattr(found, name)), 4) for name in ("value", "low", "high")}
+    return {name: float(getattr(found, name)) for name in ("value", "low", "high")}
 
 
 def read_bundle(weights: Path) -> tuple[Bundle, torch.nn.Module]:
@@ -94,7 +94,7 @@ def measure_classifier(scores: torch.Tensor, labels: torch.Tensor) -> dict[str, 
     right = (scores.argmax(1).cpu() == labels).double().numpy()
     auc = bootstrap_interval(roc_auc, labels.numpy(), scores[:, LESION].double().cpu().numpy(), strata=labels.numpy())
     return {
-        "auc": {name: round(float(getattr(auc, name)), 4) for name in ("value", "low", "high")},
+        "auc": {name: float(getattr(auc, name)) for name in ("value", "low", "high")},
         "accuracy": interval(right),
     }
 
@@ -183,8 +183,8 @@ def time_ratio(
         "images": len(images),
         "draws": draws,
         "device": images.device.type,
-        "ratio": round(mapped / alone, 4),
-        "ratio_of_each_repeat": [round(b / a, 4) for a, b in pairs],
+        "ratio": mapped / alone,
+        "ratio_of_each_repeat": [b / a for a, b in pairs],
     }
 
 

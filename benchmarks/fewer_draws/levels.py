@@ -86,7 +86,7 @@ def compare(stored: StoredErrors, result: Classification, full: Classification, 
     ratio = float(result.network_evaluations.double().mean() / full.network_evaluations.double().mean())
     return {
         "name": name,
-        "evaluations": round(float(result.network_evaluations.double().mean()), 2),
+        "evaluations": float(result.network_evaluations.double().mean()),
         "evaluations_ratio": ratio,
         "times_fewer": 1 / ratio,
         "agreement": float((result.predicted == full.predicted).double().mean()),
