@@ -72,11 +72,18 @@ def _of_diffusers(path: Path) -> nn.Module:
     require("diffusers", argument="folder", purpose=f"{kind} of diffusers", extra="diffusers")
     library: Any = import_module("diffusers")
     try:
-        network = getattr(library, kind).from_pretrained(
-            path, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, torch_dtype=torch.float32
+        network, report = getattr(library, kind).from_pretrained(
+            path,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"folder: expected the weights of {kind} in {path}, got an error: {joined(error)}") from None
+    if missing := sorted(report["missing_keys"]):  # they would be random numbers
+        raise ValueError(f"folder: expected all weights of {kind} in {path}, {len(missing)} are missing: {missing[:3]}")
     return network.eval()  # type: ignore[no-any-return]
 
 
