@@ -64,7 +64,7 @@ class AutoencoderSpace:
         shift_factor: float | None = None,
         channels: int | None = None,
         stride: int | Sequence[int] | None = None,
-        batch_size: int = 16,
+        batch_size: int = 4,
     ) -> None:
         missing = [name for name in ("encode", "decode") if not callable(getattr(autoencoder, name, None))]
         if missing or not isinstance(autoencoder, nn.Module):
