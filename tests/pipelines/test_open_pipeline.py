@@ -30,7 +30,9 @@ def network_of(pipe):
 def by_hand(pipe, text: str, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     """What the network of diffusers predicts of noisy latents under a prompt."""
     extra = {name: None for name in ("prompt_2", "prompt_3") if hasattr(pipe, name.replace("prompt", "tokenizer"))}
-    made = pipe.encode_prompt(text, **extra, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+    made = pipe.encode_prompt(
+        text, **extra, device=noisy.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+    )
     tokens = made[0].expand(len(noisy), -1, -1)
     if hasattr(pipe, "transformer"):
         pooled = made[2].expand(len(noisy), -1)
@@ -38,31 +40,33 @@ def by_hand(pipe, text: str, noisy: torch.Tensor, timesteps: torch.Tensor) -> to
         return pipe.transformer(noisy, **call).sample
     added = None
     if len(made) == 4:
-        sizes = torch.tensor([[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]]).expand(len(noisy), -1)
+        sizes = noisy.new_tensor([[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]]).expand(len(noisy), -1)
         added = {"text_embeds": made[2].expand(len(noisy), -1), "time_ids": sizes}
     return pipe.unet(noisy, timesteps, encoder_hidden_states=tokens, added_cond_kwargs=added).sample
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_predictions_are_those_of_the_network_called_by_hand(kind, pipeline_folder):
-    pipe, opened = make_pipeline(kind), open_diffusers_pipeline(pipeline_folder(kind), PROMPTS)
-    latents = opened.latent_space.encode(images())
-    code = pipe.vae.encode(images()).latent_dist.mode() - (pipe.vae.config.shift_factor or 0)
+def test_predictions_are_those_of_the_network_called_by_hand(kind, pipeline_folder, device):
+    pipe = make_pipeline(kind).to(device)
+    opened = open_diffusers_pipeline(pipeline_folder(kind), PROMPTS, device=device)
+    x = images().to(device)
+    latents = opened.latent_space.encode(x)
+    code = pipe.vae.encode(x).latent_dist.mode() - (pipe.vae.config.shift_factor or 0)
     torch.testing.assert_close(latents, code * pipe.vae.config.scaling_factor, rtol=1e-5, atol=1e-6)
     process = NoiseProcess.of(opened.scheduler)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
-    timesteps = process.timesteps(torch.tensor([0.1, 0.7]))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1)).to(device)
+    timesteps = process.timesteps(torch.tensor([0.1, 0.7])).to(device)
     if kind.startswith("sd3"):
-        timesteps = pipe.scheduler.timesteps[torch.tensor([100, 800])]  # shifted as its training was
+        timesteps = pipe.scheduler.timesteps[torch.tensor([100, 800])].to(device)  # shifted as its training was
         noisy = pipe.scheduler.scale_noise(latents, timesteps, noise)
     else:
         plain = type(make_pipeline("sd1").scheduler).from_config(pipe.scheduler.config)  # of Euler the same noise
         noisy = plain.add_noise(latents, noise, timesteps)
     torch.testing.assert_close(process.add_noise(latents, noise, timesteps), noisy, rtol=1e-5, atol=1e-5)
-    denoiser = Denoiser(opened.network, process, 4, conditioning=opened.by_prompt)
+    denoiser = Denoiser(opened.network, process, 4, conditioning=opened.by_prompt, device=device)
     for label, text in enumerate(EVERY):
-        labels = torch.full((2,), label)
+        labels = torch.full((2,), label, device=device)
         expected = by_hand(pipe, text, noisy, timesteps)
         sign = -1 if kind.startswith("sd3") else 1
         torch.testing.assert_close(denoiser.predict(noisy, timesteps, labels), sign * expected, rtol=1e-4, atol=1e-5)
@@ -271,6 +275,7 @@ def test_missing_weights_are_refused_not_made_up(broken):
 
 
 def test_parts_of_different_pipelines_are_refused(tmp_path):
+    pytest.importorskip("diffusers", reason="the extra diffusers is not installed")
     folder = write_pipeline(tmp_path / "wide", "sd1", cross_attention_dim=12)
     refused(folder, "folder: expected text encoders that give context of width 12, which the unet takes, got 8")
     folder = write_pipeline(tmp_path / "inpainting", "sd1", in_channels=9)
