@@ -60,6 +60,11 @@ class ClassifierInferer(Inferer):
         """Classify from stored values [n, K, N], without a network."""
 
     @property
+    def num_conditions(self) -> int:
+        """Rows of the conditioning: one a class, unless classes have several conditions."""
+        return self.num_classes
+
+    @property
     @abstractmethod
     def num_estimates(self) -> int:
         """Values of each image and class, N."""
@@ -94,7 +99,7 @@ class ClassifierInferer(Inferer):
         denoiser = Denoiser(
             network,
             self.process,
-            self.num_classes,
+            self.num_conditions,
             conditioning=self.conditioning,
             conditions=conditions,
             num_images=len(latents),

@@ -31,6 +31,7 @@ from ..networks.schedulers.noise_process import NoiseProcess
 from .checks import check_settings
 from .classifier import ClassifierInferer
 from .draw_evaluator import DrawEvaluator
+from .grouped_draws import GroupedDrawEvaluator, check_conditions_per_class
 from .near_ties import redo_near_ties
 
 __all__ = ["DiffusionClassifierInferer"]
@@ -78,6 +79,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
             :func:`monai_diffclf.networks.default_smoothing`, a sixteenth of the shortest side.
         latent_space: the space the network works in, see :class:`monai_diffclf.networks.LatentSpace`; None for pixels.
             Each image is encoded once; noise and errors are those of its latents, the noise is keyed by its pixels.
+        conditions_per_class: how many conditions each class has [K], such as prompts: ``conditioning`` then takes
+            labels of conditions, class by class, 0 to their sum - 1. The error of a class is the mean over its
+            conditions, which all see the same noise. None for one each.
 
     Raises:
         TypeError: when the scheduler, the conditioning or the stopping rule is of the wrong kind.
@@ -112,6 +116,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         latent_space: LatentSpace | None = None,
         map_weighting: Weighting | None = "min_snr",
         map_smoothing: float | None = None,
+        conditions_per_class: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_settings(num_classes=num_classes, batch_size=1 if batch_size is None else batch_size)
@@ -131,6 +136,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
             check_weighting(map_weighting, num_draws, name="map_weighting")
         if map_smoothing is not None and not (map_smoothing >= 0 and math.isfinite(map_smoothing)):
             raise ValueError(f"map_smoothing: expected None or a number of pixels of at least 0, got {map_smoothing!r}")
+        self.conditions_per_class = check_conditions_per_class(conditions_per_class, num_classes)
         self.conditioning = make_conditioning(conditioning, num_classes)
         self.scheduler, self.num_classes, self.num_draws = scheduler, num_classes, num_draws
         self.rule, self.weighting, self.temperature = rule, weighting, temperature
@@ -234,7 +240,13 @@ class DiffusionClassifierInferer(ClassifierInferer):
         errors = self.errors_from_values(values, num_elements)
         if self.stopping is None:
             return self._from_errors(errors)
-        return replay(errors, self.stopping, rule=self.rule, weighting=self.weighting, temperature=self.temperature)
+        result = replay(errors, self.stopping, rule=self.rule, weighting=self.weighting, temperature=self.temperature)
+        return self._counted(result)
+
+    @property
+    def num_conditions(self) -> int:
+        """Rows of the conditioning: those of all classes."""
+        return sum(self.conditions_per_class or (1,) * self.num_classes)
 
     @property
     def num_estimates(self) -> int:
@@ -246,9 +258,18 @@ class DiffusionClassifierInferer(ClassifierInferer):
         return self._from_errors(self.errors_from_values(values, num_elements))
 
     def _from_errors(self, errors: DenoisingErrors) -> DenoisingClassification:
-        return classify_draws(
+        result = classify_draws(
             errors, self.stopping, rule=self.rule, weighting=self.weighting, temperature=self.temperature
         )
+        return self._counted(result)
+
+    def _counted(self, result: DenoisingClassification) -> DenoisingClassification:
+        """A result with the evaluations that classes of several conditions take."""
+        if self.conditions_per_class is None:
+            return result
+        evaluated = result.errors.num_evaluated
+        sizes = torch.tensor(self.conditions_per_class, device=evaluated.device)
+        return replace(result, network_evaluations=(evaluated * sizes).sum(1))
 
     def _source(self, images: torch.Tensor, network: Callable[..., Any], kwargs: dict[str, Any]) -> DrawEvaluator:
         """The images, encoded once, the network and the draws."""
@@ -259,7 +280,10 @@ class DiffusionClassifierInferer(ClassifierInferer):
         self, latents: torch.Tensor, keys: Sequence[bytes], network: Callable[..., Any], kwargs: dict[str, Any]
     ) -> DrawEvaluator:
         """The same of what is encoded already, with the keys of the images."""
-        return DrawEvaluator(self.denoiser(latents, network, kwargs), latents, self.draws, keys)
+        denoiser = self.denoiser(latents, network, kwargs)
+        if self.conditions_per_class is None:
+            return DrawEvaluator(denoiser, latents, self.draws, keys)
+        return GroupedDrawEvaluator(denoiser, latents, self.draws, keys, self.conditions_per_class)
 
     def _in_pixels(self, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Maps over latent pixels or tokens [B, K, ...] as smooth maps over image pixels [B, K, *spatial], float32."""

@@ -70,6 +70,10 @@ class DrawEvaluator:
         self._timesteps = self.timesteps.to(device)
         self._held: dict[str, torch.Tensor] = {}
 
+    def evaluations(self, classes: torch.Tensor) -> torch.Tensor:
+        """Network evaluations of one draw under some classes [P], for bool [P, K]."""
+        return classes.sum(1)
+
     @torch.no_grad()
     def evaluate(
         self,

@@ -58,7 +58,7 @@ def redo_near_ties(
         classes = errors.evaluated[image, :, draw]
         exact = source.evaluate(image, draw, classes, full_precision=True)
         values[image, :, draw] = exact
-        redone.index_add_(0, image, classes.sum(1))
+        redone.index_add_(0, image, source.evaluations(classes))
 
     made = errors.evaluated.any(1)
     pilot = made & (made.cumsum(1) <= PILOT_DRAWS)

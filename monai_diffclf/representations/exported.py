@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .optional import require
+from .._optional import require
 
 __all__ = ["OnnxNetwork", "file_hash", "load_torchscript"]
 
@@ -66,7 +66,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
-        require("onnxruntime", purpose="an ONNX file", extra="onnx")
+        require("onnxruntime", argument="encoder", purpose="an ONNX file", extra="onnx")
         self.path = os.fspath(path)
         self._session = self._open()
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from .._optional import require
 from ..networks.weights_content import read_tensors
 from .efficientnet_lite import EfficientNetLite0
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .exported import OnnxNetwork, file_hash, load_torchscript
 from .named_layers import OUTPUT
-from .optional import require
 from .transformer_folder import read_vision_folder
 
 __all__ = ["make_encoder"]
@@ -87,7 +87,7 @@ def _transformers(folder: str, layers: list[str] | None, settings: dict[str, Any
 
 def _timm(name: str, layers: list[str] | None, settings: dict[str, Any]) -> Encoder:
     for module in ("timm", "torchvision"):
-        require(module, purpose=f"timm:{name}", command="pip install timm")
+        require(module, argument="encoder", purpose=f"timm:{name}", command="pip install timm")
     own = dict(settings)
     if "weights" not in own:
         raise ValueError(f"weights: expected a file with the weights of {name}, as nothing is downloaded, got none")

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from .._optional import require
 from ..networks.weights_content import read_tensors
 from .encoder import IMAGENET_MEAN, IMAGENET_STD
-from .optional import require
 
 __all__ = ["VisionFolder", "read_vision_folder"]
 
@@ -99,7 +99,7 @@ def read_vision_folder(folder: str | os.PathLike[str]) -> VisionFolder:
             f"encoder: expected a local folder with config.json or {OPEN_CLIP} and weights, got {folder}; download the "
             "model beforehand, nothing is fetched from a network"
         )
-    require("transformers", purpose="a folder of transformers", extra="transformers")
+    require("transformers", argument="encoder", purpose="a folder of transformers", extra="transformers")
     kind = _read(path / "config.json").get("model_type")
     if kind not in VISION_CLASSES:
         known = sorted(VISION_CLASSES)
@@ -145,7 +145,7 @@ def _normalisation(path: Path, kind: str) -> tuple[tuple[float, ...], tuple[floa
 
 def _open_clip(path: Path) -> VisionFolder:
     """The image part of an open_clip folder, as a ViT of transformers."""
-    require("transformers", purpose="a folder of open_clip", extra="transformers")
+    require("transformers", argument="encoder", purpose="a folder of open_clip", extra="transformers")
     config = _read(path / OPEN_CLIP)
     trunk = config.get("model_cfg", {}).get("vision_cfg", {}).get("timm_model_name")
     if trunk not in TRUNKS:
