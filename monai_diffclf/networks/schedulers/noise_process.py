@@ -30,8 +30,8 @@ class NoiseProcess(ABC):
     and an error of p is one of epsilon times d / alpha.
 
     ``NoiseProcess(scheduler)`` is the process of a MONAI scheduler: :class:`TableProcess` for DDPM, DDIM and PNDM, also
-    those of the archived monai-generative, :class:`RectifiedFlowProcess` for RFlow. A network that is called with the time of an SDE has
-    :class:`monai_diffclf.networks.schedulers.SDEProcess`.
+    those of the archived monai-generative, :class:`RectifiedFlowProcess` for RFlow. A network that is called with the
+    time of an SDE has :class:`monai_diffclf.networks.schedulers.SDEProcess`.
 
     Raises:
         TypeError: when the scheduler is not one of MONAI's.
