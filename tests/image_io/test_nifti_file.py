@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
+from PIL import Image
 
 from monai_diffclf.image_io import ReadImage, read_grid, read_image_file
 
