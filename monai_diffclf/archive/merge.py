@@ -14,6 +14,7 @@ from typing import Any
 from ..bundle import Bundle
 from ..handlers import CaseReport, ShiftWarning
 from ..handlers.prediction_table import PredictionTable
+from ..zoo import ClassConditions
 from .block_classifier import bundle_handler, case_report
 from .block_record import BlockRecord, RankedCase, block_path
 from .plan import ArchivePlan
@@ -174,9 +175,16 @@ def _about(plan: ArchivePlan, bundle: Bundle) -> dict[str, Any]:
         "bundle": bundle.name,
         "weights": plan.made_by["weights"],
         "settings": {"maps": settings.maps, "report": settings.report, "strict": settings.strict, **values},
+        **_conditions(bundle),
         "device": plan.made_by["device"],
         "versions": plan.made_by["versions"],
     }
+
+
+def _conditions(bundle: Bundle) -> dict[str, Any]:
+    """What the classes are to a generative bundle."""
+    found = bundle.parser.get("conditioning", None)
+    return {"conditions": found.described()} if isinstance(found, ClassConditions) else {}
 
 
 def _images(count: int) -> str:

@@ -19,6 +19,7 @@ import torch
 from .. import __version__
 from ..bundle import Bundle, open_bundle
 from ..networks import network_hash
+from ..zoo import open_generative_bundle
 from .inputs import ArchiveImage
 from .series import Slice
 
@@ -41,6 +42,8 @@ class ClassifierSettings:
         report: whether there is to be a case report.
         strict: whether an image that cannot be read ends it all.
         max_cases: images that the report shows at most.
+        conditions: the file of conditions of a generative bundle, see `open_generative_bundle`; None for a bundle that
+            classifies by itself.
     """
 
     bundle: str
@@ -51,6 +54,7 @@ class ClassifierSettings:
     report: bool = True
     strict: bool = False
     max_cases: int = 500
+    conditions: str | None = None
 
     def open(self, device: str | None = None) -> Bundle:
         """The bundle, set so.
@@ -60,7 +64,10 @@ class ClassifierSettings:
         """
         where = device or self.device
         given = {} if where is None else {"device": where}
-        bundle = open_bundle(self.bundle, "inference.json", run=self.run, **self.values, **given)
+        if self.conditions is not None:
+            bundle = open_generative_bundle(self.bundle, self.conditions, **self.values, **given)
+        else:
+            bundle = open_bundle(self.bundle, "inference.json", run=self.run, **self.values, **given)
         # Before anything is made of it. Images and handlers are given block by block.
         for name, value in (("maps", self.maps != "none"), ("report", self.report)):
             if name in bundle.parser:

@@ -20,6 +20,7 @@ from ..archive import ArchiveResult, ClassifierSettings, classify_archive
 from ..archive.plan import MAPS
 from ..bundle import find_bundle
 from ..run.run_bundle import settle
+from ..zoo import ZOO
 from .options import device_option, draws_option, processes_option, read_settings, run_option, set_option
 from .results import command_options, finish
 from .runs import run_folder
@@ -41,7 +42,13 @@ _OWN = {
 
 @click.command("classify")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--bundle", required=True, metavar="BUNDLE", help="Folder of a bundle, or the name of a shipped one.")
+@click.option("--bundle", metavar="BUNDLE", help="Folder of a bundle, or the name of a shipped one.")
+@click.option(
+    "--generative-bundle",
+    metavar="DIR",
+    help="In its place: folder of a bundle that generates images, such as of MONAI's model zoo.",
+)
+@click.option("--conditions", metavar="FILE", help="What each class is to it: prompts, numbers, labels (YAML or JSON).")
 @run_option
 @click.option(
     "--output",
@@ -72,7 +79,9 @@ _OWN = {
 @command_options
 def command(
     images: tuple[str, ...],
-    bundle: str,
+    bundle: str | None,
+    generative_bundle: str | None,
+    conditions: str | None,
     run: Path | None,
     output: Path,
     maps: str,
@@ -96,14 +105,16 @@ def command(
         raise ValueError("--num-processes: expected it without --ray, which shares the work by --workers")
     if workers is not None and not ray:
         raise ValueError("--workers: expected it with --ray; processes of this machine are --num-processes")
-    root = find_bundle(bundle)
+    root = _root(bundle, generative_bundle, conditions, run)
+    configured = root if generative_bundle is None else ZOO
     names = {} if draws is None else {"num_draws": "--draws"}
-    values = settle(root, ["inference.json"], {"num_draws": draws}, read_settings(settings), names)
+    values = settle(configured, ["inference.json"], {"num_draws": draws}, read_settings(settings), names)
     if taken := [name for name in _OWN if name in values]:
         raise ValueError(f"--set {taken[0]}: expected {_OWN[taken[0]]} instead")
     chosen = ClassifierSettings(
         bundle=str(root),
-        run=_run_of(root, run),
+        run=None if generative_bundle is not None else _run_of(root, run),
+        conditions=None if conditions is None else str(Path(conditions).expanduser().resolve()),
         values=values,
         device=device,
         maps=maps,
@@ -122,8 +133,33 @@ def command(
             progress=progress,
         )
     weights = Path(chosen.run, "model.pt") if chosen.run else root / "models" / "model.pt"
+    weights = weights if generative_bundle is None else root
     finish(_as_json(done), _as_text(done, weights))
     return FAULT if done.failed else 0
+
+
+def _root(bundle: str | None, generative: str | None, conditions: str | None, run: Path | None) -> Path:
+    """The bundle's folder.
+
+    Raises:
+        ValueError: when there is none, or the options do not go together.
+    """
+    if (bundle is None) == (generative is None):
+        got = "neither" if bundle is None else "both"
+        raise ValueError(f"--bundle: expected it, or --generative-bundle in its place, got {got}")
+    if bundle is not None:
+        if conditions is not None:
+            raise ValueError(
+                "--conditions: expected it with --generative-bundle; the classes of a --bundle are its own"
+            )
+        return find_bundle(bundle)
+    if conditions is None:
+        raise ValueError(
+            "--conditions: expected a file that says what each class is to the generative bundle, got none"
+        )
+    if run is not None:
+        raise ValueError("--run: expected it with --bundle; a generative bundle says itself where its weights are")
+    return Path(str(generative)).expanduser().resolve()
 
 
 def _run_of(bundle: Path, run: Path | None) -> str | None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
     return kind_of(path) is not None
 
 
-def read_image_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.float32]:
+def read_image_file(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, window: Sequence[float] | None = None
+) -> npt.NDArray[np.float32]:
     """The pixels of a PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, PNM, DICOM or NIfTI file, whatever its suffix.
 
     - Pictures: EXIF orientation applied, palettes resolved; 8 bits are divided by 255, 16 bits by 65535; of an MPO
@@ -65,6 +68,8 @@ def read_image_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXEL
         path: the file.
         max_pixels: most pixels (rows x columns x slices or frames) that are decoded. Larger files are refused by
             their header, before they take memory.
+        window: values of a NIfTI file that become 0 and 1, such as -1000 and 1000 HU; a file of another kind is
+            refused, as it says itself how it is shown.
 
     Returns:
         float32 ``[H, W, C]``, or ``[H, W, D, C]`` when there is more than one slice or frame; C is 1, or 3 for colour.
@@ -82,7 +87,7 @@ def read_image_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXEL
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: expected an image file, but it is empty (0 bytes)")
     try:
-        image = _read(path, max_pixels)
+        image = _read(path, max_pixels, window)
     except Exception as error:
         # The decoders raise whatever they meet (OSError, KeyError, struct.error, ...): one kind, one line for the user.
         raise ValueError(f"{path}: cannot be read as an image: {cause(error)}") from error
@@ -103,11 +108,13 @@ def cause(error: Exception) -> str:
     return text if kind in (ValueError, OSError) else f"{kind.__name__}: {text}"
 
 
-def _read(path: Path, max_pixels: int) -> npt.NDArray[Any]:
+def _read(path: Path, max_pixels: int, window: Sequence[float] | None) -> npt.NDArray[Any]:
     kind = kind_of(path)
     name = path.name.lower()
     if kind == "NIfTI" or (kind is None and name.endswith(NIFTI_SUFFIXES)):
-        return read_nifti(path, max_pixels=max_pixels)
+        return read_nifti(path, max_pixels=max_pixels, window=window)
+    if window is not None:
+        raise ValueError("expected a NIfTI file, as a window of stored values is given; convert it, or give no window")
     if kind == "DICOM" or (kind is None and name.endswith(DICOM_SUFFIXES)):
         return read_dicom(path, max_pixels=max_pixels)
     if kind == "TIFF":

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ _UPRIGHT = (("I", "P", "R"), ("I", "L", "A"), ("P", "L", "S"))
 _AXIAL = 2
 
 
-def read_nifti(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.float32]:
+def read_nifti(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, window: Sequence[float] | None = None
+) -> npt.NDArray[np.float32]:
     """The pixels of a NIfTI file as a viewer shows them.
 
     The axes are brought to the nearest anatomical ones (as `nibabel.as_closest_canonical` does; an oblique image is not
@@ -44,6 +47,7 @@ def read_nifti(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     Args:
         path: a single file, ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
         max_pixels: most voxels that are decoded.
+        window: values, scaled by slope and intercept, that become 0 and 1 instead, what lies beyond cut off.
 
     Returns:
         float32 ``[H, W, C]``, or ``[H, W, D, C]`` when there is more than one slice.
@@ -67,6 +71,9 @@ def read_nifti(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     array = orientations.apply_orientation(array, orientation)
     if array.shape[2] == 1:
         array = array[:, :, 0]
+    if window is not None:
+        low, high = window
+        return np.asarray(((array.astype(np.float64) - low) / (high - low)).clip(0, 1), dtype=np.float32)
     if array.dtype == np.uint8:
         return np.asarray(array / np.float32(255), dtype=np.float32)
     array = array.astype(np.float64)

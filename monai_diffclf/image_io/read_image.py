@@ -43,6 +43,8 @@ class ReadImage(InvertibleTransform):
             error. True: its centre is cropped to the aspect ratio of `spatial_size` in millimetres, then resized
             (bilinear, antialiased), so that circles are round. The distance of slices plays no part.
         max_pixels: most pixels that a file may hold, see `read_image_file`.
+        window: values of NIfTI files that become 0 and 1, lowest first, see `read_image_file`; None for each file's
+            own lowest and highest. Arrays are taken as they are.
 
     Raises:
         ValueError: naming the image: it cannot be read, has NaN or infinite pixels, another number of
@@ -63,12 +65,16 @@ class ReadImage(InvertibleTransform):
         channels: int = 1,
         resize: bool = False,
         max_pixels: int = MAX_PIXELS,
+        window: Sequence[float] | None = None,
     ) -> None:
         size = (spatial_size, spatial_size) if isinstance(spatial_size, int) else tuple(spatial_size)
         if len(size) not in (2, 3) or any(not isinstance(n, int) or n < 1 for n in size):
             raise ValueError(f"spatial_size: expected two or three positive integers, got {spatial_size!r}")
         if channels not in (1, 3):
             raise ValueError(f"channels: expected 1 (grey) or 3 (colour), got {channels!r}")
+        if window is not None and not (len(window) == 2 and -np.inf < window[0] < window[1] < np.inf):
+            raise ValueError(f"window: expected None or two rising numbers, such as [-1000, 1000], got {window!r}")
+        self.window = window
         self.spatial_size = size
         self.channels = channels
         self.resize = resize
@@ -94,7 +100,7 @@ class ReadImage(InvertibleTransform):
         if isinstance(image, str | os.PathLike):
             name = os.fspath(image)
             with collect_doubts() as found:
-                array = read_image_file(image, max_pixels=self.max_pixels)
+                array = read_image_file(image, max_pixels=self.max_pixels, window=self.window)
                 grid = read_grid(image, max_pixels=self.max_pixels)
         else:
             name = name or "image (array)"
@@ -177,6 +183,7 @@ class ReadImaged(MapTransform, InvertibleTransform):
         channels: see `ReadImage`.
         resize: see `ReadImage`.
         max_pixels: see `ReadImage`.
+        window: see `ReadImage`.
         allow_missing_keys: leave out a key that the item lacks instead of raising.
 
     Example:
@@ -194,10 +201,11 @@ class ReadImaged(MapTransform, InvertibleTransform):
         channels: int = 1,
         resize: bool = False,
         max_pixels: int = MAX_PIXELS,
+        window: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.read = ReadImage(spatial_size, channels=channels, resize=resize, max_pixels=max_pixels)
+        self.read = ReadImage(spatial_size, channels=channels, resize=resize, max_pixels=max_pixels, window=window)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each image of the item, a path or an array, by its tensor."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from .archived import import_generative
 from .autoencoder_folder import load_autoencoder
 from .autoencoder_space import AutoencoderSpace, latent_scaling
 from .checkpoints import load_generative_checkpoint
@@ -34,6 +35,7 @@ __all__ = [
     "describe_model",
     "describe_settings",
     "fast_inference",
+    "import_generative",
     "latent_scaling",
     "load_autoencoder",
     "load_generative_checkpoint",

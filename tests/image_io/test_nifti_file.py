@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
+from PIL import Image
 
 from monai_diffclf.image_io import ReadImage, read_grid, read_image_file
 
@@ -181,3 +182,16 @@ def test_nibabels_other_files_are_refused(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=text) as caught:
         read_image_file(TEST_DATA / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_window_of_stored_values(tmp_path):
+    """Values that become 0 and 1, whatever the file's own extremes; only for NIfTI."""
+    values = np.array([[-2000.0, -1000.0], [0.0, 1000.0]], dtype=np.float32)
+    nibabel.save(nibabel.Nifti1Image(values[..., None], np.eye(4)), tmp_path / "a.nii")
+    read = ReadImage([2, 2], window=[-1000, 1000])
+    assert sorted(read(tmp_path / "a.nii").flatten().tolist()) == [0.0, 0.0, 0.5, 1.0]
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="expected a NIfTI file, as a window"):
+        read(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="window: expected None or two rising numbers"):
+        ReadImage([2, 2], window=[1, 1])

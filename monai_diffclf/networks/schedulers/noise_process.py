@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
-from monai.networks.schedulers import RFlowScheduler, Scheduler
+from monai.networks.schedulers import Scheduler
 
 __all__ = ["NoiseProcess", "column"]
 
@@ -29,9 +29,9 @@ class NoiseProcess(ABC):
 
     and an error of p is one of epsilon times d / alpha.
 
-    ``NoiseProcess(scheduler)`` is the process of a MONAI scheduler: :class:`TableProcess` for DDPM, DDIM and PNDM,
-    :class:`RectifiedFlowProcess` for RFlow. A network that is called with the time of an SDE has
-    :class:`monai_diffclf.networks.schedulers.SDEProcess`.
+    ``NoiseProcess(scheduler)`` is the process of a MONAI scheduler: :class:`TableProcess` for DDPM, DDIM and PNDM, also
+    those of the archived monai-generative, :class:`RectifiedFlowProcess` for RFlow. A network that is called with the
+    time of an SDE has :class:`monai_diffclf.networks.schedulers.SDEProcess`.
 
     Raises:
         TypeError: when the scheduler is not one of MONAI's.
@@ -55,11 +55,11 @@ class NoiseProcess(ABC):
         """The subclass for a scheduler, as `pathlib.Path` is one for a system."""
         if cls is not NoiseProcess:
             return super().__new__(cls)
-        from .rectified_flow_process import RectifiedFlowProcess
+        from .rectified_flow_process import RectifiedFlowProcess, is_rectified_flow
         from .table_process import TableProcess
 
         scheduler = args[0] if args else kwargs.get("scheduler")
-        return super().__new__(RectifiedFlowProcess if isinstance(scheduler, RFlowScheduler) else TableProcess)
+        return super().__new__(RectifiedFlowProcess if is_rectified_flow(scheduler) else TableProcess)
 
     @staticmethod
     def of(scheduler: Scheduler | NoiseProcess) -> NoiseProcess:

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.networks.schedulers import RFlowScheduler
 
 from .noise_process import NoiseProcess
 from .table_process import scheduler_prediction
 
-__all__ = ["RectifiedFlowProcess"]
+__all__ = ["RectifiedFlowProcess", "is_rectified_flow"]
 
 EDGE = 1e-3
 """Share of the schedule at either end that is left out: there the log-SNR is infinite."""
@@ -20,14 +22,14 @@ class RectifiedFlowProcess(NoiseProcess):
     """alpha = 1 - s, sigma = s with s = t / T; "v_prediction" is x - epsilon (Liu et al. 2022, with MONAI's sign).
 
     Args:
-        scheduler: MONAI's `RFlowScheduler`.
+        scheduler: MONAI's `RFlowScheduler`, or the one that a bundle of before MONAI 1.5 brings along, as MAISI's.
 
     Raises:
         ValueError: when its prediction type is not supported.
     """
 
     def __init__(self, scheduler: RFlowScheduler) -> None:
-        self.prediction_type = scheduler_prediction(scheduler)
+        self.prediction_type = scheduler_prediction(scheduler, "v_prediction")
         self.num_train_timesteps = int(scheduler.num_train_timesteps)
         self.discrete = bool(scheduler.use_discrete_timesteps)
 
@@ -67,3 +69,15 @@ class RectifiedFlowProcess(NoiseProcess):
 
     def _share(self, timesteps: torch.Tensor) -> torch.Tensor:
         return timesteps.double() / self.num_train_timesteps
+
+
+def is_rectified_flow(scheduler: Any) -> bool:
+    """Whether a scheduler is MONAI's of rectified flow, or of its form: without a table, its timesteps discrete or not.
+
+    Example:
+        >>> from monai.networks.schedulers import DDPMScheduler
+        >>> is_rectified_flow(RFlowScheduler()), is_rectified_flow(DDPMScheduler(10))
+        (True, False)
+    """
+    of_its_form = hasattr(scheduler, "use_discrete_timesteps") and not hasattr(scheduler, "alphas_cumprod")
+    return isinstance(scheduler, RFlowScheduler) or of_its_form

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from monai.networks.schedulers import NoiseSchedules, RFlowScheduler, Scheduler
+from monai.networks.schedulers import NoiseSchedules, Scheduler
 from scipy.interpolate import PchipInterpolator
 
 from .noise_process import NoiseProcess
 from .noise_schedules import schedule_tables
 from .parameterization import alpha_sigma
+from .rectified_flow_process import is_rectified_flow
 from .sde import SDE, VPSDE
 
 __all__ = ["SchedulerSDE"]
@@ -45,7 +46,7 @@ class SchedulerSDE(SDE):
 
     def __init__(self, scheduler: Scheduler) -> None:
         process = NoiseProcess.of(scheduler)
-        if isinstance(scheduler, RFlowScheduler):
+        if is_rectified_flow(scheduler):
             raise TypeError(
                 "scheduler: expected DDPM, DDIM or PNDM, got RFlowScheduler, which has no variance preserving SDE; "
                 "RetimedNetwork runs a network trained with it under any SDE"

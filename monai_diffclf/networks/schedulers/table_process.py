@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.networks.schedulers import Scheduler
 
@@ -11,6 +13,9 @@ from .noise_process import NoiseProcess
 from .parameterization import PREDICTION_TYPES, alpha_sigma
 
 __all__ = ["TableProcess"]
+
+_ARCHIVED = "generative.networks.schedulers"
+"""Where the archived package monai-generative has its schedulers: other classes, the same tables."""
 
 
 class TableProcess(NoiseProcess):
@@ -20,10 +25,11 @@ class TableProcess(NoiseProcess):
     for good: one half-precision call would degrade all later ones.
 
     Args:
-        scheduler: a MONAI scheduler with ``prediction_type`` epsilon, sample or v_prediction.
+        scheduler: a scheduler of MONAI, or of monai-generative, with ``prediction_type`` epsilon, sample or
+            v_prediction.
 
     Raises:
-        TypeError: when ``scheduler`` is not a MONAI scheduler.
+        TypeError: when ``scheduler`` is none of these, or has no table.
         ValueError: when its prediction type is not supported.
     """
 
@@ -31,6 +37,10 @@ class TableProcess(NoiseProcess):
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.prediction_type = scheduler_prediction(scheduler)
+        if not isinstance(getattr(scheduler, "alphas_cumprod", None), torch.Tensor):
+            raise TypeError(
+                f"scheduler: expected one with a table of noise levels (alphas_cumprod), got {type(scheduler).__name__}"
+            )
         self.num_train_timesteps = int(scheduler.num_train_timesteps)
         alpha2 = scheduler.alphas_cumprod.detach().to(device="cpu", dtype=torch.float64)
         # A schedule that reaches exactly 0 or 1 (MONAI's "cosine" in float32) would have an infinite log-SNR there.
@@ -69,17 +79,22 @@ class TableProcess(NoiseProcess):
         return alpha_sigma(self.log_snr(timesteps))
 
 
-def scheduler_prediction(scheduler: Scheduler) -> str:
+def scheduler_prediction(scheduler: Any, default: str = "epsilon") -> str:
     """What a network trained with a scheduler predicts.
 
+    Args:
+        scheduler: the scheduler.
+        default: what holds for one that does not say.
+
     Raises:
-        TypeError: when ``scheduler`` is not a MONAI scheduler.
+        TypeError: when ``scheduler`` is neither MONAI's nor monai-generative's.
         ValueError: when its prediction type is not supported.
     """
-    if not isinstance(scheduler, Scheduler):
+    archived = any(kind.__module__.startswith(_ARCHIVED) for kind in type(scheduler).__mro__)
+    if not (isinstance(scheduler, Scheduler) or archived):
         kind = type(scheduler).__name__
         raise TypeError(f"scheduler: expected a monai.networks.schedulers.Scheduler, got {kind}")
-    prediction = str(getattr(scheduler, "prediction_type", "epsilon"))
+    prediction = str(getattr(scheduler, "prediction_type", default))
     if prediction not in PREDICTION_TYPES:
         raise ValueError(f"scheduler: expected prediction_type in {list(PREDICTION_TYPES)}, got {prediction!r}")
     return prediction

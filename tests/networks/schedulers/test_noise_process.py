@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, PNDMScheduler, RFlowScheduler
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, PNDMScheduler, RFlowScheduler, Scheduler
 
 from monai_diffclf.networks.schedulers import NoiseProcess, convert_prediction, cosine_log_snr_slope
 
@@ -180,3 +180,17 @@ def test_refuses():
     scheduler.prediction_type = "score"
     with pytest.raises(ValueError, match=r"expected prediction_type in \['epsilon', 'sample', 'v_pred.*got 'score'"):
         NoiseProcess(scheduler)
+
+
+def test_a_flow_of_a_bundles_own_is_that_of_monai():
+    """MAISI's bundle brings a scheduler of its own, with neither a table nor a prediction type."""
+
+    class RFlow(Scheduler):
+        def __init__(self):
+            self.num_train_timesteps, self.use_discrete_timesteps = 1000, False
+
+    ours, theirs = NoiseProcess.of(RFlow()), NoiseProcess.of(RFlowScheduler(use_discrete_timesteps=False))
+    times = ours.timesteps(torch.tensor([0.0, 0.3, 0.9]))
+    assert ours.prediction_type == theirs.prediction_type == "v_prediction"
+    assert torch.equal(times, theirs.timesteps(torch.tensor([0.0, 0.3, 0.9])))
+    assert torch.equal(ours.log_snr(times), theirs.log_snr(times))
