@@ -7,6 +7,7 @@ from __future__ import annotations
 from .classifier_network import DiffusionClassifier
 from .dit import DiT
 from .score_unet import ScoreUNet
+from .wavelet_network import WaveletNetwork
 from .wavelet_unet import WaveletDiffusionUNet
 
-__all__ = ["DiT", "DiffusionClassifier", "ScoreUNet", "WaveletDiffusionUNet"]
+__all__ = ["DiT", "DiffusionClassifier", "ScoreUNet", "WaveletDiffusionUNet", "WaveletNetwork"]
