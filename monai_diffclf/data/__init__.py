@@ -10,6 +10,7 @@ from .._class_names import class_names
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
+from .chexpert import load_chexpert
 from .data_description import describe_data
 from .datalist import load_datalist
 from .find_classes import find_classes
@@ -44,6 +45,7 @@ __all__ = [
     "find_pneumonia_mnist",
     "image_key",
     "load_cbis_ddsm",
+    "load_chexpert",
     "load_datalist",
     "load_image_folder",
     "load_image_table",
