@@ -195,7 +195,7 @@ def _official_test(root: Path, folder: Path) -> list[dict[str, Any]]:
         )
     header = next(iter(read_rows(table, (_EFFUSION,), delimiter=",")), None)
     column = "Study" if header is not None and "Study" in header.fields else "Path"
-    items = []
+    items: list[dict[str, Any]] = []
     for row in each_once(read_rows(table, (column, _EFFUSION), delimiter=","), column):
         patient, study, view, _ = _parts(row, column)
         label = int(row.one_of(_EFFUSION, {"0": 0, "0.0": 0, "1": 1, "1.0": 1}))
