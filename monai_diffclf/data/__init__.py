@@ -10,6 +10,7 @@ from .._class_names import class_names
 from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
+from .chexpert import load_chexpert
 from .data_description import describe_data
 from .datalist import load_datalist
 from .find_classes import find_classes
@@ -18,6 +19,8 @@ from .image_folder import load_image_folder
 from .image_table import load_image_table
 from .inbreast import load_inbreast, read_inbreast_outlines
 from .isic2017 import load_isic2017
+from .isic_melanoma import compare_with_id_rule, id_rule, load_isic_melanoma
+from .isic_tables import load_isic2018, load_isic2019, load_isic2020
 from .kermany_cxr import load_kermany_cxr
 from .mammogram_tables import ClassBalance, class_balance
 from .patients import check_patients
@@ -38,17 +41,24 @@ __all__ = [
     "class_balance",
     "class_balanced_weights",
     "class_names",
+    "compare_with_id_rule",
     "describe_data",
     "find_classes",
     "find_images",
     "find_pneumonia_mnist",
+    "id_rule",
     "image_key",
     "load_cbis_ddsm",
+    "load_chexpert",
     "load_datalist",
     "load_image_folder",
     "load_image_table",
     "load_inbreast",
     "load_isic2017",
+    "load_isic2018",
+    "load_isic2019",
+    "load_isic2020",
+    "load_isic_melanoma",
     "load_kermany_cxr",
     "load_pneumonia_mnist",
     "load_vindr_mammo",

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._class_names import class_names, find_name, plain_text
 from .._text_path import text_path
-from . import cbis_ddsm, inbreast, isic2017, kermany_cxr, vindr_mammo
+from . import cbis_ddsm, chexpert, inbreast, isic2017, isic_tables, kermany_cxr, vindr_mammo
 from .image_folder import load_image_folder
 from .image_table import load_image_table
 from .mammogram_tables import CLASSES as MAMMOGRAPHY_CLASSES
@@ -21,12 +21,16 @@ from .splits import check_classes_present
 TABLE = "labels.csv"
 _KINDS = (
     f"a folder with {FILE_NAME}, that file itself, a CSV table with the columns image, label and split, a folder with "
-    f"such a table called {TABLE}, the folder of ISIC 2017, CBIS-DDSM, INbreast or VinDr-Mammo as it is distributed, "
-    "or a folder with one subfolder for each class"
+    f"such a table called {TABLE}, the folder of CheXpert, ISIC 2017 to 2020, CBIS-DDSM, INbreast or VinDr-Mammo as "
+    "it is distributed, or a folder with one subfolder for each class"
 )
 # Name, classes, whether a folder is one by its tables, and what reads it.
 _Reader = Callable[[Path, str], list[dict[str, Any]]]
 DISTRIBUTED: tuple[tuple[str, Sequence[str], Callable[[Path], bool], _Reader], ...] = (
+    ("CheXpert", chexpert.CLASSES, chexpert.is_chexpert, chexpert.load_chexpert),
+    ("ISIC 2018", isic_tables.CLASSES[2018], lambda root: isic_tables.is_isic(root, 2018), isic_tables.load_isic2018),
+    ("ISIC 2019", isic_tables.CLASSES[2019], lambda root: isic_tables.is_isic(root, 2019), isic_tables.load_isic2019),
+    ("ISIC 2020", isic_tables.CLASSES[2020], lambda root: isic_tables.is_isic(root, 2020), isic_tables.load_isic2020),
     ("ISIC 2017", isic2017.CLASSES, isic2017.is_isic2017, isic2017.load_isic2017),
     ("CBIS-DDSM", cbis_ddsm.CLASSES, cbis_ddsm.is_cbis_ddsm, cbis_ddsm.load_cbis_ddsm),
     ("INbreast", inbreast.CLASSES, inbreast.is_inbreast, inbreast.load_inbreast),
@@ -54,7 +58,8 @@ def load_datalist(
     """One split of a data set, from whichever of these `source` is.
 
     - an ``.npz`` file, or a folder with ``pneumoniamnist.npz``: `load_pneumonia_mnist`;
-    - the folder of ISIC 2017 as it is distributed: `load_isic2017`;
+    - the folder of CheXpert as it is distributed: `load_chexpert`, the balanced task;
+    - that of ISIC 2017 to 2020: `load_isic2017`, `load_isic2018`, `load_isic2019`, `load_isic2020`;
     - that of CBIS-DDSM, INbreast or VinDr-Mammo: `load_cbis_ddsm`, `load_inbreast`, `load_vindr_mammo`;
     - a folder of Kermany's X-rays with their subtypes, for the classes normal, bacterial and viral: `load_kermany_cxr`;
     - a ``.csv`` (or .tsv) file, or a folder with ``labels.csv``: `load_image_table`;

@@ -15,6 +15,7 @@ from .fast_inference import FastNetwork, fast_inference
 from .latent_space import GivenLatents, LatentSpace, PixelSpace, maps_in_pixels
 from .map_smoothing import default_smoothing, smooth_map
 from .model_description import describe_model, describe_settings
+from .published_dit import load_published_dit
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
 from .weight_files import load_weights, network_hash
@@ -39,6 +40,7 @@ __all__ = [
     "latent_scaling",
     "load_autoencoder",
     "load_generative_checkpoint",
+    "load_published_dit",
     "load_weights",
     "make_conditioning",
     "maps_in_pixels",

@@ -8,6 +8,14 @@ from .classifier_network import DiffusionClassifier
 from .dit import DiT
 from .score_unet import ScoreUNet
 from .tiny_autoencoder import TinyAutoencoder
+from .wavelet_network import WaveletNetwork
 from .wavelet_unet import WaveletDiffusionUNet
 
-__all__ = ["DiT", "DiffusionClassifier", "ScoreUNet", "TinyAutoencoder", "WaveletDiffusionUNet"]
+__all__ = [
+    "DiT",
+    "DiffusionClassifier",
+    "ScoreUNet",
+    "TinyAutoencoder",
+    "WaveletDiffusionUNet",
+    "WaveletNetwork",
+]

@@ -12,7 +12,33 @@ from torch import nn
 
 from ..layers.haar import haar_forward, haar_inverse
 
-__all__ = ["WaveletDiffusionUNet"]
+__all__ = ["ClassToken", "WaveletDiffusionUNet"]
+
+
+class ClassToken(nn.Module):
+    """The class as one token for cross-attention: a row of a table, then a linear layer.
+
+    How Favero et al. (2025) condition their U-Net: an embedding of 512 numbers and the projection of text to text size
+    that diffusers' U-Net has. Both are part of the network, and so of its moving average.
+
+    Args:
+        num_class_embeds: rows of the table, K + 1 for K classes and the null class.
+        channels: channels of the token.
+
+    Example:
+        >>> ClassToken(3, 8)(torch.tensor([0, 2])).shape
+        torch.Size([2, 1, 8])
+    """
+
+    def __init__(self, num_class_embeds: int, channels: int) -> None:
+        super().__init__()
+        self.class_embedding = nn.Embedding(num_class_embeds, channels)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, class_labels: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, 1, channels] of class labels [B]."""
+        token: torch.Tensor = self.project(self.class_embedding(class_labels))
+        return token[:, None]
 
 
 class WaveletDiffusionUNet(nn.Module):
@@ -27,11 +53,14 @@ class WaveletDiffusionUNet(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         levels: levels of the transform; the image's sizes must be multiples of 2^levels.
+        num_class_tokens: rows of a table from which the class reaches the cross-attention as a token (`ClassToken`),
+            K + 1 for K classes and the null class, for a U-Net with ``with_conditioning=True``; None for none.
         unet: further arguments of `DiffusionModelUNet`, save ``in_channels`` and ``out_channels``, which follow from
             the above.
 
     Raises:
-        ValueError: when ``unet`` holds channels of its own.
+        ValueError: when ``unet`` holds channels of its own, or class tokens are asked for without cross-attention or
+            beside class embeddings; when labels are missing, or come with a context.
 
     Example:
         >>> network = WaveletDiffusionUNet(2, 1, levels=1, channels=(8, 8), attention_levels=(False, False),
@@ -40,13 +69,25 @@ class WaveletDiffusionUNet(nn.Module):
         torch.Size([2, 1, 16, 16])
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, *, levels: int = 1, **unet: Any) -> None:
+    def __init__(
+        self, spatial_dims: int, in_channels: int, *, levels: int = 1, num_class_tokens: int | None = None, **unet: Any
+    ) -> None:
         super().__init__()
         if taken := {"out_channels"} & unet.keys():
             raise ValueError(f"{sorted(taken)}: follow from in_channels and levels; leave them out")
         channels = in_channels * 2 ** (spatial_dims * levels)
+        if num_class_tokens is not None and not (unet.get("with_conditioning") and unet.get("cross_attention_dim")):
+            raise ValueError(
+                "num_class_tokens: expected with_conditioning=True and cross_attention_dim beside it, got "
+                f"{unet.get('with_conditioning')!r} and {unet.get('cross_attention_dim')!r}"
+            )
+        if num_class_tokens is not None and unet.get("num_class_embeds") is not None:
+            raise ValueError("num_class_tokens: the class reaches the network twice; leave num_class_embeds out")
         self.spatial_dims, self.levels = spatial_dims, levels
         self.unet = DiffusionModelUNet(spatial_dims=spatial_dims, in_channels=channels, out_channels=channels, **unet)
+        self.class_token = (
+            None if num_class_tokens is None else ClassToken(num_class_tokens, unet["cross_attention_dim"])
+        )
 
     def forward(
         self,
@@ -56,6 +97,12 @@ class WaveletDiffusionUNet(nn.Module):
         class_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predict the target of the noisy images ``x`` [B, C, *spatial] at ``timesteps`` [B]."""
+        if self.class_token is not None:
+            if class_labels is None or context is not None:
+                raise ValueError(
+                    "class_labels: expected labels [B] and no context, as the network makes the context of the class"
+                )
+            context, class_labels = self.class_token(class_labels), None
         coefficients = haar_forward(x, self.levels, spatial_dims=self.spatial_dims)
         if self.spatial_dims == 2:
             # The convolutions of 2D networks run faster on this layout; the values are the same.
