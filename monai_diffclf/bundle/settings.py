@@ -49,7 +49,8 @@ class BundleSettings:
             images of the training, in the first. Text in them is never evaluated.
         parts: further parts of the template: ``"known_patients"`` (PneumoniaMNIST with the table of its patients),
             ``"phantoms"``, ``"mammograms"``, ``"favero"`` (networks and training of Favero et al. 2025),
-            ``"grey_as_colour"`` (grey images repeated as three channels), ``"weights"`` (that the bundle ships in ``models``), ``"fitted"`` (what was fitted to these and lies in ``configs``).
+            ``"grey_as_colour"`` (grey images repeated as three channels), ``"weights"`` (that the bundle ships
+            in ``models``), ``"fitted"`` (what was fitted to these and lies in ``configs``).
         configs: what else a configuration file has otherwise, by the file's name; laid over it key by key, where
             ``"~key"`` takes a key away. This is configuration, thus code.
         metadata: what else ``metadata.json`` says.
