@@ -105,7 +105,9 @@ def test_mammography_is_recognised_by_its_tables(tmp_path):
 
 
 def test_a_folder_of_nothing_known_names_all_that_is_known(tmp_path, folder):
-    with pytest.raises(ValueError, match=r"source: .*none of the class folders .*ISIC 2017, CBIS-DDSM, INbreast or"):
+    with pytest.raises(
+        ValueError, match=r"source: .*none of the class folders .*CheXpert, ISIC 2017 to 2020, CBIS-DDSM, INbreast or"
+    ):
         load_datalist(folder, "train", classes=["a", "b"])
     for root in (tmp_path / "none", folder):
         with pytest.raises(ValueError) as error:
