@@ -28,10 +28,9 @@ from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bundles import RESULTS
+from benchmarks.speed.cards import PEAK
 from benchmarks.speed.live_memory import LiveMemory
 
-PEAK = {"H100": 989e12, "RTX 4090": 165e12, "CPU of 1 TFLOPS": 1e12}
-"""Operations a second: H100 SXM and RTX 4090 by their makers' data sheets."""
 UNET = {
     "out_channels": 3,
     "channels": (256, 512, 768),

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bundles import BUNDLES
+from benchmarks.speed.cards import PEAK
 from monai_diffclf.bundle import open_bundle
 
 RESULTS = Path(__file__).parents[1] / "results" / "published_networks.json"
@@ -28,8 +29,13 @@ BUNDLE = BUNDLES / "chexpert_effusion_diffusion"
 FILES = {"unet": ["train.json"], "dit": ["train.json", "dit.json"]}
 # Peak in TFLOP/s of dense products (makers' data sheets), and the share of it that is assumed.
 CARDS: dict[str, dict[str, Any]] = {
-    "H100": {"what": "H100 SXM, bfloat16", "peak_tflops": 989.0, "share": 0.35, "memory_gb": 80},
-    "24 GB": {"what": "RTX 4090, 24 GB, float16", "peak_tflops": 165.0, "share": 0.35, "memory_gb": 24},
+    "H100": {"what": "H100 SXM, bfloat16", "peak_tflops": PEAK["H100"] / 1e12, "share": 0.35, "memory_gb": 80},
+    "24 GB": {
+        "what": "RTX 4090, 24 GB, float16",
+        "peak_tflops": PEAK["RTX 4090"] / 1e12,
+        "share": 0.35,
+        "memory_gb": 24,
+    },
     "CPU": {"what": "16 cores of 2.5 GHz with AVX-512, float32", "peak_tflops": 2.56, "share": 0.4},
 }
 TRAIN, TEST, DRAWS, CLASSES, BATCH = 16_324, 2_040, 501, 2, 128

@@ -29,13 +29,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bundles import RESULTS
+from benchmarks.speed.cards import PEAK
 from benchmarks.speed.live_memory import LiveMemory, fused_attention
 from monai_diffclf.pipelines import add_lora
 from monai_diffclf.pipelines.networks import PipelineNetwork, TextTransformer, TextUNet
 
 STRIDE, SIZES, RANK, ENCODED = 8, (256, 512), 8, 4
-PEAK = {"H100": 989e12, "RTX 4090": 165e12, "CPU of 1 TFLOPS": 1e12}
-"""Operations a second: H100 SXM and RTX 4090 by their makers' data sheets."""
 
 VAE = {
     "block_out_channels": (128, 256, 512, 512),

@@ -10,11 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .._text_path import text_path
 from .missing_images import present_images
-from .splits import NoSplitError, check_split, split_by_hash
+from .splits import NoSplitError, check_split, chosen, in_order, split_by_hash
 from .table_rows import Row, each_once, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "PROTOCOLS", "TERMS", "is_chexpert", "load_chexpert"]
@@ -36,7 +34,6 @@ _VALUES = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": -1.0, "-1.
 _COLUMNS = ("Path", "Sex", "Age", _NONE, _EFFUSION)
 _PATIENT = re.compile(r"(?:^|/)(patient\d+)/(study\d+)(?:/(view\d+_(?:frontal|lateral)\.\w+))?$")
 _TEST_TABLES = ("test_labels.csv", "test.csv", "groundtruth.csv")
-_SEED = 42
 
 
 def is_chexpert(root: str | os.PathLike[str]) -> bool:
@@ -162,19 +159,6 @@ def _balanced(table: Path) -> dict[str, list[dict[str, Any]]]:
         raise ValueError(f"{table}: expected at least 5 films of each class, got {[len(each) for each in by_label]}")
     kept = [item for items in by_label for item in chosen(items, count)]
     return in_order(chosen(kept, len(kept)))
-
-
-def chosen(items: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Some of the items in a random order, as pandas' ``sample(count, random_state=42)`` chooses rows."""
-    order = np.random.RandomState(_SEED).permutation(len(items))[:count]
-    return [items[place] for place in order]
-
-
-def in_order(items: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """A tenth for validation and one for test, rounded down, after the training images; in this order."""
-    tenth = len(items) // 10
-    ends = {"train": (0, len(items) - 2 * tenth), "validation": (-2 * tenth, -tenth), "test": (-tenth, None)}
-    return {name: list(items[start:stop]) for name, (start, stop) in ends.items()}
 
 
 def _natural(table: Path) -> Iterator[dict[str, Any]]:

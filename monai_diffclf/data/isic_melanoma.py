@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .._text_path import text_path
-from .chexpert import chosen, in_order
 from .isic_tables import ADDRESS, TERMS, is_isic, read_isic
 from .missing_images import present_images
-from .splits import check_split, split_by_hash
+from .splits import check_split, chosen, in_order, split_by_hash
 
 __all__ = ["ADDRESS", "CLASSES", "PROTOCOLS", "TERMS", "compare_with_id_rule", "id_rule", "load_isic_melanoma"]
 

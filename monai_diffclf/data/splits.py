@@ -7,12 +7,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .._class_names import plain_text
 from .pneumonia_mnist import patient_number
 
-__all__ = ["SPLITS", "NoSplitError", "check_classes_present", "check_split", "split_by_hash", "split_name"]
+__all__ = [
+    "SPLITS",
+    "NoSplitError",
+    "check_classes_present",
+    "check_split",
+    "chosen",
+    "in_order",
+    "split_by_hash",
+    "split_name",
+]
 
 SPLITS = ("train", "validation", "test")
+_SEED = 42  # of Favero et al. (2025)
 _SPELLINGS = {
     **dict.fromkeys(("train", "training", "trainset"), "train"),
     **dict.fromkeys(("validation", "val", "valid", "dev", "development", "validate", "valset"), "validation"),
@@ -53,6 +65,19 @@ def split_by_hash(name: str) -> str:
     """
     number = patient_number(name)
     return "validation" if number < 100 else "test" if number < 200 else "train"
+
+
+def chosen(items: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Some of the items in a random order, as pandas' ``sample(count, random_state=42)`` chooses rows."""
+    order = np.random.RandomState(_SEED).permutation(len(items))[:count]
+    return [items[place] for place in order]
+
+
+def in_order(items: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """A tenth for validation and one for test, rounded down, after the training images; in this order."""
+    tenth = len(items) // 10
+    ends = {"train": (0, len(items) - 2 * tenth), "validation": (-2 * tenth, -tenth), "test": (-tenth, None)}
+    return {name: list(items[start:stop]) for name, (start, stop) in ends.items()}
 
 
 def check_classes_present(

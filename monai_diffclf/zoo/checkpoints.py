@@ -18,7 +18,7 @@ from .._class_names import shown
 from .._text import joined
 from ..networks import load_generative_checkpoint
 from ..networks.weights_content import read_torch_file
-from .config import ZooConfig
+from .config import ZooConfig, texts
 
 __all__ = ["Checkpoint", "find_checkpoint", "find_scaling", "load_checkpoint"]
 
@@ -41,8 +41,8 @@ def find_checkpoint(config: ZooConfig, name: str) -> Checkpoint | None:
     further ids, and MONAI's `CheckpointLoader`.
     """
     names = _standing_for(config, name)
-    for text in _expressions(config.content):
-        tree = _parse(config.expanded(text, names))
+    for text in texts(config.content):
+        tree = _parse(config.expanded(text[1:], names)) if text.startswith("$") else None
         if tree is not None and any(
             isinstance(node, ast.Attribute) and node.attr in _LOADS and _id_of(node.value) in names
             for node in ast.walk(tree)
@@ -150,14 +150,6 @@ def _standing_for(config: ZooConfig, name: str) -> frozenset[str]:
             if found is not None and other in names and not found[2]:
                 names.add(found[1])
     return frozenset(names)
-
-
-def _expressions(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and value.startswith("$"):
-        yield value[1:]
-    elif isinstance(value, Mapping | list):
-        for entry in value.values() if isinstance(value, Mapping) else value:
-            yield from _expressions(entry)
 
 
 def _components(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -21,7 +21,7 @@ from .._text import joined
 from ..bundle.plain_values import check_plain
 from ..networks import import_generative
 
-__all__ = ["ZooConfig", "read_config"]
+__all__ = ["ZooConfig", "read_config", "texts"]
 
 _FILES = ("inference", "infer")
 _SUFFIXES = (".json", ".yaml", ".yml")
@@ -57,7 +57,7 @@ class ZooConfig:
         content |= {"bundle_root": str(self.root), _WANTED: _without_requirements(wanted)}
         if "device" in content:
             content["device"] = torch.device("cpu")
-        text = " ".join(_texts(content))
+        text = " ".join(texts(content))
         listed = self.content.get("imports") or []
         content["imports"] = [each for each in listed if isinstance(each, str) and _is_used(each, text)]
         if "generative." in text:
@@ -89,7 +89,7 @@ class ZooConfig:
         found: dict[str, None] = {}
         waiting = [wanted]
         while waiting:
-            for text in _texts(_without_requirements(waiting.pop())):
+            for text in texts(_without_requirements(waiting.pop())):
                 for name in _REFERENCE.findall(text):
                     if name not in found:
                         found[name] = None
@@ -145,16 +145,16 @@ def own_modules(root: Path) -> Iterator[None]:
         sys.dont_write_bytecode = writes
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """All texts in a nested piece of configuration."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for entry in value.values():
-            yield from _texts(entry)
+            yield from texts(entry)
     elif isinstance(value, list | tuple):
         for entry in value:
-            yield from _texts(entry)
+            yield from texts(entry)
 
 
 def _without_requirements(value: Any) -> Any:

@@ -50,9 +50,7 @@ class BundleMethod:
         name, start = self.settings["bundle"], time.perf_counter()
         shipped = seed == 0 and is_same(train, load(self.settings["data"])[0])
         if not shipped:
-            changes = {k: v for k, v in self.settings.items() if k not in ("data", "bundle", "rule")}
-            changes |= same_steps(name, len(train), len(load(self.settings["data"])[0]))
-            train_bundle(name, train, validation, seed, folder, changes)
+            train_bundle(name, train, validation, seed, folder, _changes(self.settings, train))
         seconds = None if shipped else round(time.perf_counter() - start, 1)
         bundle = open_bundle(name, run=None if shipped else folder / "run", device="cpu")
         return FittedBundle(bundle, self.settings, validation, seconds)
@@ -83,9 +81,7 @@ class AdaptedBundleMethod:
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             save_space(file, _space_of(encoder, train, open_bundle(name, "train.json"), self.settings))
-        changes = {k: v for k, v in self.settings.items() if k not in ("data", "bundle", "rule", "weighting")}
-        changes |= {"grid": list(load_space(file).grid)}
-        changes |= same_steps(name, len(train), len(load(self.settings["data"])[0]))
+        changes = _changes(self.settings, train) | {"grid": list(load_space(file).grid)}
         train_bundle(name, train, validation, seed, folder, changes)
         bundle = open_bundle(name, run=folder / "run", device="cpu", weighting=self.settings["weighting"])
         return FittedBundle(bundle, self.settings, validation, round(time.perf_counter() - start, 1))
@@ -116,20 +112,23 @@ class KeptRunMethod:
         run = ROOT / "runs" / "evidence" / self.settings["runs"] / f"{self.settings['data']}_seed{seed}"
         if not (run / "model.pt").is_file() or not is_same(train, load(self.settings["data"])[0]):
             raise ValueError(f"seed: expected a training on all images in {run}, there is none; train the bundle first")
-        names = ("rule", "weighting")
-        chosen = {name: self.settings[name] for name in names}
-        return FittedBundle(
-            open_bundle(self.settings["bundle"], run=run, device="cpu", **chosen), self.settings, validation, None
-        )
+        chosen = {name: self.settings[name] for name in ("rule", "weighting")}
+        bundle = open_bundle(self.settings["bundle"], run=run, device="cpu", **chosen)
+        return FittedBundle(bundle, self.settings, validation, None)
 
 
 def _space_of(encoder: Encoder, train: Images, training: Any, settings: dict[str, Any]) -> RepresentationSpace:
     """Principal components of the features of training images without augmentation, as the bundle makes them."""
-    names = ("num_components", "whitening", "global_token", "amp_dtype")
-    chosen = dict(zip(names, (training.get(n) for n in (*names[:3], "encoder_amp")), strict=True))
-    chosen["amp_dtype"] = getattr(torch, chosen["amp_dtype"])
-    space = RepresentationSpace(encoder, **chosen)
+    chosen = {name: training.get(name) for name in ("num_components", "whitening", "global_token")}
+    amp_dtype = getattr(torch, training.get("encoder_amp"))
+    space = RepresentationSpace(encoder, **chosen, amp_dtype=amp_dtype)
     return space.fit(reduced(train, {**settings, "size": ADAPTED_SIZE}).split(32))
+
+
+def _changes(settings: dict[str, Any], train: Images) -> dict[str, Any]:
+    """What a training is told: the settings that are not of the evaluation, and as many steps as with all images."""
+    changes = {k: v for k, v in settings.items() if k not in ("data", "bundle", "rule", "weighting")}
+    return changes | same_steps(settings["bundle"], len(train), len(load(settings["data"])[0]))
 
 
 def same_steps(name: str, images: int, all_images: int) -> dict[str, int]:

@@ -41,10 +41,11 @@ class CombinedMethod:
         data, names = self.settings["data"], self.settings["members"]
         seeds = [results_of(data, name, "primary", folder=self.results) for name in names]
         alone = len(names) == 1 and seeds[0]
-        found = seeds[0] if alone else [_of_seed(each, seed, name) for each, name in zip(seeds, names, strict=True)]
+        found = seeds[0] if alone else [_of_seed(every, seed, name) for every, name in zip(seeds, names, strict=True)]
         members = [_rows(result, validation, self.results) for result in found]
-        keys = set.intersection(*(set(rows) for rows in members))
-        tables = {key: _mean([rows[key] for rows in members]) for key in sorted(keys)}
+        keys = sorted(set.intersection(*(set(rows) for rows in members)))
+        each = [torch.from_numpy(np.stack([rows[key] for key in keys])) for rows in members]
+        tables = dict(zip(keys, ensemble_probabilities(each, pool="mean").numpy(), strict=True))
         evaluations = sum(result.record["facts"].get("evaluations") or 0 for result in found)
         return FittedTables(tables, {"evaluations": evaluations, "training_seconds": None, "parameters": None})
 
@@ -63,7 +64,3 @@ def _rows(result: Result, validation: Images, folder: Path) -> Tables:
     t = temperature(np.asarray([labels[key] for key in keys["validation"]]), result.validation)
     said = {"validation": result.validation, "test": result.probabilities}
     return {key: p for part in keys for key, p in zip(keys[part], calibrated(said[part], t), strict=True)}
-
-
-def _mean(members: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return ensemble_probabilities([torch.from_numpy(p[None]) for p in members], pool="mean")[0].numpy()
