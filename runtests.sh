@@ -42,7 +42,7 @@ stage() {
     summary+=("$(printf '%-7s %-24s %4d s' "$outcome" "$name" $((SECONDS - start)))")
 }
 
-scripts/make_env.sh test,dev,notebooks,monailabel,ray,encoders,transformers,onnx,diffusers,generative
+scripts/make_env.sh test,dev,notebooks,monailabel,ray,encoders,transformers,onnx,diffusers,generative,highdicom
 stage "style (ruff check)" .venv/bin/ruff check .
 stage "format (ruff format)" .venv/bin/ruff format --check .
 stage "types (mypy)" .venv/bin/mypy
