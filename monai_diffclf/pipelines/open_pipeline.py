@@ -14,7 +14,7 @@ from ..networks import AutoencoderSpace
 from .diffusers_pipeline import DiffusersPipeline
 from .networks import PipelineNetwork, TextTransformer, TextUNet
 from .pipeline_folder import read_pipeline
-from .prompts import PromptConditioning, check_prompts, encode_prompts, refuse_long_prompts
+from .prompts import PromptConditioning, check_lengths, check_prompts, encode_prompts
 from .scheduler import monai_scheduler
 from .weights import load_pipeline_weights
 
@@ -56,7 +56,7 @@ def open_diffusers_pipeline(
     classes, texts = check_prompts(prompts)
     pipeline = read_pipeline(folder, dtype).to(device)
     every = [text for each in texts for text in each]
-    refuse_long_prompts(pipeline, every)
+    check_lengths(pipeline, every)
     space = AutoencoderSpace(pipeline.vae, channels=channels)
     network = _network(pipeline, space)
     by_prompt = encode_prompts(pipeline, every, device)

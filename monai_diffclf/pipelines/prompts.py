@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from .._class_names import class_names, shown
+from ..networks.condition_tables import ConditionTables, refuse_long_prompts
 
-__all__ = ["PromptConditioning", "check_prompts", "encode_prompts", "refuse_long_prompts"]
+__all__ = ["PromptConditioning", "check_lengths", "check_prompts", "encode_prompts"]
 
 T5_TOKENS = 256
 """Tokens of the third encoder of SD 3, by diffusers' default."""
 
 
-class PromptConditioning:
+class PromptConditioning(ConditionTables):
     """Encoded prompts as arguments of a network, by label; the last row is the empty prompt, the null class.
 
     Args:
@@ -30,13 +31,6 @@ class PromptConditioning:
         >>> conditioning.averaged([2, 1])(torch.tensor([0, 1, 2]))["context"].flatten().tolist()
         [2.0, 5.0, 0.0]
     """
-
-    def __init__(self, tables: Mapping[str, torch.Tensor]) -> None:
-        self.tables = dict(tables)
-
-    def __call__(self, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The arguments of some labels [n], with one row each."""
-        return {name: table.to(labels.device)[labels] for name, table in self.tables.items()}
 
     def averaged(self, sizes: Sequence[int]) -> PromptConditioning:
         """Of classes with several prompts each, one row a class: the mean of its prompts' embeddings."""
@@ -78,8 +72,8 @@ def check_prompts(prompts: Mapping[str, str | Sequence[str]]) -> tuple[list[str]
     return classes, tuple(found)
 
 
-def refuse_long_prompts(pipeline: Any, texts: Sequence[str]) -> None:
-    """Refuse prompts that an encoder would cut: what is cut off could be what tells classes apart.
+def check_lengths(pipeline: Any, texts: Sequence[str]) -> None:
+    """Refuse prompts that one of the encoders would cut.
 
     Raises:
         ValueError: naming the first of them, its tokens and the limit.
@@ -89,13 +83,7 @@ def refuse_long_prompts(pipeline: Any, texts: Sequence[str]) -> None:
         if tokenizer is None:
             continue
         most = T5_TOKENS if name == "tokenizer_3" else _most_tokens(pipeline, tokenizer)
-        for text in texts:
-            count = len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
-            if count > most:
-                raise ValueError(
-                    f"prompts: expected at most {most} tokens, which {name} takes, got {count} in {shown(text)!r}; "
-                    "shorten it"
-                )
+        refuse_long_prompts(tokenizer, texts, most, argument="prompts", encoder=name)
 
 
 def _most_tokens(pipeline: Any, tokenizer: Any) -> int:

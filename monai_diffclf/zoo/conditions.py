@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .._class_names import shown
+from ..networks.condition_tables import ConditionTables
 from .condition_file import Condition, ConditionFile, read_condition_file
 from .parts import GenerativeParts
 from .prompts import encode_texts, read_embeddings
@@ -30,7 +31,7 @@ _MAISI = {
 _HUNDREDTHS = 100.0
 
 
-class ClassConditions:
+class ClassConditions(ConditionTables):
     """The arguments of the network under each condition: a conditioning, called with labels of conditions.
 
     Args:
@@ -45,7 +46,8 @@ class ClassConditions:
     """
 
     def __init__(self, file: ConditionFile, tables: Mapping[str, torch.Tensor]) -> None:
-        self.file, self.tables = file, dict(tables)
+        super().__init__(tables)
+        self.file = file
 
     @property
     def classes(self) -> list[str]:
@@ -61,10 +63,6 @@ class ClassConditions:
         """The conditions of each class, as the file has them."""
         pairs = zip(self.file.classes, self.file.conditions, strict=True)
         return {name: [list(each) if isinstance(each, tuple) else each for each in found] for name, found in pairs}
-
-    def __call__(self, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The arguments of some conditions [n], with one row each."""
-        return {name: table.to(labels.device)[labels] for name, table in self.tables.items()}
 
     def __repr__(self) -> str:
         """A hash of all of it: it stands for the conditions in a configuration that is hashed."""

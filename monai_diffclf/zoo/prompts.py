@@ -13,6 +13,7 @@ import torch
 from .._class_names import shown
 from .._optional import require
 from .._text import joined
+from ..networks.condition_tables import refuse_long_prompts
 from ..networks.weights_content import read_tensors
 
 __all__ = ["encode_texts", "read_embeddings"]
@@ -50,14 +51,9 @@ def encode_texts(folder: Path, texts: Sequence[str]) -> list[torch.Tensor]:
         raise ValueError(f"text_encoder: cannot read {folder}: {shown(joined(error), 200)}") from error
     encoder = getattr(encoder, "text_model", encoder)
     most = min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
+    refuse_long_prompts(tokenizer, texts, most, argument="conditions", encoder="the text encoder")
     found = []
     for text in texts:
-        count = len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
-        if count > most:
-            raise ValueError(
-                f"conditions: expected prompts of at most {most} tokens, which the text encoder takes, got {count} in "
-                f"{shown(text)!r}; shorten it"
-            )
         ids = tokenizer(text, padding="max_length", max_length=most, return_tensors="pt")["input_ids"]
         found.append(encoder(input_ids=ids)[0][0].float())
     return found
