@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations, product
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 from nibabel import orientations
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from monai_diffclf.bundle import find_bundle, open_bundle
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -130,3 +134,32 @@ def _only(dataset: Dataset, *names: str) -> Dataset:
     for name in names:
         setattr(found, name, getattr(dataset, name))
     return found
+
+
+def volume_bundle(folder: Path, size: int = 8, pixdim: float = 2.0) -> Path:
+    """A bundle for volumes with a tiny untrained 3D network: the configuration of the phantoms' with another reader."""
+    config = json.loads((find_bundle("phantom_xray_diffusion") / "configs" / "inference.json").read_text())
+    config |= {"classes": ["clear", "lesion"], "image_size": [size] * 3, "num_draws": 2, "device": "cpu"}
+    config["denoiser"] |= {"spatial_dims": 3, "channels": [8, 8], "num_head_channels": 8, "norm_num_groups": 4}
+    config["read"] = [
+        {"_target_": "monai_diffclf.image_io.ReadVolumed", "keys": "image"},
+        {"_target_": "monai.transforms.Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
+        {"_target_": "monai.transforms.Spacingd", "keys": "image", "pixdim": [pixdim] * 3, "padding_mode": "border"},
+        {
+            "_target_": "monai.transforms.ResizeWithPadOrCropd",
+            "keys": "image",
+            "spatial_size": "@image_size",
+            "mode": "edge",
+        },
+    ]
+    config["scale"] |= {"a_min": -1000.0, "a_max": 500.0}
+    for name in ("configs", "models"):
+        (folder / name).mkdir(parents=True)
+    (folder / "configs" / "inference.json").write_text(json.dumps(config, indent=4))
+    (folder / "configs" / "metadata.json").write_text("{}")
+    network = open_bundle(folder).get("denoiser")
+    generator = torch.Generator().manual_seed(3)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=generator)
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    return folder

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .._text_path import text_path
 from ..data import find_images
+from ..image_io.dicom_volume import is_slice
 from .series import Slice, find_series
 
 __all__ = ["ArchiveImage", "find_archive"]
@@ -22,10 +23,10 @@ class ArchiveImage:
     """One image of an archive.
 
     Args:
-        path: its file, from the root of the file system.
+        path: its file, or the folder of its slices, from the root of the file system.
         key: its name: the path below the folder that all images are in.
-        size: bytes of the file.
-        modified: when it was written, nanoseconds.
+        size: bytes of the file, or of all slices.
+        modified: when it, or its last slice, was written, nanoseconds.
         series: which slice of which DICOM series it is, None for a picture.
     """
 
@@ -37,7 +38,10 @@ class ArchiveImage:
 
 
 def find_archive(
-    sources: Sequence[str | os.PathLike[str]], *, output: str | os.PathLike[str] | None = None
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    volumes: bool = False,
 ) -> list[ArchiveImage]:
     """The images of some files and folders, each once, in an order that depends on nothing but their names.
 
@@ -47,6 +51,8 @@ def find_archive(
     Args:
         sources: files and folders, which are searched with all that is in them.
         output: a folder whose files are left out: what an earlier run wrote.
+        volumes: whether images are volumes: then the slices that lie in one folder are one image, whose name is that
+            of the folder. A slice that is given by itself stays what it is, no volume.
 
     Raises:
         ValueError: when a source does not exist, is no image, or holds none.
@@ -86,6 +92,8 @@ def find_archive(
         warnings.warn(f"images: {twice} file(s) or folder(s) are given more than once, and taken once", stacklevel=2)
     base = _base(roots)
     paths = list(found.values())
+    if volumes:
+        return _volumes(paths, base, set(roots))
     slices = find_series(paths)
     images = [_image(path, base, slices.get(path)) for path in paths]
     return _series_together(images)
@@ -94,6 +102,29 @@ def find_archive(
 def _image(path: str, base: str, place: Slice | None) -> ArchiveImage:
     state = os.stat(path)
     return ArchiveImage(path, Path(os.path.relpath(path, base)).as_posix(), state.st_size, state.st_mtime_ns, place)
+
+
+def _volumes(paths: Sequence[str], base: str, given: set[str]) -> list[ArchiveImage]:
+    """Each file that is no slice, and each folder of slices, where its first slice is met."""
+    folders: dict[str, list[str]] = {}
+    order: list[str] = []
+    for path in paths:
+        slice_of = os.path.dirname(path) if path not in given and is_slice(path) else None
+        if slice_of is None:
+            order.append(path)
+            continue
+        if slice_of not in folders:
+            order.append(slice_of)
+        folders.setdefault(slice_of, []).append(path)
+    return [_folder(path, base, folders[path]) if path in folders else _image(path, base, None) for path in order]
+
+
+def _folder(path: str, base: str, slices: Sequence[str]) -> ArchiveImage:
+    states = [os.stat(each) for each in slices]
+    # The folder that all are in has a name of its own.
+    key = Path(os.path.relpath(path, base)).as_posix() if path != base else os.path.basename(path)
+    size, modified = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+    return ArchiveImage(path, key, size, modified)
 
 
 def _absolute(path: Path) -> str:

@@ -189,7 +189,7 @@ def test_a_folder_without_slices_and_one_slice_by_itself(tmp_path):
     with pytest.raises(ValueError, match="expected the slices of a DICOM series in a folder, got none"):
         ReadVolume()(tmp_path)
     (dataset,) = slices_of(VOLUME[:1])
-    with pytest.raises(ValueError, match="got one, which is a plane image"):
+    with pytest.raises(ValueError, match="got one slice, a plane image; give the folder that the slices are in"):
         ReadVolume()(save(dataset, tmp_path / "one.dcm"))
 
 
