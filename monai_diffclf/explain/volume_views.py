@@ -34,7 +34,7 @@ def upright_volume(
 
     Args:
         values: the volume [..., X, Y, Z].
-        affine: voxel -> millimetres, RAS [4, 4]; None for that of a MetaTensor, else axes to the right, front and head.
+        affine: voxel -> millimetres, RAS [4, 4]; None for that of a MetaTensor. Other volumes are taken as upright.
 
     Returns:
         array [..., H, W, D], and the size of its voxels in mm along H, W and D.
@@ -43,15 +43,17 @@ def upright_volume(
         ValueError: when there are fewer than three axes.
 
     Example:
-        >>> upright_volume(np.arange(4).reshape(2, 2, 1))[0][..., 0].tolist()
+        >>> upright_volume(np.arange(4).reshape(2, 2, 1), np.eye(4))[0][..., 0].tolist()
         [[3, 1], [2, 0]]
     """
-    if affine is None:
-        affine = values.affine if isinstance(values, MetaTensor) else np.eye(4)
-    matrix = np.asarray(torch.as_tensor(affine).cpu(), dtype=np.float64)
     array = _plain(values)
     if array.ndim < 3:
         raise ValueError(f"values: expected a volume [..., X, Y, Z], got {list(array.shape)}")
+    if affine is None:
+        if not isinstance(values, MetaTensor):
+            return array, (1.0, 1.0, 1.0)
+        affine = values.affine
+    matrix = np.asarray(torch.as_tensor(affine).cpu(), dtype=np.float64)
     found = orientations.io_orientation(matrix)
     turn = orientations.ornt_transform(found, _UPRIGHT)
     moved = orientations.apply_orientation(np.moveaxis(array, (-3, -2, -1), (0, 1, 2)), turn)

@@ -27,25 +27,26 @@ def test_a_metatensor_brings_its_own_affine():
     image = reoriented(nibabel.Nifti1Image(VALUES, affine()), "SPR")
     values = np.ascontiguousarray(image.get_fdata(dtype=np.float32))
     tensor = MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(image.affine))
-    np.testing.assert_array_equal(upright_volume(tensor)[0], upright_volume(VALUES)[0])
+    np.testing.assert_array_equal(upright_volume(tensor)[0], upright_volume(VALUES, affine())[0])
+    np.testing.assert_array_equal(upright_volume(VALUES)[0], VALUES)  # nothing known: upright already
 
 
 def test_tiles_are_the_slices_from_the_feet_up_with_one_scale():
     volume = (VALUES[None] - VALUES.min()) / np.ptp(VALUES)
     difference = VALUES - VALUES.mean()
     found = mosaic_overlay(volume, difference, size=1)
-    assert found.shape == (3 * 6, 3 * 5, 3)
-    upright, values = upright_volume(volume)[0], upright_volume(difference)[0]
+    assert found.shape == (3 * 5, 3 * 6, 3)
+    upright, values = volume, difference
     limit = np.abs(values).max()
     for place in range(7):
         row, column = divmod(place, 3)
-        tile = found[row * 6 : row * 6 + 6, column * 5 : column * 5 + 5]
+        tile = found[row * 5 : row * 5 + 5, column * 6 : column * 6 + 6]
         scaled = values[..., place] / limit
         alone = overlay(upright[..., place], np.where(np.abs(scaled) > 0, scaled, 0), size=1)
         # A slice by itself has a scale of its own, by which the opacity differs.
         share = np.abs(scaled).max()
         assert np.allclose(tile, alone, atol=1e-6) == (share == 1)
-    assert (found[12:, 5:] == found[12, 5]).all()  # no slice: one colour
+    assert (found[10:, 6:] == found[10, 6]).all()  # no slice: one colour
 
 
 def test_of_many_slices_the_strongest_is_shown_and_pixels_are_square():

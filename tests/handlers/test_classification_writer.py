@@ -105,7 +105,7 @@ def test_of_a_volume_the_slices_stand_side_by_side(evaluate, images, tmp_path):
     assert [row["map"] for row in read(tmp_path)] == [f"map_{i:05d}.png" for i in range(5)]
     height, width = images.shape[2:]
     shown = np.asarray(Image.open(tmp_path / "map_00000.png"))
-    # Two by two slices, with rows and columns exchanged: the first axis points to the right.
+    # Two by two slices; the first axis points to the right, as MONAI has it.
     assert shown.shape[0] / shown.shape[1] == width / height and max(shown.shape) >= 1024
 
 
