@@ -139,7 +139,7 @@ def _only(dataset: Dataset, *names: str) -> Dataset:
 def volume_bundle(folder: Path, size: int = 8, pixdim: float = 2.0) -> Path:
     """A bundle for volumes with a tiny untrained 3D network: the configuration of the phantoms' with another reader."""
     config = json.loads((find_bundle("phantom_xray_diffusion") / "configs" / "inference.json").read_text())
-    config |= {"classes": ["clear", "lesion"], "image_size": [size] * 3, "num_draws": 2, "device": "cpu"}
+    config |= {"classes": ["clear", "lesion"], "image_size": [size] * 3, "num_draws": 2}
     config["denoiser"] |= {"spatial_dims": 3, "channels": [8, 8], "num_head_channels": 8, "norm_num_groups": 4}
     config["read"] = [
         {"_target_": "monai_diffclf.image_io.ReadVolumed", "keys": "image"},
