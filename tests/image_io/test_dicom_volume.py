@@ -174,9 +174,34 @@ def test_slices_twice_are_refused_with_what_tells_them_apart(tmp_path):
         save(first[n], tmp_path / f"{n}.dcm")
         save(dataset, tmp_path / f"{n + 6}.dcm")
     with pytest.raises(
-        ValueError, match=r"6 of them at the place of another that differ in TemporalPositionIdentifier"
+        ValueError, match=r"6 of them at the place of another, that differ in TemporalPositionIdentifier"
     ):
         ReadVolume()(tmp_path)
+
+
+def test_rotations_one_after_the_other_are_one_scan_and_said(tmp_path):
+    def change(n: int, dataset: Dataset) -> None:
+        dataset.AcquisitionNumber = 7 - n // 2
+
+    with pytest.warns(UserWarning, match="slices of 3 acquisitions lie one after the other"):
+        assert ReadVolume()(write_series(tmp_path, VOLUME, change)).shape == (1, 4, 5, 6)
+
+
+def test_acquisitions_between_each_other_are_refused(tmp_path):
+    def change(n: int, dataset: Dataset) -> None:
+        dataset.AcquisitionNumber = 1 + n % 3
+
+    with pytest.raises(ValueError, match="expected one acquisition"):
+        ReadVolume()(write_series(tmp_path, VOLUME, change))
+
+
+def test_frames_without_places_are_refused(tmp_path):
+    (dataset,) = slices_of(VOLUME[:1])
+    dataset.NumberOfFrames, dataset.PixelData = 3, dataset.PixelData * 3
+    with pytest.raises(
+        ValueError, match="expected functional groups with the place of each of 3 frames, got one for all"
+    ):
+        ReadVolume()(save(dataset, tmp_path / "a.dcm"))
 
 
 def test_frames_with_a_gap_are_refused(tmp_path):
