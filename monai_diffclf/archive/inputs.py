@@ -12,7 +12,6 @@ from pathlib import Path
 
 from .._text_path import text_path
 from ..data import find_images
-from ..image_io.dicom_volume import is_slice
 from .series import Slice, find_series
 
 __all__ = ["ArchiveImage", "find_archive"]
@@ -52,7 +51,7 @@ def find_archive(
         sources: files and folders, which are searched with all that is in them.
         output: a folder whose files are left out: what an earlier run wrote.
         volumes: whether images are volumes: then the slices that lie in one folder are one image, whose name is that
-            of the folder. A slice that is given by itself stays what it is, no volume.
+            of the folder, see `find_images`.
 
     Raises:
         ValueError: when a source does not exist, is no image, or holds none.
@@ -80,7 +79,7 @@ def find_archive(
     found: dict[str, str] = {}
     met = 0
     for root in dict.fromkeys(roots):
-        for item in find_images(root):
+        for item in find_images(root, volumes=volumes):
             if skipped is not None and Path(os.path.realpath(item["image"])).is_relative_to(skipped):
                 continue
             met += 1
@@ -92,39 +91,20 @@ def find_archive(
         warnings.warn(f"images: {twice} file(s) or folder(s) are given more than once, and taken once", stacklevel=2)
     base = _base(roots)
     paths = list(found.values())
-    if volumes:
-        return _volumes(paths, base, set(roots))
-    slices = find_series(paths)
+    slices = {} if volumes else find_series(paths)
     images = [_image(path, base, slices.get(path)) for path in paths]
     return _series_together(images)
 
 
 def _image(path: str, base: str, place: Slice | None) -> ArchiveImage:
-    state = os.stat(path)
-    return ArchiveImage(path, Path(os.path.relpath(path, base)).as_posix(), state.st_size, state.st_mtime_ns, place)
-
-
-def _volumes(paths: Sequence[str], base: str, given: set[str]) -> list[ArchiveImage]:
-    """Each file that is no slice, and each folder of slices, where its first slice is met."""
-    folders: dict[str, list[str]] = {}
-    order: list[str] = []
-    for path in paths:
-        slice_of = os.path.dirname(path) if path not in given and is_slice(path) else None
-        if slice_of is None:
-            order.append(path)
-            continue
-        if slice_of not in folders:
-            order.append(slice_of)
-        folders.setdefault(slice_of, []).append(path)
-    return [_folder(path, base, folders[path]) if path in folders else _image(path, base, None) for path in order]
-
-
-def _folder(path: str, base: str, slices: Sequence[str]) -> ArchiveImage:
-    states = [os.stat(each) for each in slices]
+    states = [os.stat(path)]
+    if os.path.isdir(path):  # of slices
+        with os.scandir(path) as entries:
+            states = [entry.stat() for entry in entries if entry.is_file()]
     # The folder that all are in has a name of its own.
     key = Path(os.path.relpath(path, base)).as_posix() if path != base else os.path.basename(path)
     size, modified = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
-    return ArchiveImage(path, key, size, modified)
+    return ArchiveImage(path, key, size, modified, place)
 
 
 def _absolute(path: Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from monai_diffclf.archive import ClassifierSettings, classify_archive, find_archive
+from monai_diffclf.data import find_images
 from tests.archive.conftest import write_pictures
 from tests.volume_fixtures import phantom, save, save_nifti, slices_of, volume_bundle, write_enhanced, write_series
 
@@ -58,6 +59,14 @@ def test_a_folder_of_slices_and_a_file_are_one_image_each(scans):
         "a/series",
         "c.dcm",
     ]
+
+
+def test_a_datalist_has_an_item_for_each_volume(scans):
+    found = find_images(scans, volumes=True)
+    assert [item["key"] for item in found] == ["a/series", "b/scan.nii.gz", "c.dcm", "d.png", "e"]
+    assert found[0]["image"] == str(scans / "a" / "series")
+    assert [item["key"] for item in find_images(scans / "e", volumes=True)] == ["e"]
+    assert len(find_images(scans / "e")) == 9
 
 
 def test_a_folder_that_changes_is_another_image(scans):
