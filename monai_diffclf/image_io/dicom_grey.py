@@ -16,7 +16,7 @@ from pydicom.pixels.processing import apply_windowing
 from .dicom_header import FrameHeader, as_number, field, is_absent, number_of_frames, value_of
 from .dicom_luts import Table, read_table
 
-__all__ = ["show_grey"]
+__all__ = ["modality_values", "show_grey"]
 
 # Their modality LUT gives the X-ray intensity and is not for display: windows apply to the stored values (PS3.3,
 # C.8.7.1.1.2). X-ray angiography, radiofluoroscopy, biplane angiography.
@@ -86,6 +86,23 @@ def show_grey(
             f"without contrast; write a window into the file ({field('WindowCenter')}, {field('WindowWidth')})"
         )
     return shown if number_of_frames(dataset) > 1 else shown[0]
+
+
+def modality_values(stored: npt.NDArray[Any], header: FrameHeader, *, big_endian: bool) -> npt.NDArray[np.float32]:
+    """Stored values of one frame in the units of its modality, such as Hounsfield units of CT.
+
+    Args:
+        stored: [rows, columns], the bits stored only, with their sign.
+        header: what the header says of the frame.
+        big_endian: byte order of the file.
+
+    Raises:
+        ValueError: naming the tags that contradict each other.
+    """
+    modality = _modality(header, _stored_range(stored, header.dataset), big_endian)
+    if isinstance(modality, Table):
+        return np.asarray(modality.apply(stored), dtype=np.float32)
+    return np.asarray(stored * modality.slope + modality.intercept, dtype=np.float32)
 
 
 class _Steps:

@@ -8,7 +8,7 @@ import os
 import re
 import zlib
 
-__all__ = ["DICOM_SUFFIXES", "NIFTI_SUFFIXES", "PICTURE_SUFFIXES", "has_dicom_mark", "kind_of"]
+__all__ = ["DICOM_SUFFIXES", "NIFTI_SUFFIXES", "NRRD_SUFFIXES", "PICTURE_SUFFIXES", "has_dicom_mark", "kind_of"]
 
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
@@ -16,6 +16,7 @@ PICTURE_SUFFIXES = (
 )
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NRRD_SUFFIXES = (".nrrd",)
 
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 # PBM, PGM and PPM, or PFM with one channel: width and height, after white space and comments.
@@ -26,13 +27,15 @@ _FIRST_VR = (b"UL", b"OB", b"CS", b"UI", b"SH", b"DA", b"DT", b"TM", b"LO", b"SQ
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """Kind of an image file by its content: "DICOM", "NIfTI", "TIFF", a picture format as Pillow calls it, or None."""
+    """Kind of an image file by its content: "DICOM", "NIfTI", "NRRD", "TIFF", a format as Pillow calls it, or None."""
     with open(path, "rb") as file:
         head = file.read(512)
     if head[128:132] == b"DICM":
         return "DICOM"
     if _is_nifti(_gunzipped(head)):
         return "NIfTI"
+    if head.startswith(b"NRRD000"):
+        return "NRRD"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
     return _picture_format(head) or ("DICOM" if _begins_like_dicom(head) else None)

@@ -17,43 +17,57 @@ from monai.transforms import Compose
 
 from .image_grid import ImageGrid
 from .read_image import ReadImaged
+from .read_volume import ReadVolumed
 
-__all__ = ["map_to_image_size", "nifti_bytes", "nifti_map"]
+__all__ = ["image_reader", "map_to_image_size", "nifti_bytes", "nifti_map"]
 
 
 def map_to_image_size(
     values: torch.Tensor, image: MetaTensor, preprocessing: Sequence[Callable[..., Any]]
 ) -> torch.Tensor:
-    """Undo the preprocessing of an image on a map: padding and the like, then the reader's own resize and crop.
+    """Undo the preprocessing of an image on a map: padding, resampling and the like, then what the reader did.
 
     Args:
         values: the map [*spatial], as the network sees the image.
         image: the image after preprocessing, which knows what was done to it.
-        preprocessing: its transforms; the first is `ReadImaged`.
+        preprocessing: its transforms; the first is `ReadImaged` or `ReadVolumed`.
 
     Returns:
-        the map in the upright image's own size, 0 where the image was cropped.
+        the map in the upright image's own size, of `ReadVolumed` in the order of the file [X, Y, Z]; 0 where the image
+        was cropped.
 
     Raises:
         TypeError: when the first transform is another one.
         ValueError: when a transform that moves pixels cannot be inverted.
     """
-    reader, *others = preprocessing
-    if not isinstance(reader, ReadImaged):
-        raise TypeError(
-            f"preprocessing: expected ReadImaged as its first transform, by which maps find back to the file, got "
-            f"{type(reader).__name__}"
-        )
-    moved = MetaTensor(values[None], applied_operations=list(image.applied_operations))
+    reader, others = image_reader(preprocessing), preprocessing[1:]
+    # Resampling finds its way back by the affine.
+    moved = MetaTensor(values[None], affine=image.affine, applied_operations=list(image.applied_operations))
     item = Compose(others).inverse({"image": moved})
-    found, expected = tuple(item["image"].shape[1:]), reader.read.spatial_size
-    if found != expected:
+    found = tuple(item["image"].shape[1:])
+    expected = reader.read.spatial_size if isinstance(reader, ReadImaged) else image.meta["spatial_shape"]
+    if found != tuple(int(n) for n in expected):
         raise ValueError(
             f"preprocessing: expected transforms that can be inverted where they move pixels, but a map returns as "
-            f"{list(found)}, not {list(expected)}"
+            f"{list(found)}, not {[int(n) for n in expected]}"
         )
     returned: MetaTensor = reader.inverse(item)["image"]
     return returned.as_tensor()[0]
+
+
+def image_reader(preprocessing: Sequence[Callable[..., Any]]) -> ReadImaged | ReadVolumed:
+    """The transform that reads: the first one.
+
+    Raises:
+        TypeError: when it is another one.
+    """
+    reader = next(iter(preprocessing), None)
+    if not isinstance(reader, ReadImaged | ReadVolumed):
+        raise TypeError(
+            f"preprocessing: expected ReadImaged or ReadVolumed as its first transform, by which maps find back to the "
+            f"file, got {type(reader).__name__}"
+        )
+    return reader
 
 
 def nifti_map(values: npt.NDArray[Any], grid: ImageGrid) -> Any:

@@ -18,7 +18,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from .crop_and_resize import CropAndResize, crop_and_resize, crop_size
 from .doubts import as_text, collect_doubts
 from .image_files import merge_equal_channels, read_image_file, scale_by_type
-from .image_grid import PICTURE, read_grid
+from .image_grid import PICTURE, ImageGrid, read_grid
 from .image_quality import image_warnings
 from .limits import MAX_PIXELS, check_max_pixels
 
@@ -121,6 +121,10 @@ class ReadImage(InvertibleTransform):
         located = MetaTensor(tensor, affine=torch.from_numpy(grid.upright_affine(shape)), meta=meta)
         read = self._fit(located, pixel_size)
         return read if isinstance(read, MetaTensor) else MetaTensor(read, meta=meta)  # monai.data.set_track_meta(False)
+
+    def grid(self, path: str | os.PathLike[str]) -> ImageGrid:
+        """Where the pixels of a file lie."""
+        return read_grid(path, max_pixels=self.max_pixels)
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
         """Bring a map ``[C, *spatial_size]``, with the trace of its image, back to the upright image in its own size.
