@@ -30,6 +30,7 @@ from .run_checks import audit_run
 from .sampling import class_balanced_weights
 from .splits import NoSplitError
 from .vindr_mammo import load_vindr_mammo
+from .volume_phantoms import make_volume_phantom, make_volume_phantoms
 
 __all__ = [
     "ClassBalance",
@@ -64,6 +65,8 @@ __all__ = [
     "load_vindr_mammo",
     "make_phantom",
     "make_phantoms",
+    "make_volume_phantom",
+    "make_volume_phantoms",
     "read_inbreast_outlines",
 ]
 
