@@ -21,7 +21,7 @@ __all__ = ["METHODS", "PARTS", "SETTINGS", "BundleSettings", "read_settings"]
 METHODS = ("diffusion", "representation", "score", "resnet18")
 """How a bundle classifies."""
 
-PARTS = ("known_patients", "phantoms", "mammograms", "favero", "grey_as_colour", "weights", "fitted")
+PARTS = ("known_patients", "volumes", "phantoms", "mammograms", "favero", "grey_as_colour", "weights", "fitted")
 """Parts of the template that a bundle may have beside those of its method."""
 
 SETTINGS = "settings.json"
@@ -41,14 +41,15 @@ class BundleSettings:
         name: its name: letters, digits, ``_``, ``.`` and ``-``. Weights say by it what they are for.
         classes: names of the classes in the order of their labels, 2 to 100.
         channels: 1 (grey) or 3 (colour).
-        image_size: size in pixels to which images are resized, 16 to 1,024: one number, or height and width.
+        image_size: size in pixels to which images are resized, 16 to 1,024: one number, or height and width; of volumes
+            (the part ``"volumes"``) the voxels to the right, to the front and upwards, to which they are padded or cut.
         method: ``"diffusion"``, ``"representation"`` (diffusion on what a pretrained encoder sees), ``"score"`` or
             ``"resnet18"``.
         values: plain values by their ids, such as ``{"max_epochs": 20, "denoiser#channels": [32, 64]}``. Each is set in
             all of ``train.json``, ``evaluate.json`` and ``inference.json`` that have it; ``dataset_dir``, the
             images of the training, in the first. Text in them is never evaluated.
         parts: further parts of the template: ``"known_patients"`` (PneumoniaMNIST with the table of its patients),
-            ``"phantoms"``, ``"mammograms"``, ``"favero"`` (networks and training of Favero et al. 2025),
+            ``"volumes"`` (3D), ``"phantoms"``, ``"mammograms"``, ``"favero"`` (networks and training of Favero et al.),
             ``"grey_as_colour"`` (grey images repeated as three channels), ``"weights"`` (that the bundle ships
             in ``models``), ``"fitted"`` (what was fitted to these and lies in ``configs``).
         configs: what else a configuration file has otherwise, by the file's name; laid over it key by key, where
@@ -96,7 +97,7 @@ class BundleSettings:
                 raise ValueError(f"configs: expected names of files such as train.json, got {shown(file)}")
         for name, value in (
             ("classes", tuple(names)),
-            ("image_size", _size(self.image_size)),
+            ("image_size", _size(self.image_size, 3 if "volumes" in self.parts else 2)),
             ("values", values),
             ("parts", tuple(self.parts)),
         ):
@@ -154,11 +155,12 @@ def _check_one_of(name: str, value: Any, known: Sequence[Any]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {shown(value)}")
 
 
-def _size(value: Any) -> tuple[int, int]:
-    sides = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, list | tuple) else ()
-    if len(sides) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n not in _SIZES for n in sides):
+def _size(value: Any, axes: int) -> tuple[int, ...]:
+    sides = (value,) * axes if isinstance(value, int) else tuple(value) if isinstance(value, list | tuple) else ()
+    if len(sides) != axes or any(isinstance(n, bool) or not isinstance(n, int) or n not in _SIZES for n in sides):
+        named = ("pixels", "height and width") if axes == 2 else ("voxels", "three of a volume, right, front and up")
         raise ValueError(
-            f"image_size: expected 16 to 1024 pixels, one number or height and width, got {shown(value)}; larger "
-            "images are resized to what you name"
+            f"image_size: expected 16 to 1024 {named[0]}, one number or {named[1]}, got {shown(value)}; larger images "
+            "are resized to what you name, and volumes have three numbers and the part 'volumes'"
         )
-    return (sides[0], sides[1])
+    return sides

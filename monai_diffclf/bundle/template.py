@@ -105,24 +105,26 @@ def _targets(name: str) -> list[str]:
 
 def _defaults(settings: BundleSettings) -> dict[str, Any]:
     """What follows from classes, channels and size, by ids, of which some parts of the template lack some."""
-    height, width = settings.image_size  # type: ignore[misc]
+    size: tuple[int, ...] = settings.image_size  # type: ignore[assignment]
     return {
         "classes": list(settings.classes),
         "channels": settings.channels,
-        "image_size": [height, width],
+        "image_size": list(size),
         "model_description#bundle": settings.name,
         "title": settings.name,
-        **_of_method(settings.method, height, width),
-        # Moves of a fourteenth of the image, along both axes.
-        "augmentation#affine#translate_range": [round(height / 14, 1), round(width / 14, 1)],
+        **_of_method(settings.method, size),
+        # Moves of a fourteenth of the image, along all axes.
+        "augmentation#affine#translate_range": [round(side / 14, 1) for side in size],
     }
 
 
-def _of_method(method: str, height: int, width: int) -> dict[str, Any]:
+def _of_method(method: str, size: tuple[int, ...]) -> dict[str, Any]:
     if method == "diffusion":
-        return {"denoiser#levels": _levels(min(height, width))}
+        return {"denoiser#spatial_dims": len(size), "denoiser#levels": _levels(min(size))}
+    if method == "resnet18":
+        return {"network_def#spatial_dims": len(size)}
     # Cells of EfficientNet-Lite0; what makes a bundle for another encoder gives its own.
-    return {"grid": [-(-height // 32), -(-width // 32)]} if method == "representation" else {}
+    return {"grid": [-(-side // 32) for side in size]} if method == "representation" else {}
 
 
 def _levels(side: int) -> int:

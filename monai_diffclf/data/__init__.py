@@ -23,6 +23,7 @@ from .isic_melanoma import compare_with_id_rule, id_rule, load_isic_melanoma
 from .isic_tables import load_isic2018, load_isic2019, load_isic2020
 from .kermany_cxr import load_kermany_cxr
 from .mammogram_tables import ClassBalance, class_balance
+from .medmnist3d import find_medmnist3d, load_medmnist3d
 from .patients import check_patients
 from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
@@ -30,6 +31,7 @@ from .run_checks import audit_run
 from .sampling import class_balanced_weights
 from .splits import NoSplitError
 from .vindr_mammo import load_vindr_mammo
+from .volume_phantoms import make_volume_phantom, make_volume_phantoms
 
 __all__ = [
     "ClassBalance",
@@ -45,6 +47,7 @@ __all__ = [
     "describe_data",
     "find_classes",
     "find_images",
+    "find_medmnist3d",
     "find_pneumonia_mnist",
     "id_rule",
     "image_key",
@@ -60,10 +63,13 @@ __all__ = [
     "load_isic2020",
     "load_isic_melanoma",
     "load_kermany_cxr",
+    "load_medmnist3d",
     "load_pneumonia_mnist",
     "load_vindr_mammo",
     "make_phantom",
     "make_phantoms",
+    "make_volume_phantom",
+    "make_volume_phantoms",
     "read_inbreast_outlines",
 ]
 

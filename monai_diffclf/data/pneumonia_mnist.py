@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from .._text_path import text_path
-from ..storage.atomic_file import replaced
+from .download import download_by_hand, download_file
 from .table_rows import read_rows
 
 FILE_NAME = "pneumoniamnist.npz"
@@ -87,7 +85,7 @@ def find_pneumonia_mnist(root: str | os.PathLike[str], *, download: bool = False
                 f"root: expected a folder to download PneumoniaMNIST into, but {path.parent} does not exist; make it "
                 "first, or mend its name"
             )
-        _download(path, progress=progress)
+        download_file(URL, MD5, path, name="PneumoniaMNIST", progress=progress)
     _read(path)
     return path
 
@@ -163,28 +161,7 @@ def patient_number(patient: str) -> int:
 
 
 def _by_hand(path: Path) -> str:
-    return f"download {URL} (MD5 {MD5}) and save it as {path}"
-
-
-def _download(path: Path, *, progress: bool) -> None:
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        # The processes of a distributed run may all find that it is missing.
-        with replaced(path, shared=True) as temporary:
-            with open(temporary, "wb") as target, urllib.request.urlopen(URL, timeout=60) as response:
-                total = int(response.headers.get("Content-Length") or 0) or None
-                with tqdm(total=total, unit="B", unit_scale=True, desc=path.name, disable=not progress) as bar:
-                    while chunk := response.read(1 << 16):
-                        target.write(chunk)
-                        digest.update(chunk)
-                        bar.update(len(chunk))
-            if digest.hexdigest() != MD5:
-                raise RuntimeError(
-                    f"PneumoniaMNIST: the download from {URL} has MD5 {digest.hexdigest()}, expected {MD5}; "
-                    "it was removed. Try again"
-                )
-    except OSError as error:
-        raise RuntimeError(f"PneumoniaMNIST: the download failed ({error}); {_by_hand(path)}") from error
+    return download_by_hand(URL, MD5, path)
 
 
 def _content_digest(images: npt.NDArray[np.uint8], labels: npt.NDArray[Any]) -> str:

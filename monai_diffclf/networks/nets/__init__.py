@@ -7,6 +7,8 @@ from __future__ import annotations
 from .classifier_network import DiffusionClassifier
 from .dit import DiT
 from .score_unet import ScoreUNet
+from .slice_network import SliceNetwork
+from .sliding_window_network import SlidingWindowNetwork
 from .tiny_autoencoder import TinyAutoencoder
 from .wavelet_network import WaveletNetwork
 from .wavelet_unet import WaveletDiffusionUNet
@@ -15,6 +17,8 @@ __all__ = [
     "DiT",
     "DiffusionClassifier",
     "ScoreUNet",
+    "SliceNetwork",
+    "SlidingWindowNetwork",
     "TinyAutoencoder",
     "WaveletDiffusionUNet",
     "WaveletNetwork",

@@ -1,0 +1,75 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""A 2D denoiser as a denoiser of volumes, slice by slice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["SliceNetwork"]
+
+
+class SliceNetwork(nn.Module):
+    """A network of planes called with the slices of volumes, which decide together.
+
+    The cheap way to classify a volume: no 3D convolutions, and any 2D network serves. A draw noises the whole volume;
+    its error is the mean over the Z slices z of theirs,
+
+        e_k = (1 / Z) sum_z e_kz,
+
+    so that the slices have one vote a draw, and the likelihood bound of the volume is that of slices that are
+    independent given the class (p(x | y) = prod_z p(x_z | y)). Train it as any network of volumes: the class of a slice
+    is that of its volume.
+
+    Args:
+        network: a 2D network, called as ``network(x=slices, timesteps=..., ...)``.
+        axis: the spatial axis along which slices lie, 0 to 2; 2 gives axial slices of volumes in RAS axes.
+        sw_batch_size: slices in one call.
+
+    Raises:
+        TypeError: when ``network`` is no `nn.Module`.
+        ValueError: when a number is out of range, or what it is called with is no volume.
+
+    Example:
+        >>> class Network(nn.Module):
+        ...     def forward(self, x, timesteps, class_labels=None):
+        ...         return x * timesteps.view(-1, 1, 1, 1)
+        >>> volumes = torch.rand(2, 1, 4, 5, 6)
+        >>> predicted = SliceNetwork(Network(), axis=1)(volumes, torch.tensor([2, 3]))
+        >>> bool(torch.equal(predicted, volumes * torch.tensor([2, 3]).view(2, 1, 1, 1, 1)))
+        True
+    """
+
+    def __init__(self, network: nn.Module, *, axis: int = 2, sw_batch_size: int = 256) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"network: expected an nn.Module, got {type(network).__name__}")
+        if isinstance(axis, bool) or axis not in (0, 1, 2):
+            raise ValueError(f"axis: expected 0, 1 or 2, got {axis!r}")
+        if isinstance(sw_batch_size, bool) or not isinstance(sw_batch_size, int) or sw_batch_size < 1:
+            raise ValueError(f"sw_batch_size: expected a positive integer, got {sw_batch_size!r}")
+        self.network, self.axis, self.sw_batch_size = network, axis, sw_batch_size
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor | None = None,
+        class_labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predict the target of the noisy volumes ``x`` [B, C, X, Y, Z] at ``timesteps`` [B]."""
+        if x.ndim != 5:
+            raise ValueError(f"x: expected volumes [B, C, X, Y, Z], got the shape {tuple(x.shape)}")
+        axis = self.axis + 2
+        slices = x.movedim(axis, 1).flatten(0, 1)
+        given = {"timesteps": timesteps, "context": context, "class_labels": class_labels}
+        each = {name: v.repeat_interleave(x.shape[axis], 0) for name, v in given.items() if v is not None}
+        parts = [slice(start, start + self.sw_batch_size) for start in range(0, len(slices), self.sw_batch_size)]
+        predicted: list[Any] = [
+            self.network(x=slices[part].contiguous(), **{name: value[part] for name, value in each.items()})
+            for part in parts
+        ]
+        return torch.cat(predicted).unflatten(0, (len(x), x.shape[axis])).movedim(1, axis)
