@@ -8,6 +8,7 @@ Each takes its own random generator, so that one part does not depend on another
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 
@@ -98,33 +99,33 @@ def draw_distractors(rng: np.random.Generator, grid: tuple[Array, Array], lungs:
 
 def draw_nodule(
     rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[Ellipse, Ellipse]
-) -> tuple[Array, Array, Ellipse]:
-    """Return the opacity [H, W], the distance from its centre in radii [H, W], and the lung it lies in."""
+) -> tuple[Array, NDArray[np.bool_], Ellipse]:
+    """Return a soft round or oval opacity [H, W], its mask [H, W], and the lung it lies in."""
     lung = lungs[rng.integers(2)]
     radius, shape = rng.uniform(0.12, 0.22), rng.uniform(0.75, 1.0)
     oval = Ellipse(*lung.point(rng, 0.55), radius, radius * shape, rng.uniform(0, np.pi))
     distance = oval.distance(grid)
     # A flat top that falls to half its height on the outline, where the mask ends.
-    return rng.uniform(0.15, 0.32) * expit((1 - distance) / 0.22), distance, lung
+    return rng.uniform(0.15, 0.32) * expit((1 - distance) / 0.22), distance <= 1, lung
 
 
-def _below(grid: tuple[Array, Array], lung: Ellipse, side: int, level: float, rise: float, softness: float) -> Array:
-    """Return 1 in the part of a lung below a border that rises towards its outer side, 0 elsewhere."""
+def _border_height(grid: tuple[Array, Array], lung: Ellipse, side: int, level: float, rise: float) -> Array:
+    """Return how far below a border each pixel lies [H, W]; the border rises towards the outer side of the lung."""
     outwards = np.clip(side * (grid[0] - lung.x) / lung.radius_x, -1, 1)
-    border = level - rise * np.sign(outwards) * outwards**2
-    return np.asarray(expit((grid[1] - border) / softness) * lung.fill(grid, 0.08))
+    return np.asarray(grid[1] - level + rise * np.sign(outwards) * outwards**2)
 
 
 def draw_effusion(
     rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[Ellipse, Ellipse]
-) -> tuple[Array, Array, Ellipse]:
-    """Return a band at the base of one lung, its upper border rising outwards: opacity, mask [H, W] and the lung."""
+) -> tuple[Array, NDArray[np.bool_], Ellipse]:
+    """Return a band at the base of one lung, its upper border rising outwards, its mask, and the lung."""
     place = rng.integers(2)
     lung, side = lungs[place], (-1, 1)[place]
     level = lung.y + lung.radius_y * (1 - 2 * rng.uniform(0.14, 0.34))
     rise = rng.uniform(0.04, 0.16)
-    opacity = rng.uniform(0.12, 0.25) * _below(grid, lung, side, level, rise, 0.035)
-    return opacity, _below(grid, lung, side, level, rise, 1e-3) >= 0.5, lung
+    height = _border_height(grid, lung, side, level, rise)
+    opacity = rng.uniform(0.12, 0.25) * expit(height / 0.035) * lung.fill(grid, 0.08)
+    return opacity, (height >= 0) & (lung.distance(grid) <= 1), lung
 
 
 def draw_basal_shadow(rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[Ellipse, Ellipse]) -> Array:

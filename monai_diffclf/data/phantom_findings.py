@@ -74,12 +74,13 @@ def make_findings_phantom(
     film, lungs = draw_chest(stream(_ANATOMY), grid)
     film += draw_distractors(stream(_DISTRACTORS), grid, lungs)
     film += draw_basal_shadow(stream(_SHADOW), grid, lungs)
+    parts = ((draw_nodule, _NODULE), (draw_effusion, _EFFUSION))
     masks = []
-    for state, purpose in zip(present, (_NODULE, _EFFUSION), strict=True):
+    for state, (draw, purpose) in zip(present, parts, strict=True):
         rng = stream(purpose)
-        drawn, extent, lung = (draw_nodule if purpose == _NODULE else draw_effusion)(rng, grid, lungs)
+        drawn, extent, lung = draw(rng, grid, lungs)
         film += drawn if state else _spread_out(rng, grid, drawn, lung)
-        masks.append((extent <= 1 if purpose == _NODULE else extent) & bool(state))
+        masks.append(extent & (state == 1))
     label = np.asarray(present, dtype=np.int64)
     return {
         "image": expose(stream(_NOISE), film, grid)[None].astype(np.float32),

@@ -68,7 +68,7 @@ def make_phantom(index: int, *, seed: int = 0, size: int = 32, label: int | None
     film += draw_distractors(stream(_DISTRACTORS), grid, lungs)
 
     finding = stream(_LESION)
-    opacity, distance, lung = draw_nodule(finding, grid, lungs)
+    opacity, extent, lung = draw_nodule(finding, grid, lungs)
     spread_out = finding.uniform() < 0.6
     if label == 1:
         film += opacity
@@ -77,7 +77,7 @@ def make_phantom(index: int, *, seed: int = 0, size: int = 32, label: int | None
         film += area * opacity.sum() / area.sum()
 
     image = expose(stream(_NOISE), film, grid)
-    mask = (distance <= 1) & (label == 1)
+    mask = extent & (label == 1)
     return {
         "image": image[None].astype(np.float32),
         "label": label,
