@@ -11,6 +11,7 @@ from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
 from .chexpert import load_chexpert
+from .chexpert_findings import load_chexpert_findings
 from .data_description import describe_data
 from .datalist import load_datalist
 from .find_classes import find_classes
@@ -23,6 +24,7 @@ from .isic_melanoma import compare_with_id_rule, id_rule, load_isic_melanoma
 from .isic_tables import load_isic2018, load_isic2019, load_isic2020
 from .kermany_cxr import load_kermany_cxr
 from .mammogram_tables import ClassBalance, class_balance
+from .nih_chest_xray14 import load_nih_chest_xray14
 from .patients import check_patients
 from .phantom_findings import make_findings_phantom, make_findings_phantoms
 from .phantoms import make_phantom, make_phantoms
@@ -51,6 +53,7 @@ __all__ = [
     "image_key",
     "load_cbis_ddsm",
     "load_chexpert",
+    "load_chexpert_findings",
     "load_datalist",
     "load_image_folder",
     "load_image_table",
@@ -61,6 +64,7 @@ __all__ = [
     "load_isic2020",
     "load_isic_melanoma",
     "load_kermany_cxr",
+    "load_nih_chest_xray14",
     "load_pneumonia_mnist",
     "load_vindr_mammo",
     "make_findings_phantom",
