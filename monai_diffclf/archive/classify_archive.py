@@ -127,7 +127,11 @@ def classify_archive(
         if workspace.prepare(replace=replace):
             done = _done_before(workspace)
         else:
-            merged = _work(workspace, bundle, num_processes, ray, num_workers, progress)
+            try:
+                merged = _work(workspace, bundle, num_processes, ray, num_workers, progress)
+            except ValueError:  # refused, and it would be again: nothing goes on from here
+                workspace.discard()
+                raise
             workspace.publish()
             weights = str(plan.made_by["weights"])
             done = ArchiveResult(folder, len(found), merged.counts, merged.failed, weights, bundle.classes)
