@@ -24,6 +24,7 @@ from .isic_tables import load_isic2018, load_isic2019, load_isic2020
 from .kermany_cxr import load_kermany_cxr
 from .mammogram_tables import ClassBalance, class_balance
 from .patients import check_patients
+from .phantom_findings import make_findings_phantom, make_findings_phantoms
 from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
 from .run_checks import audit_run
@@ -62,6 +63,8 @@ __all__ = [
     "load_kermany_cxr",
     "load_pneumonia_mnist",
     "load_vindr_mammo",
+    "make_findings_phantom",
+    "make_findings_phantoms",
     "make_phantom",
     "make_phantoms",
     "read_inbreast_outlines",
