@@ -10,6 +10,7 @@ from .display import EpochLog, ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
 from .evaluation_saver import EvaluationSaver
 from .explanation_images import ExplanationImages
+from .findings import FindingsROCAUC, FindingsSaver
 from .judged import find_weights, judged_facts
 from .learned_levels import LearnedLevels
 from .likelihood_saver import LikelihoodSaver
@@ -31,6 +32,8 @@ __all__ = [
     "EvaluationSaver",
     "ExplanationImages",
     "GradientClipping",
+    "FindingsROCAUC",
+    "FindingsSaver",
     "LearnedLevels",
     "LikelihoodSaver",
     "MovingAverage",
