@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..keys import NamedValues
+from ..keys import NamedValues, OutputKeys
 from .denoising_errors import DenoisingErrors
 from .result import DenoisingClassification
 from .vote_statistics import probability_uncertainty
@@ -32,6 +32,10 @@ class MultiLabelClassification(DenoisingClassification):
         errors: the errors [B, 2 L, N]: absent and present of the first finding, of the second, and so on.
         error_maps: mean squared error of each pixel, absent and present [B, L, 2, *spatial], if asked for.
     """
+
+    def outputs(self) -> dict[str, Any]:
+        """See `DenoisingClassification.outputs`; beside these that they are of findings."""
+        return super().outputs() | {OutputKeys.MULTI_LABEL: torch.ones(len(self), dtype=torch.bool)}
 
     @property
     def finding_maps(self) -> torch.Tensor | None:

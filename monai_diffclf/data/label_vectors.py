@@ -75,7 +75,7 @@ def check_findings_present(
     Example:
         >>> check_findings_present([{"label": [0, 1]}, {"label": [2, 0]}], "train", ["nodule", "effusion"])
         Traceback (most recent call last):
-        ValueError: train: expected images with and without each finding, got none with nodule (1 without, 1 unknown) ...
+        ValueError: train: expected images with and without each finding, got none with nodule (1 without...
     """
     counts = count_findings(items, findings, name=f"{split}: label")
     for finding, count in counts.items():

@@ -53,10 +53,10 @@ class _Item(NamedTuple):
 class DatasetCollector(ABC):
     """Ignite handler: keep one output of every image, and when the evaluation is complete hand all to :meth:`write`.
 
-    For an evaluator whose batch and output are decollated (MONAI's default). The batch holds ``label`` (class number, or a vector of findings),
-    ``key`` (the image's name) and, where known, ``patient``. With several processes the images of all are gathered, and
-    each counts once: those that a `DistributedSampler` repeats, to give every process as many, are left out. What is
-    written depends on neither the number of processes nor the order of the images.
+    For an evaluator whose batch and output are decollated (MONAI's default). The batch holds ``label`` (class number,
+    or the states of findings), ``key`` (the image's name) and, where known, ``patient``. With several processes the
+    images of all are gathered, and each counts once: those that a `DistributedSampler` repeats, to give every process
+    as many, are left out. What is written depends on neither the number of processes nor the order of the images.
 
     Args:
         output: name of the output to keep.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from ..metrics.findings import FindingsROCAUCMetric
 from ..networks.findings import UNKNOWN
 from .dataset_collector import Collected, EvidenceCollector
 from .errors_saver import ErrorsSaver
+from .finding_view import classes_of_finding
 
-__all__ = ["FindingsROCAUC", "FindingsSaver", "classes_of_finding"]
+__all__ = ["FindingsROCAUC", "FindingsSaver"]
 
 
 class FindingsROCAUC(IgniteMetricHandler):
@@ -39,7 +40,7 @@ class FindingsROCAUC(IgniteMetricHandler):
 
 
 class FindingsSaver(EvidenceCollector):
-    """Ignite handler: for each finding, what :class:`ErrorsSaver` stores of two classes; images of unknown are left out.
+    """Ignite handler: for each finding, what :class:`ErrorsSaver` stores of two classes, without unknown ones.
 
     Finding i has a folder ``finding_i`` with its errors, tables and confusion matrices: an evaluation of two classes,
     from which everything else follows for it, calibration and sets too. The results of all are in one file, as models
@@ -104,40 +105,3 @@ class FindingsSaver(EvidenceCollector):
                 [collected.patients[row] for row in known],
                 provenance={**made_by, "finding": number},
             )
-
-
-def classes_of_finding(name: str) -> list[str]:
-    """Names of the two classes of a finding: absent and present.
-
-    Example:
-        >>> classes_of_finding("nodule")
-        ['no nodule', 'nodule']
-    """
-    return [f"no {name}", name]
-
-
-def of_finding(result: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """What an item of an output says of one finding, as if it were an image of two classes, absent and present.
-
-    Args:
-        result: item of a decollated output of a `MultiLabelClassifierInferer`.
-        number: the finding.
-
-    Example:
-        >>> of_finding({"pred": torch.tensor([0.25, 0.75]), "errors": torch.zeros(4, 3)}, 0)["pred"].tolist()
-        [0.75, 0.25]
-    """
-    made = dict(result)
-    for key in ("pred", OutputKeys.VOTE_SHARE.value, OutputKeys.PRED_UNCALIBRATED.value):
-        if key in result:
-            share = torch.as_tensor(result[key])[number]
-            made[key] = torch.stack([1 - share, share])
-    for key in (OutputKeys.ERROR_MAPS.value, OutputKeys.DECIDED.value, OutputKeys.PREDICTION_SET.value):
-        if key in result:
-            made[key] = torch.as_tensor(result[key])[number]
-    if OutputKeys.ERRORS in result:
-        made[OutputKeys.ERRORS.value] = torch.as_tensor(result[OutputKeys.ERRORS])[2 * number : 2 * number + 2]
-    if OutputKeys.UNCERTAINTY in result:
-        known = result[OutputKeys.UNCERTAINTY]
-        made[OutputKeys.UNCERTAINTY.value] = {name: torch.as_tensor(known[name])[number] for name in known}
-    return made

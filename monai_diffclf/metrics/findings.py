@@ -25,7 +25,7 @@ class FindingsROCAUCMetric(ROCAUCMetric):
         average: ``"macro"`` for the mean over the findings, ``"none"`` for one each [L].
 
     Raises:
-        ValueError: when ``average`` is another; when aggregated, if a finding is nowhere known to be present, or absent.
+        ValueError: when ``average`` is another; when aggregated, if a finding is nowhere present, or nowhere absent.
 
     Example:
         >>> metric = FindingsROCAUCMetric("none")
