@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["check_eval_mode", "check_images", "check_labels", "check_probabilities", "plain_tensor"]
+__all__ = [
+    "check_eval_mode",
+    "check_findings",
+    "check_images",
+    "check_labels",
+    "check_probabilities",
+    "plain_tensor",
+]
 
 
 def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,6 +110,52 @@ def check_labels(
         raise ValueError(
             f"{name}: expected class numbers {known}, got {values[first]} in {int(wrong.sum())} image(s), the first at "
             f"{first}{'; leave images without a class out' if values[first] < 0 else ''}"
+        )
+    return values.astype(np.int64)
+
+
+def check_findings(
+    labels: Any, num_findings: int, num_images: int | None = None, *, name: str = "labels"
+) -> NDArray[np.int64]:
+    """States of the findings of each image [N, L] as an array: 0 absent, 1 present, 2 unknown.
+
+    Args:
+        labels: a tensor, an array or sequences of whole numbers [N, L].
+        num_findings: number of findings L.
+        num_images: number of images N, None for any number.
+        name: what the caller calls them.
+
+    Raises:
+        TypeError: when they are no numbers.
+        ValueError: when they are of another shape, or not 0, 1 or 2.
+
+    Example:
+        >>> check_findings([[0, 1, 2]], num_findings=2)
+        Traceback (most recent call last):
+        ValueError: labels: expected a state for each of the 2 findings of an image, [N, 2], got [1, 3]
+    """
+    try:
+        values = _array(labels)
+    except ValueError:  # rows of different lengths
+        values = np.empty(0)
+    wanted = "N" if num_images is None else num_images
+    if (
+        values.ndim != 2
+        or values.shape[1] != num_findings
+        or len(values) != (len(values) if num_images is None else num_images)
+    ):
+        raise ValueError(
+            f"{name}: expected a state for each of the {num_findings} findings of an image, [{wanted}, "
+            f"{num_findings}], got {list(values.shape)}"
+        )
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected states 0 absent, 1 present or 2 unknown, got {values.dtype}")
+    wrong = ~np.isin(values, (0, 1, 2))
+    if wrong.any():
+        image, finding = (int(place) for place in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"{name}: expected 0 absent, 1 present or 2 unknown, got {values[image, finding]} for finding {finding} of "
+            f"image {image}; choose what an uncertain or missing label counts as"
         )
     return values.astype(np.int64)
 

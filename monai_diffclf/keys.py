@@ -30,6 +30,9 @@ class OutputKeys(StrEnum):
     had the image, `DEFERRED` whether the second classifier of a cascade was asked. `PRED_UNCALIBRATED` [K],
     `PREDICTION_SET` [K], `OOD_SCORE`, `OOD_P_VALUE` are from post-transforms, as is `WARNINGS`: text, what may be wrong
     with the image itself, "" if nothing.
+
+    `MULTI_LABEL` says that an image has several findings: what is [K] of classes is then [L] of findings, `PRED` that
+    each is present, uncertainties are [L], `ERRORS` [2 L, N], `ERROR_MAPS` [L, 2, *spatial], `PREDICTION_SET` [L, 2].
     """
 
     VOTE_SHARE = "vote_share"
@@ -49,6 +52,7 @@ class OutputKeys(StrEnum):
     OOD_P_VALUE = "ood_p_value"
     DECISION_MAP = "decision_map"
     WARNINGS = "warnings"
+    MULTI_LABEL = "multi_label"
 
 
 class UncertaintyKeys(StrEnum):

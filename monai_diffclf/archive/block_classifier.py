@@ -134,16 +134,16 @@ class BlockClassifier:
         """Keep what the report shows of an image, unless enough others of this process are less sure."""
         if self._report is None:
             return
-        unsure, case, item = self._report.make_case(self._evaluator, source, result, place)
-        if len(self._unsureness) < self.settings.max_cases:
-            heapq.heappush(self._unsureness, unsure)
-        elif unsure < self._unsureness[0]:
-            return
-        else:
-            heapq.heapreplace(self._unsureness, unsure)
-        (shown,) = self._report.explain([item], self._evaluator)
-        case = replace(case, counterfactual=shown.pair, nearest=shown.nearest)
-        record.cases.append(RankedCase(unsure, place, encode_case(case)))
+        for unsure, own_place, case, item in self._report.make_cases(self._evaluator, source, result, place):
+            if len(self._unsureness) < self.settings.max_cases:
+                heapq.heappush(self._unsureness, unsure)
+            elif unsure < self._unsureness[0]:
+                continue
+            else:
+                heapq.heapreplace(self._unsureness, unsure)
+            (shown,) = self._report.explain([item], self._evaluator)
+            case = replace(case, counterfactual=shown.pair, nearest=shown.nearest)
+            record.cases.append(RankedCase(unsure, own_place, encode_case(case)))
 
     def _make_evaluator(self) -> Any:
         _ = self.bundle.network  # refuses weights that are absent or another model's

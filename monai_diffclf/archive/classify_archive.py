@@ -37,7 +37,7 @@ class ArchiveResult:
     Args:
         folder: the output folder.
         images: number of images.
-        counts: number of images of each class.
+        counts: number of images of each class, or of each set of findings, as the table calls it.
         failed: name of each image that could not be read, and why.
         weights: fingerprint of the network's weights.
         classes: names of the classes.
@@ -55,6 +55,14 @@ class ArchiveResult:
     done_before: bool = False
     calibrated: bool = False
     notes: tuple[str, ...] = ()
+
+    def count(self, name: str) -> int:
+        """Number of images of a class, or with a finding, of which an image may have others too."""
+        several = [number for called, number in self.counts.items() if self._is_several(called, name)]
+        return self.counts.get(name, 0) + sum(several)
+
+    def _is_several(self, called: str, name: str) -> bool:
+        return called not in self.classes and name in called.split(";")
 
     @property
     def table(self) -> Path:
@@ -127,7 +135,11 @@ def classify_archive(
         if workspace.prepare(replace=replace):
             done = _done_before(workspace)
         else:
-            merged = _work(workspace, bundle, num_processes, ray, num_workers, progress)
+            try:
+                merged = _work(workspace, bundle, num_processes, ray, num_workers, progress)
+            except ValueError:  # refused, and it would be again: nothing goes on from here
+                workspace.discard()
+                raise
             workspace.publish()
             weights = str(plan.made_by["weights"])
             done = ArchiveResult(folder, len(found), merged.counts, merged.failed, weights, bundle.classes)

@@ -15,6 +15,7 @@ import numpy as np
 from monai.utils import CommonKeys
 
 from ..handlers.classification_writer import map_of_class, map_picture
+from ..handlers.finding_view import is_multi_label
 from ..image_io.map_file import image_reader, map_to_image_size, nifti_bytes
 from ..keys import OutputKeys
 from .inputs import ArchiveImage
@@ -37,7 +38,8 @@ def map_file(
 
     - png: the image as the network sees it, with the decision map over it; of a volume its slices side by side.
     - npy: the decision map in the upright image's own size, float32 [H, W] or [H, W, D]; of a volume that `ReadVolumed`
-      has read, in the order of its file [X, Y, Z].
+      has read, in the order of its file [X, Y, Z]. Of several findings [L, ...], one each, positive where the finding
+      is seen.
     - nifti: the same in the grid of the image's file, with its affine.
 
     Args:
@@ -61,7 +63,13 @@ def map_file(
         buffer = io.BytesIO()
         matplotlib.image.imsave(buffer, painted, format="png")
         return name, buffer.getvalue()
-    array = map_to_image_size(map_of_class(result), item[CommonKeys.IMAGE], preprocessing).float().numpy()
+    if is_multi_label(result):
+        if kind == "nifti":
+            raise ValueError("maps: expected png or npy for several findings, got nifti, whose file holds one map")
+        maps = [map_to_image_size(each, item[CommonKeys.IMAGE], preprocessing) for each in map_of_class(result)]
+        array = np.stack([each.float().numpy() for each in maps])
+    else:
+        array = map_to_image_size(map_of_class(result), item[CommonKeys.IMAGE], preprocessing).float().numpy()
     if kind == "nifti":
         return name, nifti_bytes(array, image_reader(preprocessing).read.grid(image.path))
     buffer = io.BytesIO()

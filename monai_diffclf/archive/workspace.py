@@ -91,6 +91,10 @@ class Workspace:
         os.replace(self.staged / RESULTS, self.folder / RESULTS)
         shutil.rmtree(self.work, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Remove what this run has begun."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
     def _is_done(self) -> bool:
         head = _read_head(self.folder / RESULTS)
         if head is None or head.get("run") != self.plan.fingerprint:

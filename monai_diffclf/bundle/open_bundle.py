@@ -119,13 +119,9 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
         values["classes"] = class_names(values["classes"])
     values["checkpoint"] = str(run / "model.pt")
     values["resize"] = True  # whatever size the training's images had in their files
-    if (run / "uncertainty.json").is_file():
-        values["uncertainty"] = str(run / "uncertainty.json")
-        if (draws := _fitted_draws(run / "uncertainty.json")) is not None:
-            values["num_draws"] = draws
-    elif "calibrated" in parser:
-        values["calibrated"] = False
-        notes.append(f"{run} has no uncertainty.json: probabilities are not calibrated; fit it")
+    of_fit, remark = _fitted(parser, run)
+    values |= of_fit
+    notes += remark
     if (run / "decision.json").is_file():
         values["decision"] = str(run / "decision.json")
     for name, value in values.items():
@@ -133,6 +129,17 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
             _set(parser, name, value)
     _take_network(parser, (model.get("network") or {}).get("settings") or {})
     return notes
+
+
+def _fitted(parser: ConfigParser, run: Path) -> tuple[dict[str, Any], list[str]]:
+    """What was fitted to a run, with its number of draws, and a note where nothing was."""
+    name, path = ("fitted", run / "findings") if "fitted" in parser else ("uncertainty", run / "uncertainty.json")
+    if path.exists():
+        draws = _fitted_draws(path / "finding_0.json" if name == "fitted" else path)
+        return {name: str(path)} | ({} if draws is None else {"num_draws": draws}), []
+    if "calibrated" not in parser:
+        return {}, []
+    return {"calibrated": False}, [f"{run} has no {path.name}: probabilities are not calibrated; fit it"]
 
 
 def _fitted_draws(path: Path) -> int | None:

@@ -21,7 +21,17 @@ __all__ = ["METHODS", "PARTS", "SETTINGS", "BundleSettings", "read_settings"]
 METHODS = ("diffusion", "representation", "score", "resnet18")
 """How a bundle classifies."""
 
-PARTS = ("known_patients", "volumes", "phantoms", "mammograms", "favero", "grey_as_colour", "weights", "fitted")
+PARTS = (
+    "known_patients",
+    "volumes",
+    "phantoms",
+    "findings",
+    "mammograms",
+    "favero",
+    "grey_as_colour",
+    "weights",
+    "fitted",
+)
 """Parts of the template that a bundle may have beside those of its method."""
 
 SETTINGS = "settings.json"
@@ -49,7 +59,8 @@ class BundleSettings:
             all of ``train.json``, ``evaluate.json`` and ``inference.json`` that have it; ``dataset_dir``, the
             images of the training, in the first. Text in them is never evaluated.
         parts: further parts of the template: ``"known_patients"`` (PneumoniaMNIST with the table of its patients),
-            ``"volumes"`` (3D), ``"phantoms"``, ``"mammograms"``, ``"favero"`` (networks and training of Favero et al.),
+            ``"volumes"`` (3D), ``"phantoms"``, ``"findings"`` (the classes are findings, of which an image has any
+            number), ``"mammograms"``, ``"favero"`` (networks and training of Favero et al. 2025),
             ``"grey_as_colour"`` (grey images repeated as three channels), ``"weights"`` (that the bundle ships
             in ``models``), ``"fitted"`` (what was fitted to these and lies in ``configs``).
         configs: what else a configuration file has otherwise, by the file's name; laid over it key by key, where

@@ -34,6 +34,9 @@ LAYERS = {
 }
 """Parts of the template that each method is made of, from the lowest."""
 
+_OF_ONE_LABEL = ("cascade.json", "counterfactuals.json", "fast.json", "few_draws.json")
+"""Files that a bundle of several findings does not have."""
+
 _LAST = ("initialize", "run", "finalize")
 
 
@@ -50,6 +53,8 @@ def build_configs(settings: BundleSettings) -> dict[str, dict[str, Any]]:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 for name in _targets(path.name):
                     configs[name] = lay_over(configs.get(name, {}), content)
+    if "findings" in settings.parts:
+        configs = {name: config for name, config in configs.items() if name not in _OF_ONE_LABEL}
     for name, value in _defaults(settings).items():
         _set_everywhere(configs, name, value)
     for name, value in settings.values.items():

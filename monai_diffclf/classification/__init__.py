@@ -16,6 +16,7 @@ from .draw_weights import LevelWeights, draw_weights
 from .draws import NoiseDraws, image_keys
 from .e_process import log_e_betting, log_e_unbounded
 from .few_draws import FewDraws, few_draws_auc, fit_few_draws
+from .findings import MultiLabelClassification, by_finding
 from .fit_stopping import StoppingFit, fit_stopping
 from .fitting import fit_level_sampling, fit_level_weights
 from .level_sampling import LevelSampling
@@ -44,6 +45,7 @@ __all__ = [
     "LikelihoodClassification",
     "LogitClassification",
     "Look",
+    "MultiLabelClassification",
     "NoiseDraws",
     "PredictiveCurtailment",
     "SequentialTest",
@@ -54,6 +56,7 @@ __all__ = [
     "VariationalBound",
     "VoteModel",
     "bits_per_dimension",
+    "by_finding",
     "classify_errors",
     "classify_likelihood",
     "count_votes",

@@ -202,7 +202,7 @@ def _as_json(done: ArchiveResult) -> dict[str, Any]:
         "maps": None if done.maps is None else str(done.maps),
         "images": done.images,
         "classified": sum(done.counts.values()),
-        "classes": {name: done.counts.get(name, 0) for name in done.classes},
+        "classes": {name: done.count(name) for name in done.classes},
         "not_read": [{"key": key, "error": error} for key, error in done.failed],
         "weights": done.weights,
         "calibrated": done.calibrated,
@@ -212,7 +212,7 @@ def _as_json(done: ArchiveResult) -> dict[str, Any]:
 
 
 def _as_text(done: ArchiveResult, weights: Path) -> str:
-    called = ", ".join(f"{done.counts.get(name, 0):,} {name}" for name in done.classes)
+    called = ", ".join(f"{done.count(name):,} {name}" for name in done.classes)
     lines = [f"{sum(done.counts.values()):,} of {done.images:,} images classified: {called}"]
     if done.done_before:
         lines[0] += "; an earlier run had done it"

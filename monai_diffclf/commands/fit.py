@@ -21,6 +21,7 @@ from ..fitting import (
     measure_mirrored,
 )
 from ..fitting.fit_decision import check_enough
+from ..fitting.fit_findings import findings_errors, fit_findings, has_findings
 from ..fitting.fit_uncertainty import METHODS, NONE, check_images, describe_images, mean_image_note
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..handlers import read_results
@@ -81,12 +82,21 @@ def command(
     """Learn from the validation images how sure a training may be: probabilities, prediction sets, unusual images.
 
     BUNDLE is the bundle that was trained and evaluated. Writes uncertainty.json into the run's folder, which classify
-    and inference take from there. Unusual images are found best where the validation images are at hand (--data).
+    and inference take from there; of several findings a file each into its folder findings. Unusual images are found
+    best where the validation images are at hand (--data).
     """
     root = find_bundle(bundle)
     if not 0 < confidence < 1:
         raise ValueError(f"--confidence: expected a number between 0 and 1, such as 0.9, got {confidence}")
     folder = run_folder(root, run)
+    if has_findings(folder):
+        if decision or cascade is not None:
+            raise ValueError("--decision, --cascade: expected neither of several findings, which have no such fit")
+        opened = _open_findings(root, folder, check_data(root, _FILES, data))
+        with FolderLock(folder):
+            fitted = fit_findings(opened, folder, confidence=confidence, method=method)
+        finish(*fitted.report(confidence))
+        return
     where = _evaluated(root, folder, bundle, named=run is not None)
     stored = load_errors(where.errors)
     opened = _open(root, folder, where, check_data(root, _FILES, data), stored.errors.num_draws)
@@ -135,6 +145,17 @@ def _open(root: Path, folder: Path, where: Evaluated, dataset: str | None, draws
     if not (folder / "model.pt").is_file():
         settings["checkpoint"] = where.settings["checkpoint"]
     return open_run(root, _FILES, folder, **settings)
+
+
+def _open_findings(root: Path, folder: Path, dataset: str | None) -> Bundle:
+    """The bundle with the run's weights, or those it ships, set as its evaluation was."""
+    errors = load_errors(findings_errors(folder)[0]).errors
+    settings: dict[str, Any] = {"num_draws": errors.num_draws} | ({} if dataset is None else {"dataset_dir": dataset})
+    if not (folder / "model.pt").is_file():
+        settings["checkpoint"] = str(root / "models" / "model.pt")
+    opened = open_run(root, _FILES, folder, **settings)
+    _check_decision(opened, folder)
+    return opened
 
 
 def _check_decision(bundle: Bundle, folder: Path) -> None:

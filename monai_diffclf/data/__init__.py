@@ -11,6 +11,7 @@ from .._moved import moved
 from .audit import SplitAudit, audit_splits
 from .cbis_ddsm import load_cbis_ddsm
 from .chexpert import load_chexpert
+from .chexpert_findings import load_chexpert_findings
 from .data_description import describe_data
 from .datalist import load_datalist
 from .find_classes import find_classes
@@ -24,7 +25,9 @@ from .isic_tables import load_isic2018, load_isic2019, load_isic2020
 from .kermany_cxr import load_kermany_cxr
 from .mammogram_tables import ClassBalance, class_balance
 from .medmnist3d import find_medmnist3d, load_medmnist3d
+from .nih_chest_xray14 import load_nih_chest_xray14
 from .patients import check_patients
+from .phantom_findings import make_findings_phantom, make_findings_phantoms
 from .phantoms import make_phantom, make_phantoms
 from .pneumonia_mnist import find_pneumonia_mnist, image_key, load_pneumonia_mnist
 from .run_checks import audit_run
@@ -53,6 +56,7 @@ __all__ = [
     "image_key",
     "load_cbis_ddsm",
     "load_chexpert",
+    "load_chexpert_findings",
     "load_datalist",
     "load_image_folder",
     "load_image_table",
@@ -64,8 +68,11 @@ __all__ = [
     "load_isic_melanoma",
     "load_kermany_cxr",
     "load_medmnist3d",
+    "load_nih_chest_xray14",
     "load_pneumonia_mnist",
     "load_vindr_mammo",
+    "make_findings_phantom",
+    "make_findings_phantoms",
     "make_phantom",
     "make_phantoms",
     "make_volume_phantom",

@@ -5,40 +5,38 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .._text_path import text_path
+from .chexpert_files import (
+    ADDRESS,
+    TERMS,
+    find_table,
+    official_test_films,
+    parts_folders,
+    path_parts,
+    place,
+    sex,
+    within,
+)
 from .missing_images import present_images
-from .splits import NoSplitError, check_split, chosen, in_order, split_by_hash
+from .splits import check_split, chosen, in_order, split_by_hash
 from .table_rows import Row, each_once, read_rows
 
 __all__ = ["ADDRESS", "CLASSES", "PROTOCOLS", "TERMS", "is_chexpert", "load_chexpert"]
 
 CLASSES = ("no_effusion", "pleural_effusion")
 PROTOCOLS = ("balanced", "natural")
-ADDRESS = "https://aimi.stanford.edu/datasets/chexpert-chest-x-rays"
-TEST_ADDRESS = (
-    "https://aimi.stanford.edu/datasets/chexlocalize; the labels are at "
-    "https://github.com/rajpurkarlab/cheXpert-test-set-labels"
-)
-TERMS = (
-    "Stanford University Dataset Research Use Agreement: registration, research only, not to be passed on; cite Irvin "
-    "et al. 2019, arXiv:1901.07031"
-)
-
 _EFFUSION, _NONE = "Pleural Effusion", "No Finding"
 _VALUES = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": -1.0, "-1.0": -1.0}
 _COLUMNS = ("Path", "Sex", "Age", _NONE, _EFFUSION)
-_PATIENT = re.compile(r"(?:^|/)(patient\d+)/(study\d+)(?:/(view\d+_(?:frontal|lateral)\.\w+))?$")
-_TEST_TABLES = ("test_labels.csv", "test.csv", "groundtruth.csv")
 
 
 def is_chexpert(root: str | os.PathLike[str]) -> bool:
     """Whether a folder, or one in it called CheXpert..., holds ``train.csv`` with CheXpert's columns."""
-    table = _find_table(Path(root))
+    table = find_table(Path(root))
     if table is None:
         return False
     with table.open(encoding="utf-8", errors="replace") as file:
@@ -88,7 +86,7 @@ def load_chexpert(
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     root = text_path(root, "root")
-    table = _find_table(root)
+    table = find_table(root)
     if table is None:
         raise ValueError(
             f"root: expected train.csv of CheXpert in {root}, it is missing; CheXpert is at {ADDRESS} ({TERMS})"
@@ -102,47 +100,28 @@ def load_chexpert(
         items = [item for item in _natural(table) if (split_by_hash(item["patient"]) == "validation") == held]
     if not items:
         raise ValueError(f"split: expected films for {split!r} in {table}, got none")
-    batches = sorted(table.parent.parent.glob("CheXpert-v1.0 batch *"))
+    parts = parts_folders(table)
     for item in items:
-        item["image"] = _place(table.parent, batches, item.pop("path"))
+        item["image"] = place(table.parent, parts, item.pop("path"))
     items = present_images(items, where=table, source=f"CheXpert is at {ADDRESS} ({TERMS})", allow=allow_missing)
     return sorted(items, key=lambda item: str(item["key"]))
-
-
-def _find_table(root: Path) -> Path | None:
-    """``train.csv`` in the folder, or in the one folder in it whose name begins with CheXpert."""
-    if (root / "train.csv").is_file():
-        return root / "train.csv"
-    below = sorted(root.glob("CheXpert*/train.csv")) if root.is_dir() else []
-    return below[0] if len(below) == 1 else None
 
 
 def _films(table: Path) -> Iterator[tuple[Row, str, str]]:
     """Rows of the films ``study1/view1_frontal``, with their patient and place in the data set."""
     for row in each_once(read_rows(table, _COLUMNS, delimiter=","), "Path"):
-        patient, study, view, place = _parts(row, "Path")
+        patient, study, view, key = path_parts(row, "Path")
         if study == "study1" and view.startswith("view1_frontal"):
-            yield row, patient, place
+            yield row, patient, key
 
 
-def _parts(row: Row, column: str) -> tuple[str, str, str, str]:
-    match = _PATIENT.search(row[column])
-    if match is None:
-        raise ValueError(
-            f"{row.where}: expected {column!r} to end in patientNUMBER/studyNUMBER/viewNUMBER_frontal.jpg, got "
-            f"{row[column]!r}"
-        )
-    return match[1], match[2], match[3] or "", row[column][match.start(1) :]
-
-
-def _item(row: Row, patient: str, place: str, label: int) -> dict[str, Any]:
-    path = row["Path"].partition("/")[2] or row["Path"]  # without the name of the distribution's folder
+def _item(row: Row, patient: str, key: str, label: int) -> dict[str, Any]:
     return {
-        "path": path,
+        "path": within(row["Path"]),
         "label": label,
-        "key": place,
+        "key": key,
         "patient": patient,
-        "sex": row.get("Sex").replace("Unknown", "").lower(),
+        "sex": sex(row),
         "age": row.get("Age"),
     }
 
@@ -150,10 +129,10 @@ def _item(row: Row, patient: str, place: str, label: int) -> dict[str, Any]:
 def _balanced(table: Path) -> dict[str, list[dict[str, Any]]]:
     """The three splits of Favero et al. (2025)."""
     by_label: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-    for row, patient, place in _films(table):
+    for row, patient, key in _films(table):
         effusion, none = row.one_of(_EFFUSION, _VALUES), row.one_of(_NONE, _VALUES)
         if -1 not in (effusion, none) and (effusion == 1) != (none == 1):
-            by_label[int(effusion)].append(_item(row, patient, place, int(effusion)))
+            by_label[int(effusion)].append(_item(row, patient, key, int(effusion)))
     count = min(map(len, by_label))
     if count < 5:
         raise ValueError(f"{table}: expected at least 5 films of each class, got {[len(each) for each in by_label]}")
@@ -162,52 +141,22 @@ def _balanced(table: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _natural(table: Path) -> Iterator[dict[str, Any]]:
-    for row, patient, place in _films(table):
+    for row, patient, key in _films(table):
         effusion = row.one_of(_EFFUSION, _VALUES)
         if effusion != -1:
-            yield _item(row, patient, place, int(effusion))
+            yield _item(row, patient, key, int(effusion))
 
 
 def _official_test(root: Path, folder: Path) -> list[dict[str, Any]]:
-    """All frontal films of the radiologists' test set; of a table of studies, those in the studies' folders."""
-    places = [each for each in (root, folder, folder.parent / "CheXpert", root / "CheXpert") if each.is_dir()]
-    table = next((place / name for place in places for name in _TEST_TABLES if (place / name).is_file()), None)
-    if table is None:
-        raise NoSplitError(
-            f"split: expected {' or '.join(_TEST_TABLES)} of CheXpert's official test set in {root}, it is missing; it "
-            f"is at {TEST_ADDRESS} ({TERMS})"
-        )
-    header = next(iter(read_rows(table, (_EFFUSION,), delimiter=",")), None)
-    column = "Study" if header is not None and "Study" in header.fields else "Path"
-    items: list[dict[str, Any]] = []
-    for row in each_once(read_rows(table, (column, _EFFUSION), delimiter=","), column):
-        patient, study, view, _ = _parts(row, column)
-        label = int(row.one_of(_EFFUSION, {"0": 0, "0.0": 0, "1": 1, "1.0": 1}))
-        if column == "Path":
-            views = [view] if "_frontal" in view else []
-        else:
-            films = _study_folder(places, f"test/{patient}/{study}")
-            views = sorted(film.name for film in films.glob("view*_frontal.*")) or ["view1_frontal.jpg"]
-        for view in views:
-            key = f"{patient}/{study}/{view}"
-            items.append({"path": f"test/{key}", "label": label, "key": key, "patient": patient, "sex": "", "age": ""})
-    return [{**item, "path": _where_it_lies([table.parent, *places], item["path"])} for item in items]
-
-
-def _study_folder(places: Sequence[Path], name: str) -> Path:
-    return next((place / name for place in places if (place / name).is_dir()), places[0] / name)
-
-
-def _where_it_lies(places: Sequence[Path], path: str) -> str:
-    """A test film beside its table, or in another folder of the data set."""
-    return str(next((place / path for place in places if (place / path).is_file()), places[0] / path))
-
-
-def _place(folder: Path, batches: Sequence[Path], path: str) -> str:
-    """The file of a path of the tables; the parts of v1.0 have folders of their own without ``train`` in them."""
-    own = os.path.join(folder, path)
-    if not batches or os.path.exists(own):
-        return own
-    short = path.partition("/")[2]
-    places = (os.path.join(batch, each) for batch in batches for each in (path, short))
-    return next((place for place in places if os.path.exists(place)), own)
+    """All frontal films of the radiologists' test set."""
+    return [
+        {
+            "path": film.path,
+            "label": int(film.row.one_of(_EFFUSION, {"0": 0, "0.0": 0, "1": 1, "1.0": 1})),
+            "key": film.key,
+            "patient": film.patient,
+            "sex": "",
+            "age": "",
+        }
+        for film in official_test_films(root, folder, (_EFFUSION,), ("frontal",))
+    ]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
+from .label_vectors import check_findings_present, has_findings
 from .pneumonia_mnist import FILE_NAME
 
 __all__ = ["describe_data"]
@@ -37,6 +38,8 @@ def describe_data(
 
     Args:
         splits: name of each split and its datalist, items with ``label`` and, where known, ``key`` and ``patient``.
+            Where labels are vectors, the classes are findings, counted where they are present, and ``unknown`` is there
+            too: the images of which it is not known.
         classes: names of the classes in the order of their labels.
         source: where they were read from.
         name: what to call them; by default a known data set by its name, anything else "own images in NAME".
@@ -47,7 +50,7 @@ def describe_data(
         ``hash``, which depends on keys, labels and patients, not on their order.
 
     Raises:
-        ValueError: when a split has no image of some class.
+        ValueError: when a split has no image of some class, or none with or none without some finding.
 
     Example:
         >>> items = [{"key": "1", "label": 0}, {"key": "2", "label": 1}, {"key": "3", "label": 1}]
@@ -57,6 +60,9 @@ def describe_data(
     """
     found: dict[str, Any] = {"name": f"{name or _name(source)}{_size(image_size)}"}
     for split, items in splits.items():
+        if has_findings(items):
+            found[split] = _findings(items, split, classes, source)
+            continue
         counts = np.bincount([int(item["label"]) for item in items], minlength=len(classes))
         if absent := [str(classes[k]) for k in range(len(classes)) if counts[k] == 0]:
             have = {str(classes[k]): int(counts[k]) for k in range(len(classes)) if counts[k]}
@@ -65,14 +71,32 @@ def describe_data(
                 f"({have or 'no image at all'}) in {source or 'the datalist'}; add some, or leave the class out of "
                 "--classes"
             )
-        patients = {str(item.get("patient", "")) for item in items}
         found[split] = {
             "images": len(items),
-            "patients": None if "" in patients else len(patients),
+            "patients": _patients(items),
             "classes": {str(given): int(count) for given, count in zip(classes, counts, strict=True)},
             "hash": _hash(items),
         }
     return found
+
+
+def _findings(
+    items: Sequence[Mapping[str, Any]], split: str, findings: Sequence[str], source: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """What was read of a split whose labels are vectors."""
+    counts = check_findings_present(items, split, findings, where=os.fspath(source))
+    return {
+        "images": len(items),
+        "patients": _patients(items),
+        "classes": {name: count["present"] for name, count in counts.items()},
+        "unknown": {name: count["unknown"] for name, count in counts.items()},
+        "hash": _hash(items),
+    }
+
+
+def _patients(items: Sequence[Mapping[str, Any]]) -> int | None:
+    patients = {str(item.get("patient", "")) for item in items}
+    return None if "" in patients else len(patients)
 
 
 def _name(source: str | os.PathLike[str]) -> str:
@@ -91,8 +115,12 @@ def _size(image_size: int | Sequence[int] | None) -> str:
 
 
 def _hash(items: Sequence[Mapping[str, Any]]) -> str:
-    rows = sorted(f"{_key(item)}\0{int(item['label'])}\0{item.get('patient', '')}" for item in items)
+    rows = sorted(f"{_key(item)}\0{_label(item['label'])}\0{item.get('patient', '')}" for item in items)
     return hashlib.blake2b("\1".join(rows).encode(), digest_size=8).hexdigest()
+
+
+def _label(label: Any) -> str:
+    return ",".join(str(int(state)) for state in np.atleast_1d(label))
 
 
 def _key(item: Mapping[str, Any]) -> str:

@@ -17,117 +17,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.special import expit
 
-from .shapes import Array, Ellipse, pixel_grid, stroke
+from .chest_film import draw_chest, draw_distractors, draw_nodule, expose
+from .shapes import pixel_grid
 
 __all__ = ["make_phantom", "make_phantoms"]
 
 # Separate random streams, so that a phantom's anatomy and noise do not depend on its label.
 _LABEL, _ANATOMY, _DISTRACTORS, _LESION, _NOISE = range(5)
-
-
-def _lungs(rng: np.random.Generator) -> tuple[Ellipse, Ellipse]:
-    """Draw the two lung fields: unequal in size, height and tilt."""
-    x, y, gap = rng.uniform(-0.08, 0.08), rng.uniform(-0.12, 0.08), rng.uniform(0.38, 0.46)
-    width, height, tilt = rng.uniform(0.25, 0.33), rng.uniform(0.50, 0.66), rng.uniform(0.02, 0.16)
-    fields = []
-    for side in (-1, 1):
-        fields.append(
-            Ellipse(
-                x=x + side * gap + rng.normal(0, 0.02),
-                y=y + rng.normal(0, 0.04),
-                radius_x=width * rng.uniform(0.88, 1.08),
-                radius_y=height * rng.uniform(0.92, 1.06),
-                tilt=-side * tilt + rng.normal(0, 0.03),
-                power=2.4,
-            )
-        )
-    return fields[0], fields[1]
-
-
-def _anatomy(rng: np.random.Generator, grid: tuple[Array, Array]) -> tuple[Array, tuple[Ellipse, Ellipse]]:
-    """Return the film before findings [H, W] and its lung fields."""
-    lungs = _lungs(rng)
-    x, y = grid
-    middle = (lungs[0].x + lungs[1].x) / 2
-    thorax = Ellipse(middle, lungs[0].y + 0.2, rng.uniform(0.84, 0.98), rng.uniform(1.0, 1.3), 0.0, 3.0)
-    inside = thorax.fill(grid)
-    air = np.maximum(*(lung.fill(grid) for lung in lungs))
-    film = 0.04 + rng.uniform(0.46, 0.58) * inside - rng.uniform(0.24, 0.34) * air
-
-    spine = np.exp(-((x - middle) ** 2) / (2 * rng.uniform(0.08, 0.13) ** 2))
-    film += rng.uniform(0.10, 0.22) * spine * inside
-    heart = Ellipse(
-        x=middle + rng.uniform(0.06, 0.18),
-        y=lungs[1].y + rng.uniform(0.22, 0.36),
-        radius_x=rng.uniform(0.22, 0.34),
-        radius_y=rng.uniform(0.22, 0.32),
-        tilt=rng.uniform(0.2, 0.7),
-    )
-    film += rng.uniform(0.12, 0.26) * heart.fill(grid, 0.12)
-
-    spacing, bend, first = rng.uniform(0.2, 0.27), rng.uniform(0.25, 0.5), rng.uniform(-0.9, -0.7)
-    height = y - first - bend * np.abs(x - middle) ** 1.5
-    ribs = np.exp(-((height - spacing * np.round(height / spacing)) ** 2) / (2 * 0.035**2))
-    film += rng.uniform(0.03, 0.08) * ribs * inside * (np.abs(x - middle) > 0.1)
-    for side, lung in zip((-1, 1), lungs, strict=True):
-        top = lung.y - lung.radius_y + rng.uniform(0.02, 0.14)
-        ends = (
-            (middle + side * 0.08, top + 0.08),
-            (middle + side * rng.uniform(0.6, 0.8), top - rng.uniform(-0.04, 0.1)),
-        )
-        film += rng.uniform(0.06, 0.14) * stroke(grid, *ends, width=0.045)
-    return film, lungs
-
-
-def _vessels(rng: np.random.Generator, grid: tuple[Array, Array], lung: Ellipse, side: int) -> Array:
-    """Return lines and a knot that leave the hilum of one lung."""
-    hilum = (lung.x - side * lung.radius_x * rng.uniform(0.7, 0.95), lung.y + rng.uniform(-0.1, 0.15))
-    drawn = np.zeros_like(grid[0])
-    for _ in range(rng.integers(1, 4)):
-        drawn += rng.uniform(0.04, 0.15) * stroke(grid, hilum, lung.point(rng, 0.85), rng.uniform(0.025, 0.05))
-    knot = Ellipse(*hilum, rng.uniform(0.06, 0.12), rng.uniform(0.08, 0.16), 0.0)
-    return drawn + rng.uniform(0.0, 0.16) * np.exp(-(knot.distance(grid) ** 2))
-
-
-def _distractors(rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[Ellipse, Ellipse]) -> Array:
-    """Return what both classes carry [H, W]: vessels, and at times a haze or a blob outside the lungs."""
-    drawn = np.zeros_like(grid[0])
-    for side, lung in zip((-1, 1), lungs, strict=True):
-        drawn += _vessels(rng, grid, lung, side)
-        if rng.uniform() < 0.3:
-            drawn += rng.uniform(0.03, 0.12) * lung.fill(grid, 0.15)
-    if rng.uniform() < 0.4:
-        x, y = rng.choice((-0.92, 0.92)), rng.uniform(-0.6, 0.6)
-        if rng.uniform() < 0.5:
-            x, y = rng.uniform(-0.6, 0.6), rng.uniform(0.72, 0.95)
-        blob = Ellipse(x, y, rng.uniform(0.08, 0.18), rng.uniform(0.08, 0.18), rng.uniform(0, np.pi))
-        drawn += rng.uniform(0.12, 0.3) * np.exp(-(blob.distance(grid) ** 2))
-    return drawn
-
-
-def _lesion(
-    rng: np.random.Generator, grid: tuple[Array, Array], lungs: tuple[Ellipse, Ellipse]
-) -> tuple[Array, Array, Ellipse]:
-    """Return the opacity [H, W], the distance from its centre in radii [H, W], and the lung it lies in."""
-    lung = lungs[rng.integers(2)]
-    radius, shape = rng.uniform(0.12, 0.22), rng.uniform(0.75, 1.0)
-    oval = Ellipse(*lung.point(rng, 0.55), radius, radius * shape, rng.uniform(0, np.pi))
-    distance = oval.distance(grid)
-    # A flat top that falls to half its height on the outline, where the mask ends.
-    return rng.uniform(0.15, 0.32) * expit((1 - distance) / 0.22), distance, lung
-
-
-def _expose(rng: np.random.Generator, film: Array, grid: tuple[Array, Array]) -> Array:
-    """Apply gradient, exposure, blur and noise; the result is in [0, 1]."""
-    angle = rng.uniform(0, 2 * np.pi)
-    film = film + rng.uniform(0, 0.06) * (np.cos(angle) * grid[0] + np.sin(angle) * grid[1])
-    film = rng.uniform(0.85, 1.2) * np.clip(film, 0, None) ** rng.uniform(0.8, 1.25) + rng.uniform(0, 0.05)
-    film = gaussian_filter(film, rng.uniform(0.25, 0.6) * film.shape[0] / 32)
-    film += rng.uniform(0.008, 0.03) * rng.standard_normal(film.shape)
-    return np.clip(film, 0, 1)
 
 
 def make_phantom(index: int, *, seed: int = 0, size: int = 32, label: int | None = None) -> dict[str, Any]:
@@ -167,11 +64,11 @@ def make_phantom(index: int, *, seed: int = 0, size: int = 32, label: int | None
     if label is None:
         label = int(stream(_LABEL).uniform() < 0.5)
     grid = pixel_grid(size)
-    film, lungs = _anatomy(stream(_ANATOMY), grid)
-    film += _distractors(stream(_DISTRACTORS), grid, lungs)
+    film, lungs = draw_chest(stream(_ANATOMY), grid)
+    film += draw_distractors(stream(_DISTRACTORS), grid, lungs)
 
     finding = stream(_LESION)
-    opacity, distance, lung = _lesion(finding, grid, lungs)
+    opacity, extent, lung = draw_nodule(finding, grid, lungs)
     spread_out = finding.uniform() < 0.6
     if label == 1:
         film += opacity
@@ -179,8 +76,8 @@ def make_phantom(index: int, *, seed: int = 0, size: int = 32, label: int | None
         area = lung.fill(grid, 0.15)
         film += area * opacity.sum() / area.sum()
 
-    image = _expose(stream(_NOISE), film, grid)
-    mask = (distance <= 1) & (label == 1)
+    image = expose(stream(_NOISE), film, grid)
+    mask = extent & (label == 1)
     return {
         "image": image[None].astype(np.float32),
         "label": label,

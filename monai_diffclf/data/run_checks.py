@@ -18,6 +18,7 @@ from .._class_names import class_names
 from .._text_path import text_path
 from ..storage.atomic_file import replace_text
 from .audit import audit_splits
+from .label_vectors import check_findings_present, has_findings
 from .patients import check_patients, patients_of
 from .splits import NoSplitError, check_classes_present
 
@@ -42,7 +43,8 @@ def audit_run(
     Training and validation need images of every class, and no patient may be in two splits: this is checked whether or
     not the audit is enabled. An audit of the very same files (names, sizes, times, labels, patients) that is in the
     folder already, as of a run that goes on, is printed and not made again; one of other data is removed where none is
-    made in its place. Of several processes the first one audits.
+    made in its place. Of several processes the first one audits. Where labels are vectors, of several findings, the
+    classes are findings, each of which must be there and not there, and the audit is of images with any and without.
 
     Args:
         splits: name of the split -> datalist, or a function that gives it; a split that the function says is absent
@@ -66,7 +68,12 @@ def audit_run(
     names = class_names(classes)
     found, absent = _load(splits)
     for split, items in found.items():
-        check_classes_present(items, split, names, all_of_them=True)
+        if not has_findings(items):
+            check_classes_present(items, split, names, all_of_them=True)
+        elif split in ("train", "validation"):
+            check_findings_present(items, split, names)
+    if any(has_findings(items) for items in found.values()):
+        found, names = {split: _any_finding(items) for split, items in found.items()}, ["no finding", "a finding"]
     check_patients({split: patients_of(items) for split, items in found.items()}, allow_shared_patients)
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if distributed and torch.distributed.get_rank() > 0:
@@ -85,6 +92,11 @@ def audit_run(
     replace_text(file.with_suffix(".txt"), text + "\n")
     print(text, flush=True)
     return text
+
+
+def _any_finding(items: Datalist) -> Datalist:
+    """Items whose label says whether any finding is present, for an audit of images with several."""
+    return [{**item, "label": int((np.asarray(item["label"]) == 1).any())} for item in items]
 
 
 def _load(splits: Mapping[str, Datalist | Callable[[], Datalist]]) -> tuple[dict[str, Datalist], dict[str, str]]:

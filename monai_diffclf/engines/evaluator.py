@@ -175,14 +175,16 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
             journal.append(
                 [keys[i] for i in group],
                 result.evidence,
-                predicted=result.predicted.tolist(),
+                predicted=_as_number(result.predicted),
                 network_evaluations=result.network_evaluations.tolist(),
-                decided=result.decided.tolist(),
+                decided=result.decided.reshape(len(result), -1).all(1).tolist(),
             )
         found = journal.get(keys)
         result = inferer.decide(found.values.to(images.device), self.num_elements(images))
         # Not in the errors: evaluations made twice for precision, and why a stopping rule stopped.
         spent, decided = found.network_evaluations.to(images.device), found.decided.to(images.device)
+        if result.decided.ndim == 2:  # of several findings: whether all of them are
+            decided = decided[:, None].expand_as(result.decided)
         return replace(result, network_evaluations=spent, decided=decided), recorded
 
     def num_elements(self, images: torch.Tensor) -> int:
@@ -197,6 +199,13 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
     def _register_postprocessing(self, posttrans: Callable[..., Any]) -> None:
         warn_of_old_keys(posttrans)
         super()._register_postprocessing(posttrans)
+
+
+def _as_number(predicted: torch.Tensor) -> list[int]:
+    """The class of each image [B]; of findings [B, L] the number whose binary digit i is finding i."""
+    if predicted.ndim == 1:
+        return predicted.tolist()  # type: ignore[no-any-return]
+    return (predicted << torch.arange(predicted.shape[1], device=predicted.device)).sum(1).tolist()  # type: ignore[no-any-return]
 
 
 def _answer_old_names(engine: Engine) -> None:

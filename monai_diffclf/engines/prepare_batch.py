@@ -12,8 +12,9 @@ from monai.engines.utils import PrepareBatch
 from monai.networks.schedulers import Scheduler
 from monai.utils import CommonKeys
 
-from .._checks import check_labels, plain_tensor
+from .._checks import check_findings, check_labels, plain_tensor
 from ..networks.conditioning import Conditioning, image_parameters, make_conditioning, split_conditions
+from ..networks.findings import UNKNOWN, make_findings_conditioning
 from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode
 from ..networks.schedulers.noise_process import NoiseProcess
 
@@ -44,10 +45,13 @@ class DenoisingPrepareBatch(PrepareBatch):
         log_snr_range: with ``all_classes``, log-SNR from and to which it is done: every other image gets a level there
             and is seen under all classes, the rest levels of the whole schedule and their own class. None for all
             images and levels.
+        num_findings: findings L of each image in place of its class: labels are then states [B, L], 0 absent, 1 present
+            or 2 unknown, ``label_dropout`` makes each of them unknown by itself, and ``conditioning`` is one by states,
+            see :func:`monai_diffclf.networks.make_findings_conditioning`. None for classes.
 
     Raises:
-        ValueError: when ``label_dropout`` or ``log_snr_range`` is out of range, or a batch's labels or images are not
-            valid.
+        ValueError: when ``label_dropout`` or ``log_snr_range`` is out of range, ``all_classes`` is asked for findings,
+            or a batch's labels or images are not valid.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -70,12 +74,18 @@ class DenoisingPrepareBatch(PrepareBatch):
         latent_space: LatentSpace | None = None,
         all_classes: bool = False,
         log_snr_range: Sequence[float] | None = None,
+        num_findings: int | None = None,
     ) -> None:
         if not 0 <= label_dropout < 1:
             raise ValueError(f"label_dropout: expected a probability in [0, 1), got {label_dropout!r}")
         self.process = NoiseProcess.of(scheduler)
-        self.num_classes = num_classes
-        self.conditioning = make_conditioning(conditioning, num_classes)
+        self.num_classes, self.num_findings = num_classes, num_findings
+        if num_findings is None:
+            self.conditioning = make_conditioning(conditioning, num_classes)
+        elif all_classes:
+            raise ValueError("all_classes: expected False with num_findings; findings are not contrasted")
+        else:
+            self.conditioning = make_findings_conditioning(conditioning, num_findings)
         self.label_dropout = label_dropout
         self.generator = torch.Generator().manual_seed(seed)
         self.extra_keys = dict(
@@ -103,9 +113,7 @@ class DenoisingPrepareBatch(PrepareBatch):
             raise ValueError("image: expected finite values, got NaN or infinity in a training batch")
         if not isinstance(self.latent_space, PixelSpace):
             images = encode(self.latent_space, images.to(device=device, non_blocking=non_blocking))
-        given = check_labels(batchdata[CommonKeys.LABEL], self.num_classes, len(images), name="label")
-        dropped = torch.rand(len(images), generator=self.generator) < self.label_dropout
-        labels = torch.where(dropped, self.num_classes, torch.from_numpy(given))
+        labels, dropped = self._labels(batchdata[CommonKeys.LABEL], len(images))
         part = torch.randperm(len(images), generator=self.generator)
         offset = torch.rand(len(images), generator=self.generator, dtype=torch.float64)
         contrasted = ~dropped if self.all_classes else torch.zeros_like(dropped)
@@ -131,6 +139,17 @@ class DenoisingPrepareBatch(PrepareBatch):
             targets |= dict(zip(marks, others, strict=True))
         conditions = self._conditions(batchdata, labels.to(noisy.device), image)
         return noisy, targets, (), {"timesteps": targets["timesteps"], **conditions}
+
+    def _labels(self, given: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classes [B], some of them null, or states of findings [B, L], some unknown; and which images were dropped."""
+        if self.num_findings is None:
+            classes = torch.from_numpy(check_labels(given, self.num_classes, count, name="label"))
+            dropped = torch.rand(count, generator=self.generator) < self.label_dropout
+            return torch.where(dropped, self.num_classes, classes), dropped
+        states = torch.from_numpy(check_findings(given, self.num_findings, count, name="label"))
+        hidden = torch.rand(states.shape, generator=self.generator) < self.label_dropout
+        states = torch.where(hidden, UNKNOWN, states)
+        return states, (states == UNKNOWN).all(1)
 
     def _levels(self, part: torch.Tensor, offset: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
         """Levels [B]: of those within the range spread evenly over it, of the others over the whole schedule."""

@@ -10,6 +10,7 @@ from .display import EpochLog, ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
 from .evaluation_saver import EvaluationSaver
 from .explanation_images import ExplanationImages
+from .findings import FindingsROCAUC, FindingsSaver
 from .judged import find_weights, judged_facts
 from .learned_levels import LearnedLevels
 from .likelihood_saver import LikelihoodSaver
@@ -30,6 +31,8 @@ __all__ = [
     "ErrorsSaver",
     "EvaluationSaver",
     "ExplanationImages",
+    "FindingsROCAUC",
+    "FindingsSaver",
     "GradientClipping",
     "LearnedLevels",
     "LikelihoodSaver",

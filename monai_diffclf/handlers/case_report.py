@@ -23,6 +23,7 @@ from ..classification.vote_statistics import of_final_probabilities
 from ..explain import upright_volume
 from ..inferers import DiffusionClassifierInferer
 from ..keys import OutputKeys
+from ..networks.findings import UNKNOWN
 from ..report.case import Case, choose_measure, unsureness
 from ..report.case_record import CaseRecord, encode_case
 from ..report.case_volume import CaseVolume
@@ -38,6 +39,7 @@ from .explained_item import (
     make_item,
     warnings_of,
 )
+from .finding_view import is_multi_label, num_findings, of_finding
 from .processes import gather
 
 __all__ = ["CaseReport"]
@@ -73,6 +75,8 @@ class CaseReport:
         title: heading of the report.
         description: what was done, in a sentence or two.
         notes: further facts for the reader, name to value.
+        findings: names of the findings where images have several: each is a case of its own, called after image and
+            finding, and ``classes`` are what absent and present are called. Empty for one class an image.
         order_by: the uncertainty that says which images are the least sure: one of the evaluator's, or
             ``"probability"``; None for ``"vote_entropy"``, or ``"probability_entropy"`` where there are no votes.
 
@@ -93,11 +97,14 @@ class CaseReport:
         description: str = "",
         notes: Mapping[str, str] | None = None,
         order_by: str | None = None,
+        findings: Sequence[str] = (),
     ) -> None:
         if max_cases < 1:
             raise ValueError(f"max_cases: expected a positive number, got {max_cases}")
         self.path, self.classes, self.counterfactuals = Path(path), class_names(classes), counterfactuals
-        self.nearest = nearest
+        self.nearest, self.findings = nearest, class_names(findings) if findings else []
+        if self.findings and len(self.classes) != 2:
+            raise ValueError(f"classes: expected what absent and present are called, got {len(self.classes)} names")
         self.max_cases, self.title, self.description = max_cases, title, description
         self.notes, self.order_by = dict(notes or {}), order_by
         self._kept: list[_Kept] = []
@@ -122,8 +129,32 @@ class CaseReport:
         for source, result in zip(cast(Any, engine.state.batch), cast(Any, engine.state.output), strict=True):
             if not is_repeated(self._seen, sampler):
                 self._keep(engine, source, result)
-                self._count += 1
+                self._count += max(1, len(self.findings))
             self._seen += 1
+
+    def make_cases(
+        self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any], place: int
+    ) -> list[tuple[float, int, Case, ExplainedItem]]:
+        """The cases of an image, one or one a finding; each with a place of its own, see :meth:`make_case`."""
+        if is_multi_label(result) != bool(self.findings):
+            raise ValueError(
+                "findings: expected the names of the findings where images have several, and none where each has one "
+                f"class, got {self.findings}"
+            )
+        if not self.findings:
+            unsure, case, item = self.make_case(engine, source, result, place)
+            return [(unsure, place, case, item)]
+        if len(self.findings) != num_findings(result):
+            raise ValueError(f"findings: expected {num_findings(result)} names, got {len(self.findings)}")
+        cases, key = [], source.get("key", f"image {place}")
+        for number, name in enumerate(self.findings):
+            own = {k: v for k, v in source.items() if k != "label"} | {"key": f"{key}: {name}"}
+            if "label" in source and int(source["label"][number]) != UNKNOWN:
+                own["label"] = int(source["label"][number])
+            own_place = place * len(self.findings) + number
+            unsure, case, item = self.make_case(engine, own, of_finding(result, number), own_place)
+            cases.append((unsure, own_place, case, item))
+        return cases
 
     def make_case(
         self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any], place: int
@@ -157,13 +188,13 @@ class CaseReport:
     def _keep(self, engine: Engine, source: Mapping[str, Any], result: dict[str, Any]) -> None:
         """Keep the image, unless `max_cases` others are less sure."""
         place = self._seen * idist.get_world_size() + idist.get_rank()
-        unsure, case, item = self.make_case(engine, source, result, place)
-        # Of equally sure images the first ones stay.
-        kept = _Kept(unsure, -place, case, item)
-        if len(self._kept) < self.max_cases:
-            heapq.heappush(self._kept, kept)
-        else:
-            heapq.heappushpop(self._kept, kept)
+        for unsure, own_place, case, item in self.make_cases(engine, source, result, place):
+            # Of equally sure images the first ones stay.
+            kept = _Kept(unsure, -own_place, case, item)
+            if len(self._kept) < self.max_cases:
+                heapq.heappush(self._kept, kept)
+            else:
+                heapq.heappushpop(self._kept, kept)
 
     def _finish(self, engine: Engine) -> None:
         kept, self._kept = self._kept, []

@@ -21,6 +21,7 @@ from ..engines import DiffusionClassifierEvaluator
 from ..explain import decision_map, mosaic_overlay, overlay
 from ..keys import OutputKeys
 from ..storage.outputs import Outputs
+from .finding_view import is_multi_label, num_findings, of_finding
 from .prediction_table import PredictionTable, prediction_row
 
 __all__ = ["ClassificationWriter", "map_of_class", "map_picture"]
@@ -42,7 +43,9 @@ class ClassificationWriter:
     ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. What an
     earlier run wrote into the folder is removed when one begins. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
-    map of its predicted class over it, of a volume its slices side by side; see `map_picture`.
+    map of its predicted class over it, of a volume its slices side by side, see `map_picture`; of several findings one
+    beside the other, and the columns are those of
+    :func:`monai_diffclf.handlers.prediction_table.prediction_row`.
 
     Args:
         output_dir: folder to write to.
@@ -116,9 +119,19 @@ class ClassificationWriter:
 
 
 def map_of_class(result: Mapping[str, Any]) -> torch.Tensor:
-    """The decision map [*spatial] of the class of an item of an output that has error maps, on the CPU."""
+    """The decision map [*spatial] of the class of an item of an output that has error maps, on the CPU.
+
+    Of several findings those of all [L, *spatial], positive where the finding explains a pixel better than its absence.
+    """
+    if is_multi_label(result):
+        return torch.stack([_map_if_present(of_finding(result, i)) for i in range(num_findings(result))])
     predicted = torch.as_tensor(result[CommonKeys.PRED]).argmax().reshape(1).cpu()
     return decision_map(torch.as_tensor(result[OutputKeys.ERROR_MAPS]).cpu()[None], predicted)[0]
+
+
+def _map_if_present(result: Mapping[str, Any]) -> torch.Tensor:
+    """The decision map of class 1 over class 0 [*spatial], whichever is predicted."""
+    return decision_map(torch.as_tensor(result[OutputKeys.ERROR_MAPS]).cpu()[None], torch.tensor([1]))[0]
 
 
 def map_picture(result: Mapping[str, Any]) -> NDArray[Any] | None:
@@ -131,6 +144,15 @@ def map_picture(result: Mapping[str, Any]) -> NDArray[Any] | None:
         return None
     image = torch.as_tensor(result[CommonKeys.IMAGE])
     shown = (image.detach().float().cpu() + 1) / 2
+    maps = map_of_class(result)
+    affine = getattr(image, "affine", None)
+    if is_multi_label(result):
+        return np.concatenate([_painted(shown, each, affine) for each in maps], axis=1)
+    return _painted(shown, maps, affine)
+
+
+def _painted(shown: torch.Tensor, decision: torch.Tensor, affine: Any) -> NDArray[Any]:
+    """One map over a plane [C, H, W] or, slice by slice, over a volume [C, H, W, D]."""
     if shown.ndim == 4:
-        return mosaic_overlay(shown, map_of_class(result), getattr(image, "affine", None))
-    return overlay(np.asarray(shown), map_of_class(result).numpy())
+        return mosaic_overlay(shown, decision, affine)
+    return overlay(np.asarray(shown), decision.numpy())

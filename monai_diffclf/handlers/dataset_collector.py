@@ -29,7 +29,7 @@ class Collected:
 
     Args:
         values: the output of each image [n, ...], float32 or float64.
-        labels: class of each image [n].
+        labels: class of each image [n], or states of its findings [n, L].
         keys: name of each image.
         patients: patient of each image, empty where unknown.
     """
@@ -45,7 +45,7 @@ class _Item(NamedTuple):
 
     key: str
     patient: str
-    label: int
+    label: int | tuple[int, ...]
     digest: bytes
     value: NDArray[np.floating[Any]]
 
@@ -53,10 +53,10 @@ class _Item(NamedTuple):
 class DatasetCollector(ABC):
     """Ignite handler: keep one output of every image, and when the evaluation is complete hand all to :meth:`write`.
 
-    For an evaluator whose batch and output are decollated (MONAI's default). The batch holds ``label`` (class number),
-    ``key`` (the image's name) and, where known, ``patient``. With several processes the images of all are gathered, and
-    each counts once: those that a `DistributedSampler` repeats, to give every process as many, are left out. What is
-    written depends on neither the number of processes nor the order of the images.
+    For an evaluator whose batch and output are decollated (MONAI's default). The batch holds ``label`` (class number,
+    or the states of findings), ``key`` (the image's name) and, where known, ``patient``. With several processes the
+    images of all are gathered, and each counts once: those that a `DistributedSampler` repeats, to give every process
+    as many, are left out. What is written depends on neither the number of processes nor the order of the images.
 
     Args:
         output: name of the output to keep.
@@ -94,7 +94,7 @@ class DatasetCollector(ABC):
                 value = (output if output.dtype == torch.float64 else output.float()).cpu().numpy().copy()
                 key, patient = (str(source.get(name, "")) for name in ("key", "patient"))
                 digest = hashlib.blake2b(value.tobytes(), digest_size=8).digest()
-                self._items.append(_Item(key, patient, int(source["label"]), digest, value))
+                self._items.append(_Item(key, patient, _label(source["label"]), digest, value))
             self._seen += 1
 
     def _finish(self, engine: Engine) -> None:
@@ -109,6 +109,12 @@ class DatasetCollector(ABC):
             )
             del items
             self.write(engine, collected)
+
+
+def _label(given: Any) -> int | tuple[int, ...]:
+    """A class number, or the states of findings, as what can be sorted by."""
+    label = torch.as_tensor(given)
+    return tuple(map(int, label)) if label.ndim == 1 and len(label) > 1 else int(label)
 
 
 class EvidenceCollector(DatasetCollector):

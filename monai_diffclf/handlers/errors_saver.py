@@ -49,6 +49,7 @@ class ErrorsSaver(EvidenceCollector):
         num_resamples: bootstrap resamples.
         keep_journal: whether to leave the evaluator's journal where it is.
         classes: see :class:`EvaluationSaver`, as ``facts``.
+        finding: the one of several that these are the errors of: its name is added to those of the classifiers.
         facts: what else to record, beside the inferer's weighting and temperature.
     """
 
@@ -66,6 +67,7 @@ class ErrorsSaver(EvidenceCollector):
         num_resamples: int = 2000,
         keep_journal: bool = False,
         classes: Sequence[str] | None = None,
+        finding: str | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(OutputKeys.ERRORS, keep_journal=keep_journal)
@@ -76,7 +78,7 @@ class ErrorsSaver(EvidenceCollector):
                 self.output_dir / f"{split}_{model}_seed_{{seed}}.csv",
                 results_path,
                 split=split,
-                model=model,
+                model=model if finding is None else f"{model}, {finding}",
                 data=data,
                 seed=seed,
                 threshold=threshold,

@@ -19,6 +19,7 @@ from .._text import csv_text, csv_texts
 from ..classification.vote_statistics import of_final_probabilities
 from ..keys import OutputKeys, UncertaintyKeys
 from .explained_item import warnings_of
+from .finding_view import is_multi_label, of_finding
 
 __all__ = ["PredictionTable", "prediction_row"]
 
@@ -39,6 +40,17 @@ LIKELIHOOD_UNCERTAINTIES = (*_OF_PROBABILITIES, UncertaintyKeys.LOG_RATIO_ERROR)
 OPTIONAL = (OutputKeys.OOD_SCORE, OutputKeys.OOD_P_VALUE)
 _SIX_DIGITS = tuple(str(name.value) for name in OPTIONAL)  # all other numbers have six decimals
 
+NO_FINDING = "no finding"
+_STATES = ("absent", "present")
+_OF_FINDING = {
+    "probability": "probability_present",
+    OutputKeys.VOTE_SHARE.value: f"{OutputKeys.VOTE_SHARE.value}_present",
+    UncertaintyKeys.VOTE_ENTROPY.value: UncertaintyKeys.VOTE_ENTROPY.value,
+    UncertaintyKeys.PROBABILITY_ENTROPY.value: UncertaintyKeys.PROBABILITY_ENTROPY.value,
+    OutputKeys.PREDICTION_SET.value: OutputKeys.PREDICTION_SET.value,
+}
+"""Columns of a table of findings, before the finding's name, and what they are of a table of two classes."""
+
 
 def prediction_row(
     source: Any, result: Mapping[str, Any], classes: Sequence[str], *, picture: str = ""
@@ -52,11 +64,16 @@ def prediction_row(
         classes: names of the classes.
         picture: name of the image's map.
 
+    Of several findings the classes are these: ``predicted`` names all that are present, and there are probability_NAME,
+    vote_share_NAME, vote_entropy_NAME, probability_entropy_NAME and, where there are sets, prediction_set_NAME.
+
     Example:
         >>> row = prediction_row({"key": "a"}, {"pred": torch.tensor([0.25, 0.75])}, ["no", "yes"])
         >>> row["predicted"], row["probability_yes"], row["probability_margin"]
         ('yes', 0.75, 0.5)
     """
+    if is_multi_label(result):
+        return _findings_row(source, result, classes, picture)
     probabilities = torch.as_tensor(result[CommonKeys.PRED]).flatten()
     if len(probabilities) != len(classes):
         raise ValueError(f"classes: expected {len(probabilities)} names, one for each probability, got {len(classes)}")
@@ -81,6 +98,22 @@ def prediction_row(
         row[OutputKeys.DECIDED.value] = bool(result[OutputKeys.DECIDED])
     if OutputKeys.DEFERRED in result:
         row[OutputKeys.DEFERRED.value] = bool(result[OutputKeys.DEFERRED])
+    return {**row, "map": picture, OutputKeys.WARNINGS.value: warnings_of(source, result), "error": ""}
+
+
+def _findings_row(source: Any, result: Mapping[str, Any], findings: Sequence[str], picture: str) -> dict[str, Any]:
+    """The row of an image with several findings: of each what a table of two classes says of the second."""
+    count = torch.as_tensor(result[CommonKeys.PRED]).numel()
+    if count != len(findings):
+        raise ValueError(f"classes: expected {count} names, one for each finding, got {len(findings)}")
+    each = {name: prediction_row({}, of_finding(result, i), _STATES) for i, name in enumerate(findings)}
+    present = [name for name, row in each.items() if row["predicted"] == _STATES[1]]
+    row: dict[str, Any] = {"key": str(source.get("key", "")), "predicted": ";".join(present) or NO_FINDING}
+    for column, wanted in _OF_FINDING.items():
+        row |= {f"{column}_{name}": found[wanted] for name, found in each.items() if wanted in found}
+    if OutputKeys.NETWORK_EVALUATIONS in result:
+        row[OutputKeys.NETWORK_EVALUATIONS.value] = int(result[OutputKeys.NETWORK_EVALUATIONS])
+        row[OutputKeys.DECIDED.value] = bool(torch.as_tensor(result[OutputKeys.DECIDED]).all())
     return {**row, "map": picture, OutputKeys.WARNINGS.value: warnings_of(source, result), "error": ""}
 
 

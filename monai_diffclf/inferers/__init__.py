@@ -12,6 +12,7 @@ from .cascade import CascadeInferer, FitImages
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .learned_levels import learned_levels
+from .multi_label import MultiLabelClassifierInferer
 from .provenance import evaluation_keys, provenance
 from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
@@ -22,6 +23,7 @@ __all__ = [
     "ClassifierInferer",
     "DiffusionClassifierInferer",
     "FitImages",
+    "MultiLabelClassifierInferer",
     "ScoreClassifierInferer",
     "SoftmaxClassifierInferer",
     "evaluation_keys",

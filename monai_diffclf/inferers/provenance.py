@@ -19,6 +19,7 @@ from ..networks.weight_files import network_hash
 from .cascade import CascadeInferer
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
+from .multi_label import MultiLabelClassifierInferer
 from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
 
@@ -64,6 +65,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
     classes = {}
     if not image_parameters(inferer.conditioning):  # else it depends on the images: part of their keys
         classes = inferer.conditioning(torch.arange(inferer.num_conditions, device=parameter.device))
+    if isinstance(inferer, MultiLabelClassifierInferer):
+        classes = inferer.conditioning_of_unknown(parameter.device)
     common: dict[str, str | int] = {
         "network": network_hash(network),
         "seed": inferer.seed,

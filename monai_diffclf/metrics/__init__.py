@@ -23,6 +23,7 @@ from .cumulative import (
     PredictionSets,
     RiskCoverage,
 )
+from .findings import FindingsROCAUCMetric
 from .prediction_sets import class_set_coverage, set_coverage, set_size
 from .selective import RiskCoverageCurve, accuracy_at_coverage, aurc, excess_aurc, risk_coverage_curve
 from .statistics import average_precision, class_recall, roc_auc, sensitivity_at_specificity
@@ -34,6 +35,7 @@ __all__ = [
     "BrierScore",
     "CrossedResamples",
     "Difference",
+    "FindingsROCAUCMetric",
     "Interval",
     "NegativeLogLikelihood",
     "OutOfDistributionAUC",

@@ -12,6 +12,7 @@ from .class_use import check_uses_classes
 from .conditioning import class_labels, make_conditioning, one_hot_context
 from .denoiser import Denoiser
 from .fast_inference import FastNetwork, fast_inference
+from .findings import findings_embedding, make_findings_conditioning
 from .latent_space import GivenLatents, LatentSpace, PixelSpace, maps_in_pixels
 from .map_smoothing import default_smoothing, smooth_map
 from .model_description import describe_model, describe_settings
@@ -36,6 +37,7 @@ __all__ = [
     "describe_model",
     "describe_settings",
     "fast_inference",
+    "findings_embedding",
     "import_generative",
     "latent_scaling",
     "load_autoencoder",
@@ -43,6 +45,7 @@ __all__ = [
     "load_published_dit",
     "load_weights",
     "make_conditioning",
+    "make_findings_conditioning",
     "maps_in_pixels",
     "network_hash",
     "one_hot_context",

@@ -8,6 +8,7 @@ from ..networks.layers.haar import haar_forward, haar_inverse
 from .breast_mask import breast_mask
 from .dequantize import RandDequantize, RandDequantizeD, RandDequantized, RandDequantizeDict
 from .error_map import ErrorMap, ErrorMapD, ErrorMapd, ErrorMapDict
+from .findings import CalibrateFindingsD, CalibrateFindingsd, CalibrateFindingsDict
 from .haar import (
     HaarTransform,
     HaarTransformD,
@@ -58,6 +59,9 @@ from .uncertainty import (
 )
 
 __all__ = [
+    "CalibrateFindingsD",
+    "CalibrateFindingsDict",
+    "CalibrateFindingsd",
     "CalibrateProbabilities",
     "CalibrateProbabilitiesD",
     "CalibrateProbabilitiesDict",

@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +71,21 @@ def test_refuses_in_one_line(classify, words, message):
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
     assert code == 2 and not said and len(lines) == 1 and message in lines[0]
     assert not list(Path("classified").glob("*"))
+
+
+@pytest.mark.parametrize("words", [(), pytest.param(("--num-processes", "2"), marks=pytest.mark.slow)])
+def test_strict_run_that_is_refused_leaves_nothing(classify, words):
+    """An image that the bundle does not take, here one of three dimensions after enough others for a block."""
+    write_pictures(Path("images"), 20)
+    nibabel = pytest.importorskip("nibabel", reason="nibabel, which writes a volume, is not installed")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 8), np.float32), np.eye(4)), "images/volume.nii.gz")
+    code, said, error = classify("images", "--draws", "1", "--strict", "--no-progress", *words)
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert code == 2 and not said and len(lines) == 1
+    assert "volume.nii.gz cannot be read, and --strict was given: " in lines[0]
+    assert not list(Path("classified").rglob(".classify_*")) and not list(Path("classified").rglob("*.csv"))
+    Path("images/volume.nii.gz").unlink()  # the mended folder is not refused for what the first call began
+    assert classify("images", "--draws", "1", "--strict", "--no-progress", "--maps", "none")[0] == 0
 
 
 def test_folder_of_other_results_is_refused(classify):

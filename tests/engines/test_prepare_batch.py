@@ -224,3 +224,37 @@ def test_every_other_image_is_contrasted_in_a_range_and_the_rest_sees_the_whole_
 def test_a_range_without_levels_is_refused(wrong):
     with pytest.raises(ValueError, match="log_snr_range: expected two ascending numbers from -15 to 15"):
         all_classes(log_snr_range=wrong)
+
+
+def test_findings_become_unknown_one_by_one(device):
+    labels = torch.tensor([[0, 1, 2]]).expand(4000, 3)
+    prepare = DenoisingPrepareBatch(
+        DDPMScheduler(100), num_findings=3, label_dropout=0.5, conditioning=lambda s: {"s": s}
+    )
+    _, _, _, kwargs = prepare({"image": torch.zeros(4000, 1, 2, 2), "label": labels}, device)
+    states = kwargs["s"].cpu()
+    assert (states[:, 2] == 2).all(), "what was missing enters as unknown"
+    hidden = states[:, :2] == 2
+    assert torch.equal(states[:, :2].masked_select(~hidden), labels[:, :2].masked_select(~hidden))
+    # Independent of each other: a quarter of each of the four combinations, within 4.5 standard errors.
+    shares = torch.bincount(2 * hidden[:, 0].long() + hidden[:, 1].long(), minlength=4) / 4000
+    assert ((shares - 0.25).abs() < 4.5 * (0.1875 / 4000) ** 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ([[0, 1]] * 2, r"label: expected a state for each of the 3 findings of an image, \[2, 3\], got \[2, 2\]"),
+        ([0, 1], r"label: expected a state for each of the 3 findings of an image, \[2, 3\], got \[2\]"),
+        ([[0, 1, -1]] * 2, "label: .* got -1 for finding 2 of image 0; choose what an uncertain or missing label"),
+    ],
+)
+def test_labels_of_findings_that_do_not_fit_are_refused(label, message):
+    prepare = DenoisingPrepareBatch(DDPMScheduler(100), num_findings=3)
+    with pytest.raises(ValueError, match=message):
+        prepare({"image": torch.zeros(2, 1, 2, 2), "label": torch.tensor(label)})
+
+
+def test_findings_are_not_contrasted():
+    with pytest.raises(ValueError, match="all_classes: expected False with num_findings"):
+        DenoisingPrepareBatch(DDPMScheduler(100), num_findings=3, all_classes=True)

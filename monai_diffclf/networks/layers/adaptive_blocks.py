@@ -12,6 +12,8 @@ from monai.networks.blocks import MLPBlock
 from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import nn
 
+from ..findings import findings_embedding
+
 __all__ = ["AdaptiveBlock", "Attention", "ConditionEmbedding", "make_linear", "modulate", "sincos_positions"]
 
 _TIME_CHANNELS = 256
@@ -56,9 +58,11 @@ class ConditionEmbedding(nn.Module):
     Args:
         hidden_size: D.
         num_class_embeds: rows of the table of classes, the null class included; None for no classes.
+        num_findings: findings of an image in place of its class, see
+            :func:`monai_diffclf.networks.findings_embedding`.
     """
 
-    def __init__(self, hidden_size: int, num_class_embeds: int | None) -> None:
+    def __init__(self, hidden_size: int, num_class_embeds: int | None, num_findings: int | None = None) -> None:
         super().__init__()
         self.time_embed = nn.Sequential(
             make_linear(_TIME_CHANNELS, hidden_size, std=0.02),
@@ -66,7 +70,11 @@ class ConditionEmbedding(nn.Module):
             make_linear(hidden_size, hidden_size, std=0.02),
         )
         # torch's N(0, 1) rather than the published .02, so that classes differ early in a short training.
-        self.class_embedding = None if num_class_embeds is None else nn.Embedding(num_class_embeds, hidden_size)
+        self.class_embedding: nn.Module | None = None
+        if num_findings is not None:
+            self.class_embedding = findings_embedding(num_findings, hidden_size)
+        elif num_class_embeds is not None:
+            self.class_embedding = nn.Embedding(num_class_embeds, hidden_size)
 
     def forward(self, timesteps: torch.Tensor, class_labels: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
         """The vector [B, D] for timesteps [B] and class labels [B]."""

@@ -39,6 +39,8 @@ class DiT(nn.Module):
         mlp_ratio: hidden channels of the MLPs over ``hidden_size``.
         dropout: dropout of attention weights and MLPs; none in the published models.
         num_class_embeds: number of class embeddings, K + 1 for K classes and the null class; None for no classes.
+        num_findings: findings L whose states take the place of the class, see
+            :func:`monai_diffclf.networks.findings_embedding`; ``class_labels`` are then [B, L]. None for none.
         cross_attention_dim: channels of the tokens of ``context``; None for no cross-attention.
         learn_variance: also predict a variance, in another ``in_channels`` channels of the output. Classification
             ignores it; the published models have it.
@@ -74,6 +76,7 @@ class DiT(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         num_class_embeds: int | None = None,
+        num_findings: int | None = None,
         cross_attention_dim: int | None = None,
         learn_variance: bool = False,
         pos_embed_type: str | None = None,
@@ -85,6 +88,9 @@ class DiT(nn.Module):
         numbers = {"in_channels": in_channels, "hidden_size": hidden_size, "num_layers": num_layers}
         numbers |= {"num_heads": num_heads}
         optional = {"num_class_embeds": num_class_embeds, "cross_attention_dim": cross_attention_dim}
+        optional |= {"num_findings": num_findings}
+        if num_findings is not None and num_class_embeds is not None:
+            raise ValueError("num_findings: expected no num_class_embeds beside it; an image has findings or a class")
         _check_counts(numbers | {name: value for name, value in optional.items() if value is not None})
         if hidden_size % num_heads:
             raise ValueError(f"hidden_size: expected a multiple of num_heads, {num_heads}, got {hidden_size}")
@@ -117,7 +123,8 @@ class DiT(nn.Module):
         else:
             self.positions = nn.Parameter(torch.randn(math.prod(self.grid), hidden_size) * 0.02)
         self.conditions = nn.ModuleList(
-            ConditionEmbedding(hidden_size, num_class_embeds) for _ in range(1 if shared_embedding else num_layers)
+            ConditionEmbedding(hidden_size, num_class_embeds, num_findings)
+            for _ in range(1 if shared_embedding else num_layers)
         )
         self.blocks = nn.ModuleList(
             AdaptiveBlock(hidden_size, num_heads, mlp_ratio, dropout, cross_attention_dim) for _ in range(num_layers)

@@ -10,6 +10,7 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from torch import nn
 
+from ..findings import findings_embedding
 from ..layers.haar import haar_forward, haar_inverse
 
 __all__ = ["ClassToken", "WaveletDiffusionUNet"]
@@ -55,6 +56,8 @@ class WaveletDiffusionUNet(nn.Module):
         levels: levels of the transform; the image's sizes must be multiples of 2^levels.
         num_class_tokens: rows of a table from which the class reaches the cross-attention as a token (`ClassToken`),
             K + 1 for K classes and the null class, for a U-Net with ``with_conditioning=True``; None for none.
+        num_findings: findings L whose states take the place of the class, see
+            :func:`monai_diffclf.networks.findings_embedding`; ``class_labels`` are then [B, L]. None for none.
         unet: further arguments of `DiffusionModelUNet`, save ``in_channels`` and ``out_channels``, which follow from
             the above.
 
@@ -70,7 +73,14 @@ class WaveletDiffusionUNet(nn.Module):
     """
 
     def __init__(
-        self, spatial_dims: int, in_channels: int, *, levels: int = 1, num_class_tokens: int | None = None, **unet: Any
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        *,
+        levels: int = 1,
+        num_class_tokens: int | None = None,
+        num_findings: int | None = None,
+        **unet: Any,
     ) -> None:
         super().__init__()
         if taken := {"out_channels"} & unet.keys():
@@ -83,8 +93,15 @@ class WaveletDiffusionUNet(nn.Module):
             )
         if num_class_tokens is not None and unet.get("num_class_embeds") is not None:
             raise ValueError("num_class_tokens: the class reaches the network twice; leave num_class_embeds out")
+        if num_findings is not None:
+            if unet.get("num_class_embeds") is not None or num_class_tokens is not None:
+                raise ValueError("num_findings: expected no classes beside it; an image has findings or a class")
+            unet["num_class_embeds"] = 1  # has an embedding, whose place the findings' takes
         self.spatial_dims, self.levels = spatial_dims, levels
         self.unet = DiffusionModelUNet(spatial_dims=spatial_dims, in_channels=channels, out_channels=channels, **unet)
+        if num_findings is not None:
+            states = findings_embedding(num_findings, self.unet.class_embedding.embedding_dim)
+            self.unet.register_module("class_embedding", states)
         self.class_token = (
             None if num_class_tokens is None else ClassToken(num_class_tokens, unet["cross_attention_dim"])
         )

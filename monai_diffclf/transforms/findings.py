@@ -1,0 +1,102 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Post-transform that makes calibrated probabilities and prediction sets of several findings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import CommonKeys
+
+from ..classification.findings import check_prior
+from ..classification.vote_statistics import probability_uncertainty
+from ..keys import NamedValues, OutputKeys
+from ..storage.uncertainty_file import load_uncertainty
+
+__all__ = ["CalibrateFindingsD", "CalibrateFindingsDict", "CalibrateFindingsd"]
+
+
+class CalibrateFindingsd(MapTransform):
+    """Calibrate the probability of each finding by its own fit, and say which of absent and present it may be.
+
+    Each finding is a question of two classes, with its own calibration and prediction sets, as ``monai-diffclf fit``
+    makes them of its validation errors. What the inferer gave stays under KEY + "_uncalibrated"; the sets are
+    ``prediction_set`` [L, 2], bool; ``probability_margin`` and ``probability_entropy`` are made anew.
+
+    Args:
+        keys: keys of the probabilities [L], e.g. ``"pred"``.
+        folder: folder with ``finding_0.json``, ``finding_1.json``..., see
+            :func:`monai_diffclf.storage.save_uncertainty`.
+        num_findings: findings L.
+        rule: the inferer's rule.
+        prior: how often each finding is present where the probabilities are used [L]; None for that of the fit.
+        provenance: what the files must have been fitted for, see :func:`monai_diffclf.storage.load_uncertainty`.
+        allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: when a file is missing or of another model or finding, or the prior does not fit.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        folder: str | os.PathLike[str],
+        *,
+        num_findings: int,
+        rule: str,
+        prior: Sequence[float] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.prior = check_prior(prior, num_findings)
+        self.fitted = [
+            load_uncertainty(
+                Path(folder) / f"finding_{number}.json",
+                rule,
+                provenance=None if provenance is None else {**provenance, "finding": number},
+            )
+            for number in range(num_findings)
+        ]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Calibrate the probabilities under the keys.
+
+        Raises:
+            ValueError: when there are not as many as findings, or they are calibrated already.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            given = torch.as_tensor(out[key])
+            if given.shape != (len(self.fitted),):
+                raise ValueError(
+                    f"{key}: expected a probability for each of {len(self.fitted)} findings, got {list(given.shape)}"
+                )
+            if f"{key}_uncalibrated" in out:
+                raise ValueError(f"keys: expected what the inferer gives under {key!r}; it is calibrated already")
+            both = torch.stack([1 - given, given], 1)
+            calibrated, sets = [], []
+            for number, fitted in enumerate(self.fitted):
+                pair = both[number : number + 1]
+                share = None if self.prior is None else float(self.prior[number])
+                prior = None if share is None else (1 - share, share)
+                calibrated.append(fitted.calibration(pair, prior)[0, 1])
+                sets.append(fitted.conformal.sets(pair)[0])
+            out[f"{key}_uncalibrated"], out[key] = given, torch.stack(calibrated).to(given)
+            out[OutputKeys.PREDICTION_SET.value] = torch.stack(sets)
+            if key == CommonKeys.PRED and isinstance(out.get(OutputKeys.UNCERTAINTY), Mapping):
+                anew = probability_uncertainty(torch.stack([1 - out[key], out[key]], 1).double())
+                known = out[OutputKeys.UNCERTAINTY]
+                out[OutputKeys.UNCERTAINTY.value] = NamedValues(
+                    {**known, **{name: value for name, value in anew.items() if name in known}}
+                )
+        return out
+
+
+CalibrateFindingsD = CalibrateFindingsDict = CalibrateFindingsd
