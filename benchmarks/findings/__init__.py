@@ -1,0 +1,1 @@
+"""Several findings of one image: how should networks be shared among them?"""
