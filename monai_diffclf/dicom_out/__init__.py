@@ -1,0 +1,28 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Results as DICOM objects, by highdicom: reports, maps, pictures, and what to read first."""
+
+from __future__ import annotations
+
+from .finding import Algorithm, Finding, finding_of
+from .image_results import dicom_files
+from .key_objects import key_objects
+from .library import to_bytes
+from .parametric_map import parametric_map
+from .secondary_capture import secondary_capture
+from .source import Source, read_source
+from .structured_report import structured_report
+
+__all__ = [
+    "Algorithm",
+    "Finding",
+    "Source",
+    "dicom_files",
+    "finding_of",
+    "key_objects",
+    "parametric_map",
+    "read_source",
+    "secondary_capture",
+    "structured_report",
+    "to_bytes",
+]
