@@ -37,7 +37,10 @@ class ArchiveImage:
 
 
 def find_archive(
-    sources: Sequence[str | os.PathLike[str]], *, output: str | os.PathLike[str] | None = None
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    dicom_output: str | os.PathLike[str] | None = None,
 ) -> list[ArchiveImage]:
     """The images of some files and folders, each once, in an order that depends on nothing but their names.
 
@@ -47,6 +50,7 @@ def find_archive(
     Args:
         sources: files and folders, which are searched with all that is in them.
         output: a folder whose files are left out: what an earlier run wrote.
+        dicom_output: another one.
 
     Raises:
         ValueError: when a source does not exist, is no image, or holds none.
@@ -70,12 +74,12 @@ def find_archive(
     for root, source in zip(roots, sources, strict=True):
         if not os.path.lexists(root):
             raise ValueError(f"images: expected files and folders, but {source} does not exist")
-    skipped = None if output is None else Path(os.path.realpath(output))
+    skipped = [Path(os.path.realpath(folder)) for folder in (output, dicom_output) if folder is not None]
     found: dict[str, str] = {}
     met = 0
     for root in dict.fromkeys(roots):
         for item in find_images(root):
-            if skipped is not None and Path(os.path.realpath(item["image"])).is_relative_to(skipped):
+            if any(Path(os.path.realpath(item["image"])).is_relative_to(folder) for folder in skipped):
                 continue
             met += 1
             found.setdefault(_real(item["image"]), item["image"])

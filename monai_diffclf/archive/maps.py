@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 from monai.utils import CommonKeys
+from numpy.typing import NDArray
 
 from ..handlers.classification_writer import map_of_class, map_picture
 from ..image_io.image_grid import read_grid
@@ -20,7 +21,7 @@ from ..image_io.map_file import map_to_image_size, nifti_bytes
 from ..keys import OutputKeys
 from .inputs import ArchiveImage
 
-__all__ = ["map_file"]
+__all__ = ["file_stem", "map_file", "map_in_image_size"]
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _SUFFIXES = {"png": ".png", "npy": ".npy", "nifti": ".nii.gz"}
@@ -53,7 +54,7 @@ def map_file(
     """
     if kind == "none" or OutputKeys.ERROR_MAPS not in result:
         return "", None
-    name = f"{place:06d}_{_stem(image.key)}{_SUFFIXES[kind]}"
+    name = f"{file_stem(image, place)}{_SUFFIXES[kind]}"
     if kind == "png":
         painted = map_picture(result)
         if painted is None:
@@ -61,12 +62,25 @@ def map_file(
         buffer = io.BytesIO()
         matplotlib.image.imsave(buffer, painted, format="png")
         return name, buffer.getvalue()
-    array = map_to_image_size(map_of_class(result), item[CommonKeys.IMAGE], preprocessing).float().numpy()
+    array = map_in_image_size(item, result, preprocessing)
     if kind == "nifti":
         return name, nifti_bytes(array, read_grid(image.path))
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array, dtype=np.float32))
     return name, buffer.getvalue()
+
+
+def map_in_image_size(
+    item: Mapping[str, Any], result: Mapping[str, Any], preprocessing: Sequence[Callable[..., Any]]
+) -> NDArray[np.float32]:
+    """The decision map in the upright image's own size, float32 [H, W] or [H, W, D]; arguments as of `map_file`."""
+    values = map_to_image_size(map_of_class(result), item[CommonKeys.IMAGE], preprocessing)
+    return np.asarray(values.float().numpy())
+
+
+def file_stem(image: ArchiveImage, place: int) -> str:
+    """What files about an image are called, without a suffix: its place in the archive and a part of its name."""
+    return f"{place:06d}_{_stem(image.key)}"
 
 
 def _stem(key: str) -> str:

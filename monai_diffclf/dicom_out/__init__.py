@@ -12,17 +12,22 @@ from .parametric_map import parametric_map
 from .secondary_capture import secondary_capture
 from .source import Source, read_source
 from .structured_report import structured_report
+from .worklist import WorklistItem, read_first, sort_by_urgency, write_worklist
 
 __all__ = [
     "Algorithm",
     "Finding",
     "Source",
+    "WorklistItem",
     "dicom_files",
     "finding_of",
     "key_objects",
     "parametric_map",
+    "read_first",
     "read_source",
     "secondary_capture",
+    "sort_by_urgency",
     "structured_report",
     "to_bytes",
+    "write_worklist",
 ]
