@@ -15,14 +15,17 @@ import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Compose
 
+from .._command_end import one_line
 from ..bundle import Bundle
 from ..engines import DiffusionClassifierEvaluator, TolerantDataset, Unreadable, collate_readable
 from ..handlers import CaseReport, ShiftWarning
 from ..handlers.prediction_table import prediction_row
 from ..image_io import ReadVolumed
 from ..keys import OutputKeys
+from ..networks import network_hash
 from ..report.case_record import encode_case
 from .block_record import BlockRecord, RankedCase
+from .dicom_results import algorithm_of, image_files, is_dicom
 from .inputs import ArchiveImage
 from .maps import map_file
 from .plan import ClassifierSettings, batch_size
@@ -62,6 +65,7 @@ class BlockClassifier:
         self._report = case_report(self.bundle) if settings.report else None
         self._shift = bundle_handler(self.bundle, ShiftWarning)
         self._evaluator = self._make_evaluator()
+        self._algorithm = algorithm_of(self.bundle, network_hash(self.bundle.network)) if settings.dicom else None
         self._unsureness: list[float] = []  # of the least sure images so far, as many as the report shows
 
     def classify(
@@ -102,6 +106,7 @@ class BlockClassifier:
             row = prediction_row(source, result, self.bundle.classes, picture=f"maps/{name}" if content else "")
             record.rows.append({**row, **series})
             self._add_case(record, source, result, place)
+            self._add_dicom(record, image, place, item, result, row)
             if self._shift is not None and OutputKeys.ERRORS in result:
                 errors.append(torch.as_tensor(result[OutputKeys.ERRORS]).detach().float().cpu().numpy())
         if errors:
@@ -144,6 +149,31 @@ class BlockClassifier:
             (shown,) = self._report.explain([item], self._evaluator)
             case = replace(case, counterfactual=shown.pair, nearest=shown.nearest)
             record.cases.append(RankedCase(unsure, own_place, encode_case(case)))
+
+    def _add_dicom(
+        self, record: BlockRecord, image: ArchiveImage, place: int, item: Any, result: dict[str, Any], row: Any
+    ) -> None:
+        """Make the DICOM files about a DICOM image, or note why there are none."""
+        if self._algorithm is None or not is_dicom(image):
+            return
+        try:
+            record.dicom |= image_files(
+                image,
+                place,
+                item,
+                result,
+                row,
+                preprocessing=self._preprocessing,
+                classes=self.bundle.classes,
+                algorithm=self._algorithm,
+                begun=self.settings.begun,
+            )
+        except ValueError as error:
+            if self.settings.strict:
+                raise ValueError(
+                    f"images: {image.key} has no DICOM results, and --strict was given: {error}"
+                ) from error
+            record.faults[image.key] = one_line(str(error))
 
     def _make_evaluator(self) -> Any:
         _ = self.bundle.network  # refuses weights that are absent or another model's

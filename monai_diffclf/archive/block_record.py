@@ -21,7 +21,7 @@ from ..storage.atomic_file import replaced
 
 __all__ = ["BlockRecord", "RankedCase", "write_block"]
 
-_ABOUT, _CASES, _ERRORS, _MAPS = "block.json", "cases.json", "errors.npy", "maps/"
+_ABOUT, _CASES, _ERRORS, _MAPS, _DICOM = "block.json", "cases.json", "errors.npy", "maps/", "dicom/"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class BlockRecord:
         cases: images that the report may show.
         maps: name of each file of a map -> its content.
         errors: errors of the images that were classified [n, K, N], where the test of a shift asks for them.
+        dicom: name of each DICOM file -> its content.
+        faults: name of each image of which no DICOM files could be made -> why.
     """
 
     plan: str
@@ -58,20 +60,23 @@ class BlockRecord:
     cases: list[RankedCase] = field(default_factory=list)
     maps: dict[str, bytes] = field(default_factory=dict)
     errors: NDArray[np.float32] | None = None
+    dicom: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
 
     def pack(self) -> bytes:
         """The record as a ZIP file, whose parts have checksums."""
-        parts = {_ABOUT: _json({"plan": self.plan, "number": self.number, "rows": self.rows})}
+        parts = {_ABOUT: _json({name: getattr(self, name) for name in ("plan", "number", "rows", "faults")})}
         cases = [[case.unsureness, case.place, vars(case.record)] for case in self.cases]
         parts[_CASES] = _json(cases)
         if self.errors is not None:
             parts[_ERRORS] = _array(self.errors)
         parts |= {_MAPS + name: content for name, content in self.maps.items()}
+        parts |= {_DICOM + name: content for name, content in self.dicom.items()}
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as file:
             for name, content in parts.items():
                 # With a date of its own a part is the same whenever it is written; maps are compressed already.
-                kind = zipfile.ZIP_STORED if name.startswith(_MAPS) else zipfile.ZIP_DEFLATED
+                kind = zipfile.ZIP_STORED if name.startswith((_MAPS, _DICOM)) else zipfile.ZIP_DEFLATED
                 file.writestr(zipfile.ZipInfo(name), content, compress_type=kind)
         return buffer.getvalue()
 
@@ -85,9 +90,11 @@ class BlockRecord:
             cases = [RankedCase(unsure, place, CaseRecord(**case)) for unsure, place, case in json.loads(parts[_CASES])]
             errors = np.load(io.BytesIO(parts[_ERRORS]), allow_pickle=False) if _ERRORS in parts else None
             record = cls(about["plan"], about["number"], about["rows"], cases, errors=errors)
+            record.faults = dict(about["faults"])
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError):
             return None
-        record.maps = {name.removeprefix(_MAPS): part for name, part in parts.items() if name.startswith(_MAPS)}
+        for prefix, files in ((_MAPS, record.maps), (_DICOM, record.dicom)):
+            files.update({name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)})
         return record if (record.plan, record.number) == (plan, number) else None
 
 

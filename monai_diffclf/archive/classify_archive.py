@@ -7,21 +7,26 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from .._optional import require
 from ..handlers import ShiftWarning
 from ..inferers import DiffusionClassifierInferer, ScoreClassifierInferer
 from ..run import check_not_shipped
 from ..storage.folder_lock import FolderLock
 from .block_classifier import bundle_handler, reads_volumes
+from .dicom_folder import DicomFolder
+from .dicom_results import algorithm_of, check_images
 from .inputs import find_archive
 from .merge import Merged, damaged_blocks, merge
-from .plan import MAPS, ArchivePlan, ClassifierSettings, make_plan
+from .plan import MAPS, ArchivePlan, ClassifierSettings, make_plan, read_plan
 from .processes import run_here, run_torchrun
 from .ray_workers import run_ray
 from .workspace import MAPS as MAPS_FOLDER
@@ -44,6 +49,8 @@ class ArchiveResult:
         done_before: whether an earlier run had done it all.
         calibrated: whether the probabilities are calibrated.
         notes: what of a training could not be taken, see `monai_diffclf.bundle.Bundle`.
+        dicom: the folder of DICOM results, None where none were asked for.
+        without_dicom: name of each DICOM image that has none, and why.
     """
 
     folder: Path
@@ -55,6 +62,8 @@ class ArchiveResult:
     done_before: bool = False
     calibrated: bool = False
     notes: tuple[str, ...] = ()
+    dicom: Path | None = None
+    without_dicom: tuple[tuple[str, str], ...] = ()
 
     def count(self, name: str) -> int:
         """Number of images of a class, or with a finding, of which an image may have others too."""
@@ -98,6 +107,7 @@ def classify_archive(
     num_workers: int | None = None,
     replace: bool = False,
     progress: bool = True,
+    dicom_out: str | os.PathLike[str] | None = None,
 ) -> ArchiveResult:
     """Classify the images of some files and folders; the results do not depend on who shares the work.
 
@@ -113,6 +123,8 @@ def classify_archive(
         num_workers: its actors; None for one on each core, or each GPU.
         replace: remove what another run has written to the folder.
         progress: whether to show a bar.
+        dicom_out: a folder for DICOM results of the DICOM images; with ``settings.positive`` a worklist and notes of
+            what to read first too. None for none.
 
     Raises:
         ValueError: when images or settings are not what is expected, the folder is in use, or holds the results of
@@ -124,26 +136,64 @@ def classify_archive(
     if settings.maps not in MAPS:
         raise ValueError(f"maps: expected one of {', '.join(MAPS)}, got {settings.maps}")
     folder = Path(output).expanduser()
-    check_not_shipped(folder)
+    target = None if dicom_out is None else Path(dicom_out).expanduser()
+    for each in (folder, *([] if target is None else [target])):
+        check_not_shipped(each)
+    settings = _with_dicom(settings, folder, target)
     bundle = settings.open()
-    found = find_archive(images, output=folder, volumes=reads_volumes(bundle))
+    volumes = reads_volumes(bundle)
+    found = find_archive(images, output=folder, dicom_output=target, volumes=volumes)
+    if target is not None:
+        check_images(found, bundle, volumes=volumes)
     _check_prior(bundle)
+    _check_positive(settings, bundle)
     plan = make_plan(found, settings, bundle)
     _warn_of_limits(plan, bundle)
-    with FolderLock(folder):
-        workspace = Workspace(folder, plan)
-        if workspace.prepare(replace=replace):
+    with FolderLock(folder), FolderLock(target) if target is not None else nullcontext():
+        workspace, dicom = Workspace(folder, plan), None if target is None else DicomFolder(target, plan)
+        if dicom is not None:
+            dicom.prepare(replace=replace)
+        if workspace.prepare(replace=replace, again=dicom is not None and not dicom.is_done()):
             done = _done_before(workspace)
         else:
+            # Of an earlier start of this work, whose time its results have.
+            plan = workspace.plan = read_plan(workspace.plan_path)
+            if dicom is not None:
+                dicom.plan = plan
             try:
-                merged = _work(workspace, bundle, num_processes, ray, num_workers, progress)
+                merged = _work(workspace, bundle, num_processes, ray, num_workers, progress, dicom)
             except ValueError:  # refused, and it would be again: nothing goes on from here
                 workspace.discard()
                 raise
-            workspace.publish()
             weights = str(plan.made_by["weights"])
+            if dicom is not None:
+                dicom.publish(algorithm_of(bundle, weights))
+            workspace.publish()
             done = ArchiveResult(folder, len(found), merged.counts, merged.failed, weights, bundle.classes)
+        if dicom is not None:
+            left_out = tuple((str(key), str(why)) for key, why in dicom.about()["left_out"])
+            done = replaced(done, dicom=target, without_dicom=left_out)
     return replaced(done, calibrated=bundle.calibrated, notes=bundle.notes)
+
+
+def _with_dicom(settings: ClassifierSettings, folder: Path, target: Path | None) -> ClassifierSettings:
+    """The settings with what DICOM results need to know."""
+    if target is None:
+        if settings.positive:
+            raise ValueError("--positive: expected it with --dicom-out, as it is for the worklist there")
+        return settings
+    require("highdicom", argument="--dicom-out", purpose="writing DICOM", extra="highdicom")
+    if os.path.realpath(target) == os.path.realpath(folder):
+        raise ValueError(f"--dicom-out: expected another folder than --output, got {target} for both")
+    begun = datetime.now().replace(microsecond=0).isoformat()
+    return replaced(settings, dicom=True, begun=begun)
+
+
+def _check_positive(settings: ClassifierSettings, bundle: Any) -> None:
+    if unknown := [name for name in settings.positive if name not in bundle.classes]:
+        raise ValueError(f"--positive: expected names among the classes {', '.join(bundle.classes)}, got {unknown[0]}")
+    if settings.positive and len(set(settings.positive)) == len(bundle.classes):
+        raise ValueError("--positive: expected some of the classes, not all, as all images would be as urgent")
 
 
 def _check_prior(bundle: Any) -> None:
@@ -157,7 +207,13 @@ def _check_prior(bundle: Any) -> None:
 
 
 def _work(
-    workspace: Workspace, bundle: Any, num_processes: int, ray: bool, num_workers: int | None, progress: bool
+    workspace: Workspace,
+    bundle: Any,
+    num_processes: int,
+    ray: bool,
+    num_workers: int | None,
+    progress: bool,
+    dicom: DicomFolder | None,
 ) -> Merged:
     """Have all blocks done, and put them together."""
     plan = workspace.plan
@@ -177,7 +233,7 @@ def _work(
             run_torchrun(workspace, num_processes, on_images)
         elif damaged:
             run_here(workspace, bundle, on_images)
-    return merge(workspace, bundle)
+    return merge(workspace, bundle, dicom)
 
 
 def _warn_of_limits(plan: ArchivePlan, bundle: Any) -> None:

@@ -41,6 +41,7 @@ def find_archive(
     *,
     output: str | os.PathLike[str] | None = None,
     volumes: bool = False,
+    dicom_output: str | os.PathLike[str] | None = None,
 ) -> list[ArchiveImage]:
     """The images of some files and folders, each once, in an order that depends on nothing but their names.
 
@@ -52,6 +53,7 @@ def find_archive(
         output: a folder whose files are left out: what an earlier run wrote.
         volumes: whether images are volumes: then the slices that lie in one folder are one image, whose name is that
             of the folder, see `find_images`.
+        dicom_output: another output folder.
 
     Raises:
         ValueError: when a source does not exist, is no image, or holds none.
@@ -75,12 +77,12 @@ def find_archive(
     for root, source in zip(roots, sources, strict=True):
         if not os.path.lexists(root):
             raise ValueError(f"images: expected files and folders, but {source} does not exist")
-    skipped = None if output is None else Path(os.path.realpath(output))
+    skipped = [Path(os.path.realpath(folder)) for folder in (output, dicom_output) if folder is not None]
     found: dict[str, str] = {}
     met = 0
     for root in dict.fromkeys(roots):
         for item in find_images(root, volumes=volumes):
-            if skipped is not None and Path(os.path.realpath(item["image"])).is_relative_to(skipped):
+            if any(Path(os.path.realpath(item["image"])).is_relative_to(folder) for folder in skipped):
                 continue
             met += 1
             found.setdefault(_real(item["image"]), item["image"])

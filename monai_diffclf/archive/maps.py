@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 from monai.utils import CommonKeys
+from numpy.typing import NDArray
 
 from ..handlers.classification_writer import map_of_class, map_picture
 from ..handlers.finding_view import is_multi_label
@@ -20,7 +21,7 @@ from ..image_io.map_file import image_reader, map_to_image_size, nifti_bytes
 from ..keys import OutputKeys
 from .inputs import ArchiveImage
 
-__all__ = ["map_file"]
+__all__ = ["file_stem", "map_file", "map_in_image_size"]
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _SUFFIXES = {"png": ".png", "npy": ".npy", "nifti": ".nii.gz"}
@@ -55,7 +56,7 @@ def map_file(
     """
     if kind == "none" or OutputKeys.ERROR_MAPS not in result:
         return "", None
-    name = f"{place:06d}_{_stem(image.key)}{_SUFFIXES[kind]}"
+    name = f"{file_stem(image, place)}{_SUFFIXES[kind]}"
     if kind == "png":
         painted = map_picture(result)
         if painted is None:
@@ -63,18 +64,33 @@ def map_file(
         buffer = io.BytesIO()
         matplotlib.image.imsave(buffer, painted, format="png")
         return name, buffer.getvalue()
-    if is_multi_label(result):
-        if kind == "nifti":
-            raise ValueError("maps: expected png or npy for several findings, got nifti, whose file holds one map")
-        maps = [map_to_image_size(each, item[CommonKeys.IMAGE], preprocessing) for each in map_of_class(result)]
-        array = np.stack([each.float().numpy() for each in maps])
-    else:
-        array = map_to_image_size(map_of_class(result), item[CommonKeys.IMAGE], preprocessing).float().numpy()
+    array = map_in_image_size(item, result, preprocessing)
     if kind == "nifti":
+        if is_multi_label(result):
+            raise ValueError("maps: expected png or npy for several findings, got nifti, whose file holds one map")
         return name, nifti_bytes(array, image_reader(preprocessing).read.grid(image.path))
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array, dtype=np.float32))
     return name, buffer.getvalue()
+
+
+def map_in_image_size(
+    item: Mapping[str, Any], result: Mapping[str, Any], preprocessing: Sequence[Callable[..., Any]]
+) -> NDArray[np.float32]:
+    """The decision map in the size of the upright image, float32 [H, W] or [H, W, D]; of several findings [L, ...].
+
+    Arguments as of `map_file`.
+    """
+    maps = map_of_class(result)
+    several = is_multi_label(result)
+    made = [map_to_image_size(each, item[CommonKeys.IMAGE], preprocessing) for each in (maps if several else [maps])]
+    arrays = [np.asarray(each.float().numpy()) for each in made]
+    return np.stack(arrays) if several else arrays[0]
+
+
+def file_stem(image: ArchiveImage, place: int) -> str:
+    """What files about an image are called, without a suffix: its place in the archive and a part of its name."""
+    return f"{place:06d}_{_stem(image.key)}"
 
 
 def _stem(key: str) -> str:

@@ -17,6 +17,7 @@ from ..handlers.prediction_table import PredictionTable
 from ..zoo import ClassConditions
 from .block_classifier import bundle_handler, case_report
 from .block_record import BlockRecord, RankedCase, block_path
+from .dicom_folder import DicomFolder
 from .plan import ArchivePlan
 from .workspace import MAPS, REPORT, RESULTS, TABLE, Workspace
 
@@ -60,8 +61,13 @@ def damaged_blocks(workspace: Workspace) -> list[int]:
     return damaged
 
 
-def merge(workspace: Workspace, bundle: Bundle) -> Merged:
+def merge(workspace: Workspace, bundle: Bundle, dicom: DicomFolder | None = None) -> Merged:
     """Write all results into the workspace's folder of results, from records that are complete.
+
+    Args:
+        workspace: the workspace.
+        bundle: the opened bundle.
+        dicom: the folder of DICOM results, where there are to be some.
 
     Warns:
         UserWarning: when the images differ from those the model was validated on, where the bundle tests that.
@@ -73,6 +79,8 @@ def merge(workspace: Workspace, bundle: Bundle) -> Merged:
     table, merged = PredictionTable(folder / TABLE, bundle.classes, more=more), Merged()
     report = case_report(bundle)
     shift = bundle_handler(bundle, ShiftWarning)
+    if dicom is not None:
+        dicom.begin()
     rows_path, shown = folder / "rows", list[tuple[float, int, RankedCase]]()
     with rows_path.open("w", encoding="utf-8", errors="replace") as rows:
         for record in _records(workspace):
@@ -81,6 +89,8 @@ def merge(workspace: Workspace, bundle: Bundle) -> Merged:
                 table.add(row)
                 rows.write((",\n" if rows.tell() else "") + json.dumps(_filled(row, more), ensure_ascii=False))
             _write_maps(workspace, record, merged)
+            if dicom is not None:
+                dicom.add(record)
             for case in record.cases:
                 _keep(shown, case, plan.settings.max_cases)
             for errors in record.errors if record.errors is not None and shift is not None else ():

@@ -44,6 +44,10 @@ class ClassifierSettings:
         max_cases: images that the report shows at most.
         conditions: the file of conditions of a generative bundle, see `open_generative_bundle`; None for a bundle that
             classifies by itself.
+        dicom: whether DICOM images get DICOM results, see `monai_diffclf.dicom_out`.
+        positive: classes that are urgent, for the worklist; none for no worklist.
+        begun: when the work was begun, in ISO format, which is the time of these results. Not a part of the plan's
+            fingerprint: who goes on with a work takes it from the plan that was saved.
     """
 
     bundle: str
@@ -55,6 +59,9 @@ class ClassifierSettings:
     strict: bool = False
     max_cases: int = 500
     conditions: str | None = None
+    dicom: bool = False
+    positive: Sequence[str] = ()
+    begun: str = ""
 
     def open(self, device: str | None = None) -> Bundle:
         """The bundle, set so.
@@ -120,7 +127,13 @@ class ArchivePlan:
         """A hash of each thing that may tell two runs apart, by its name in words."""
         made_by = dict(self.made_by)
         weights = str(made_by.pop("weights"))
-        shown = {"maps": self.settings.maps, "report": self.settings.report, "max_cases": self.settings.max_cases}
+        shown: dict[str, Any] = {
+            "maps": self.settings.maps,
+            "report": self.settings.report,
+            "max_cases": self.settings.max_cases,
+        }
+        if self.settings.dicom:
+            shown |= {"dicom": True, "positive": list(self.settings.positive)}
         return {
             "images": _hash([asdict(image) for image in self.images]),
             "weights": weights,
@@ -168,7 +181,8 @@ def make_plan(images: Sequence[ArchiveImage], settings: ClassifierSettings, bund
         bundle: the bundle as these settings open it; its weights are read.
     """
     batch = batch_size(bundle)
-    block_size = -(-_BLOCK // batch) * batch
+    # DICOM results are as large as the images, and those of a block are in memory together.
+    block_size = batch if settings.dicom else -(-_BLOCK // batch) * batch
     made_by = {
         "bundle": bundle.name,
         "weights": network_hash(bundle.network),

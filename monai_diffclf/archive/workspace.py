@@ -45,11 +45,13 @@ class Workspace:
         self.plan_path, self.error_path = self.work / "plan.json", self.work / "error.json"
         self.blocks, self.staged = self.work / "blocks", self.work / "results"
 
-    def prepare(self, *, replace: bool = False) -> bool:
+    def prepare(self, *, replace: bool = False, again: bool = False) -> bool:
         """Make the folder ready; go on with what an earlier run of the same plan has left there.
 
         Args:
             replace: remove the results of another run.
+            again: whether more is to be made than this folder holds, so that results that are complete count as
+                another run's.
 
         Returns:
             whether all is done already.
@@ -57,7 +59,7 @@ class Workspace:
         Raises:
             ValueError: when the folder holds another run's results, or files that are nobody's.
         """
-        if self._is_done():
+        if self._is_done() and not again:
             shutil.rmtree(self.work, ignore_errors=True)
             return True
         if not self.work.is_dir():

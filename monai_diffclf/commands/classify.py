@@ -66,6 +66,18 @@ _OWN = {
     help="Where the evidence lies: pictures, arrays in the image's size, or NIfTI in its grid.",
 )
 @click.option("--report/--no-report", default=True, help="Write cases.html, a page for every image.  [default: report]")
+@click.option(
+    "--dicom-out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for reports, maps and pictures as DICOM, of DICOM images (extra: highdicom).",
+)
+@click.option(
+    "--positive",
+    multiple=True,
+    metavar="CLASS",
+    help="With --dicom-out: a class that is urgent, for worklist.csv and notes of what to read first; may be repeated.",
+)
 @draws_option
 @device_option
 @processes_option
@@ -86,6 +98,8 @@ def command(
     output: Path,
     maps: str,
     report: bool,
+    dicom_out: Path | None,
+    positive: tuple[str, ...],
     draws: int | None,
     device: str | None,
     num_processes: int,
@@ -120,6 +134,7 @@ def command(
         maps=maps,
         report=report,
         strict=strict,
+        positive=list(positive),
     )
     with _plain_warnings(), _as_settings():
         done = classify_archive(
@@ -131,11 +146,12 @@ def command(
             num_workers=workers,
             replace=replace,
             progress=progress,
+            dicom_out=dicom_out,
         )
     weights = Path(chosen.run, "model.pt") if chosen.run else root / "models" / "model.pt"
     weights = weights if generative_bundle is None else root
     finish(_as_json(done), _as_text(done, weights))
-    return FAULT if done.failed else 0
+    return FAULT if done.failed or done.without_dicom else 0
 
 
 def _root(bundle: str | None, generative: str | None, conditions: str | None, run: Path | None) -> Path:
@@ -207,6 +223,8 @@ def _as_json(done: ArchiveResult) -> dict[str, Any]:
         "weights": done.weights,
         "calibrated": done.calibrated,
         "notes": list(done.notes),
+        "dicom": None if done.dicom is None else str(done.dicom),
+        "without_dicom": [{"key": key, "error": error} for key, error in done.without_dicom],
         "done_before": done.done_before,
     }
 
@@ -220,5 +238,8 @@ def _as_text(done: ArchiveResult, weights: Path) -> str:
     if done.failed:
         key, error = done.failed[0]
         lines.append(f"{len(done.failed):,} could not be read, see the column error; the first is {key}: {error}")
-    files = [done.table, done.results, done.maps, done.report]
+    if done.without_dicom:
+        key, error = done.without_dicom[0]
+        lines.append(f"{len(done.without_dicom):,} have no DICOM results, see dicom.json; the first is {key}: {error}")
+    files = [done.table, done.results, done.maps, done.report, done.dicom]
     return printable("\n".join([*lines, *(str(path) for path in files if path is not None)]), keep="\n")

@@ -1,0 +1,77 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Which images of a study are to be read first, as a key object selection note."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from .finding import Algorithm
+from .library import MANUFACTURER, common, highdicom, settle
+from .source import Source
+from .structured_report import DISCLAIMER
+from .text import vr_text
+from .uids import new_uid
+
+__all__ = ["key_objects"]
+
+_SERIES_NUMBER = 9604
+_TITLE = Code("113000", "DCM", "Of Interest")
+
+
+def key_objects(sources: Sequence[Source], positive: Sequence[str], algorithm: Algorithm, *, when: datetime) -> Dataset:
+    """A Key Object Selection Document (TID 2010, "Of Interest") that refers to images of one study.
+
+    DICOM has no title for a priority, so that the description says "Read first".
+
+    Args:
+        sources: the images, the most urgent first.
+        positive: classes because of which they are read first.
+        algorithm: what has classified.
+        when: time of the document.
+
+    Returns:
+        the document, as highdicom makes it.
+
+    Raises:
+        ValueError: when highdicom is not installed, there are no images, or they are of several studies.
+    """
+    hd = highdicom()
+    headers = [header for source in sources for header in source.headers]
+    studies = {str(header.StudyInstanceUID) for header in headers}
+    if len(studies) != 1:
+        raise ValueError(f"sources: expected images of one study, got those of {len(studies)}; make a note for each")
+    instances = [str(header.SOPInstanceUID) for header in headers]
+    facts = (*studies, instances, list(positive), algorithm.__dict__, when.isoformat())
+    observer = hd.sr.ObserverContext(
+        observer_type=Code("121007", "DCM", "Device"),
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=new_uid("device", algorithm.__dict__),
+            name="monai_diffclf",
+            manufacturer_name=MANUFACTURER,
+            model_name=vr_text(algorithm.name, "LO") or "unnamed",
+        ),
+    )
+    content = hd.ko.KeyObjectSelection(
+        document_title=_TITLE,
+        referenced_objects=headers,
+        observer_device_context=observer,
+        description=vr_text(f"Read first: found to be {' or '.join(positive)}. {DISCLAIMER}", "UT"),
+    )
+    made = hd.ko.KeyObjectSelectionDocument(
+        evidence=headers,
+        content=content,
+        series_instance_uid=new_uid("series", "key objects", *facts),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=new_uid("key objects", *facts),
+        instance_number=1,
+        content_date=when.date(),
+        content_time=when.time(),
+        **common(algorithm.name, f"Read first by {algorithm.name}, research only", when),
+    )
+    settle(made, when)
+    return made  # type: ignore[no-any-return]

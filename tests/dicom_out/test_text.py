@@ -1,0 +1,59 @@
+"""Text and headers as DICOM's value representations allow them."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from monai_diffclf.dicom_out.text import clean_header, is_uid, vr_text
+from monai_diffclf.dicom_out.uids import new_uid
+
+
+@pytest.mark.parametrize(
+    ("text", "vr", "expected"),
+    [
+        ("plain", "LO", "plain"),
+        ("a\\b", "LO", "a/b"),
+        ("a\\b", "UT", "a\\b"),
+        ("a\x00\x1b[2Jb\n", "LO", "a  [2Jb"),
+        ("one\r\ntwo", "ST", "one\ntwo"),
+        ("one\ntwo", "SH", "one two"),
+        ("x" * 65, "LO", "x" * 64),
+        ("Röntgen Übersicht", "CS", "R_NTGEN _BERSICHT"[:16]),
+        ("é" * 40, "LO", "é" * 32),
+        ("=1+1", "LO", "=1+1"),
+        ("  ", "LO", ""),
+    ],
+)
+def test_text(text, vr, expected):
+    assert vr_text(text, vr) == expected
+
+
+def test_other_representation_is_refused():
+    with pytest.raises(ValueError, match="vr: expected one of"):
+        vr_text("1", "DS")
+
+
+def test_header_is_cleaned():
+    header = Dataset()
+    header.PatientName, header.PatientID = "A\x07^B=" + "é" * 70, "id\n1"
+    header.add_new(0x00100030, "DA", "19991332")
+    header.StudyTime = "0304"
+    header.OtherPatientNames = ["A^B", "C^D"]
+    header.add_new(0x00091001, "LO", "private")
+    header.PixelData = b"\0\0"
+    header.AnatomicRegionSequence = [Dataset()]
+    header.AnatomicRegionSequence[0].CodeMeaning = "x" * 70
+    clean_header(header)
+    assert str(header.PatientName) == "A ^B=" + "é" * 64 and header.PatientID == "id 1"
+    assert header.PatientBirthDate == "" and header.StudyTime == "0304"
+    assert [str(name) for name in header.OtherPatientNames] == ["A^B", "C^D"]
+    assert len(header.AnatomicRegionSequence[0].CodeMeaning) == 64
+    assert 0x00091001 not in header and "PixelData" not in header
+
+
+def test_uids():
+    made = new_uid("a", ["b"], {"c": 1})
+    assert is_uid(made) and made.startswith("2.25.") and made == new_uid("a", ["b"], {"c": 1})
+    assert len({new_uid("a", n) for n in range(100)} | {new_uid(n, "a") for n in range(100)}) == 200
+    assert not any(map(is_uid, ("", "1.", "1..2", "1.02", "a.1", "1." * 40 + "1")))
