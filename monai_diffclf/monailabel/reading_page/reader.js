@@ -276,6 +276,8 @@ function restart() {
   upcoming = null;
   if (current) current.stop.abort();
   current = null;
+  viewer.clear();
+  $("evidence").replaceChildren();
   showClasses();
   return showNext();
 }
