@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The app: a bundle's classifier, its scores and its datastore, in MONAI Label's terms."""
+"""The app: classifiers of bundles, their scores and the datastore, in MONAI Label's terms."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from .. import __version__
 from .active_learning import MostUncertain, UncertaintyScoring
-from .bundle_model import BundleModel, find_default_bundle
 from .dicomweb_store import DicomWebImages
 from .infer_task import DiffusionClassifierTask
 from .inference_queue import InferenceQueue, Job
 from .label_store import ClassLabelStore
 from .options import ServerOptions
 from .scoring_job import ScoringJob
+from .segment_task import segment_tasks
+from .served_models import load_models
 from .sessions import SafeSessions
 
 __all__ = ["DiffusionClassifierApp"]
 
 
 class DiffusionClassifierApp(MONAILabelApp):
-    """A MONAI Label app that classifies with one of this package's bundles.
+    """A MONAI Label app that classifies with this package's bundles.
 
-    The model is called as the bundle's folder; the scoring method is ``uncertainty``, the strategy ``most_uncertain``.
+    A model is called as its bundle's folder; the first one ranks the images. The scoring method is ``uncertainty``, the
+    strategy ``most_uncertain``.
 
     Args:
         app_dir: folder of the app's code.
@@ -40,18 +42,21 @@ class DiffusionClassifierApp(MONAILabelApp):
         conf: see `ServerOptions`.
 
     Raises:
-        ValueError: when there is no such bundle, ``conf`` has an unknown key, or clients could write to where code is.
+        ValueError: when no bundle can be loaded, ``conf`` has an unknown key, or clients could write to where code is.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         options = ServerOptions.from_conf(conf)
-        self.model = BundleModel(options.bundle or find_default_bundle())
+        self.models = load_models(options.bundles)
+        self.model = self.models.first
         self.queue = InferenceQueue(options.max_waiting, options.max_seconds)
-        self.task = DiffusionClassifierTask(self.model)
+        self.tasks = {name: DiffusionClassifierTask(model) for name, model in self.models.by_name.items()}
+        self.task = next(iter(self.tasks.values()))
         self.uncertainty = UncertaintyScoring(self.task, self.queue)
         self.scoring_job = ScoringJob(lambda go_on: self.uncertainty({}, self.datastore(), go_on))
         if not _is_address(studies):
-            _check_apart(Path(studies), {"the app's code": Path(app_dir), "the bundle": self.model.folder})
+            bundles = {f"the bundle {name}": model.folder for name, model in self.models.by_name.items()}
+            _check_apart(Path(studies), {"the app's code": Path(app_dir), **bundles})
         super().__init__(
             app_dir,
             studies,
@@ -59,20 +64,20 @@ class DiffusionClassifierApp(MONAILabelApp):
             name="MONAI Label - diffusion classifier",
             description=self.model.description,
             version=__version__,
-            labels=self.model.classes,
+            labels=self.models.classes,
         )
 
     def init_datastore(self) -> Datastore:
         """A folder keeps class names as labels; DICOMweb is for reading; other datastores are as MONAI Label's."""
         if _is_address(self.studies):
             return super().init_datastore()
-        return ClassLabelStore(self.studies, self.model.classes)
+        return ClassLabelStore(self.studies, self.models.classes)
 
     def _init_dicomweb_datastore(self) -> Datastore:
         made = super()._init_dicomweb_datastore()
         made._observer.stop()
         made._client.set_http_retry_params(retry=False)  # it would try for a minute
-        return DicomWebImages(made._client, self.model.classes)
+        return DicomWebImages(made._client, self.models.classes)
 
     def _download_dcmqi_tools(self) -> None:
         """MONAI Label downloads a program that writes DICOM segmentations; here there are none."""
@@ -83,8 +88,8 @@ class DiffusionClassifierApp(MONAILabelApp):
         return SafeSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY)
 
     def init_infers(self) -> dict[str, InferTask]:
-        """The classifier."""
-        return {self.model.folder.name: self.task}
+        """The classifiers, and each as segmentations for viewers that list no classifiers."""
+        return {**segment_tasks(self.tasks), **self.tasks}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """The scores by which images are ranked."""
@@ -93,6 +98,10 @@ class DiffusionClassifierApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Strategy]:
         """The most uncertain image, or MONAI Label's random one."""
         return {"most_uncertain": MostUncertain(self.uncertainty), **super().init_strategies()}
+
+    def info(self) -> dict[str, Any]:
+        """MONAI Label's description of the app, and which models could not be loaded (``models_left_out``)."""
+        return {**super().info(), "models_left_out": self.models.left_out}
 
     def infer(
         self,
@@ -117,7 +126,7 @@ class DiffusionClassifierApp(MONAILabelApp):
             raise HTTPException(404, f"model: expected one of {sorted(self._infers)}, got {request.get('model')!r}")
         store, image = datastore or self.datastore(), request.get("image") or ""
         path = image if isinstance(image, Path) else store.get_image_uri(str(image))
-        file, reply = self.task({**request, "image": str(path)}, job, want_file)
+        file, reply = self._infers[request["model"]]({**request, "image": str(path)}, job, want_file)
         tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
         label = None
         if (

@@ -22,7 +22,7 @@ from ..bundle import find_bundle, open_bundle
 from ..explain import decision_map, rival_class
 from ..image_io import ReadImaged
 from ..image_io.map_file import map_to_image_size
-from ..inferers import DiffusionClassifierInferer, provenance
+from ..inferers import ClassifierInferer, DiffusionClassifierInferer, ScoreClassifierInferer, provenance
 from ..keys import NamedValues, OutputKeys, with_old_names
 from ..transforms import ImageWarningsd
 
@@ -64,7 +64,7 @@ class Outcome:
     before: torch.Tensor
     map: torch.Tensor
     rival: int
-    inferer: DiffusionClassifierInferer
+    inferer: ClassifierInferer
     device: str
     warnings: tuple[str, ...]
 
@@ -75,7 +75,7 @@ class Outcome:
 
 
 class BundleModel:
-    """A diffusion classifier from a bundle's ``configs/inference.json``.
+    """A diffusion or score classifier from a bundle's ``configs/inference.json``.
 
     Read from it: ``classes``, ``preprocessing`` (its first transform must be `ReadImaged`, the others must be
     invertible where they move pixels), ``inferer``, ``network``, ``device``, and ``postprocessing`` if there (a Compose
@@ -88,7 +88,7 @@ class BundleModel:
     Raises:
         ValueError: when there is no such bundle, or its postprocessing was fitted for another model.
         RuntimeError: when its weights are absent or do not fit.
-        TypeError: when it does not classify with a `DiffusionClassifierInferer`.
+        TypeError: when it classifies with neither a `DiffusionClassifierInferer` nor a `ScoreClassifierInferer`.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -111,7 +111,10 @@ class BundleModel:
         if refused:
             raise ValueError(f"bundle: the postprocessing in {self.config} cannot be used: {'; '.join(refused)}")
         self.spatial_dims = len(self._reader(self._parsed()).read.spatial_size)
-        self.num_draws, self.rule, self.seed = inferer.num_draws, inferer.rule, inferer.seed
+        self.seed = inferer.seed
+        self.draws: dict[str, Any] = {}  # what a likelihood has none of
+        if isinstance(inferer, DiffusionClassifierInferer):
+            self.draws = {"num_draws": inferer.num_draws, "rule": inferer.rule}
 
     @property
     def description(self) -> str:
@@ -120,15 +123,28 @@ class BundleModel:
         text = json.loads(metadata.read_text()).get("description") if metadata.is_file() else None
         return str(text or self.folder.name)
 
-    def inferer(self, **settings: Any) -> DiffusionClassifierInferer:
+    def inferer(self, **settings: Any) -> DiffusionClassifierInferer | ScoreClassifierInferer:
         """The bundle's inferer with other settings: num_draws, rule, seed, device; None leaves the bundle's own."""
         inferer = self._parsed(**settings).get_parsed_content("inferer")
-        if not isinstance(inferer, DiffusionClassifierInferer):
+        if not isinstance(inferer, DiffusionClassifierInferer | ScoreClassifierInferer):
             raise TypeError(
-                f"bundle: expected a DiffusionClassifierInferer as inferer in {self.config}, got "
-                f"{type(inferer).__name__}; this app serves diffusion classifiers only"
+                f"bundle: expected a DiffusionClassifierInferer or a ScoreClassifierInferer as inferer in "
+                f"{self.config}, got {type(inferer).__name__}; this app serves diffusion and score classifiers only"
             )
         return inferer
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Whether the classifier has what a request sets.
+
+        Raises:
+            ValueError: when draws or their rule are set for a likelihood.
+        """
+        for name in ("num_draws", "rule"):
+            if settings.get(name) is not None and name not in self.draws:
+                raise ValueError(
+                    f"{name}: expected none for {self.folder.name}, which classifies by likelihood and makes no draws, "
+                    f"got {settings[name]!r}"
+                )
 
     def network(self, device: str) -> torch.nn.Module:
         """The bundle's network on a device."""
@@ -167,7 +183,11 @@ class BundleModel:
         Args:
             image: the image [C, *spatial].
             settings: num_draws, rule, seed, device; None leaves the bundle's own.
+
+        Raises:
+            ValueError: when one is set that the classifier does not have, see `check_settings`.
         """
+        self.check_settings(settings)
         device = settings.get("device") or self.device
         with self._lock:
             inferer, network = self.inferer(**settings), self.network(device)

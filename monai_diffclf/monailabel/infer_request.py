@@ -20,7 +20,7 @@ RESULT_EXTENSIONS = (".nii.gz", ".nii", ".png", ".nrrd")
 # What MONAI Label and its clients put into every request.
 _MONAI_LABELS_OWN = """
     model image images description session session_id label label_info label_tag tag save_label client_id user timeout
-    logging gpus multi_gpu method strategy result_dtype result_compress result_write_to_file restore_label_idx
+    logging gpus multi_gpu method strategy result_dtype result_write_to_file restore_label_idx
 """
 
 
@@ -36,6 +36,7 @@ class InferRequest:
         result_extension: kind of file of the error map: ``.nii.gz``, ``.nii`` or ``.png``; with ``.nrrd``, which 3D
             Slicer asks for, a label map of the class in its place.
         overlay: whether the reply holds a picture of the map over the image.
+        result_compress: whether the voxels of a ``.nrrd`` are compressed; OHIF asks for raw ones.
         ignored: parameters of the request that mean nothing here.
     """
 
@@ -45,6 +46,7 @@ class InferRequest:
     device: str | None = None
     result_extension: str = ".nii.gz"
     overlay: bool = False
+    result_compress: bool = True
     ignored: tuple[str, ...] = ()
 
 
@@ -76,7 +78,7 @@ def parse_request(request: Mapping[str, Any]) -> InferRequest:
     Example:
         >>> parse_request({"model": "x", "image": "y.png", "num_draws": "11", "num_drews": 3})
         InferRequest(num_draws=11, rule=None, seed=None, device=None, result_extension='.nii.gz', overlay=False,
-                     ignored=('num_drews',))
+                     result_compress=True, ignored=('num_drews',))
     """
     ours = InferRequest.__dataclass_fields__.keys() - {"ignored"}
     given = {name: value[0] if isinstance(value, list) and value else value for name, value in request.items()}
@@ -93,6 +95,7 @@ def parse_request(request: Mapping[str, Any]) -> InferRequest:
         device=_device(given.get("device")),
         result_extension=extension,
         overlay=_flag(given, "overlay"),
+        result_compress=_flag(given, "result_compress", default=True),
         ignored=tuple(sorted(given.keys() - ours - set(_MONAI_LABELS_OWN.split()))),
     )
 
@@ -108,8 +111,8 @@ def _integer(given: Mapping[str, Any], name: str, low: int, high: int) -> int | 
     return value
 
 
-def _flag(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name, False)
+def _flag(given: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    value = given.get(name, default)
     words = {"true": True, "false": False}
     value = words.get(value.lower(), value) if isinstance(value, str) else value
     if not isinstance(value, bool):

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from monai.utils import CommonKeys
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ..classification.vote_statistics import of_final_probabilities
+from ..inferers import DiffusionClassifierInferer
 from ..keys import OutputKeys
 from .bundle_model import BundleModel, Outcome
 from .image_grid import ImageGrid, read_grid
 from .infer_request import RESULT_EXTENSIONS, InferRequest, find_devices, parse_request
 from .inference_queue import Job, stoppable
-from .label_map import write_class
+from .label_map import class_labels, write_labels
 from .map_file import PNG_ZERO, overlay_png, write_map
 
 __all__ = ["DiffusionClassifierTask", "describe_outcome"]
@@ -42,11 +43,13 @@ class DiffusionClassifierTask(InferTask):
     """
 
     def __init__(self, model: BundleModel) -> None:
-        rules = [model.rule, *(rule for rule in ("vote", "mean") if rule != model.rule)]
+        draws: dict[str, Any] = {}
+        if model.draws:
+            own = model.draws["rule"]
+            draws = model.draws | {"rule": [own, *(rule for rule in ("vote", "mean") if rule != own)]}
         config = {
             "device": list(dict.fromkeys([model.device, *find_devices()])),
-            "num_draws": model.num_draws,
-            "rule": rules,
+            **draws,
             "seed": model.seed,
             "result_extension": list(RESULT_EXTENSIONS),
             "overlay": False,
@@ -60,7 +63,11 @@ class DiffusionClassifierTask(InferTask):
         return True
 
     def __call__(
-        self, request: Mapping[str, Any], job: Job | None = None, want_file: bool = True
+        self,
+        request: Mapping[str, Any],
+        job: Job | None = None,
+        want_file: bool = True,
+        write: Callable[[Outcome, ImageGrid, InferRequest], Path] | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Classify the image at the path ``request["image"]``.
 
@@ -68,6 +75,7 @@ class DiffusionClassifierTask(InferTask):
             request: path and settings.
             job: what may stop the work.
             want_file: whether to write the map.
+            write: what writes it; None for a file of the kind that the request asks for.
 
         Returns:
             The file of the map (empty if none is wanted), and the reply; see docs/monailabel.md for its keys.
@@ -85,6 +93,7 @@ class DiffusionClassifierTask(InferTask):
             wanted = parse_request(request)
             if wanted.result_extension == ".png" and self.dimension != 2:
                 raise ValueError("result_extension: expected .nii.gz or .nii for a volume, got .png")
+            self.model.check_settings({"num_draws": wanted.num_draws, "rule": wanted.rule})
             image = self.model.read(path)
             grid = read_grid(path)
         except (ValueError, TypeError) as error:
@@ -102,7 +111,7 @@ class DiffusionClassifierTask(InferTask):
         if wanted.result_extension == ".png":
             reply["map"]["zero"] = PNG_ZERO
         self._add_overlay(reply, path, outcome, wanted)
-        file = self._write(outcome, grid, wanted.result_extension) if want_file else ""
+        file = self._file(write or _write, outcome, grid, wanted) if want_file else ""
         end = time.perf_counter()
         latencies = {"pre": read - start, "infer": inferred - read, "write": end - inferred, "total": end - start}
         reply["label_names"] = self.labels
@@ -120,14 +129,18 @@ class DiffusionClassifierTask(InferTask):
         image = self.model.read(path)
         with stoppable(self.model.network(self.model.device), job or Job()):
             reply = describe_outcome(self.model.classify(image), self.model.classes)
-        return {key: reply[key] for key in ("label", "probabilities", "vote_share", "uncertainty", "warnings")}
+        kept = ("label", "probabilities", "vote_share", "log_likelihood", "uncertainty", "warnings")
+        return {key: reply[key] for key in kept if key in reply}
 
     @staticmethod
-    def _write(outcome: Outcome, grid: ImageGrid, extension: str) -> str:
+    def _file(
+        write: Callable[[Outcome, ImageGrid, InferRequest], Path],
+        outcome: Outcome,
+        grid: ImageGrid,
+        wanted: InferRequest,
+    ) -> Path:
         try:
-            if extension == ".nrrd":
-                return str(write_class(outcome.predicted, outcome.map, grid))
-            return str(write_map(outcome.map, grid, extension))
+            return write(outcome, grid, wanted)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
 
@@ -141,6 +154,12 @@ class DiffusionClassifierTask(InferTask):
         reply["overlay"] = overlay_png(path, outcome.map)
 
 
+def _write(outcome: Outcome, grid: ImageGrid, wanted: InferRequest) -> Path:
+    if wanted.result_extension == ".nrrd":
+        return write_labels(class_labels(outcome.predicted, outcome.map), grid, compress=wanted.result_compress)
+    return write_map(outcome.map, grid, wanted.result_extension)
+
+
 def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
     """An outcome in plain numbers and class names, ready for JSON.
 
@@ -152,12 +171,16 @@ def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
     probabilities = _by_class(final, classes)
     uncertainty = of_final_probabilities(item[OutputKeys.UNCERTAINTY], final)
     calibrated = not torch.equal(final.float(), outcome.before.float())
+    of_each_class = (OutputKeys.VOTE_SHARE, OutputKeys.LOG_LIKELIHOOD)
+    draws: dict[str, Any] = {}
+    if isinstance(inferer, DiffusionClassifierInferer):
+        draws = {"num_draws": inferer.num_draws, "rule": inferer.rule}
     reply: dict[str, Any] = {
         "label": classes[outcome.predicted],
         "prediction": [{"idx": i, "label": name, "score": probabilities[name]} for i, name in enumerate(classes)],
         "probabilities": probabilities,
         "calibrated": calibrated,
-        OutputKeys.VOTE_SHARE.value: _by_class(item[OutputKeys.VOTE_SHARE], classes),
+        **{name.value: _by_class(item[name], classes) for name in of_each_class if name in item},
         OutputKeys.UNCERTAINTY.value: {name: _number(value) for name, value in uncertainty.items()},
     }
     if calibrated:
@@ -169,8 +192,7 @@ def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:
     reply |= {name: _number(item[name]) for name in ood if name in item}
     return reply | {
         OutputKeys.NETWORK_EVALUATIONS.value: int(item[OutputKeys.NETWORK_EVALUATIONS]),
-        "num_draws": inferer.num_draws,
-        "rule": inferer.rule,
+        **draws,
         "seed": inferer.seed,
         "device": outcome.device,
         "map": {

@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The class of an image as a label map, the one kind of answer that 3D Slicer shows."""
+"""Label maps as NRRD files, the one kind of answer that 3D Slicer and OHIF show."""
 
 from __future__ import annotations
 
@@ -14,19 +14,29 @@ import torch
 from .image_grid import ImageGrid
 from .map_file import write_map
 
-__all__ = ["write_class"]
+__all__ = ["class_labels", "write_labels"]
 
 
-def write_class(predicted: int, like: torch.Tensor, grid: ImageGrid) -> Path:
-    """Write a temporary NRRD file in the image's own grid that is the class, counted from 1, everywhere.
+def class_labels(predicted: int, like: torch.Tensor) -> torch.Tensor:
+    """The class, counted from 1, everywhere.
 
     3D Slicer takes value n for the n-th of its segments, so the predicted class becomes the segment with voxels, which
     is what a label is taken from when it is submitted.
 
     Args:
         predicted: index of the class.
-        like: any map in the image's size, upright: [H, W] or [H, W, D].
+        like: any map in the image's size.
+    """
+    return torch.full_like(like, predicted + 1, dtype=torch.uint8)
+
+
+def write_labels(labels: torch.Tensor, grid: ImageGrid, *, compress: bool = True) -> Path:
+    """Write a temporary NRRD file of labels, 8 bits, in the image's own grid.
+
+    Args:
+        labels: labels in the image's size, upright: [H, W] or [H, W, D].
         grid: grid of the image.
+        compress: whether to compress the voxels; OHIF reads raw ones.
 
     Returns:
         The file's path; whoever asked removes it.
@@ -34,12 +44,12 @@ def write_class(predicted: int, like: torch.Tensor, grid: ImageGrid) -> Path:
     Raises:
         ValueError: when the image's axes are not at right angles, which ITK does not support.
     """
-    nifti = write_map(torch.full_like(like, float(predicted + 1)), grid, ".nii")
+    nifti = write_map(labels.float(), grid, ".nii")
     handle, name = tempfile.mkstemp(suffix=".nrrd")
     os.close(handle)
     try:
         image = SimpleITK.Cast(SimpleITK.ReadImage(str(nifti)), SimpleITK.sitkUInt8)
-        SimpleITK.WriteImage(image, name, useCompression=True)
+        SimpleITK.WriteImage(image, name, useCompression=compress)
     except Exception as error:
         Path(name).unlink()
         if isinstance(error, RuntimeError) and "orthonormal" in str(error):

@@ -22,7 +22,7 @@ class ServerOptions:
     """The app's settings.
 
     Args:
-        bundle: folder of the bundle; empty for the pneumonia bundle, where it is found.
+        bundles: folders or names of the bundles; none for the pneumonia bundle, where it is found.
         token: what a request must show; empty for none, which is for this machine's own clients only.
         allowed_hosts: names beside the loopback's by which clients may call the server.
         max_upload_mb: size of a request at most, in 10^6 bytes.
@@ -34,7 +34,7 @@ class ServerOptions:
         3
     """
 
-    bundle: str = ""
+    bundles: tuple[str, ...] = ()
     token: str = ""
     allowed_hosts: tuple[str, ...] = ()
     max_upload_mb: float = 200.0
@@ -56,9 +56,9 @@ class ServerOptions:
                 f"conf: expected one of {known}, got {unknown}{f'; did you mean {close[0]}?' if close else ''}"
             )
         return cls(
-            bundle=given.get("bundle", ""),
+            bundles=_split(given.get("bundle", "")),
             token=_read_token(given["token_file"]) if "token_file" in given else "",
-            allowed_hosts=tuple(name.strip().lower() for name in given.get("allowed_hosts", "").split(",") if name),
+            allowed_hosts=_split(given.get("allowed_hosts", "").lower()),
             max_upload_mb=_positive(given, "max_upload_mb", cls.max_upload_mb),
             max_waiting=int(_positive(given, "max_waiting", cls.max_waiting)),
             max_seconds=_positive(given, "max_seconds", cls.max_seconds),
@@ -95,6 +95,10 @@ def is_loopback(host: str | None) -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _read_token(name: str) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-__all__ = ["chosen_segments"]
+__all__ = ["MAP_SEGMENTS", "chosen_segments"]
+
+MAP_SEGMENTS = ("for the class", "against the class")  # of a map that is shown as a segmentation: no labels
 
 MAX_VOXELS = 100_000_000
 _FORMATS = {".nrrd": "NrrdImageIO", ".nii.gz": "NiftiImageIO", ".nii": "NiftiImageIO"}
@@ -31,7 +33,9 @@ def chosen_segments(file: str, entries: Sequence[Mapping[str, Any]]) -> list[str
     values, names = _read(file)
     if not values:
         raise ValueError(f"label: expected voxels in one of the segments {_names(entries)}, but all are empty")
-    chosen = sorted({names[value] if names else _name(value[1], entries) for value in values})
+    chosen = sorted({names[value] if names else _name(value[1], entries) for value in values} - set(MAP_SEGMENTS))
+    if not chosen:
+        raise ValueError("label: expected voxels in the segment of a class, got those of a map only")
     if len(chosen) > 1:
         raise ValueError(f"label: expected voxels in one segment, the image's class, got voxels in {chosen}")
     return chosen

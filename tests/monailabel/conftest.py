@@ -88,7 +88,7 @@ def client(
     from monai_diffclf.monailabel import main
     from monai_diffclf.monailabel.server import app
 
-    monkeypatch.setattr("monai_diffclf.monailabel.app.BundleModel", load_once)
+    monkeypatch.setattr("monai_diffclf.monailabel.served_models.BundleModel", load_once)
     settings.MONAI_LABEL_APP_DIR, settings.MONAI_LABEL_STUDIES = str(Path(main.__file__).parent), str(studies)
     settings.MONAI_LABEL_APP_CONF = {"bundle": str(bundle)}
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))

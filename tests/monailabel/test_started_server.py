@@ -77,7 +77,12 @@ def test_dicom_without_a_suffix_can_be_sent(server: StartedServer, tmp_path: Pat
         ("POST", f"{MODEL}?image=image0&output=dicom_seg", 422, "output: Input should be 'image', 'json' or 'all'"),
         ("POST", f"{MODEL}?output=json", 422, "image: expected the id of an image, a session_id, or a file"),
         ("POST", f"{MODEL}?image=nobody", 404, "image: expected the id of an image in the datastore"),
-        ("POST", "/infer/other?image=image0", 404, "model: expected one of ['pneumonia'], got 'other'"),
+        (
+            "POST",
+            "/infer/other?image=image0",
+            404,
+            "model: expected one of ['pneumonia', 'pneumonia_class', 'pneumonia_map'], got 'other'",
+        ),
         ("GET", "/datastore/image?image=nobody", 404, "got 'nobody'"),
         ("GET", "/datastore/image/info", 422, "image: Field required"),
         ("GET", "/datastore/label?label=image0&tag=none", 404, "label: there is none of 'image0' with the tag 'none'"),
