@@ -39,7 +39,7 @@ STEPS, STEPS_ANEW = 150, 600
 
 SLOWER = 0.3  # the rate of the bundle's training, from none, would undo what the weights know
 WARM_UP = 0.1
-NICE = 10  # requests come first
+NICE = 5  # requests come first
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,11 @@ def settings_of(plan: TrainPlan, output: Path) -> dict[str, Any]:
         "resize": inference.get("resize"),  # images must be read as they will be
     }
     found = {name: value for name, value in wanted.items() if value is not None and name in config}
-    if "samples" in config["train"].get("named_handlers", {}):
+    handlers = config["train"].get("named_handlers", {})
+    if "samples" in handlers:
         found["train#named_handlers#samples#interval"] = epochs + 1  # nobody looks at images drawn from the model here
+    if "checkpoint" in handlers:
+        found["train#named_handlers#checkpoint#interval"] = epochs  # nor goes on with a training that was stopped
     return found
 
 
