@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from monailabel.interfaces.tasks.train import TrainTask
 from .. import __version__
 from .active_learning import MostUncertain, UncertaintyScoring
 from .dicomweb_store import DicomWebImages
+from .hand_out import HandOut
 from .infer_task import DiffusionClassifierTask
 from .inference_queue import InferenceQueue, Job
 from .label_store import ClassLabelStore
 from .options import ServerOptions
+from .reading import ReadImages
 from .scoring_job import ScoringJob
 from .segment_task import segment_tasks
 from .served_models import load_models
@@ -52,6 +55,8 @@ class DiffusionClassifierApp(MONAILabelApp):
         options = ServerOptions.from_conf(conf)
         self.models = load_models(options.bundles)
         self.model = self.models.first
+        self.images = ReadImages(self.models.by_name)
+        self.hand_out = HandOut()
         self.queue = InferenceQueue(options.max_waiting, options.max_seconds)
         self.tasks = {name: DiffusionClassifierTask(model) for name, model in self.models.by_name.items()}
         self.task = next(iter(self.tasks.values()))
@@ -151,12 +156,31 @@ class DiffusionClassifierApp(MONAILabelApp):
             label = store.save_class(str(image), reply["label"], tag, {"model": request["model"], "params": reply})
         return {"label": label or file, "tag": tag, "file": file, "params": reply}
 
-    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        """As MONAI Label's, but an unknown strategy is answered with status 404 and a reason."""
-        if request.get("strategy") not in self._strategies:
+    def strategies(self) -> list[str]:
+        """The names of the strategies that choose the next image."""
+        return list(self._strategies)
+
+    def next_sample(self, request: dict[str, Any], exclude: Collection[str] = ()) -> dict[str, Any]:
+        """As MONAI Label's, but what other readers have, or have called bad, is left out.
+
+        Args:
+            request: ``strategy``, ``client_id`` (the reader, to whom the image is handed out) and the strategy's own.
+            exclude: further images that are not to be chosen.
+
+        Raises:
+            HTTPException: 404 for an unknown strategy, with a reason.
+        """
+        strategy = self._strategies.get(str(request.get("strategy")))
+        if strategy is None:
             known, came = sorted(self._strategies), request.get("strategy")
             raise HTTPException(404, f"strategy: expected one of {known}, got {came!r}")
-        return super().next_sample(request)  # type: ignore[no-any-return]
+        store, reader = self.datastore(), str(request.get("client_id") or "")
+        chosen = self.hand_out.choose(reader, store, lambda images: strategy(request, images), exclude)
+        if not chosen or not chosen.get("id"):
+            return {}
+        if self._auto_update_scoring:
+            self.async_scoring(None)
+        return {**chosen, "path": store.get_image_uri(chosen["id"])}
 
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
         """Score the images that lack their score, beside the requests."""
@@ -175,6 +199,7 @@ class DiffusionClassifierApp(MONAILabelApp):
         """Other weights are served: what was scored by the former ones is scored anew."""
         self.models.by_name[name] = self.tasks[name].model
         self.model = self.models.first
+        self.images = ReadImages(self.models.by_name)  # what the former weights made of images goes
         if self._auto_update_scoring:
             self.async_scoring(None)
 

@@ -211,12 +211,18 @@ class BundleModel:
         about_image = [text for text in str(item[OutputKeys.WARNINGS]).split("; ") if text]
         warnings = (*refused, *warnings, *about_image)
         predicted = item[CommonKeys.PRED].argmax().reshape(1)
-        map_ = self._to_image_size(decision_map(maps, predicted)[0], image)
+        map_ = self.to_image_size(decision_map(maps, predicted)[0], image)
         return Outcome(item, before, map_, int(rival_class(maps, predicted)), inferer, device, warnings)
 
-    def _to_image_size(self, values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
-        """Undo the preprocessing: padding and the like, then the reader's own resize and crop."""
+    def to_image_size(self, values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+        """Values of the network's pixels [*spatial] in those of the image: the preprocessing undone, 0 outside."""
         return map_to_image_size(values, image, self._preprocessing(self._parsed()))
+
+    def parser(self) -> ConfigParser:
+        """The bundle's configuration, to be added to; its network is the one that is loaded."""
+        parser = self._parser({})
+        parser["network"] = self.network(self.device)
+        return parser
 
     def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
         """The bundle's configuration with settings in the place of its own."""

@@ -15,11 +15,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .options import ServerOptions, is_loopback
+from .page_files import PAGE_PATHS
 
 __all__ = ["Guard"]
 
 SMALL_BODY = 1_000_000  # bytes of a request that brings no file
-OPEN_PATHS = ("/auth", "/auth/", "/auth/token")  # a client asks here whether and how to log in
+OPEN_PATHS = ("/auth", "/auth/", "/auth/token", *PAGE_PATHS)  # where a client asks whether and how to log in
 
 # A page of another site must neither show what the server sends, nor guess its kind, nor keep it.
 _HEADERS = {
@@ -162,7 +163,9 @@ def _limited(receive: Receive, limit: int) -> Receive:
 def _with_headers(send: Send) -> Send:
     async def add(message: Any) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(_HEADERS)
+            headers = MutableHeaders(scope=message)
+            policy = headers.get("content-security-policy")  # that of the reading page, which runs its own scripts
+            headers.update(_HEADERS | ({"content-security-policy": policy} if policy else {}))
         await send(message)
 
     return add

@@ -14,6 +14,7 @@ from typing import Any
 import pydicom
 
 from ..data.patients import known_patient, patient_reader
+from .hand_out import BAD, READING, UNSURE
 from .names import check_name
 
 __all__ = ["STORE_FILE", "LabelledImage", "LabelledImages", "read_labels"]
@@ -75,8 +76,9 @@ def read_labels(
     """The labels that a folder's datastore holds.
 
     An image has the class on which all its labels agree. Left out, and counted by their reason, are images without a
-    label, images whose labels disagree, images that a reader found unsure, bad or skipped, and labels that are no class
-    of ``classes``. What a model found (tag "original") is no label.
+    label (skipped ones are among them), images of which readers were only unsure, images that one of them called bad,
+    images whose labels disagree, and labels that are no class of ``classes``. What a model found (tag "original") is
+    no label.
 
     The patient is what the image's info says under "patient" (PUT /datastore/image/info), else what the pattern finds
     in the file's name, else the PatientID of a DICOM file.
@@ -122,11 +124,13 @@ def _judge(
         aside = _set_aside(entry["image"].get("info") or {})
     except (ValueError, KeyError, TypeError, AttributeError):
         return "unreadable entries"
-    if aside:
-        return aside
+    if aside == BAD:
+        return "bad images"
     if path.is_symlink() or not path.is_file():
         return "images that are not there"
     wanted = {tag: info for tag, info in labels.items() if (tag in tags if tags is not None else tag != MODELS_OWN)}
+    if not wanted and aside:
+        return "of which readers were unsure"
     if not wanted:
         return "only what a model found" if tags is None and labels else "without a label"
     names = {str(info.get("label", "")) for info in wanted.values()}
@@ -139,8 +143,10 @@ def _judge(
 
 
 def _set_aside(info: Mapping[str, Any]) -> str:
-    """What a reader said instead of a class."""
-    return ""
+    """What readers said of an image instead of a class: the worst of it, "" for nothing."""
+    said = info.get(READING)
+    verdicts = {one.get("verdict") for one in said.values()} if isinstance(said, dict) else set()
+    return BAD if BAD in verdicts else UNSURE if UNSURE in verdicts else ""
 
 
 def _patient(path: Path, info: Mapping[str, Any], find: Callable[[str], str] | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..data.patients import patient_reader
 
-__all__ = ["ServerOptions", "is_loopback"]
+__all__ = ["ServerOptions", "is_loopback", "read_token"]
 
 MIN_TOKEN = 32
 OWN_OF_MONAI_LABEL = ("server_mode",)
@@ -69,7 +69,7 @@ class ServerOptions:
             )
         return cls(
             bundles=_split(given.get("bundle", "")),
-            token=_read_token(given["token_file"]) if "token_file" in given else "",
+            token=read_token(given["token_file"]) if "token_file" in given else "",
             allowed_hosts=_split(given.get("allowed_hosts", "").lower()),
             max_upload_mb=_positive(given, "max_upload_mb", cls.max_upload_mb),
             max_waiting=int(_positive(given, "max_waiting", cls.max_waiting)),
@@ -120,7 +120,12 @@ def _pattern(text: str) -> str:
     return text
 
 
-def _read_token(name: str) -> str:
+def read_token(name: str) -> str:
+    """The token in a file.
+
+    Raises:
+        ValueError: when there is no such file, others can read it, or it holds no token.
+    """
     path = Path(name).expanduser()
     if not path.is_file():
         raise ValueError(f"token_file: expected a file with a token, but there is none at {path}")

@@ -21,7 +21,7 @@ __all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "parse_params", "received", "spli
 
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES)
 LABEL_SUFFIXES = (".json", ".nii.gz", ".nii", ".nrrd")
-RESERVED_INFO = ("name", "path", "ts", "checksum", "strategy", "diffusion_classifier")
+RESERVED_INFO = ("name", "path", "ts", "checksum", "strategy", "diffusion_classifier", "reading")
 MAX_PARAMS = 100_000  # characters
 
 

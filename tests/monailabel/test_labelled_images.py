@@ -51,6 +51,17 @@ def test_what_counts_and_what_is_left_out(tmp_path: Path) -> None:
     assert [item.id for item in read_labels(studies, tags=["original"]).items] == ["p001"]
 
 
+def test_what_readers_set_aside_is_left_out(tmp_path: Path) -> None:
+    studies = write_studies(tmp_path, 4)
+    change(studies, "p000", reading={"ann": {"verdict": "bad image"}})  # whatever another has said
+    change(studies, "p001", {}, reading={"ann": {"verdict": "unsure"}})
+    change(studies, "p002", reading={"ann": {"verdict": "unsure"}})  # another knew
+    change(studies, "p003", {}, reading="nonsense")
+    found = read_labels(studies)
+    assert [item.id for item in found.items] == ["p002"]
+    assert found.left_out == {"bad images": 1, "of which readers were unsure": 1, "without a label": 1}
+
+
 def test_patients_by_info_name_and_header(tmp_path: Path) -> None:
     studies = write_studies(tmp_path, 2)
     change(studies, "p000", patient="P7")
