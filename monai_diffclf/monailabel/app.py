@@ -18,6 +18,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from .. import __version__
+from ..uncertainty import STRATEGIES
 from .active_learning import MostUncertain, UncertaintyScoring
 from .dicomweb_store import DicomWebImages
 from .hand_out import HandOut
@@ -30,6 +31,7 @@ from .scoring_job import ScoringJob
 from .segment_task import segment_tasks
 from .served_models import load_models
 from .sessions import SafeSessions
+from .strategies import ChosenImage
 from .train_task import ModelTraining
 from .training_job import Training
 
@@ -115,8 +117,9 @@ class DiffusionClassifierApp(MONAILabelApp):
         return {"uncertainty": self.uncertainty}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """The most uncertain image, or MONAI Label's random one."""
-        return {"most_uncertain": MostUncertain(self.uncertainty), **super().init_strategies()}
+        """The most uncertain image by a measure that is asked for, those of `STRATEGIES`, MONAI Label's random one."""
+        chosen = {name: ChosenImage(self.uncertainty, name) for name in STRATEGIES if name != "random"}
+        return {"most_uncertain": MostUncertain(self.uncertainty), **chosen, **super().init_strategies()}
 
     def info(self) -> dict[str, Any]:
         """MONAI Label's description of the app, and which models could not be loaded (``models_left_out``)."""

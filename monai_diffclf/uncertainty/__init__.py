@@ -12,7 +12,7 @@ from .image_statistics import image_statistics, latent_statistics
 from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
 from .mean_image import MeanImage, fit_mean_image
 from .probabilities import adjust_prior
-from .selection import STRATEGIES, k_centre, select_images
+from .selection import STRATEGIES, error_features, k_centre, select_images
 from .shift import ShiftTest, shift_test, warn_if_shifted
 from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
 
@@ -27,6 +27,7 @@ __all__ = [
     "Typicality",
     "adjust_prior",
     "ensemble_probabilities",
+    "error_features",
     "fit_calibration",
     "fit_conformal",
     "fit_ensemble",

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import pairwise_distances
 
+from ..classification import DenoisingErrors
+from ..classification.draw_weights import band_edges
 from ..keys import UncertaintyKeys
 
-__all__ = ["CANDIDATES", "STRATEGIES", "k_centre", "select_images"]
+__all__ = ["CANDIDATES", "STRATEGIES", "error_features", "k_centre", "select_images"]
 
 STRATEGIES: dict[str, str] = {
     "vote_entropy": "Entropy of the votes less what more draws would settle, largest first",
@@ -98,6 +100,30 @@ def select_images(
         raise ValueError(f"features: expected a row for each of {len(wanted)} images, got {len(values)}")
     candidates = wanted[: max(CANDIDATES * number, FEWEST_CANDIDATES)]
     return candidates[k_centre(values[candidates], number, known=known)]
+
+
+def error_features(errors: DenoisingErrors, num_bands: int = 8) -> NDArray[np.float64]:
+    """How an image is denoised, as features: mean log error of each class in bands of the log-SNR [B, K num_bands].
+
+    Args:
+        errors: errors [B, K, N], all draws evaluated.
+        num_bands: bands, each with about equally many draws; at most one a draw.
+
+    Raises:
+        ValueError: when errors are not finite.
+
+    Example:
+        >>> import torch
+        >>> errors = DenoisingErrors(torch.rand(3, 2, 9), torch.arange(9), torch.linspace(4, -4, 9))
+        >>> error_features(errors, 4).shape
+        (3, 8)
+    """
+    log_snr = errors.log_snr.double().cpu()
+    edges = band_edges(log_snr, min(num_bands, len(log_snr)))
+    band = np.searchsorted(edges, log_snr.numpy(), side="left")
+    share = (band[:, None] == np.unique(band)).astype(np.float64)
+    logs = np.log(np.clip(errors.values.double().cpu().numpy(), 1e-12, None)) @ (share / share.sum(0))
+    return _finite("errors", logs.reshape(len(logs), -1), ndim=2)
 
 
 def k_centre(features: ArrayLike, number: int, *, known: ArrayLike | None = None) -> NDArray[np.int64]:
