@@ -21,7 +21,7 @@ from ..keys import UncertaintyKeys, current_name
 from .infer_task import DiffusionClassifierTask
 from .inference_queue import InferenceQueue, Job
 
-__all__ = ["SCORE", "MostUncertain", "UncertaintyScoring"]
+__all__ = ["SCORE", "MostUncertain", "UncertaintyScoring", "stored_score"]
 
 SCORE = "diffusion_classifier"  # key of an image's info in the datastore
 DEFAULT_MEASURE = UncertaintyKeys.PROBABILITY_ENTROPY.value
@@ -47,7 +47,9 @@ class UncertaintyScoring(ScoringMethod):
     def unscored(self, datastore: Datastore) -> list[str]:
         """The unlabelled images without a score of this bundle."""
         made_by = self.task.model.made_by()
-        return [name for name in sorted(datastore.get_unlabeled_images()) if _score(datastore, name, made_by) is None]
+        return [
+            name for name in sorted(datastore.get_unlabeled_images()) if stored_score(datastore, name, made_by) is None
+        ]
 
     def __call__(
         self, request: Mapping[str, Any], datastore: Datastore, go_on: Callable[[], bool] = lambda: True
@@ -114,7 +116,7 @@ class MostUncertain(Strategy):
         if not names:
             return None
         asked = str(request.get("measure") or DEFAULT_MEASURE)
-        scores = {name: _score(datastore, name, made_by) for name in names}
+        scores = {name: stored_score(datastore, name, made_by) for name in names}
         measured = {name: score["uncertainty"] for name, score in scores.items() if score and "uncertainty" in score}
         known = next(iter(measured.values()), {asked: None})
         measure = current_name(asked, known)
@@ -128,7 +130,7 @@ class MostUncertain(Strategy):
         return {"id": chosen, "measure": measure, "uncertainty": uncertainty, "unscored": len(waiting)}
 
 
-def _score(datastore: Datastore, name: str, made_by: str) -> dict[str, Any] | None:
+def stored_score(datastore: Datastore, name: str, made_by: str) -> dict[str, Any] | None:
     """The stored score of an image, unless another bundle made it."""
     score = datastore.get_image_info(name).get(SCORE)
     return score if isinstance(score, dict) and score.get("made_by") == made_by else None

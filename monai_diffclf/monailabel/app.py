@@ -15,8 +15,10 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 
 from .. import __version__
+from ..uncertainty import STRATEGIES
 from .active_learning import MostUncertain, UncertaintyScoring
 from .dicomweb_store import DicomWebImages
 from .hand_out import HandOut
@@ -29,6 +31,9 @@ from .scoring_job import ScoringJob
 from .segment_task import segment_tasks
 from .served_models import load_models
 from .sessions import SafeSessions
+from .strategies import ChosenImage
+from .train_task import ModelTraining
+from .training_job import Training
 
 __all__ = ["DiffusionClassifierApp"]
 
@@ -58,6 +63,13 @@ class DiffusionClassifierApp(MONAILabelApp):
         self.tasks = {name: DiffusionClassifierTask(model) for name, model in self.models.by_name.items()}
         self.task = next(iter(self.tasks.values()))
         self.uncertainty = UncertaintyScoring(self.task, self.queue)
+        self.training = Training(
+            self.tasks,
+            None if _is_address(studies) else Path(studies),
+            self.queue,
+            patient_pattern=options.patient_pattern or None,
+            on_served=self._weights_changed,
+        )
         self.scoring_job = ScoringJob(lambda go_on: self.uncertainty({}, self.datastore(), go_on))
         if not _is_address(studies):
             bundles = {f"the bundle {name}": model.folder for name, model in self.models.by_name.items()}
@@ -96,13 +108,18 @@ class DiffusionClassifierApp(MONAILabelApp):
         """The classifiers, and each as segmentations for viewers that list no classifiers."""
         return {**segment_tasks(self.tasks), **self.tasks}
 
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """The training of each classifier."""
+        return {name: ModelTraining(self.training, name) for name in self.tasks}
+
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """The scores by which images are ranked."""
         return {"uncertainty": self.uncertainty}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """The most uncertain image, or MONAI Label's random one."""
-        return {"most_uncertain": MostUncertain(self.uncertainty), **super().init_strategies()}
+        """The most uncertain image by a measure that is asked for, those of `STRATEGIES`, MONAI Label's random one."""
+        chosen = {name: ChosenImage(self.uncertainty, name) for name in STRATEGIES if name != "random"}
+        return {"most_uncertain": MostUncertain(self.uncertainty), **chosen, **super().init_strategies()}
 
     def info(self) -> dict[str, Any]:
         """MONAI Label's description of the app, and which models could not be loaded (``models_left_out``)."""
@@ -181,8 +198,17 @@ class DiffusionClassifierApp(MONAILabelApp):
             return {}
         return self.scoring_job.start()
 
+    def _weights_changed(self, name: str) -> None:
+        """Other weights are served: what was scored by the former ones is scored anew."""
+        self.models.by_name[name] = self.tasks[name].model
+        self.model = self.models.first
+        self.images = ReadImages(self.models.by_name)  # what the former weights made of images goes
+        if self._auto_update_scoring:
+            self.async_scoring(None)
+
     def close(self) -> None:
         """Stop all work."""
+        self.training.close()
         self.scoring_job.stop()
         self.queue.close()
 

@@ -84,6 +84,7 @@ class BundleModel:
 
     Args:
         folder: the bundle.
+        run: folder of a training whose weights are taken in place of the bundle's, see `open_bundle`.
 
     Raises:
         ValueError: when there is no such bundle, or its postprocessing was fitted for another model.
@@ -91,8 +92,8 @@ class BundleModel:
         TypeError: when it classifies with neither a `DiffusionClassifierInferer` nor a `ScoreClassifierInferer`.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder).expanduser().resolve()
+    def __init__(self, folder: str | os.PathLike[str], run: str | os.PathLike[str] | None = None) -> None:
+        self.folder, self.run = Path(folder).expanduser().resolve(), run
         self.config = self.folder / "configs" / "inference.json"
         if not self.config.is_file():
             raise ValueError(f"bundle: expected a bundle's folder, but there is no file {self.config}")
@@ -229,7 +230,7 @@ class BundleModel:
 
     def _parser(self, settings: Mapping[str, Any]) -> ConfigParser:
         """The bundle's configuration with settings in the place of its own."""
-        parser = open_bundle(self.folder).parser
+        parser = open_bundle(self.folder, run=self.run).parser
         if settings.get("device"):
             parser["device"] = torch.device(settings["device"])
         inferer = parser.get("inferer")

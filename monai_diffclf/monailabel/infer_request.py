@@ -12,7 +12,7 @@ import torch
 
 from ..classification.rules import check_rule
 
-__all__ = ["InferRequest", "find_devices", "parse_request"]
+__all__ = ["InferRequest", "device_of", "find_devices", "flag_of", "integer_of", "parse_request"]
 
 MAX_DRAWS = 1001  # a slip of the finger must not ask for a million
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".png", ".nrrd")
@@ -89,18 +89,19 @@ def parse_request(request: Mapping[str, Any]) -> InferRequest:
     if extension not in RESULT_EXTENSIONS:
         raise ValueError(f"result_extension: expected one of {list(RESULT_EXTENSIONS)}, got {extension!r}")
     return InferRequest(
-        num_draws=_integer(given, "num_draws", 1, MAX_DRAWS),
+        num_draws=integer_of(given, "num_draws", 1, MAX_DRAWS),
         rule=given.get("rule"),
-        seed=_integer(given, "seed", 0, 2**63 - 1),
-        device=_device(given.get("device")),
+        seed=integer_of(given, "seed", 0, 2**63 - 1),
+        device=device_of(given.get("device")),
         result_extension=extension,
-        overlay=_flag(given, "overlay"),
-        result_compress=_flag(given, "result_compress", default=True),
+        overlay=flag_of(given, "overlay"),
+        result_compress=flag_of(given, "result_compress", default=True),
         ignored=tuple(sorted(given.keys() - ours - set(_MONAI_LABELS_OWN.split()))),
     )
 
 
-def _integer(given: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
+def integer_of(given: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
+    """An integer parameter; None where it is not given. Raises a ValueError naming it."""
     value = given.get(name)
     if value is None:
         return None
@@ -111,7 +112,8 @@ def _integer(given: Mapping[str, Any], name: str, low: int, high: int) -> int | 
     return value
 
 
-def _flag(given: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+def flag_of(given: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    """A parameter that is true or false, also as text. Raises a ValueError naming it."""
     value = given.get(name, default)
     words = {"true": True, "false": False}
     value = words.get(value.lower(), value) if isinstance(value, str) else value
@@ -120,7 +122,8 @@ def _flag(given: Mapping[str, Any], name: str, *, default: bool = False) -> bool
     return value
 
 
-def _device(name: Any) -> str | None:
+def device_of(name: Any) -> str | None:
+    """PyTorch's name of a device that a client names; None for none. Raises a ValueError."""
     if name is None:
         return None
     devices = find_devices()

@@ -20,6 +20,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ..classification.vote_statistics import of_final_probabilities
 from ..inferers import DiffusionClassifierInferer
 from ..keys import OutputKeys
+from ..uncertainty import error_features
 from .bundle_model import BundleModel, Outcome
 from .image_grid import ImageGrid
 from .infer_request import RESULT_EXTENSIONS, InferRequest, find_devices, parse_request
@@ -27,7 +28,7 @@ from .inference_queue import Job, stoppable
 from .label_map import class_labels, write_labels
 from .map_file import PNG_ZERO, overlay_png, write_map
 
-__all__ = ["DiffusionClassifierTask", "describe_outcome"]
+__all__ = ["DiffusionClassifierTask", "describe_outcome", "outcome_features"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,9 @@ class DiffusionClassifierTask(InferTask):
         return str(file), reply
 
     def score(self, path: str | Path, job: Job | None = None) -> dict[str, Any]:
-        """What is stored of an image to rank it by: label, probabilities, vote share, uncertainty, warnings.
+        """What is stored of an image to rank it by: label, probabilities, uncertainty, how unusual it is, and the like.
+
+        ``features`` say which images are near to each other, see `outcome_features`.
 
         Raises:
             ValueError: when the image cannot be read.
@@ -128,9 +131,10 @@ class DiffusionClassifierTask(InferTask):
         """
         image = self.model.read(path)
         with stoppable(self.model.network(self.model.device), job or Job()):
-            reply = describe_outcome(self.model.classify(image), self.model.classes)
-        kept = ("label", "probabilities", "vote_share", "log_likelihood", "uncertainty", "warnings")
-        return {key: reply[key] for key in kept if key in reply}
+            outcome = self.model.classify(image)
+        reply = describe_outcome(outcome, self.model.classes)
+        kept = ("label", "probabilities", "vote_share", "log_likelihood", "uncertainty", "ood_score", "warnings")
+        return {key: reply[key] for key in kept if key in reply} | {"features": outcome_features(outcome)}
 
     @staticmethod
     def _file(
@@ -158,6 +162,16 @@ def _write(outcome: Outcome, grid: ImageGrid, wanted: InferRequest) -> Path:
     if wanted.result_extension == ".nrrd":
         return write_labels(class_labels(outcome.predicted, outcome.map), grid, compress=wanted.result_compress)
     return write_map(outcome.map, grid, wanted.result_extension)
+
+
+def outcome_features(outcome: Outcome) -> list[float]:
+    """Numbers by which images are near to each other or far: errors in bands of the noise, or log-likelihoods."""
+    if isinstance(outcome.inferer, DiffusionClassifierInferer):
+        values = torch.as_tensor(outcome.item[OutputKeys.ERRORS])[None]
+        found = error_features(outcome.inferer.errors_from_values(values, 1))[0]
+    else:
+        found = torch.as_tensor(outcome.item[OutputKeys.LOG_LIKELIHOOD]).double().numpy()
+    return [float(f"{value:.5g}") for value in found.flatten()]
 
 
 def describe_outcome(outcome: Outcome, classes: list[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.patients import patient_reader
+
 __all__ = ["ServerOptions", "is_loopback", "read_token"]
 
 MIN_TOKEN = 32
@@ -28,6 +30,7 @@ class ServerOptions:
         max_upload_mb: size of a request at most, in 10^6 bytes.
         max_waiting: inferences that may wait for their turn.
         max_seconds: time for one inference, waiting included.
+        patient_pattern: regular expression with one group that finds the patient in an image's file name.
 
     Example:
         >>> ServerOptions.from_conf({"max_waiting": "3"}).max_waiting
@@ -40,6 +43,7 @@ class ServerOptions:
     max_upload_mb: float = 200.0
     max_waiting: int = 8
     max_seconds: float = 300.0
+    patient_pattern: str = ""
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str] | None) -> ServerOptions:
@@ -49,7 +53,15 @@ class ServerOptions:
             ValueError: naming the key, what was expected and what came.
         """
         given = {key: str(value) for key, value in (conf or {}).items() if key not in OWN_OF_MONAI_LABEL}
-        known = ["bundle", "token_file", "allowed_hosts", "max_upload_mb", "max_waiting", "max_seconds"]
+        known = [
+            "bundle",
+            "token_file",
+            "allowed_hosts",
+            "max_upload_mb",
+            "max_waiting",
+            "max_seconds",
+            "patient_pattern",
+        ]
         if unknown := sorted(given.keys() - set(known)):
             close = difflib.get_close_matches(unknown[0], known, 1)
             raise ValueError(
@@ -62,6 +74,7 @@ class ServerOptions:
             max_upload_mb=_positive(given, "max_upload_mb", cls.max_upload_mb),
             max_waiting=int(_positive(given, "max_waiting", cls.max_waiting)),
             max_seconds=_positive(given, "max_seconds", cls.max_seconds),
+            patient_pattern=_pattern(given.get("patient_pattern", "")),
         )
 
     def check_host(self, host: str, *, login: bool) -> None:
@@ -99,6 +112,12 @@ def is_loopback(host: str | None) -> bool:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _pattern(text: str) -> str:
+    if text:
+        patient_reader(text)
+    return text
 
 
 def read_token(name: str) -> str:

@@ -31,6 +31,7 @@ from .reader_routes import page_router
 from .reader_routes import router as reader_router
 from .task_routes import login_router
 from .task_routes import router as task_router
+from .train_routes import train_router
 
 __all__ = ["app", "build_app"]
 
@@ -65,7 +66,8 @@ def build_app(options: ServerOptions) -> FastAPI:
     made.add_exception_handler(Exception, _unexpected)
     prefix = settings.MONAI_LABEL_API_STR
     made.include_router(login.router if own_login else login_router(options), prefix=prefix)
-    for router in (task_router, datastore_router, session_router, infer_router, reader_router, page_router):
+    routers = (train_router, task_router, datastore_router, session_router, infer_router, reader_router, page_router)
+    for router in routers:
         made.include_router(router, prefix=prefix)
     return made
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..image_io.image_files import is_image_file
 from .names import check_name, resolve_inside
+from .trained_weights import MODELS
 from .uploads import IMAGE_SUFFIXES, split_suffix
 
 __all__ = ["LABELS", "STORE", "check_folder", "drop_unsafe_entries", "list_studies", "name_images"]
@@ -51,7 +52,7 @@ def list_studies(folder: Path, patterns: Sequence[str]) -> tuple[list[str], dict
     left_out: dict[str, list[str]] = {}
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
-            if entry.name.startswith(".") or entry.name in (STORE, LABELS):
+            if entry.name.startswith(".") or entry.name in (STORE, LABELS, MODELS):
                 continue
             if reason := _why_left_out(entry, patterns):
                 left_out.setdefault(reason, []).append(entry.name)

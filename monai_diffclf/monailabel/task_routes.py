@@ -22,7 +22,6 @@ __all__ = ["login_router", "router"]
 router = APIRouter()
 
 NOT_SERVED = {
-    "train": "this app does not train; train with the bundle's own configs, see its README",
     "batch": "there is no batch inference here; run the bundle's inference.json on the folder",
     "model": "the bundle's weights are not given or taken here",
     "infer/wsi": "there is no inference on whole slides here",

@@ -12,10 +12,12 @@ from .image_statistics import image_statistics, latent_statistics
 from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
 from .mean_image import MeanImage, fit_mean_image
 from .probabilities import adjust_prior
+from .selection import STRATEGIES, error_features, k_centre, select_images
 from .shift import ShiftTest, shift_test, warn_if_shifted
 from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
 
 __all__ = [
+    "STRATEGIES",
     "Calibration",
     "ConformalSets",
     "Ensemble",
@@ -25,6 +27,7 @@ __all__ = [
     "Typicality",
     "adjust_prior",
     "ensemble_probabilities",
+    "error_features",
     "fit_calibration",
     "fit_conformal",
     "fit_ensemble",
@@ -32,10 +35,12 @@ __all__ = [
     "fit_mean_image",
     "fit_typicality",
     "image_statistics",
+    "k_centre",
     "latent_statistics",
     "likelihood_score",
     "pool_maps",
     "probability_uncertainty",
+    "select_images",
     "shift_test",
     "vote_uncertainty",
     "warn_if_shifted",

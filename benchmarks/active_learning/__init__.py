@@ -1,0 +1,1 @@
+"""Active learning simulated: does it pay to choose which images to label?"""
