@@ -207,7 +207,8 @@ def test_refuses_prompts(prompts, error, message, tmp_path):
 def test_a_long_prompt_is_refused_not_cut(kind, pipeline_folder):
     fits = open_diffusers_pipeline(pipeline_folder(kind), {"a": "x" * 75, "b": "y"})
     assert fits.by_prompt.tables["context"].shape[1] == (77 + 256 if kind == "sd3_t5" else 77)
-    with pytest.raises(ValueError, match="prompts: expected prompts of at most 77 tokens, which tokenizer takes, got 78 in 'x"):
+    too_long = "prompts: expected prompts of at most 77 tokens, which tokenizer takes, got 78 in 'x"
+    with pytest.raises(ValueError, match=too_long):
         open_diffusers_pipeline(pipeline_folder(kind), {"a": "x" * 76, "b": "y"})
 
 
