@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import requests
+import httpx
 from tqdm import tqdm
 
 from benchmarks.bundles import RESULTS
@@ -34,7 +34,7 @@ SETTLED = 40  # requests after which memory that is kept for reuse is there
 def infer(server: Served, model: str, content: bytes) -> float:
     """Seconds for an answer with its map."""
     start = time.perf_counter()
-    answer = requests.post(f"{server.url}/infer/{model}", files={"file": ("a.png", content)}, timeout=300)
+    answer = httpx.post(f"{server.url}/infer/{model}", files={"file": ("a.png", content)}, timeout=300)
     answer.raise_for_status()
     if b"image" not in answer.content:
         raise RuntimeError("the answer has no map")
@@ -43,7 +43,7 @@ def infer(server: Served, model: str, content: bytes) -> float:
 
 def info(server: Served) -> float:
     start = time.perf_counter()
-    requests.get(f"{server.url}/info/", timeout=300).raise_for_status()
+    httpx.get(f"{server.url}/info/", timeout=300).raise_for_status()
     return time.perf_counter() - start
 
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
     found: dict[str, Any] = {"circumstances": circumstances(), "one": {}}
-    with served(4, PNEUMONIA, SKIN) as server:
+    with served([picture(28, seed) for seed in range(4)], PNEUMONIA, SKIN) as server:
         server.wait_until_scored()
         for model, size in SIZES.items():
             infer(server, model, upload(model, 99))

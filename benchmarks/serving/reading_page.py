@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.bundles import RESULTS
 from benchmarks.serving.label_server import summary
-from benchmarks.serving.served import PNEUMONIA, Served, circumstances, served
+from benchmarks.serving.served import PNEUMONIA, Served, circumstances, picture, served
 
 # Times on the page's own clock, which begins with the navigation.
 WATCH = """
@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("--look", type=float, default=2.0)
     options = parser.parse_args()
     found: dict[str, Any] = {"circumstances": circumstances()}
-    with served(options.images + 2 * options.pages + 5, PNEUMONIA) as server, sync_playwright() as playwright:
+    pictures = [picture(28, seed) for seed in range(options.images + 2 * options.pages + 5)]
+    with served(pictures, PNEUMONIA) as server, sync_playwright() as playwright:
         server.wait_until_scored()
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
