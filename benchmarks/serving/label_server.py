@@ -1,12 +1,13 @@
 """How fast the MONAI Label server answers, one request or three at once, and whether it grows over 200 of them.
 
-    python -m benchmarks.serving.label_server [--requests N] [--repeats N]
+    python -m benchmarks.serving.label_server [--part PART] [--requests N] [--repeats N]
 
 A server of two bundles on two cores, as it is started, with its default number of draws: an upload of 28 x 28 px for
 the pneumonia bundle and one of 64 x 64 px for the skin lesion bundle, answered with the map as NIfTI; three at once,
 and /info/ meanwhile. Then requests in a row: resident memory after each, and temporary files. Times are those of the
 clock, so that other work on the machine counts (``load_average``); processor seconds of the server stand beside them.
-Writes ``benchmarks/results/label_server.json``.
+On a busy machine it may be started with a raised priority (``niceness``), which client and server share. Writes
+``benchmarks/results/label_server.json``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import requests
+import httpx
 from tqdm import tqdm
 
 from benchmarks.bundles import RESULTS
@@ -34,7 +35,7 @@ SETTLED = 40  # requests after which memory that is kept for reuse is there
 def infer(server: Served, model: str, content: bytes) -> float:
     """Seconds for an answer with its map."""
     start = time.perf_counter()
-    answer = requests.post(f"{server.url}/infer/{model}", files={"file": ("a.png", content)}, timeout=300)
+    answer = httpx.post(f"{server.url}/infer/{model}", files={"file": ("a.png", content)}, timeout=300)
     answer.raise_for_status()
     if b"image" not in answer.content:
         raise RuntimeError("the answer has no map")
@@ -43,7 +44,7 @@ def infer(server: Served, model: str, content: bytes) -> float:
 
 def info(server: Served) -> float:
     start = time.perf_counter()
-    requests.get(f"{server.url}/info/", timeout=300).raise_for_status()
+    httpx.get(f"{server.url}/info/", timeout=300).raise_for_status()
     return time.perf_counter() - start
 
 
@@ -97,25 +98,37 @@ def in_a_row(server: Served, count: int) -> dict[str, Any]:
     }
 
 
+def answers(server: Served, repeats: int) -> dict[str, Any]:
+    """Times of one request, of three at once, and of /info/ alone and meanwhile."""
+    found: dict[str, Any] = {"one": {}, "circumstances": circumstances()}
+    for model, size in SIZES.items():
+        infer(server, model, upload(model, 99))
+        contents = [upload(model, seed) for seed in range(repeats)]
+        ask = functools.partial(infer, server, model)
+        times, processor = with_processor(server, functools.partial(list, map(ask, contents)))
+        found["one"][f"{size} px"] = summary(times) | {"processor_seconds": processor / repeats}
+    return found | {
+        "info_alone": summary([info(server) for _ in range(repeats)]),
+        "three_at_once": three_at_once(server, repeats),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["answers", "in_a_row", "both"], default="both")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
-    found: dict[str, Any] = {"circumstances": circumstances(), "one": {}}
-    with served(4, PNEUMONIA, SKIN) as server:
+    path = RESULTS / "label_server.json"
+    with served([picture(28, seed) for seed in range(4)], PNEUMONIA, SKIN) as server:
         server.wait_until_scored()
-        for model, size in SIZES.items():
-            infer(server, model, upload(model, 99))
-            contents = [upload(model, seed) for seed in range(options.repeats)]
-            ask = functools.partial(infer, server, model)
-            times, processor = with_processor(server, functools.partial(list, map(ask, contents)))
-            found["one"][f"{size} px"] = summary(times) | {"processor_seconds": processor / options.repeats}
-        found["info_alone"] = summary([info(server) for _ in range(options.repeats)])
-        found["three_at_once"] = three_at_once(server, options.repeats)
-        found["in_a_row"] = in_a_row(server, options.requests)
-    found["circumstances"]["load_average_at_the_end"] = circumstances()["load_average"]
-    (RESULTS / "label_server.json").write_text(json.dumps(found, indent=2) + "\n")
+        found: dict[str, Any] = {}
+        if options.part != "in_a_row":
+            found["answers"] = answers(server, options.repeats)
+        if options.part != "answers":
+            found["in_a_row"] = in_a_row(server, options.requests) | {"circumstances": circumstances()}
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**known, **found}, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
 

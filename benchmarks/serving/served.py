@@ -8,15 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
-import requests
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -46,7 +46,7 @@ class Served:
 
     def wait_until_scored(self) -> None:
         """Wait until nothing runs beside the requests."""
-        while requests.get(f"{self.url}/scoring/?check_if_running=true", timeout=60).status_code == 200:
+        while httpx.get(f"{self.url}/scoring/?check_if_running=true", timeout=60).status_code == 200:
             time.sleep(0.5)
 
 
@@ -59,15 +59,15 @@ def picture(size: int, seed: int, *, colour: bool = False) -> Image.Image:
 
 
 @contextmanager
-def served(images: int, *bundles: str) -> Iterator[Served]:
-    """Start a server of some bundles on the first two cores of this process, and stop it at the end."""
+def served(pictures: Sequence[Image.Image], *bundles: str) -> Iterator[Served]:
+    """Start a server of some pictures and bundles on the first two cores of this process, and stop it at the end."""
     cores = sorted(psutil.Process().cpu_affinity())[:CORES]
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         root = Path(folder)
         (root / "studies").mkdir()
         (root / "temporary").mkdir()
-        for index in range(images):
-            picture(28, index).save(root / "studies" / f"image{index:03d}.png")
+        for index, one in enumerate(pictures):
+            one.save(root / "studies" / f"image{index:03d}.png")
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
@@ -80,26 +80,31 @@ def served(images: int, *bundles: str) -> Iterator[Served]:
                 [*command, "--studies", str(root / "studies"), *conf], cwd=ROOT, env=environment, stdout=log, stderr=log
             ) as process,
         ):
-            one = Served(f"http://127.0.0.1:{port}", psutil.Process(process.pid), root / "temporary")
+            server = Served(f"http://127.0.0.1:{port}", psutil.Process(process.pid), root / "temporary")
             try:
-                one.process.cpu_affinity(cores)
-                _wait(one, root / "log")
-                yield one
+                server.process.cpu_affinity(cores)
+                _wait(server, root / "log")
+                yield server
             finally:
                 process.terminate()
 
 
 def circumstances() -> dict[str, Any]:
     """What else the machine did, which times of the clock depend on."""
-    return {"cores": CORES, "cores_of_the_machine": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1)}
+    return {
+        "cores": CORES,
+        "cores_of_the_machine": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "niceness": os.nice(0),
+    }
 
 
 def _wait(one: Served, log: Path) -> None:
     for _ in range(1200):
         try:
-            requests.get(f"{one.url}/info/", timeout=60)
+            httpx.get(f"{one.url}/info/", timeout=60)
             return
-        except requests.RequestException:
+        except httpx.RequestError:
             if not one.process.is_running() or one.process.status() == psutil.STATUS_ZOMBIE:
                 break
             time.sleep(0.2)
