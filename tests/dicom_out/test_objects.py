@@ -322,3 +322,11 @@ def test_what_is_refused(source, tmp_path):
         read_source(tmp_path / "a.png")
     with pytest.raises(ValueError, match="row: expected the row of an image classified"):
         finding_of({"error": "not read"}, CLASSES)
+
+
+def test_parts_of_the_body_and_sides(source):
+    for body, written, side in (("WHOLE BODY", "WHOLEBODY", None), ("KNEE", "KNEE", ""), ("", None, "")):
+        image = dicom_sources.cr()
+        image.BodyPartExamined = body
+        made = parametric_map(source(image), FINDING, ALGORITHM, np.zeros((60, 48)), when=WHEN)
+        assert (made.get("BodyPartExamined"), made.get("Laterality")) == (written, side)
