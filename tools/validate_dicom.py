@@ -126,6 +126,7 @@ def main() -> int:
         "images": len(images),
         "files": sum(len(found) for found in images.values()),
         "errors": dict(errors),
+        "total_errors": sum(errors.values()),
         "versions": {"monai_diffclf": __version__, "highdicom": highdicom_version, "pydicom": pydicom_version},
         "validators": {"dciodvfy": _version("dciodvfy"), "dsrdump": _version("dsrdump")},
         "found": images,

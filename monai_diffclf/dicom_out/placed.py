@@ -92,7 +92,7 @@ def add_side(made: Dataset, source: Source) -> None:
 
     Laterality is of type 2C: absent of what there is one of, else present, and empty where it is not known.
     """
-    body = str(source.first.get("BodyPartExamined") or "")
+    body = str(source.first.get("BodyPartExamined") or "").replace(" ", "")  # its terms have no spaces
     if body:
         made.BodyPartExamined = body
     if not body or body in _PAIRED:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from .case_report import CaseReport
 from .classification_writer import ClassificationWriter
+from .dicom_writer import DicomWriter
 from .display import EpochLog, ProgressBar, SampleGrid
 from .errors_saver import ErrorsSaver
 from .evaluation_saver import EvaluationSaver
@@ -26,6 +27,7 @@ __all__ = [
     "BestModelSaver",
     "CaseReport",
     "ClassificationWriter",
+    "DicomWriter",
     "EpochLog",
     "EpochSeed",
     "ErrorsSaver",

@@ -53,15 +53,28 @@ def source(tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Function from the name of an image to its files, which are made once."""
+    known = {}
+
+    def find(name):
+        if name not in known:
+            known[name] = make_objects(tmp_path_factory.mktemp(name), name)
+        return known[name]
+
+    return find
+
+
 def reopened(dataset):
     return pydicom.dcmread(BytesIO(to_bytes(dataset)))
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_valid(name, tmp_path):
+def test_valid(name, made):
     if absent := missing_validators():
         pytest.skip(f"not installed: {', '.join(absent)} (dicom3tools, dcmtk)")
-    for kind, path in make_objects(tmp_path, name).items():
+    for kind, path in made(name).items():
         for program, found in validate(path, kind).items():
             assert found["errors"] == [], (kind, program)
 
@@ -78,12 +91,12 @@ def test_validators_find_faults(tmp_path):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_patient_and_study_are_the_images(name, tmp_path):
-    files = make_objects(tmp_path, name)
+def test_patient_and_study_are_the_images(name, made):
+    files = made(name)
     image = pydicom.dcmread(files["source_0"])
     uids = set()
     for kind in ("report", "map", "overlay", "key_objects"):
-        made = pydicom.dcmread(files[kind])
+        found = pydicom.dcmread(files[kind])
         for keyword in (
             "PatientName",
             "PatientID",
@@ -95,16 +108,16 @@ def test_patient_and_study_are_the_images(name, tmp_path):
             "StudyID",
             "AccessionNumber",
         ):
-            assert made[keyword].value == image[keyword].value, (kind, keyword)
-        assert made.SpecificCharacterSet == "ISO_IR 192" and made.Manufacturer == "monai_diffclf contributors"
-        assert (made.ContentDate, made.SeriesDate) == ("20260102", "20260102")
-        uids |= {made.SOPInstanceUID, made.SeriesInstanceUID}
+            assert found[keyword].value == image[keyword].value, (kind, keyword)
+        assert found.SpecificCharacterSet == "ISO_IR 192" and found.Manufacturer == "monai_diffclf contributors"
+        assert (found.ContentDate, found.SeriesDate) == ("20260102", "20260102")
+        uids |= {found.SOPInstanceUID, found.SeriesInstanceUID}
     assert len(uids) == 8 and not uids & {image.SOPInstanceUID, image.SeriesInstanceUID}
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_report_holds_what_was_found(name, tmp_path):
-    files = make_objects(tmp_path, name)
+def test_report_holds_what_was_found(name, made):
+    files = made(name)
     report = highdicom.sr.ComprehensiveSR.from_dataset(pydicom.dcmread(files["report"]))
     (group,) = report.content.get_image_measurement_groups()
     images = [pydicom.dcmread(path) for kind, path in files.items() if kind.startswith("source")]
@@ -309,3 +322,11 @@ def test_what_is_refused(source, tmp_path):
         read_source(tmp_path / "a.png")
     with pytest.raises(ValueError, match="row: expected the row of an image classified"):
         finding_of({"error": "not read"}, CLASSES)
+
+
+def test_parts_of_the_body_and_sides(source):
+    for body, written, side in (("WHOLE BODY", "WHOLEBODY", None), ("KNEE", "KNEE", ""), ("", None, "")):
+        image = dicom_sources.cr()
+        image.BodyPartExamined = body
+        made = parametric_map(source(image), FINDING, ALGORITHM, np.zeros((60, 48)), when=WHEN)
+        assert (made.get("BodyPartExamined"), made.get("Laterality")) == (written, side)

@@ -18,12 +18,14 @@ from tests.monailabel.example_images import make_picture, write_dicom
 from tests.monailabel.started_server import StartedServer, detail, started
 
 ONE, TWO, STUDY = "1.2.3.1", "1.2.3.2", "1.2.3"
+REPORT, MAP = "1.2.3.8", "1.2.3.9.1"
 
 
 class Archive(BaseHTTPRequestHandler):
-    """A DICOMweb server of a series with one file and one with two."""
+    """A DICOMweb server of a series with one file, one with two, and others of modalities that are no images."""
 
     files: dict[str, list[bytes]]
+    modalities: dict[str, str]
 
     def do_GET(self) -> None:
         """Search for series, or give one."""
@@ -31,7 +33,8 @@ class Archive(BaseHTTPRequestHandler):
         if parts.path.endswith("/series") and "studies" not in parts.path:
             asked = parse_qs(parts.query)
             names = [name for name in self.files if asked.get("SeriesInstanceUID", [name]) == [name]]
-            names = [] if asked.get("Modality") == ["SEG"] else names
+            wanted = asked.get("Modality")
+            names = [name for name in names if wanted is None or [self.modalities[name]] == wanted]
             self._answer("application/dicom+json", json.dumps([series(name) for name in names]).encode())
         elif (name := parts.path.rpartition("/")[2]) in self.files:
             body = b"".join(
@@ -40,6 +43,19 @@ class Archive(BaseHTTPRequestHandler):
             self._answer('multipart/related; type="application/dicom"; boundary=edge', body + b"--edge--")
         else:
             self.send_error(404)
+
+    def do_POST(self) -> None:
+        """Store an instance."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        start = body.index(b"\r\n\r\n") + 4
+        dataset = pydicom.dcmread(io.BytesIO(body[start : body.rindex(b"\r\n--")]))
+        name = str(dataset.SeriesInstanceUID)
+        if not dataset.get("Modality"):
+            self.send_error(409)
+            return
+        self.files.setdefault(name, []).append(body[start : body.rindex(b"\r\n--")])
+        self.modalities[name] = str(dataset.Modality)
+        self._answer("application/dicom+json", b"{}")
 
     def _answer(self, kind: str, body: bytes) -> None:
         self.send_response(200)
@@ -71,7 +87,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         buffer = io.BytesIO()
         dataset.save_as(buffer, enforce_file_format=True)
         files.append(buffer.getvalue())
-    handler = type("Filled", (Archive,), {"files": {ONE: files[:1], TWO: files[1:]}})
+    shown = {"files": {ONE: files[:1], TWO: files[1:], REPORT: files[:1], MAP: files[:1]}}
+    modalities = {ONE: "DX", TWO: "MG", REPORT: "SR", MAP: "OT"}
+    handler = type("Filled", (Archive,), {**shown, "modalities": modalities})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -84,7 +102,7 @@ def server(
 ) -> Iterator[StartedServer]:
     """A server of its images, which can reach nothing else."""
     home = tmp_path_factory.mktemp("dicomweb")
-    with started(archive, home, {"bundle": str(bundle)}, MONAI_LABEL_DICOMWEB_SEARCH_FILTER="{}") as one:
+    with started(archive, home, {"bundle": str(bundle)}) as one:
         yield one
 
 
@@ -118,11 +136,76 @@ def test_scores_are_not_stored_there(server: StartedServer) -> None:
     assert (served["id"], served["uncertainty"]) == (ONE, None)
 
 
-def test_labels_are_not_stored_there(server: StartedServer) -> None:
-    response = server.request(
-        "PUT", f"/datastore/label?image={ONE}&tag=final", files={"label": ("a.json", b'"normal"')}
-    )
-    assert response.status_code == 422 and "cannot be stored on a DICOMweb server" in detail(response)
+def put_label(server: StartedServer, image: str, label: str, tag: str = "final") -> Any:
+    path = f"/datastore/label?image={image}&tag={tag}"
+    return server.request("PUT", path, files={"label": ("a.json", json.dumps({"label": label}).encode())})
+
+
+def test_labels_of_remote_images_are_stored(server: StartedServer) -> None:
+    before = server.request("GET", "/datastore/").json()
+    assert put_label(server, ONE, "normal", "first").json()["label"] == ONE
+    assert put_label(server, ONE, "pneumonia").status_code == 200
+    assert put_label(server, ONE, "normal").status_code == 200  # the last one counts
+    after = server.request("GET", "/datastore/").json()
+    assert (before["completed"], after["completed"]) == (0, 1)
+    assert after["label_tags"] == {"final": 1, "first": 1}
+    stored = server.request("GET", f"/datastore/label?label={ONE}&tag=final")
+    assert stored.json()["label"] == "normal"
+    info = server.request("GET", f"/datastore/label/info?label={ONE}&tag=final").json()
+    assert info["label_info"] == [{"name": "normal", "idx": 0}] and info["ts"] > 0
+    (pair,) = server.request("GET", "/datastore/?output=train").json()
+    assert pair["image"].endswith(".dcm") and pair["label"].endswith(f"final/{ONE}.json")
+    # They are files of the user's home, which the next start finds.
+    assert len(list(server.log.parent.rglob(f"class_labels/*/{ONE}.json"))) == 2
+    left = server.request("POST", "/activelearning/random", json={})  # the other series, of two files
+    assert left.status_code == 422 and "a series of one file" in detail(left)
+    assert server.request("DELETE", f"/datastore/label?id={ONE}&tag=final").status_code == 200
+    assert server.request("GET", "/datastore/").json()["completed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "tag", "status", "reason"),
+    [
+        (ONE, "cancer", "final", 422, "label: expected one of"),
+        ("1.2.3.77", "normal", "final", 404, "expected the id of an image"),
+        (REPORT, "normal", "final", 404, "expected the id of an image"),
+        (ONE, "normal", "../../x", 422, "tag"),
+    ],
+)
+def test_labels_that_are_refused(
+    server: StartedServer, image: str, label: str, tag: str, status: int, reason: str
+) -> None:
+    response = put_label(server, image, label, tag)
+    assert response.status_code == status and reason in detail(response)
+
+
+def test_uploads_go_to_the_server(server: StartedServer, tmp_path: Path) -> None:
+    write_dicom(tmp_path / "new.dcm", make_picture(3))
+    dataset = pydicom.dcmread(tmp_path / "new.dcm")
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.Modality = STUDY, "1.2.3.5", "CR"
+    dataset.save_as(tmp_path / "new.dcm")
+    with open(tmp_path / "new.dcm", "rb") as file:
+        reply = server.request("PUT", "/datastore/image", files={"file": ("new.dcm", file)})
+    assert reply.json() == {"image": "1.2.3.5"}
+    assert server.request("GET", "/datastore/").json()["total"] == 3
+    assert "probabilities" in server.request("POST", "/infer/pneumonia?image=1.2.3.5&output=json").json()
+    dataset.Modality = ""
+    dataset.save_as(tmp_path / "new.dcm")
+    with open(tmp_path / "new.dcm", "rb") as file:  # which this server does not take
+        refused = server.request("PUT", "/datastore/image", files={"file": ("new.dcm", file)})
+    assert refused.status_code == 502 and "did not take it" in detail(refused)
+
+
+def test_searches() -> None:
+    pytest.importorskip("monailabel.config", reason="MONAI Label is not installed")
+    import monai_diffclf.monailabel  # noqa: F401
+    from monai_diffclf.monailabel.dicomweb_store import MODALITIES, _searches
+
+    assert _searches({"Modality": "CT"}) == [{"Modality": name} for name in MODALITIES]
+    assert {"CR", "DX", "MG", "PX", "RF", "XA", "SC", "CT", "MR"} == set(MODALITIES)
+    assert _searches({"Modality": ["CT"]}) == [{"Modality": "CT"}]
+    assert _searches({"Modality": "US", "PatientID": "1"}) == [{"Modality": "US", "PatientID": "1"}]
+    assert _searches({}) == [{}]
 
 
 @pytest.mark.slow

@@ -1,0 +1,92 @@
+"""A bundle as an application of MONAI Deploy: what its operator does, and the whole where the SDK is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pydicom
+import pytest
+
+highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed")
+
+from monai_diffclf.bundle import find_bundle  # noqa: E402
+from monai_diffclf.deploy.application import application_class, classify_series, series_files  # noqa: E402
+from tools import dicom_sources  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+HAS_SDK = importlib.util.find_spec("monai.deploy") is not None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A film and two mammograms."""
+    made = {"a": dicom_sources.cr(), "l": dicom_sources.mg(), "r": dicom_sources.mg("r", side="R")}
+    (tmp_path / "in").mkdir()
+    for name, dataset in made.items():
+        pydicom.dcmwrite(tmp_path / "in" / f"{name}.dcm", dataset, enforce_file_format=True)
+    return tmp_path / "in"
+
+
+def selected(*groups):
+    """What the SDK's selector hands on, as far as it is used: studies of series of files."""
+
+    def instance(path):
+        return SimpleNamespace(get_native_sop_instance=lambda: pydicom.dcmread(path))
+
+    def series(paths):
+        return SimpleNamespace(series=SimpleNamespace(get_sop_instances=lambda: [instance(path) for path in paths]))
+
+    return [SimpleNamespace(selected_series=[series(paths)]) for paths in groups]
+
+
+def reports(output):
+    return {
+        pydicom.dcmread(path)
+        .CurrentRequestedProcedureEvidenceSequence[0]
+        .ReferencedSeriesSequence[0]
+        .ReferencedSOPSequence[0]
+        .ReferencedSOPInstanceUID
+        for path in (output / "dicom").glob("*_report.dcm")
+    }
+
+
+def test_selected_series_are_classified(folder, tmp_path):
+    studies = selected([folder / "a.dcm"], [folder / "l.dcm", folder / "r.dcm"])
+    assert [path.name for path in series_files(studies)] == ["a.dcm", "l.dcm", "r.dcm"]
+    dicom = classify_series(studies[1:], find_bundle("phantom_xray_diffusion"), tmp_path / "out")
+    kinds = sorted(path.stem.rpartition("_")[2] for path in dicom.glob("*.dcm"))
+    assert kinds == ["map", "map", "overlay", "overlay", "report", "report"]
+    wanted = {str(pydicom.dcmread(folder / name).SOPInstanceUID) for name in ("l.dcm", "r.dcm")}
+    assert reports(tmp_path / "out") == wanted
+
+
+def test_nothing_selected_is_refused():
+    with pytest.raises(ValueError, match="input: expected studies with series that the rules select, got none"):
+        series_files([SimpleNamespace(selected_series=[])])
+
+
+@pytest.mark.skipif(HAS_SDK, reason="the MONAI Deploy App SDK is installed")
+def test_without_the_sdk_the_application_is_refused():
+    with pytest.raises(ValueError, match=r"needs the package monai\.deploy; install it with: pip install"):
+        application_class()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_SDK, reason="the MONAI Deploy App SDK is not installed (extra: deploy)")
+def test_application(folder, tmp_path):
+    command = [sys.executable, "-m", "monai_diffclf.deploy", "-i", str(folder), "-o", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    done = subprocess.run(
+        [*command, "-m", str(find_bundle("phantom_xray_diffusion"))],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(reports(tmp_path / "out")) == 3
