@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -181,3 +182,14 @@ def test_faults_of_tables_are_named(tmp_path):
     write_table(tmp_path / "test_labels.csv", ["test/patient64741/study1,"], "Study,Edema")
     with pytest.raises(ValueError, match="test_labels.csv, line 2: expected 'Edema' to be one of 0, 0.0, 1, 1.0"):
         load_chexpert_findings(tmp_path, "test", findings=["Edema"])
+
+
+def test_code_of_the_guide_runs(tmp_path, monkeypatch, capsys):
+    guide = Path(__file__).resolve().parents[2] / "docs" / "data.md"
+    (code,) = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    trees.chexpert(tmp_path / "DATA")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)  # noqa: S102
+    assert "(2, 32, 32)" in capsys.readouterr().out
+    assert len(names["train"]) == 48 and all(len(item["label"]) == 2 for item in names["train"])
