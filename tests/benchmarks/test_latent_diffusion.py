@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from benchmarks.accuracy import latent_diffusion
+from monai_diffclf.networks import AutoencoderSpace
 from monai_diffclf.networks.nets import TinyAutoencoder
 
 
@@ -62,3 +64,15 @@ def test_both_networks_see_a_grid_of_16_and_pixels_are_what_the_wavelets_hold() 
     with torch.no_grad():
         assert latents(torch.zeros(1, 32, 16, 16), steps, class_labels=labels).shape == (1, 32, 16, 16)
         assert pixels(torch.zeros(1, 1, 128, 128), steps, class_labels=labels).shape == (1, 1, 128, 128)
+
+
+def test_code_of_the_guide_runs() -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "latent-diffusion.md"
+    (code,) = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict = {}
+    exec(code, names)  # noqa: S102
+    assert names["maps"].shape == (4, 2, 64, 64)
+    assert names["pair"].counterfactual.shape == (4, 1, 64, 64)
+    assert 1 / names["scaling"] == pytest.approx(
+        float(AutoencoderSpace(names["autoencoder"], channels=1).encode(names["images"]).std(correction=0)), rel=1e-4
+    )
