@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.readers [--rows 200000] [--repeats 3]
 
-Tables and folders as CheXpert (one patient a row, all 14 labels) and NIH ChestX-ray14 are distributed (two films
-a patient, twelve folders of images) are made in a temporary folder with empty files for films, and read whole, with the
+Tables and folders as CheXpert (100 studies a patient, all 14 labels) and NIH ChestX-ray14 (two films a patient, twelve
+folders of images) are distributed are made in a temporary folder with empty files for films, and read whole, with the
 check that every file is there. Time is that of the processor in this process, which other programs disturb little; the
 clock's is beside it. The files have just been made: names that a disk must look up first take longer.
 """
@@ -26,6 +26,8 @@ from benchmarks.bundles import RESULTS
 from monai_diffclf.data import load_chexpert_findings, load_nih_chest_xray14
 from monai_diffclf.data.chexpert_files import FINDINGS as CHEXPERT
 from monai_diffclf.data.nih_chest_xray14 import FINDINGS as NIH
+
+STUDIES = 100
 
 
 def main() -> None:
@@ -66,11 +68,14 @@ def make_chexpert(root: Path, rows: int) -> None:
     texts = np.array(["", "1.0", "0.0", "-1.0"])[np.random.default_rng(0).integers(0, 4, (rows, len(CHEXPERT)))]
     with (root / "train.csv").open("w") as table:
         table.write(",".join(["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT]) + "\n")
-        for number, labels in enumerate(texts, start=1):
-            path = f"train/patient{number:06d}/study1/view1_frontal.jpg"
+        for number, labels in enumerate(texts):
+            path = f"train/patient{number // STUDIES:05d}/study{number % STUDIES}/view1_frontal.jpg"
             table.write(f"CheXpert-v1.0-small/{path},Female,61,Frontal,AP,{','.join(labels)}\n")
-            (root / path).parent.mkdir(parents=True)
-            (root / path).touch()
+    for study in range(STUDIES):  # one patient's folder, which the others are links to
+        (root / "train" / "patient00000" / f"study{study}").mkdir(parents=True)
+        (root / "train" / "patient00000" / f"study{study}" / "view1_frontal.jpg").touch()
+    for patient in range(1, -(-rows // STUDIES)):
+        (root / "train" / f"patient{patient:05d}").symlink_to(root / "train" / "patient00000")
 
 
 def make_nih(root: Path, rows: int) -> None:

@@ -85,13 +85,11 @@ def load_nih_chest_xray14(
     wanted = _LISTS[split]
     if wanted not in listed:
         raise NoSplitError(f"split: expected {wanted} in {folder}, it is missing; it is at {ADDRESS} ({TERMS})")
-    rows = {row["Image Index"]: row for row in each_once(read_rows(table, _COLUMNS, delimiter=","), "Image Index")}
-    _check_lists(table, rows, listed)
-    files = _files(folder)
-    items = [_item(rows[name], names, files) for name in listed[wanted]]
+    patients, items = _read_table(table, frozenset(listed[wanted]), names, _files(folder))
+    _check_lists(table, patients, listed)
     if split != "test":
-        held = split == "validation"
-        items = [item for item in items if (split_by_hash(f"patient{item['patient']}") == "validation") == held]
+        held = {name for name in set(patients.values()) if split_by_hash(f"patient{name}") == "validation"}
+        items = [item for item in items if (item["patient"] in held) == (split == "validation")]
     if not items:
         raise ValueError(f"split: expected films for {split!r} in {folder / wanted}, got none")
     items = present_images(
@@ -123,23 +121,40 @@ def _read_list(path: Path) -> list[str]:
     return [name for name in (line.strip() for line in path.read_text(encoding="utf-8").splitlines()) if name]
 
 
-def _check_lists(table: Path, rows: dict[str, Row], listed: dict[str, list[str]]) -> None:
+def _read_table(
+    table: Path, wanted: frozenset[str], findings: Sequence[str], files: dict[str, str]
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The patient of every image, and the items of those that are wanted."""
+    patients: dict[str, str] = {}
+    items = []
+    labels: dict[str, list[int]] = {}  # few texts, many films
+    for row in each_once(read_rows(table, _COLUMNS, delimiter=","), "Image Index"):
+        name, said = row["Image Index"], row["Finding Labels"]
+        patients[name] = row.text("Patient ID")
+        if said not in labels:
+            labels[said] = _label(row, said.split("|"), findings)
+        if name in wanted:
+            items.append(_item(row, name, patients[name], labels[said], files))
+    return patients, items
+
+
+def _check_lists(table: Path, patients: dict[str, str], listed: dict[str, list[str]]) -> None:
     """Refuse images without a row and patients in both lists; warn of rows in neither."""
-    patients: list[set[str]] = []
+    found: list[set[str]] = []
     for name, images in listed.items():
-        if gone := [image for image in images if image not in rows]:
+        if gone := [image for image in images if image not in patients]:
             raise ValueError(
                 f"{table}: expected a row for every image of {name}, got none for {len(gone)} of {len(images)}: "
                 f"{_some(gone)}; are table and lists of one version?"
             )
-        patients.append({rows[image]["Patient ID"] for image in images})
-    if shared := sorted(set.intersection(*patients)) if len(patients) > 1 else []:
+        found.append({patients[image] for image in images})
+    if shared := sorted(set.intersection(*found)) if len(found) > 1 else []:
         raise ValueError(
             f"{table}: expected no patient in both lists, got {len(shared)}: {_some(shared)}; use the official lists"
         )
-    if len(patients) > 1 and (left := rows.keys() - set().union(*listed.values())):
+    if len(found) > 1 and (left := patients.keys() - set().union(*listed.values())):
         warnings.warn(
-            f"{table}: {len(left)} of {len(rows)} images are in neither list and left out: {_some(sorted(left))}",
+            f"{table}: {len(left)} of {len(patients)} images are in neither list and left out: {_some(sorted(left))}",
             stacklevel=3,
         )
 
@@ -159,18 +174,21 @@ def _entries(folders: Iterator[Path]) -> Iterator[tuple[str, str]]:
             yield from ((entry.name, entry.path) for entry in entries if entry.name.endswith(".png"))
 
 
-def _item(row: Row, findings: Sequence[str], files: dict[str, str]) -> dict[str, Any]:
-    name, said = row["Image Index"], row["Finding Labels"].split("|")
+def _label(row: Row, said: Sequence[str], findings: Sequence[str]) -> list[int]:
     if unknown := [each for each in said if each != _NONE and each not in FINDINGS]:
         raise ValueError(
             f"{row.where}: expected 'Finding Labels' to name some of {', '.join(FINDINGS)}, separated by |, or "
             f"{_NONE!r}, got {unknown[0]!r}"
         )
+    return [int(finding in said) for finding in findings]
+
+
+def _item(row: Row, name: str, patient: str, label: list[int], files: dict[str, str]) -> dict[str, Any]:
     return {
         "image": files.get(name) or os.path.join(row.table.parent, "images", name),
-        "label": [int(finding in said) for finding in findings],
+        "label": label,
         "key": name,
-        "patient": row.text("Patient ID"),
+        "patient": patient,
         "sex": (row.get("Patient Gender") or row.get("Patient Sex")).lower(),
         "age": row.get("Patient Age").removesuffix("Y").lstrip("0"),  # 058Y in the first version, 58 in the second
         "view": row.get("View Position"),

@@ -12,7 +12,11 @@ from monai.bundle import ConfigParser
 from monai_diffclf.bundle import open_bundle
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-OWN_READER = ("chexpert_effusion_diffusion", "isic_melanoma_diffusion")  # of one data set as it is distributed
+OWN_READER = {  # of one data set as it is distributed, and its own options
+    "chest_xray_findings_diffusion": ("views", "uncertain", "blank", "allow_missing"),
+    "chexpert_effusion_diffusion": ("protocol", "allow_missing"),
+    "isic_melanoma_diffusion": ("protocol", "allow_missing"),
+}
 TRAINING = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/train.json"))
 OPTIONS = (
     "image_column",
@@ -30,7 +34,7 @@ def parser(bundle: str, *files: str, **settings: object) -> ConfigParser:
 
 
 def test_all_are_there():
-    assert len(TRAINING) == 12
+    assert len(TRAINING) == 14
 
 
 @pytest.mark.parametrize("bundle", TRAINING)
@@ -57,7 +61,7 @@ def test_every_training_audits_its_data_first(bundle):
 @pytest.mark.parametrize("bundle", [name for name in TRAINING if "phantom" not in name])
 def test_options_reach_the_reader(bundle, tmp_path):
     assert parser(bundle, "train.json").config.get("download") is None
-    names = ("protocol", "allow_missing") if bundle in OWN_READER else OPTIONS
+    names = OWN_READER.get(bundle, OPTIONS)
     values = {name: f"my {name}" for name in names}
     options = parser(bundle, "train.json", **values).get_parsed_content("load").keywords
     assert {name: options[name] for name in names} == values

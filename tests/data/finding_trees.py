@@ -23,13 +23,13 @@ def chexpert_row(path: str, values: Mapping[str, str]) -> str:
 
 
 def chexpert(root: Path, *, each: int = 32, name: str = "CheXpert-v1.0-small") -> Path:
-    """Every finding present and absent in training and test; in ``valid.csv`` never a fracture.
+    """Every finding is there in training, held-out patients and test; in ``valid.csv`` there is no fracture.
 
     Film n of a split shows findings n and n + 1 (modulo 14); each third training film has one uncertain label, and what
     it does not name is blank. Each fifth study of training has a lateral film as well.
     """
     rows = []
-    for n, patient in enumerate(patients("train", each) + patients("validation", each // 4)):
+    for n, patient in enumerate(patients("train", each) + patients("validation", each // 2)):
         values = {FINDINGS[n % 14]: "1.0", FINDINGS[(n + 1) % 14]: "1.0", FINDINGS[(n + 2) % 14]: "0.0"}
         if n % 3 == 0:
             values[FINDINGS[(n + 3) % 14]] = "-1.0"
@@ -58,11 +58,11 @@ def nih_row(image: str, said: str, patient: str) -> str:
     return f"{image},{said},0,{patient},058Y,M,PA,2682,2749,0.143,0.143,"
 
 
-def nih(root: Path, *, each: int = 30, folders: str = "images_{:03}/images") -> Path:
-    """Every finding in training and test, two films a patient; validation never shows a hernia."""
+def nih(root: Path, *, each: int = 30, folders: str = "images_{:03}/images", absent: str = "") -> Path:
+    """Every finding in training, validation and test, two films a patient; one is absent from validation, if named."""
     groups = {
         "train": _numbers("train")[:each],
-        "validation": _numbers("validation")[: each // 3],
+        "validation": _numbers("validation")[: each // 2],
         "test": [str(30_000 + n) for n in range(each // 2)],
     }
     rows: list[str] = []
@@ -73,7 +73,7 @@ def nih(root: Path, *, each: int = 30, folders: str = "images_{:03}/images") -> 
                 image = f"{int(patient):08d}_{film:03d}.png"
                 found = [NIH[n % 14]] if film == 0 else [NIH[n % 14], NIH[(n + 1) % 14]]
                 if split == "validation":
-                    found = [name for name in found if name != "Hernia"]
+                    found = [name for name in found if name != absent]
                 rows.append(nih_row(image, "|".join(found) or "No Finding", patient))
                 listed["test_list.txt" if split == "test" else "train_val_list.txt"].append(image)
                 write_film(root / folders.format(1 + len(rows) % 12) / image, effusion=bool(n % 2), seed=len(rows))

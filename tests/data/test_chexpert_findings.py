@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def rows_of(folder: Path, labels: list[dict[str, str]]) -> Path:
 @pytest.mark.filterwarnings("ignore:.*Fracture")
 def test_from_files_to_batches(root):
     items = {split: load_chexpert_findings(root, split) for split in SPLITS}
-    assert [len(items[split]) for split in SPLITS] == [40, 14, 14]
+    assert [len(items[split]) for split in SPLITS] == [48, 14, 14]
     for split in SPLITS:
         assert [item["key"] for item in items[split]] == sorted(item["key"] for item in items[split])
         assert all(Path(item["image"]).is_file() for item in items[split])
@@ -100,12 +101,12 @@ def test_views_and_patients_held_out(root):
         for views in ("frontal", "lateral", "all")
         if views != "lateral"
     }
-    assert [len(by_view["frontal"][split]) for split in SPLITS[:2]] == [32, 8]
-    assert [len(by_view["all"][split]) for split in SPLITS[:2]] == [39, 9]
+    assert [len(by_view["frontal"][split]) for split in SPLITS[:2]] == [32, 16]
+    assert [len(by_view["all"][split]) for split in SPLITS[:2]] == [39, 19]
     found = [{item["patient"] for item in items} for items in by_view["all"].values()]
     assert not found[0] & found[1]
     lateral = load_chexpert_findings(root, "train", views="lateral", findings=["Edema"])
-    assert len(lateral) == 8 and all("lateral" in item["key"] for item in lateral)
+    assert len(lateral) == 10 and all("lateral" in item["key"] for item in lateral)
 
 
 def test_v1_in_parts(tmp_path):
@@ -115,7 +116,7 @@ def test_v1_in_parts(tmp_path):
         part.mkdir(exist_ok=True)
         patient.rename(part / patient.name)
     (root / "train").rmdir()
-    assert len(load_chexpert_findings(tmp_path, "train")) == 40
+    assert len(load_chexpert_findings(tmp_path, "train")) == 48
 
 
 def test_finding_that_is_never_there_is_refused_in_training_and_a_warning_elsewhere(root, tmp_path):
@@ -137,11 +138,11 @@ def test_images_that_are_not_there_are_counted_and_listed(tmp_path):
     gone = [Path(item["image"]) for item in load_chexpert_findings(root, "train")[:7]]
     for path in gone:
         path.unlink()
-    with pytest.raises(ValueError, match=r"train.csv: 7 of 40 images are not there: .* and 2 more; .*aimi") as said:
+    with pytest.raises(ValueError, match=r"train.csv: 7 of 48 images are not there: .* and 2 more; .*aimi") as said:
         load_chexpert_findings(root, "train")
     assert str(gone[0]) in str(said.value)
-    with pytest.warns(UserWarning, match="7 of 40 images are not there"):
-        assert len(load_chexpert_findings(root, "train", findings=["Edema"], allow_missing=True)) == 33
+    with pytest.warns(UserWarning, match="7 of 48 images are not there"):
+        assert len(load_chexpert_findings(root, "train", findings=["Edema"], allow_missing=True)) == 41
 
 
 @pytest.mark.parametrize(
@@ -181,3 +182,14 @@ def test_faults_of_tables_are_named(tmp_path):
     write_table(tmp_path / "test_labels.csv", ["test/patient64741/study1,"], "Study,Edema")
     with pytest.raises(ValueError, match="test_labels.csv, line 2: expected 'Edema' to be one of 0, 0.0, 1, 1.0"):
         load_chexpert_findings(tmp_path, "test", findings=["Edema"])
+
+
+def test_code_of_the_guide_runs(tmp_path, monkeypatch, capsys):
+    guide = Path(__file__).resolve().parents[2] / "docs" / "data.md"
+    (code,) = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    trees.chexpert(tmp_path / "DATA")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)  # noqa: S102
+    assert "(2, 32, 32)" in capsys.readouterr().out
+    assert len(names["train"]) == 48 and all(len(item["label"]) == 2 for item in names["train"])
