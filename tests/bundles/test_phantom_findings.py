@@ -75,10 +75,8 @@ def test_by_commands_from_training_to_a_table(small, films, capsys, tmp_path):
     code, fitted = ended(capsys, "fit", small)
     assert code == 0 and set(fitted["findings"]) == {"nodule", "effusion"}
     assert (run / "findings" / "finding_1.json").is_file()
-    code, _ = ended(capsys, "report", small)
-    assert code == 0
-    page = (run / "report.html").read_text(encoding="utf-8")
-    assert "diffusion_mean, nodule" in page or "nodule" in page
+    code, refused = ended(capsys, "report", small)
+    assert code == 2 and "several findings, of which no page is made" in refused["error"]
     code, done = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "classified")
     assert code == 0 and done["calibrated"]
     rows = list(csv.DictReader((tmp_path / "classified" / "predictions.csv").open()))
