@@ -119,11 +119,11 @@ def test_the_shipped_weights_find_both_and_point_at_them(device):
     result = bundle.classify(images, error_maps=True)
     labels = np.stack([phantom["truth"] for phantom in phantoms])
     for finding in range(2):
-        assert roc_auc_score(labels[:, finding], result.probabilities[:, finding].cpu().numpy()) > 0.8
+        assert roc_auc_score(labels[:, finding], result.probabilities[:, finding].cpu().numpy()) > 0.65
         present = labels[:, finding] == 1
         peaks = result.finding_maps[:, finding].flatten(1).argmax(1).cpu().numpy()
         masks = np.stack([phantom["mask"] for phantom in phantoms]).reshape(60, 2, -1)
         own, other = (
             np.mean([masks[i, which, peaks[i]] for i in np.flatnonzero(present)]) for which in (finding, 1 - finding)
         )
-        assert own > 0.4 and own > 3 * other
+        assert own > 0.6 and own > 3 * other
