@@ -102,5 +102,5 @@ class FindingsSaver(EvidenceCollector):
                 states[known, number],
                 [collected.keys[row] for row in known],
                 [collected.patients[row] for row in known],
-                provenance={**made_by, "finding": number},
+                provenance={**made_by, "finding": number, "num_classes": 2},
             )

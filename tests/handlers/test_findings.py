@@ -91,7 +91,7 @@ def test_each_finding_has_an_evaluation_of_two_classes_without_unknown_labels(sa
         assert stored.errors.values.shape == (known.sum(), 2, 7)
         assert stored.keys == [item["key"] for item, use in zip(items, known, strict=True) if use]
         assert stored.labels.tolist() == labels[known, number].tolist()
-        assert stored.provenance["finding"] == number
+        assert stored.provenance["finding"] == number and stored.provenance["num_classes"] == 2
         entry = results[f"diffusion_mean, {name}"]
         rows = list(csv.reader((folder / f"finding_{number}" / "validation_diffusion_mean_seed_0.csv").open()))
         scores = [float(row[-1]) for row in rows[1:]]
