@@ -15,7 +15,7 @@ from typing import Any
 
 from ._text import printable
 
-__all__ = ["class_names", "find_name", "plain_text", "shown"]
+__all__ = ["class_names", "classes_of_finding", "find_name", "plain_text", "shown"]
 
 _FIX = "write for example --classes \"['benign','malignant']\""
 _ITEM = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]*))\s*(?:,|$)""")
@@ -119,3 +119,13 @@ def _split(text: str) -> list[str]:
         items.append(next((found for found in match.groups() if found is not None), ""))
         place = match.end()
     return items + ([""] if inner.endswith(",") else [])
+
+
+def classes_of_finding(name: str) -> list[str]:
+    """Names of the two classes of a finding: absent and present.
+
+    Example:
+        >>> classes_of_finding("nodule")
+        ['no nodule', 'nodule']
+    """
+    return [f"no {name}", name]

@@ -210,6 +210,7 @@ def _configuration(bundle: Bundle) -> str:
     files = sorted((bundle.root / "configs").glob("*.json"))
     if bundle.run is not None:
         files += [path for name in ("uncertainty.json", "decision.json") if (path := bundle.run / name).is_file()]
+        files += sorted((bundle.run / "findings").glob("finding_*.json"))
     for path in files:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

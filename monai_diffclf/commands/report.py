@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..bundle import Bundle, find_bundle
 from ..classification import LevelWeights
+from ..fitting.fit_findings import has_findings
 from ..networks import network_hash
 from ..report import ReportData, write_report
 from ..report.curves import classify
@@ -63,6 +64,11 @@ def command(
     """
     root = find_bundle(bundle)
     folder = run_folder(root, run)
+    if has_findings(folder):
+        raise ValueError(
+            f"--run: expected a run of classes, got one of several findings, of which no page is made; {folder} has "
+            "results.json and a folder evaluation/finding_N with the tables of each"
+        )
     again = "evaluate it: " + shlex.join(
         [
             "monai-diffclf",

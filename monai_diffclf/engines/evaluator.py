@@ -204,8 +204,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
 def _as_number(predicted: torch.Tensor) -> list[int]:
     """The class of each image [B]; of findings [B, L] the number whose binary digit i is finding i."""
     if predicted.ndim == 1:
-        return predicted.tolist()  # type: ignore[no-any-return]
-    return (predicted << torch.arange(predicted.shape[1], device=predicted.device)).sum(1).tolist()  # type: ignore[no-any-return]
+        return predicted.tolist()
+    return (predicted << torch.arange(predicted.shape[1], device=predicted.device)).sum(1).tolist()
 
 
 def _answer_old_names(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._class_names import classes_of_finding
 from ..bundle import Bundle
 from ..storage import load_errors
 from .fit_uncertainty import NONE, UncertaintyFit, fit_uncertainty
@@ -82,7 +83,14 @@ def fit_findings(
         raise ValueError(f"run: expected errors of the {len(names)} findings {names}, got {len(files)} in {run}")
     fits = {}
     for name, path in zip(names, files, strict=True):
-        fits[name] = fit_uncertainty(bundle, load_errors(path), source=path, confidence=confidence, method=method)
+        fits[name] = fit_uncertainty(
+            bundle,
+            load_errors(path),
+            source=path,
+            classes=classes_of_finding(name),
+            confidence=confidence,
+            method=method,
+        )
     folder = Path(run) / "findings"
     folder.mkdir(exist_ok=True)
     for number, fit in enumerate(fits.values()):

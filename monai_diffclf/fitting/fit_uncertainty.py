@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +93,7 @@ def fit_uncertainty(
     method: str | None = None,
     mean_image: Mapping[str, Any] | None = None,
     described: Mapping[str, torch.Tensor] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> UncertaintyFit:
     """Fit calibration, prediction sets and typicality to the errors of validation images, for the rules mean and vote.
 
@@ -108,6 +109,7 @@ def fit_uncertainty(
         confidence: probability with which a prediction set is to hold the true class.
         method: ``"temperature"``, ``"beta"`` or ``"isotonic"``; None chooses.
         mean_image: mean of the validation images, see `mean_image_note`.
+        classes: names of the errors' classes; None for the bundle's.
         described: what typicality is to describe the images by beside their errors, see `describe_images`.
 
     Raises:
@@ -121,7 +123,8 @@ def fit_uncertainty(
             f"{source}: expected the errors of at least {_MIN_IMAGES} validation images to fit to, got "
             f"{len(stored.keys)}; put more images into the validation split"
         )
-    made_by = _made_by(bundle, stored, network, settings)
+    names = bundle.classes if classes is None else list(classes)
+    made_by = _made_by(bundle, stored, network, settings, names)
     typicality, remarks = _typicality(stored, described)
     fitted, losses = {}, {}
     for rule in RULES:
@@ -129,7 +132,7 @@ def fit_uncertainty(
         losses[rule], remark = _losses(pred, stored)
         calibration, of_method = _calibration(pred, stored.labels, method or _best(losses[rule]), rule, method is None)
         remark = of_method or remark
-        sets, of_sets = _prediction_sets(pred, stored.labels, confidence, bundle.classes)
+        sets, of_sets = _prediction_sets(pred, stored.labels, confidence, names)
         fitted[rule] = FittedUncertainty(rule, calibration, sets, typicality, made_by)
         remarks += [each for each in (remark, of_sets) if each and each not in remarks]
     notes = {"images": len(stored.keys), "cross_fitted_loss": losses, **(mean_image or {})}
@@ -261,13 +264,15 @@ def mean_image_note(bundle: Bundle, path: str | os.PathLike[str], *, with_images
     return {} if known is None else {MEAN_IMAGE: known.to_dict()}
 
 
-def _made_by(bundle: Bundle, stored: StoredErrors, network: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _made_by(
+    bundle: Bundle, stored: StoredErrors, network: str, settings: Mapping[str, Any], classes: list[str]
+) -> dict[str, Any]:
     # From plain values only: a file cannot hold weights, and a reader could not compare them.
     return {
         **stored.provenance,
         "network": network,
         "num_draws": stored.errors.num_draws,
-        "classes": bundle.classes,
+        "classes": classes,
         "image_size": list(bundle.image_size),
         "weighting": str(settings["weighting"]),
         "temperature": settings["temperature"],

@@ -12,7 +12,7 @@ from monai.utils import CommonKeys
 
 from ..keys import OutputKeys
 
-__all__ = ["classes_of_finding", "is_multi_label", "num_findings", "of_finding"]
+__all__ = ["is_multi_label", "num_findings", "of_finding"]
 
 
 def is_multi_label(result: Mapping[str, Any]) -> bool:
@@ -23,16 +23,6 @@ def is_multi_label(result: Mapping[str, Any]) -> bool:
 def num_findings(result: Mapping[str, Any]) -> int:
     """Findings L of an item of an output."""
     return int(torch.as_tensor(result[CommonKeys.PRED]).numel())
-
-
-def classes_of_finding(name: str) -> list[str]:
-    """Names of the two classes of a finding: absent and present.
-
-    Example:
-        >>> classes_of_finding("nodule")
-        ['no nodule', 'nodule']
-    """
-    return [f"no {name}", name]
 
 
 def of_finding(result: Mapping[str, Any], number: int) -> dict[str, Any]:

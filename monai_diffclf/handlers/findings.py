@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler
 
-from .._class_names import class_names
+from .._class_names import class_names, classes_of_finding
 from ..classification import by_finding
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import MultiLabelClassifierInferer
@@ -22,7 +22,6 @@ from ..metrics.findings import FindingsROCAUCMetric
 from ..networks.findings import UNKNOWN
 from .dataset_collector import Collected, EvidenceCollector
 from .errors_saver import ErrorsSaver
-from .finding_view import classes_of_finding
 
 __all__ = ["FindingsROCAUC", "FindingsSaver"]
 
@@ -103,5 +102,5 @@ class FindingsSaver(EvidenceCollector):
                 states[known, number],
                 [collected.keys[row] for row in known],
                 [collected.patients[row] for row in known],
-                provenance={**made_by, "finding": number},
+                provenance={**made_by, "finding": number, "num_classes": 2},
             )

@@ -16,6 +16,7 @@ from ..classification import DenoisingErrors, StoppingRule, replay
 from ..classification.draw_weights import Weighting, draw_weights
 from ..classification.findings import MultiLabelClassification, by_finding, check_prior, classify_findings
 from ..classification.replay import classify_draws, run_draws
+from ..networks.class_use import is_same
 from ..networks.conditioning import image_parameters
 from ..networks.findings import UNKNOWN, FindingsConditioning, make_findings_conditioning
 from ..networks.schedulers.noise_process import NoiseProcess
@@ -237,10 +238,10 @@ class MultiLabelClassifierInferer(DiffusionClassifierInferer):
             return
         pairs = errors.values.reshape(len(errors), self.num_findings, 2, -1)
         same = (pairs[:, :, 0] == pairs[:, :, 1]) | pairs.isnan().any(2)
-        ignored = same.all(2).all(0)
-        if bool(ignored.any()) and not bool(ignored.all()):
-            first = int(ignored.nonzero()[0])
-            raise ValueError(
-                f"network: expected predictions that depend on each of the {self.num_findings} findings, got the same "
-                f"whether finding {first} is absent or present; was it trained with it?"
-            )
+        ignored = same.all(2).all(0).nonzero().flatten().tolist()
+        for finding in ignored if len(ignored) < self.num_findings else ():
+            if is_same(source.denoiser, source.images, 2 * finding, 2 * finding + 1):
+                raise ValueError(
+                    f"network: expected predictions that depend on each of the {self.num_findings} findings, got the "
+                    f"same whether finding {finding} is absent or present; was it trained with it?"
+                )

@@ -12,7 +12,7 @@ from torch import nn
 
 from .denoiser import Denoiser
 
-__all__ = ["check_embeddings", "check_uses_classes"]
+__all__ = ["check_embeddings", "check_uses_classes", "is_same"]
 
 _LEVELS = (0.5, 0.1, 0.9)  # quantiles of the noise levels; the first decides, the others before a refusal
 _SPREAD = 0.1  # standard deviation of what takes the place of zeros
@@ -88,6 +88,23 @@ def check_embeddings(denoiser: Denoiser, images: torch.Tensor, *, null_class: bo
         for table in small:
             stack.callback(table.register_forward_pre_hook(_watch).remove)
         _predict(denoiser, images, num_labels - 1, _LEVELS[0])
+
+
+@torch.no_grad()
+def is_same(denoiser: Denoiser, images: torch.Tensor, first: int, second: int) -> bool:
+    """Whether a network predicts the same of the first image as one class and as another, to the bit, at three levels.
+
+    Errors are means, which may agree where predictions do not.
+
+    Args:
+        denoiser: see `check_uses_classes`.
+        images: see `check_uses_classes`.
+        first: the one class.
+        second: the other.
+    """
+    with _not_compiled(denoiser.network):
+        pairs = ([_predict(denoiser, images, label, level) for label in (first, second)] for level in _LEVELS)
+        return all(torch.equal(one, other) for one, other in pairs)
 
 
 def _watch(table: Any, arguments: tuple[Any, ...]) -> None:

@@ -123,6 +123,8 @@ def _metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> d
 
 
 def _labels(items: Items) -> NDArray[np.int64]:
+    if any(np.ndim(item["label"]) for item in items):
+        raise ValueError("label: expected one class an image, got several findings, to which none is fitted")
     return np.array([int(item["label"]) for item in items], dtype=np.int64)
 
 

@@ -107,7 +107,7 @@ class ErrorMapd(MapTransform):
     writer turns them otherwise.
 
     Args:
-        keys: key of the error maps [K, *spatial].
+        keys: key of the error maps [K, *spatial]; of several findings [L, 2, *spatial], whose map is [L, *spatial].
         pred_key: key of the class probabilities [K] or of the predicted class.
         image_key: key of the image; the map takes over its metadata.
         output_key: key of the map, `OutputKeys.DECISION_MAP`; under this key the map is there as ``"error_map"`` too,
@@ -145,7 +145,7 @@ class ErrorMapd(MapTransform):
         known: dict[Any, Any] = NamedValues(item)
         for key, output_key in zip(self.keys, self.output_keys, strict=True):
             if key in known:
-                painted = self.paint(known[key], item[self.pred_key], item.get(self.image_key))
+                painted = self._painted(known, key)
                 item.update(with_old_names({output_key: painted}))
             elif not self.allow_missing_keys:
                 raise ValueError(
@@ -153,6 +153,15 @@ class ErrorMapd(MapTransform):
                     "explain=True, no journal, and its inferer no stopping rule"
                 )
         return item
+
+    def _painted(self, item: Mapping[Any, Any], key: Hashable) -> torch.Tensor:
+        """The map of an item; of several findings one each, positive where it is seen, whatever was predicted."""
+        image = item.get(self.image_key)
+        if not item.get(OutputKeys.MULTI_LABEL):
+            return self.paint(item[key], item[self.pred_key], image)
+        if self.paint.kind == "overlay":
+            raise ValueError("kind: expected 'signed' or 'unit' for several findings, got 'overlay'")
+        return torch.cat([self.paint(maps, torch.tensor(1), image) for maps in torch.as_tensor(item[key])])
 
 
 ErrorMapD = ErrorMapDict = ErrorMapd

@@ -14,6 +14,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import CommonKeys
 
+from .._class_names import classes_of_finding
 from ..classification.findings import check_prior
 from ..classification.vote_statistics import probability_uncertainty
 from ..keys import NamedValues, OutputKeys
@@ -36,7 +37,8 @@ class CalibrateFindingsd(MapTransform):
         num_findings: findings L.
         rule: the inferer's rule.
         prior: how often each finding is present where the probabilities are used [L]; None for that of the fit.
-        provenance: what the files must have been fitted for, see :func:`monai_diffclf.storage.load_uncertainty`.
+        provenance: what the files must have been fitted for, with the findings as its classes, see
+            :func:`monai_diffclf.storage.load_uncertainty`.
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
@@ -58,9 +60,7 @@ class CalibrateFindingsd(MapTransform):
         self.prior = check_prior(prior, num_findings)
         self.fitted = [
             load_uncertainty(
-                Path(folder) / f"finding_{number}.json",
-                rule,
-                provenance=None if provenance is None else {**provenance, "finding": number},
+                Path(folder) / f"finding_{number}.json", rule, provenance=_provenance_of(provenance, number)
             )
             for number in range(num_findings)
         ]
@@ -97,6 +97,14 @@ class CalibrateFindingsd(MapTransform):
                     {**known, **{name: value for name, value in anew.items() if name in known}}
                 )
         return out
+
+
+def _provenance_of(provenance: Mapping[str, Any] | None, number: int) -> dict[str, Any] | None:
+    """What a finding's file must have been fitted for: its classes are the finding's absence and presence."""
+    if provenance is None:
+        return None
+    own = {**provenance, "finding": number}
+    return own | {"classes": classes_of_finding(own["classes"][number])} if "classes" in own else own
 
 
 CalibrateFindingsD = CalibrateFindingsDict = CalibrateFindingsd

@@ -18,7 +18,7 @@ from monai_diffclf.handlers.finding_view import of_finding
 from monai_diffclf.inferers import MultiLabelClassifierInferer
 from monai_diffclf.metrics import FindingsROCAUCMetric
 from monai_diffclf.storage import FittedUncertainty, load_errors, save_uncertainty
-from monai_diffclf.transforms import CalibrateFindingsd
+from monai_diffclf.transforms import CalibrateFindingsd, ErrorMapd
 from monai_diffclf.uncertainty import Calibration, ConformalSets
 
 FINDINGS = ["nodule", "=effusion"]
@@ -91,7 +91,7 @@ def test_each_finding_has_an_evaluation_of_two_classes_without_unknown_labels(sa
         assert stored.errors.values.shape == (known.sum(), 2, 7)
         assert stored.keys == [item["key"] for item, use in zip(items, known, strict=True) if use]
         assert stored.labels.tolist() == labels[known, number].tolist()
-        assert stored.provenance["finding"] == number
+        assert stored.provenance["finding"] == number and stored.provenance["num_classes"] == 2
         entry = results[f"diffusion_mean, {name}"]
         rows = list(csv.reader((folder / f"finding_{number}" / "validation_diffusion_mean_seed_0.csv").open()))
         scores = [float(row[-1]) for row in rows[1:]]
@@ -143,6 +143,16 @@ def test_one_finding_of_an_item_is_an_item_of_two_classes():
     assert torch.equal(seen["errors"], item["errors"][2:4])
     assert torch.equal(seen["error_maps"], item["error_maps"][1])
     assert float(seen["uncertainty"]["vote_entropy"]) == float(item["uncertainty"]["vote_entropy"][1])
+
+
+def test_maps_of_findings_as_a_post_transform():
+    evaluator = make_evaluator(make_items(3), postprocessing=ErrorMapd())
+    evaluator.run()
+    for item in evaluator.state.output:
+        absent, present = item["error_maps"].unbind(1)
+        torch.testing.assert_close(torch.as_tensor(item["decision_map"]), absent - present)
+    with pytest.raises(ValueError, match="kind: expected 'signed' or 'unit' for several findings"):
+        ErrorMapd(kind="overlay")(evaluator.state.output[0])
 
 
 def test_a_journal_resumes(tmp_path):

@@ -1,0 +1,129 @@
+"""The bundle of two findings: training, evaluation, fit, report and classification by commands, and its weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from monai_diffclf.bundle import open_bundle, read_settings, write_bundle
+from monai_diffclf.commands import main
+from monai_diffclf.data import make_findings_phantoms
+from monai_diffclf.inferers import MultiLabelClassifierInferer
+from tests.bundles.conftest import bundle as shipped
+
+NAME = "phantom_findings_diffusion"
+TINY = {
+    "max_epochs": 1,
+    "val_interval": 1,
+    "batch_size": 16,
+    "val_draws": 1,
+    "num_draws": 2,
+    "denoiser#channels": [16, 16],
+    "denoiser#attention_levels": [False, False],
+    "denoiser#num_head_channels": 16,
+    "num_images": {"train": 64, "validation": 40, "test": 40},
+    "phantom_seeds": {"train": 90, "validation": 91, "test": 92},
+}
+
+
+def ended(capsys, *words) -> tuple[int, dict]:
+    """Exit code and result of a command."""
+    capsys.readouterr()
+    code = main([*map(str, words), "--json", "--no-progress"])
+    printed = capsys.readouterr()
+    assert printed.out, printed.err[-2000:]
+    return code, json.loads(printed.out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """The same bundle, smaller."""
+    settings = read_settings(shipped(NAME))
+    parts = [part for part in settings.parts if part != "weights"]
+    configs = {name: dict(content) for name, content in settings.configs.items()}
+    for key in ("num_images", "phantom_seeds"):
+        configs["train.json"][key] = TINY[key]
+    values = {**settings.values, **{name: value for name, value in TINY.items() if name not in configs["train.json"]}}
+    made = replace(settings, parts=parts, configs=configs, values=values)
+    return write_bundle(tmp_path_factory.mktemp("bundles") / NAME, made)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    for phantom in make_findings_phantoms(3, seed=93):
+        matplotlib.image.imsave(folder / f"{phantom['key']}.png", phantom["image"][0], cmap="gray", vmin=0, vmax=1)
+    return folder
+
+
+def test_by_commands_from_training_to_a_table(small, films, capsys, tmp_path):
+    assert ended(capsys, "train", small)[0] == 0
+    code, judged = ended(capsys, "evaluate", small)
+    assert code == 0, judged
+    run = small / "runs" / "seed_0"
+    results = json.loads((run / "results.json").read_text())["test"]
+    for finding in ("nodule", "effusion"):
+        assert 0 <= results[f"diffusion_mean, {finding}"]["auc"]["value"] <= 1
+    code, fitted = ended(capsys, "fit", small)
+    assert code == 0 and set(fitted["findings"]) == {"nodule", "effusion"}
+    assert (run / "findings" / "finding_1.json").is_file()
+    code, refused = ended(capsys, "report", small)
+    assert code == 2 and "several findings, of which no page is made" in refused["error"]
+    code, done = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "classified")
+    assert code == 0 and done["calibrated"]
+    rows = list(csv.DictReader((tmp_path / "classified" / "predictions.csv").open()))
+    assert len(rows) == 3
+    for row in rows:
+        assert 0 <= float(row["probability_nodule"]) <= 1 and 0 <= float(row["probability_effusion"]) <= 1
+        assert set(row["prediction_set_effusion"].split(";")) <= {"absent", "present"}
+        assert row["network_evaluations"] == "8"
+    assert done["classes"] == {name: sum(name in row["predicted"] for row in rows) for name in ("nodule", "effusion")}
+    assert "nodule" in (tmp_path / "classified" / "cases.html").read_text(encoding="utf-8")
+    code, refused = ended(capsys, "fit", small, "--decision")
+    assert code != 0 and "--decision" in refused["error"]
+
+
+def test_maps_as_arrays_have_a_map_a_finding(small, films, capsys, tmp_path):
+    if not (small / "runs" / "seed_0" / "model.pt").is_file():
+        assert ended(capsys, "train", small)[0] == 0
+    code, done = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "c", "--maps", "npy")
+    assert code == 0
+    maps = [np.load(path) for path in sorted(Path(done["maps"]).glob("*.npy"))]
+    assert [each.shape for each in maps] == [(2, 32, 32)] * 3
+    code, refused = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "n", "--maps", "nifti")
+    assert code != 0 and "expected png or npy for several findings" in refused["error"]
+
+
+def test_a_finding_without_any_positive_ends_the_training_in_one_line(small, capsys, tmp_path):
+    code, refused = ended(
+        capsys, "train", small, "--output", tmp_path / "r", "--set", "population={'prevalence':[0,.5]}"
+    )
+    assert code != 0
+    assert "train: expected images with and without each finding, got none with nodule" in refused["error"]
+    assert not (tmp_path / "r" / "model.pt").exists()
+
+
+def test_the_shipped_weights_find_both_and_point_at_them(device):
+    bundle = open_bundle(NAME, num_draws=9, device=str(device))
+    assert isinstance(bundle.inferer, MultiLabelClassifierInferer)
+    phantoms = make_findings_phantoms(60, seed=94)
+    images = torch.stack([torch.as_tensor(phantom["image"]) for phantom in phantoms]) * 2 - 1
+    result = bundle.classify(images, error_maps=True)
+    labels = np.stack([phantom["truth"] for phantom in phantoms])
+    for finding in range(2):
+        assert roc_auc_score(labels[:, finding], result.probabilities[:, finding].cpu().numpy()) > 0.65
+        present = labels[:, finding] == 1
+        peaks = result.finding_maps[:, finding].flatten(1).argmax(1).cpu().numpy()
+        masks = np.stack([phantom["mask"] for phantom in phantoms]).reshape(60, 2, -1)
+        own, other = (
+            np.mean([masks[i, which, peaks[i]] for i in np.flatnonzero(present)]) for which in (finding, 1 - finding)
+        )
+        assert own > 0.6 and own > 3 * other
