@@ -41,7 +41,9 @@ class DenoisingPrepareBatch(PrepareBatch):
             are kept (:class:`monai_diffclf.representations.LatentDataset`) are taken for images, without it.
         all_classes: whether the same noisy image goes to the network under each of the K classes, as
             :class:`monai_diffclf.losses.ClassContrastiveLoss` needs it; a dropped label stays the null class alone.
-            Targets then also hold ``"own"``, ``"contrasted"`` and ``"labels"``, see there.
+            Targets then also hold ``"own"``, ``"contrasted"`` and ``"labels"``, see there. Of findings one that is
+            known is drawn for each image, which goes to the network with it absent and present, the others as they are:
+            two classes to that loss.
         log_snr_range: with ``all_classes``, log-SNR from and to which it is done: every other image gets a level there
             and is seen under all classes, the rest levels of the whole schedule and their own class. None for all
             images and levels.
@@ -50,8 +52,8 @@ class DenoisingPrepareBatch(PrepareBatch):
             see :func:`monai_diffclf.networks.make_findings_conditioning`. None for classes.
 
     Raises:
-        ValueError: when ``label_dropout`` or ``log_snr_range`` is out of range, ``all_classes`` is asked for findings,
-            or a batch's labels or images are not valid.
+        ValueError: when ``label_dropout`` or ``log_snr_range`` is out of range, or a batch's labels or images are not
+            valid.
 
     Example:
         >>> from monai.networks.schedulers import DDPMScheduler
@@ -82,8 +84,6 @@ class DenoisingPrepareBatch(PrepareBatch):
         self.num_classes, self.num_findings = num_classes, num_findings
         if num_findings is None:
             self.conditioning = make_conditioning(conditioning, num_classes)
-        elif all_classes:
-            raise ValueError("all_classes: expected False with num_findings; findings are not contrasted")
         else:
             self.conditioning = make_findings_conditioning(conditioning, num_findings)
         self.label_dropout = label_dropout
@@ -133,7 +133,10 @@ class DenoisingPrepareBatch(PrepareBatch):
         noisy = self.process.add_noise(images, noise, timesteps)
         image: torch.Tensor | None = None
         if self.all_classes:
-            image, labels, marks = _rows(labels, contrasted, self.num_classes)
+            if self.num_findings is None:
+                image, labels, marks = _rows(labels, contrasted, self.num_classes)
+            else:
+                image, labels, marks = self._finding_rows(labels, contrasted)
             image, *others = (tensor.to(noisy.device) for tensor in (image, *marks.values()))
             noisy, targets = noisy[image], {name: tensor[image] for name, tensor in targets.items()}
             targets |= dict(zip(marks, others, strict=True))
@@ -150,6 +153,21 @@ class DenoisingPrepareBatch(PrepareBatch):
         hidden = torch.rand(states.shape, generator=self.generator) < self.label_dropout
         states = torch.where(hidden, UNKNOWN, states)
         return states, (states == UNKNOWN).all(1)
+
+    def _finding_rows(
+        self, states: torch.Tensor, contrasted: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """A row for each image, and of those contrasted one with a known finding absent and one with it present.
+
+        Returns:
+            image [R] and states [R, L] of each row, and which rows are which.
+        """
+        place = torch.rand(states.shape, generator=self.generator).masked_fill(states == UNKNOWN, -1).argmax(1)
+        asked = states.gather(1, place[:, None])[:, 0]
+        image, value, marks = _rows(asked, contrasted, 2)
+        states, two = states[image], contrasted[image]
+        states[two, place[image][two]] = value[two]
+        return image, states, marks
 
     def _levels(self, part: torch.Tensor, offset: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
         """Levels [B]: of those within the range spread evenly over it, of the others over the whole schedule."""

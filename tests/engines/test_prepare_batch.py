@@ -255,6 +255,23 @@ def test_labels_of_findings_that_do_not_fit_are_refused(label, message):
         prepare({"image": torch.zeros(2, 1, 2, 2), "label": torch.tensor(label)})
 
 
-def test_findings_are_not_contrasted():
-    with pytest.raises(ValueError, match="all_classes: expected False with num_findings"):
-        DenoisingPrepareBatch(DDPMScheduler(100), num_findings=3, all_classes=True)
+def test_one_known_finding_of_each_image_is_contrasted():
+    prepare = DenoisingPrepareBatch(
+        DDPMScheduler(100), num_findings=3, all_classes=True, label_dropout=0.3, conditioning=lambda s: {"states": s}
+    )
+    given = torch.tensor([[0, 1, 1], [2, 2, 2], [1, 2, 0], [2, 1, 2], [0, 0, 0]]).repeat(20, 1)
+    noisy, targets, _, kwargs = prepare({"image": torch.randn(100, 1, 8, 8), "label": given})
+    states, own, rows, labels = kwargs["states"], targets["own"], targets["contrasted"], targets["labels"]
+    assert len(noisy) == len(states) == len(targets["timesteps"]) == 100 + len(rows) and 0 < len(rows) < 80
+    assert torch.equal(noisy[rows[:, 0]], noisy[rows[:, 1]]) and torch.isin(own[1::5], rows).logical_not().all()
+    absent, present = states[rows[:, 0]], states[rows[:, 1]]
+    differs = absent != present
+    assert (differs.sum(1) == 1).all() and (absent[differs] == 0).all() and (present[differs] == 1).all()
+    true = states[own]  # what is known of each image, some of it hidden, is what it was given
+    assert ((true == given) | (true == 2)).all()
+    image_of = {int(row): i for i, row in enumerate(own)}
+    for pair, label in zip(rows, labels, strict=True):
+        assert int(pair[label]) in image_of and int(pair[1 - label]) not in image_of
+    asked = differs.float().mean(0)
+    assert (asked > 0.15).all(), "every finding is asked about"
+    assert torch.equal(states[rows][:, 0][differs], torch.zeros(len(rows), dtype=torch.int64))
