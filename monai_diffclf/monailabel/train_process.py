@@ -174,7 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             np.asarray(labels), probabilities(new, files, device), probabilities(old, files, device), groups
         )
         result["network"] = network_hash(new.network(device))
-    except (ValueError, RuntimeError, TypeError, OSError) as error:
+    except (ValueError, RuntimeError, TypeError, OSError) as found:
+        error: BaseException = found
+        while error.__cause__ is not None:  # MONAI wraps what a component says
+            error = error.__cause__
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return 1
     replace_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
