@@ -90,6 +90,25 @@ def test_segment_with_voxels_is_the_label(
     assert json.loads(Path(client.download_label("image1", "final")).read_text()) == {"label": expected}
 
 
+def test_segments_of_a_map_are_no_labels(client: Any, tmp_path: Path) -> None:
+    import SimpleITK
+
+    asked = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False}
+    file, params = client.infer("pneumonia_map", "image0", asked)
+    values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(file))
+    assert (
+        set(np.unique(values)) <= {0, 1, 2}
+        and params["label_names"] == client.info()["models"]["pneumonia_map"]["labels"]
+    )
+    # What is submitted while the map's segments are there, too.
+    segments = [*LABELS, {"name": "for the class", "idx": 3}, {"name": "against the class", "idx": 4}]
+    client.save_label("image0", label_map(tmp_path / "a.nii.gz", [2, 3, 4]), "map", params={"label_info": segments})
+    assert json.loads(Path(client.download_label("image0", "map")).read_text()) == {"label": "pneumonia"}
+    with pytest.raises(MONAILabelClientException) as error:
+        client.save_label("image0", label_map(tmp_path / "b.nii.gz", [3, 4]), params={"label_info": segments})
+    assert "got those of a map only" in error.value.msg
+
+
 def test_slicers_own_segmentation_file(client: Any, tmp_path: Path) -> None:
     import SimpleITK
 

@@ -56,7 +56,7 @@ function facts(said) {
 /** How unusual an image is among those that the model knows. */
 function unusual(said) {
   const p = said.ood_p_value;
-  if (typeof p !== "number") return "how usual it is, this model cannot say";
+  if (typeof p !== "number") return "not judged by this model";
   const text = p < 0.01 ? "unusual" : p < 0.05 ? "somewhat unusual" : "usual";
   const badge = make("span", p < 0.05 ? "badge unusual" : "badge", text);
   return make("span", "", badge, ` (p = ${p < 0.001 ? "below 0.001" : p.toFixed(3)})`);

@@ -1,0 +1,1 @@
+"""How fast does the MONAI Label server answer, and does it stay small?"""
