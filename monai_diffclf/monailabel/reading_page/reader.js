@@ -6,6 +6,7 @@ import {
 } from "./server.js";
 import { Viewer } from "./viewer.js";
 
+const FIRST_STRATEGY = "most_uncertain";
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("canvas"), $("other-canvas"), followViewer);
 const answered = new Set(); // of this page: an answer may still be on its way
@@ -23,17 +24,19 @@ function say(text) {
   $("message").hidden = !text;
 }
 
-/** Ask for the next image and, at once, for all that is shown of it. */
-function fetchItem() {
-  const item = { model: model(), stop: new AbortController(), planes: new Map() };
+function askNext(strategy) {
   const taken = [...answered].slice(-150);
   if (current && current.id) taken.push(current.id);
-  item.ready = getNext({ reader: reader(), strategy: $("strategy").value, exclude: taken }).then(async (found) => {
+  return getNext({ reader: reader(), strategy, exclude: taken });
+}
+
+/** Ask for the next image, unless it has been asked for, and for its pixels. */
+function fetchItem(asked = askNext($("strategy").value)) {
+  const item = { model: model(), stop: new AbortController(), planes: new Map() };
+  item.ready = asked.then(async (found) => {
     item.id = found.id;
     if (!item.id) return item;
     const query = { image: item.id, model: item.model };
-    item.prediction = getPrediction(query, item.stop.signal);
-    item.prediction.catch(() => {}); // is told when the image is shown
     item.pixels = await getPixels({ ...query, of: "image" }, item.stop.signal).catch((error) => {
       item.pixelError = error;
       return null;
@@ -44,9 +47,18 @@ function fetchItem() {
   return item;
 }
 
-async function showNext() {
+/** What the model says of an image; asked for once, when its pixels are there: the image comes first. */
+function predict(item) {
+  if (!item.prediction) {
+    item.prediction = getPrediction({ image: item.id, model: item.model }, item.stop.signal);
+    item.prediction.catch(() => {}); // is told when the image is shown
+  }
+  return item.prediction;
+}
+
+async function showNext(asked) {
   stopPainting();
-  const item = upcoming && upcoming.model === model() ? upcoming : fetchItem();
+  const item = upcoming && upcoming.model === model() ? upcoming : fetchItem(asked);
   upcoming = null;
   current = null;
   $("wait").hidden = false;
@@ -94,7 +106,7 @@ async function showPrediction(item) {
   $("counterfactual").disabled = true;
   markModelsClass(null);
   try {
-    const said = await item.prediction;
+    const said = await predict(item);
     if (current !== item) return;
     item.said = said;
     showEvidence($("evidence"), said);
@@ -127,12 +139,12 @@ async function showPlanes(item) {
 
 /** The next image, while the reader looks at this one. */
 async function prefetch(item) {
-  await item.prediction.catch(() => {});
+  await predict(item).catch(() => {});
   if (current !== item || upcoming) return;
   upcoming = fetchItem();
   try {
     const next = await upcoming.ready;
-    if (next.id) await next.prediction;
+    if (next.id) await predict(next);
     document.body.dataset.next = next.id || "none";
   } catch { /* is told when it is shown */ }
 }
@@ -315,6 +327,8 @@ function listen() {
 }
 
 async function start() {
+  const asked = askNext(FIRST_STRATEGY); // not to wait for the state first
+  asked.catch(() => {}); // the state is refused as well
   try {
     state = await getState();
   } catch (error) {
@@ -323,11 +337,11 @@ async function start() {
   }
   say(state.models_left_out.length ? `Not loaded: ${state.models_left_out.join(", ")}; see the server's log.` : "");
   $("model").replaceChildren(...Object.keys(state.models).map((name) => new Option(name, name)));
-  const strategies = state.strategies.map((name) => new Option(name.replaceAll("_", " "), name, false, name === "most_uncertain"));
+  const strategies = state.strategies.map((name) => new Option(name.replaceAll("_", " "), name, false, name === FIRST_STRATEGY));
   $("strategy").replaceChildren(...strategies);
   showProgress(state.progress);
   showClasses();
-  await showNext();
+  await showNext(asked);
 }
 
 $("reader").value = localStorage.getItem("reader") || `reader-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
