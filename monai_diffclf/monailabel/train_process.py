@@ -37,7 +37,7 @@ PROGRESS, RESULT, RUN = "progress.json", "result.json", "run"
 STEPS, STEPS_ANEW = 150, 600
 """Steps of a training where nobody says how many epochs: from weights that know the classes, and from none."""
 
-SLOWER = 0.3  # the rate of the bundle's training, from none, would undo what the weights know
+SLOWER = 0.1  # the rate of the bundle's training, from none, would undo what the weights know
 WARM_UP = 0.1
 NICE = 5  # requests come first
 
