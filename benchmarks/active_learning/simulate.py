@@ -46,17 +46,17 @@ from typing import Any
 import numpy as np
 import torch
 from monai.networks.schedulers import DDPMScheduler
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from benchmarks.evidence.data import Images, load
 from benchmarks.evidence.features import pooled_features
-from benchmarks.evidence.measures import MEASURES
 from benchmarks.evidence.protocol import ROOT, content_hash
 from monai_diffclf.classification import DenoisingClassification, LevelWeights
 from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.losses import ClassContrastiveLoss, parameter_groups
+from monai_diffclf.metrics import roc_auc
 from monai_diffclf.metrics.crossed import CrossedResamples, crossed_resamples, difference
 from monai_diffclf.networks.moving_average import averaged_model
 from monai_diffclf.networks.nets import DiT
@@ -83,7 +83,12 @@ PROTOCOL: dict[str, Any] = {
 CACHE = ROOT / "runs" / "active_learning"
 RESULT = ROOT / "benchmarks" / "results" / "active_learning.json"
 
-macro_auc = MEASURES["macro_auc"]
+
+def macro_auc(labels: ArrayLike, probabilities: ArrayLike, *, weights: ArrayLike | None = None) -> Any:
+    """Mean over the classes of the AUC of one against the rest, for one weighting or several [R, N] at once."""
+    truth, scores = np.asarray(labels), np.asarray(probabilities)
+    each = [roc_auc(truth == k, scores[:, k], weights=weights) for k in range(scores.shape[1])]
+    return np.mean(each, axis=0)
 
 
 def scheduler() -> DDPMScheduler:

@@ -27,6 +27,7 @@ COMMANDS = {
     "classify": ("classify", "Classify images, folders and DICOM series."),
     "report": ("report", "Write a report of an evaluated test set."),
     "replay": ("replay", "Ask stored errors what each stopping rule would have spent."),
+    "export-labels": ("export_labels", "Write the labels of a MONAI Label server as a datalist."),
     "label-client": ("label_client", "Ask a running MONAI Label server what it makes of an image."),
     "publish": ("publish", "Make the results of a run a bundle's own."),
 }

@@ -37,7 +37,7 @@ PROGRESS, RESULT, RUN = "progress.json", "result.json", "run"
 STEPS, STEPS_ANEW = 150, 600
 """Steps of a training where nobody says how many epochs: from weights that know the classes, and from none."""
 
-SLOWER = 0.3  # the rate of the bundle's training, from none, would undo what the weights know
+SLOWER = 0.1  # the rate of the bundle's training, from none, would undo what the weights know
 WARM_UP = 0.1
 NICE = 5  # requests come first
 
@@ -174,7 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             np.asarray(labels), probabilities(new, files, device), probabilities(old, files, device), groups
         )
         result["network"] = network_hash(new.network(device))
-    except (ValueError, RuntimeError, TypeError, OSError) as error:
+    except (ValueError, RuntimeError, TypeError, OSError) as found:
+        error: BaseException = found
+        while error.__cause__ is not None:  # MONAI wraps what a component says
+            error = error.__cause__
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return 1
     replace_text(folder / RESULT, json.dumps(result, indent=1) + "\n")

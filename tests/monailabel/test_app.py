@@ -43,7 +43,8 @@ def read_parts(response: Any) -> tuple[dict[str, Any], bytes, str]:
 def test_app_introduces_itself(client: Any) -> None:
     info = client.get("/info/").json()
     assert info["labels"] == CLASSES and list(info["scoring"]) == ["uncertainty"]
-    assert sorted(info["strategies"]) == ["most_uncertain", "random"]
+    strategies = ["diversity", "margin", "most_uncertain", "random", "typicality", "vote_entropy"]
+    assert sorted(info["strategies"]) == strategies and list(info["trainers"]) == ["pneumonia"]
     model = info["models"]["pneumonia"]
     assert model["type"] == "classification" and model["dimension"] == 2
     assert model["config"]["num_draws"] == 3 and "cpu" in model["config"]["device"]

@@ -168,8 +168,8 @@ def test_label_map_of_an_oblique_grid_is_refused(client: Any) -> None:
     assert "Status: 422" in error.value.msg and "axes are at right angles" in error.value.msg
 
 
-def test_training_is_refused(client: Any) -> None:
+def test_training_without_labels_is_refused(client: Any) -> None:
     with pytest.raises(MONAILabelClientException) as error:
         client.train_start("pneumonia", {})
-    assert "Status: 404" in error.value.msg and "does not train" in error.value.msg
+    assert "Status: 422" in error.value.msg and "labels: expected" in error.value.msg
     assert not client.train_status(True)

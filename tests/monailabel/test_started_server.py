@@ -71,8 +71,8 @@ def test_dicom_without_a_suffix_can_be_sent(server: StartedServer, tmp_path: Pat
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
-        ("POST", "/train/pneumonia", 404, "this app does not train"),
-        ("POST", "/train/", 404, "this app does not train"),
+        ("POST", "/train/pneumonia", 422, "labels: expected some of each class, there are none of"),
+        ("POST", "/train/", 404, "train: name a model, such as /train/pneumonia"),
         ("POST", "/scoring/dice", 404, "method: expected one of ['uncertainty'], got 'dice'"),
         ("POST", f"{MODEL}?image=image0&output=dicom_seg", 422, "output: Input should be 'image', 'json' or 'all'"),
         ("POST", f"{MODEL}?output=json", 422, "image: expected the id of an image, a session_id, or a file"),

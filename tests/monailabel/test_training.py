@@ -157,6 +157,22 @@ def test_a_training_that_fails_says_why(make_training: Any, tmp_path: Path) -> N
     assert state["status"] == "ERROR" and "p000.png" in state["error"] and training.weights(NAME).versions() == []
 
 
+def test_a_training_ends_with_its_server(
+    make_training: Any, small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from monai_diffclf.monailabel.train_process import RESULT, TrainPlan, main
+    from monai_diffclf.monailabel.train_request import TrainRequest
+
+    training = make_training(write_studies(tmp_path / "studies", 60))
+    weights = training.weights(NAME)
+    plan, _ = training._prepare(NAME, training.tasks[NAME].model, TrainRequest(max_epochs=2), weights)
+    orphan = TrainPlan(**{**vars(plan), "parent": -1})
+    orphan.save(weights.running / "plan.json")
+    assert main([str(weights.running / "plan.json")]) == 1
+    assert "error: the server has ended" in capsys.readouterr().err
+    assert not (weights.running / RESULT).exists() and weights.versions() == []
+
+
 def test_new_weights_are_judged_against_the_served_ones_on_the_same_images() -> None:
     from monai_diffclf.monailabel.train_process import judge_weights
 
