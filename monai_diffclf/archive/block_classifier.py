@@ -19,6 +19,7 @@ from ..bundle import Bundle
 from ..engines import DiffusionClassifierEvaluator, TolerantDataset, Unreadable, collate_readable
 from ..handlers import CaseReport, ShiftWarning
 from ..handlers.prediction_table import prediction_row
+from ..image_io import ReadVolumed
 from ..keys import OutputKeys
 from ..report.case_record import encode_case
 from .block_record import BlockRecord, RankedCase
@@ -26,7 +27,7 @@ from .inputs import ArchiveImage
 from .maps import map_file
 from .plan import ClassifierSettings, batch_size
 
-__all__ = ["BlockClassifier", "bundle_handler", "case_report"]
+__all__ = ["BlockClassifier", "bundle_handler", "case_report", "reads_volumes"]
 
 THREADS = 1
 """Threads of a process on a CPU: sums come out otherwise with another number."""
@@ -158,6 +159,12 @@ class BlockClassifier:
 
 def _raise(engine: Engine, error: BaseException) -> None:
     raise error
+
+
+def reads_volumes(bundle: Bundle) -> bool:
+    """Whether a bundle takes whole volumes: its first transform is `ReadVolumed`."""
+    transforms = list(cast(Compose, bundle.get("preprocessing")).transforms)
+    return bool(transforms) and isinstance(transforms[0], ReadVolumed)
 
 
 def case_report(bundle: Bundle) -> CaseReport:

@@ -18,7 +18,7 @@ from ..handlers import ShiftWarning
 from ..inferers import DiffusionClassifierInferer, ScoreClassifierInferer
 from ..run import check_not_shipped
 from ..storage.folder_lock import FolderLock
-from .block_classifier import bundle_handler
+from .block_classifier import bundle_handler, reads_volumes
 from .inputs import find_archive
 from .merge import Merged, damaged_blocks, merge
 from .plan import MAPS, ArchivePlan, ClassifierSettings, make_plan
@@ -97,7 +97,7 @@ def classify_archive(
     them), ``maps/`` and ``cases.html``. The same call again goes on where the last one was stopped.
 
     Args:
-        images: files and folders, see `find_archive`.
+        images: files and folders, see `find_archive`; for a bundle that reads volumes, a folder of slices is one image.
         settings: the bundle and how it classifies.
         output: the output folder.
         num_processes: processes on this machine, started by torchrun.
@@ -117,8 +117,8 @@ def classify_archive(
         raise ValueError(f"maps: expected one of {', '.join(MAPS)}, got {settings.maps}")
     folder = Path(output).expanduser()
     check_not_shipped(folder)
-    found = find_archive(images, output=folder)
     bundle = settings.open()
+    found = find_archive(images, output=folder, volumes=reads_volumes(bundle))
     _check_prior(bundle)
     plan = make_plan(found, settings, bundle)
     _warn_of_limits(plan, bundle)

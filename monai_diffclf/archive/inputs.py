@@ -22,10 +22,10 @@ class ArchiveImage:
     """One image of an archive.
 
     Args:
-        path: its file, from the root of the file system.
+        path: its file, or the folder of its slices, from the root of the file system.
         key: its name: the path below the folder that all images are in.
-        size: bytes of the file.
-        modified: when it was written, nanoseconds.
+        size: bytes of the file, or of all slices.
+        modified: when it, or its last slice, was written, nanoseconds.
         series: which slice of which DICOM series it is, None for a picture.
     """
 
@@ -37,7 +37,10 @@ class ArchiveImage:
 
 
 def find_archive(
-    sources: Sequence[str | os.PathLike[str]], *, output: str | os.PathLike[str] | None = None
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    volumes: bool = False,
 ) -> list[ArchiveImage]:
     """The images of some files and folders, each once, in an order that depends on nothing but their names.
 
@@ -47,6 +50,8 @@ def find_archive(
     Args:
         sources: files and folders, which are searched with all that is in them.
         output: a folder whose files are left out: what an earlier run wrote.
+        volumes: whether images are volumes: then the slices that lie in one folder are one image, whose name is that
+            of the folder, see `find_images`.
 
     Raises:
         ValueError: when a source does not exist, is no image, or holds none.
@@ -74,7 +79,7 @@ def find_archive(
     found: dict[str, str] = {}
     met = 0
     for root in dict.fromkeys(roots):
-        for item in find_images(root):
+        for item in find_images(root, volumes=volumes):
             if skipped is not None and Path(os.path.realpath(item["image"])).is_relative_to(skipped):
                 continue
             met += 1
@@ -86,14 +91,20 @@ def find_archive(
         warnings.warn(f"images: {twice} file(s) or folder(s) are given more than once, and taken once", stacklevel=2)
     base = _base(roots)
     paths = list(found.values())
-    slices = find_series(paths)
+    slices = {} if volumes else find_series(paths)
     images = [_image(path, base, slices.get(path)) for path in paths]
     return _series_together(images)
 
 
 def _image(path: str, base: str, place: Slice | None) -> ArchiveImage:
-    state = os.stat(path)
-    return ArchiveImage(path, Path(os.path.relpath(path, base)).as_posix(), state.st_size, state.st_mtime_ns, place)
+    states = [os.stat(path)]
+    if os.path.isdir(path):  # of slices
+        with os.scandir(path) as entries:
+            states = [entry.stat() for entry in entries if entry.is_file()]
+    # The folder that all are in has a name of its own.
+    key = Path(os.path.relpath(path, base)).as_posix() if path != base else os.path.basename(path)
+    size, modified = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+    return ArchiveImage(path, key, size, modified, place)
 
 
 def _absolute(path: Path) -> str:

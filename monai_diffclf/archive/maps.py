@@ -15,8 +15,7 @@ import numpy as np
 from monai.utils import CommonKeys
 
 from ..handlers.classification_writer import map_of_class, map_picture
-from ..image_io.image_grid import read_grid
-from ..image_io.map_file import map_to_image_size, nifti_bytes
+from ..image_io.map_file import image_reader, map_to_image_size, nifti_bytes
 from ..keys import OutputKeys
 from .inputs import ArchiveImage
 
@@ -36,8 +35,9 @@ def map_file(
 ) -> tuple[str, bytes | None]:
     """Name and content of the file of an image's map.
 
-    - png: the image as the network sees it, with the decision map over it; of planes only.
-    - npy: the decision map in the upright image's own size, float32 [H, W] or [H, W, D].
+    - png: the image as the network sees it, with the decision map over it; of a volume its slices side by side.
+    - npy: the decision map in the upright image's own size, float32 [H, W] or [H, W, D]; of a volume that `ReadVolumed`
+      has read, in the order of its file [X, Y, Z].
     - nifti: the same in the grid of the image's file, with its affine.
 
     Args:
@@ -63,7 +63,7 @@ def map_file(
         return name, buffer.getvalue()
     array = map_to_image_size(map_of_class(result), item[CommonKeys.IMAGE], preprocessing).float().numpy()
     if kind == "nifti":
-        return name, nifti_bytes(array, read_grid(image.path))
+        return name, nifti_bytes(array, image_reader(preprocessing).read.grid(image.path))
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array, dtype=np.float32))
     return name, buffer.getvalue()

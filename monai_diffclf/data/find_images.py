@@ -8,21 +8,25 @@ import os
 from pathlib import Path
 
 from .._text_path import text_path
+from ..image_io.dicom_volume import is_slice
 from ..image_io.image_files import is_image_file
 from .file_tree import FileTree, list_images, warn_left_out
 
 __all__ = ["find_images"]
 
 
-def find_images(source: str | os.PathLike[str]) -> list[dict[str, str]]:
+def find_images(source: str | os.PathLike[str], *, volumes: bool = False) -> list[dict[str, str]]:
     """All images in a folder and its subfolders, or one image file, as a MONAI datalist.
 
     Args:
         source: a folder, or an image file (PNG, JPEG, TIFF, BMP, DICOM, NIfTI and others that
             :func:`monai_diffclf.image_io.read_image_file` reads).
+        volumes: whether images are volumes: then a folder that DICOM slices lie in is one image, and a DICOM file of
+            one frame, given as `source`, stays what it is, no volume.
 
     Returns:
-        Items ``{"image": path, "key": path relative to the folder}``, sorted by path.
+        Items ``{"image": path, "key": path relative to the folder}``, sorted by path; the folder itself, where it is an
+        image, is called by its name.
 
     Raises:
         TypeError: when `source` is no text or path.
@@ -39,7 +43,17 @@ def find_images(source: str | os.PathLike[str]) -> list[dict[str, str]]:
         )
     base = root.parent if root.is_file() else root
     warn_left_out(base, tree.left_out, len(tree.images))
-    return [{"image": str(path), "key": path.relative_to(base).as_posix()} for path in tree.images]
+    images = _whole_series(tree.images) if volumes and not root.is_file() else tree.images
+    return [{"image": str(path), "key": _key(path, base)} for path in images]
+
+
+def _whole_series(paths: list[Path]) -> list[Path]:
+    """Each file that is no slice, and each folder of slices, where its first slice is met."""
+    return list(dict.fromkeys(path.parent if is_slice(path) else path for path in paths))
+
+
+def _key(path: Path, base: Path) -> str:
+    return path.relative_to(base).as_posix() if path != base else path.resolve().name
 
 
 def _one_file(path: Path) -> FileTree:

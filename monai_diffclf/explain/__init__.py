@@ -26,6 +26,7 @@ from .map_quality import (
     randomise_weights,
 )
 from .masks import dilate_mask, mask_from_map
+from .volume_views import mosaic_overlay, upright_volume
 
 __all__ = [
     "CounterfactualGenerator",
@@ -44,6 +45,7 @@ __all__ = [
     "map_iou",
     "map_rank_correlation",
     "mask_from_map",
+    "mosaic_overlay",
     "overlay",
     "pointing_game",
     "randomise_weights",
@@ -51,5 +53,6 @@ __all__ = [
     "smooth_map",
     "sparsity",
     "structural_similarity",
+    "upright_volume",
     "upsample_map",
 ]

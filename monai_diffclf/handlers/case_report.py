@@ -20,10 +20,12 @@ from ignite.engine import Engine, Events
 from .._class_names import class_names
 from ..classification import DenoisingErrors
 from ..classification.vote_statistics import of_final_probabilities
+from ..explain import upright_volume
 from ..inferers import DiffusionClassifierInferer
 from ..keys import OutputKeys
 from ..report.case import Case, choose_measure, unsureness
 from ..report.case_record import CaseRecord, encode_case
+from ..report.case_volume import CaseVolume
 from ..report.cases import write_case_records
 from ..storage.outputs import Outputs
 from .dataset_collector import is_repeated
@@ -55,9 +57,9 @@ class CaseReport:
 
     For a `DiffusionClassifierEvaluator` whose batch and output are decollated (MONAI's default). Of the batch it takes
     ``key`` (the image's name) and ``label`` (class number) where known; of the output the evaluator's own keys, and
-    what post-transforms add: ``pred_uncalibrated``, ``prediction_set``, ``ood_score``, ``ood_p_value``. Of volumes a
-    slice is shown: the one in which the error map is strongest. With several processes the images of all are gathered,
-    each once. See :func:`monai_diffclf.report.write_case_report`.
+    what post-transforms add: ``pred_uncalibrated``, ``prediction_set``, ``ood_score``, ``ood_p_value``. Volumes are
+    shown in three planes with a slider each, which open where the error map is strongest. With several processes the
+    images of all are gathered, each once. See :func:`monai_diffclf.report.write_case_report`.
 
     Args:
         path: the HTML file.
@@ -225,7 +227,7 @@ def _with_different_keys(records: list[CaseRecord]) -> list[CaseRecord]:
 
 
 def _case(engine: Engine, key: str, source: Mapping[str, Any], result: dict[str, Any], item: ExplainedItem) -> Case:
-    depth, label = item.image.shape[-1], source.get("label")
+    label, volume = source.get("label"), _volume(item)
     uncertainty = of_final_probabilities(result.get(OutputKeys.UNCERTAINTY, {}), item.probabilities)
     spent, decided = result.get(OutputKeys.NETWORK_EVALUATIONS), result.get(OutputKeys.DECIDED)
     return Case(
@@ -244,9 +246,19 @@ def _case(engine: Engine, key: str, source: Mapping[str, Any], result: dict[str,
         ood_p_value=_number(result.get(OutputKeys.OOD_P_VALUE)),
         network_evaluations=None if spent is None else int(spent),
         decided=None if decided is None else bool(decided),
-        note="" if item.index is None else f"slice {item.index + 1} of {depth}",
+        volume=volume,
+        note="" if volume is None or item.voxel is None else f"slice {item.voxel[-1] + 1} of {volume.image.shape[-1]}",
         warnings=warnings_of(source, result),
     )
+
+
+def _volume(item: ExplainedItem) -> CaseVolume | None:
+    """The volume and its map, upright; None for a plane."""
+    if item.voxel is None:
+        return None
+    image, size = upright_volume(item.image, item.affine)
+    difference = None if item.decision_map is None else upright_volume(item.decision_map, item.affine)[0]
+    return CaseVolume(image=image, decision_map=difference, voxel_size=size)
 
 
 def _errors(engine: Engine, result: dict[str, Any]) -> DenoisingErrors | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .._class_names import class_names
 from ..engines import DiffusionClassifierEvaluator
-from ..explain import decision_map, overlay
+from ..explain import decision_map, mosaic_overlay, overlay
 from ..keys import OutputKeys
 from ..storage.outputs import Outputs
 from .prediction_table import PredictionTable, prediction_row
@@ -42,12 +42,12 @@ class ClassificationWriter:
     ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. What an
     earlier run wrote into the folder is removed when one begins. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
-    map of its predicted class over it, see :func:`monai_diffclf.explain.overlay`.
+    map of its predicted class over it, of a volume its slices side by side; see `map_picture`.
 
     Args:
         output_dir: folder to write to.
         classes: names of the classes.
-        maps: whether to write the PNGs (2D images only).
+        maps: whether to write the PNGs.
 
     Raises:
         ValueError: when the evaluation starts, if two columns would have one name.
@@ -124,9 +124,13 @@ def map_of_class(result: Mapping[str, Any]) -> torch.Tensor:
 def map_picture(result: Mapping[str, Any]) -> NDArray[Any] | None:
     """The image of an item of an output with the decision map of its class over it [H, W, 3]; None without maps.
 
-    Of planes only; see :func:`monai_diffclf.explain.overlay`.
+    Of volumes the slices side by side; see :func:`monai_diffclf.explain.overlay` and
+    :func:`monai_diffclf.explain.mosaic_overlay`.
     """
-    if OutputKeys.ERROR_MAPS not in result or result[CommonKeys.IMAGE].ndim != 3:
+    if OutputKeys.ERROR_MAPS not in result:
         return None
-    image = (np.asarray(torch.as_tensor(result[CommonKeys.IMAGE]).float().cpu()) + 1) / 2
-    return overlay(image, map_of_class(result).numpy())
+    image = torch.as_tensor(result[CommonKeys.IMAGE])
+    shown = (image.detach().float().cpu() + 1) / 2
+    if shown.ndim == 4:
+        return mosaic_overlay(shown, map_of_class(result), getattr(image, "affine", None))
+    return overlay(np.asarray(shown), map_of_class(result).numpy())

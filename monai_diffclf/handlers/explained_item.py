@@ -11,16 +11,17 @@ from typing import Any, cast
 import numpy as np
 import torch
 from ignite.engine import Engine
+from monai.data import MetaTensor
 from monai.networks.utils import eval_mode
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from ..engines import DiffusionClassifierEvaluator
-from ..explain import decision_map, rival_class
+from ..explain import decision_map, rival_class, upright_volume
 from ..inferers import DiffusionClassifierInferer
 from ..keys import OutputKeys
 from ..report.case import CounterfactualPair, NearImage
-from ..report.case_pictures import shown_slice
+from ..report.case_volume import strongest_voxel
 
 __all__ = [
     "ExplainedItem",
@@ -55,7 +56,9 @@ class ExplainedItem:
         predicted: the class called.
         rival: the class that the map compares with; without a map, the most probable other class.
         decision_map: see :func:`monai_diffclf.explain.decision_map` [*spatial], None without error maps.
-        index: slice along the last axis that stands for a volume, None for a plane.
+        voxel: of a volume the voxel that stands for it, upright (row, column, slice): where the map is strongest, else
+            the middle; None for a plane.
+        affine: of a volume, voxel -> millimetres, RAS [4, 4]; None where it is not known.
         pair: its counterfactual, where there is one.
         nearest: training images near it in the representation, where they were looked for.
     """
@@ -65,14 +68,15 @@ class ExplainedItem:
     predicted: int
     rival: int
     decision_map: torch.Tensor | None
-    index: int | None
+    voxel: tuple[int, ...] | None = None
+    affine: torch.Tensor | None = None
     pair: CounterfactualPair | None = None
     nearest: Sequence[NearImage] = ()
 
     def plane(self, values: torch.Tensor) -> NDArray[Any]:
-        """The slice that is shown, as an array."""
-        shown = values if self.index is None else values[..., self.index]
-        return np.asarray(shown.detach().float().cpu())
+        """What is shown in one picture, as an array: of a volume the axial slice through `voxel`, upright."""
+        array = np.asarray(values.detach().float().cpu())
+        return array if self.voxel is None else upright_volume(array, self.affine)[0][..., self.voxel[-1]]
 
 
 def make_item(result: dict[str, Any]) -> ExplainedItem:
@@ -82,7 +86,8 @@ def make_item(result: dict[str, Any]) -> ExplainedItem:
         ValueError: when ``pred`` are no probabilities [K].
     """
     # Copies: a view would keep its batch, and on a GPU its memory.
-    image = torch.as_tensor(np.array(torch.as_tensor(result[CommonKeys.IMAGE]).detach().float().cpu()))
+    given = torch.as_tensor(result[CommonKeys.IMAGE])
+    image = torch.as_tensor(np.array(given.detach().float().cpu()))
     scores = torch.as_tensor(np.array(torch.as_tensor(result[CommonKeys.PRED]).detach().float().cpu()))
     if scores.ndim != 1 or len(scores) < 2:
         raise ValueError(
@@ -97,9 +102,12 @@ def make_item(result: dict[str, Any]) -> ExplainedItem:
         maps = torch.as_tensor(result[OutputKeys.ERROR_MAPS]).detach().float().cpu()
         rival = int(rival_class(maps[None], torch.tensor([predicted])))
         difference = decision_map(maps[None], torch.tensor([predicted]))[0]
-    spatial = tuple(image.shape[1:])
-    index = shown_slice(spatial, None if difference is None else difference.numpy())
-    return ExplainedItem(image, scores, predicted, rival, difference, index)
+    if image.ndim < 4:
+        return ExplainedItem(image, scores, predicted, rival, difference)
+    affine = given.affine.clone() if isinstance(given, MetaTensor) else None
+    shape = upright_volume(image, affine)[0].shape[1:]
+    voxel = strongest_voxel(shape, None if difference is None else upright_volume(difference, affine)[0])
+    return ExplainedItem(image, scores, predicted, rival, difference, voxel, affine)
 
 
 def warnings_of(source: Any, result: Any) -> str:

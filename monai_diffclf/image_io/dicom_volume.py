@@ -111,6 +111,10 @@ def open_dicom_volume(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIX
         for frame in range(frames):
             slices.append(_slice(header, frame, name if frames == 1 else f"frame {frame + 1}"))
             sources.append(_Source(file, frame))
+    if len(slices) > 1 and not path.is_dir() and len({tuple(one.position) for one in slices}) == 1:
+        raise ValueError(f"expected functional groups with the place of each of {len(slices)} frames, got one for all")
+    if len(slices) == 1 and not path.is_dir():
+        raise ValueError("expected a volume, got one slice, a plane image; give the folder that the slices are in")
     rows, columns = slices[0].size
     check_pixel_count([columns, rows, len(slices)], max_pixels)
     return DicomVolume(stack_slices(slices), sources, (rows, columns), max_pixels)

@@ -117,6 +117,8 @@ def _read(path: Path, max_pixels: int, window: Sequence[float] | None) -> npt.ND
         raise ValueError("expected a NIfTI file, as a window of stored values is given; convert it, or give no window")
     if kind == "DICOM" or (kind is None and name.endswith(DICOM_SUFFIXES)):
         return read_dicom(path, max_pixels=max_pixels)
+    if kind == "NRRD":
+        raise ValueError("an NRRD file is read as a volume only; give it to a bundle for volumes, or convert it")
     if kind == "TIFF":
         return read_tiff(path, max_pixels=max_pixels)
     return read_picture(path, max_pixels=max_pixels)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import nibabel
@@ -41,8 +42,8 @@ def map_to_image_size(
         ValueError: when a transform that moves pixels cannot be inverted.
     """
     reader, others = image_reader(preprocessing), preprocessing[1:]
-    # Resampling finds its way back by the affine.
-    moved = MetaTensor(values[None], affine=image.affine, applied_operations=list(image.applied_operations))
+    # Resampling finds its way back by the affine; MONAI takes apart what it inverts, which others may need still.
+    moved = MetaTensor(values[None], affine=image.affine, applied_operations=deepcopy(image.applied_operations))
     item = Compose(others).inverse({"image": moved})
     found = tuple(item["image"].shape[1:])
     expected = reader.read.spatial_size if isinstance(reader, ReadImaged) else image.meta["spatial_shape"]

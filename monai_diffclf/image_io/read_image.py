@@ -75,7 +75,7 @@ class ReadImage(InvertibleTransform):
         if window is not None and not (len(window) == 2 and -np.inf < window[0] < window[1] < np.inf):
             raise ValueError(f"window: expected None or two rising numbers, such as [-1000, 1000], got {window!r}")
         self.window = window
-        self.spatial_size = size
+        self.spatial_size, self.spatial_dims = size, len(size)
         self.channels = channels
         self.resize = resize
         self.max_pixels = check_max_pixels(max_pixels)

@@ -53,6 +53,8 @@ class ReadVolume(InvertibleTransform):
         (torch.Size([1, 8, 9, 10]), [1.0, 1.0, 1.0], 'every pixel has the same value, 0')
     """
 
+    spatial_dims = 3
+
     def __init__(self, *, min_extent: Sequence[float] | None = None, max_pixels: int = MAX_PIXELS) -> None:
         if min_extent is not None and (len(min_extent) != 3 or not all(0 <= n < np.inf for n in min_extent)):
             raise ValueError(

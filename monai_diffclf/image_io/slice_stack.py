@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -85,10 +86,10 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
     along = positions @ normal
     order = np.argsort(along, kind="stable")
     ordered = [slices[n] for n in order]
-    _check_marks(ordered, along[order])
+    doubts = _check_marks(ordered, along[order])
     _check_distances(ordered, along[order])
     step = (positions[order[-1]] - positions[order[0]]) / (len(slices) - 1)
-    doubts = _check_line(ordered, positions[order], step, normal)
+    doubts += _check_line(ordered, positions[order], step, normal)
     rows, columns = slices[0].spacing
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = axes[:3] * columns, axes[3:] * rows
@@ -124,22 +125,24 @@ def _check_alike(slices: Sequence[Slice]) -> None:
         )
 
 
-def _check_marks(ordered: Sequence[Slice], along: Array) -> None:
+def _check_marks(ordered: Sequence[Slice], along: Array) -> tuple[str, ...]:
     """Refuse slices of several acquisitions: their headers say so, or two lie at one place."""
-    apart = np.diff(along)
     # To a hundredth of a millimetre, below which positions differ by their rounding.
-    same = np.flatnonzero(apart < 0.01)
+    same = np.flatnonzero(np.diff(along) < 0.01)
     names = dict.fromkeys(name for one in ordered for name in one.marks)
-    differing = {}
+    differing, doubts = {}, []
     for name in names:
-        values = Counter(one.marks[name] for one in ordered if name in one.marks)
-        # A number of its own for each slice counts slices.
-        if 1 < len(values) < len(ordered):
+        marks = [one.marks.get(name, "none") for one in ordered]
+        values = Counter(marks)
+        if not len(same) and name == "AcquisitionNumber" and len(values) > 2 and _in_blocks(marks):
+            # A rotation of the scanner at each place of the table, with some slices each.
+            doubts.append(f"slices of {len(values)} acquisitions lie one after the other; taken as one scan")
+        elif 1 < len(values) < len(ordered):  # a number of its own for each slice counts slices
             differing[name] = values
     fix = "put the slices of each into a folder of its own"
     if differing:
         told = "; ".join(f"{tag(name)} {_counted(values)}" for name, values in differing.items())
-        places = f", {len(same)} of them at the place of another" if len(same) else ""
+        places = f", {len(same)} of them at the place of another," if len(same) else ""
         raise ValueError(f"expected one acquisition, got slices{places} that differ in {told}; {fix}")
     if len(same):
         first, second = ordered[same[0]].name, ordered[same[0] + 1].name
@@ -147,6 +150,17 @@ def _check_marks(ordered: Sequence[Slice], along: Array) -> None:
             f"expected one slice at each place, got {len(same)} at the place of another, such as {first} and {second}, "
             f"and nothing in their headers tells acquisitions apart; remove copies, or {fix}"
         )
+    return tuple(doubts)
+
+
+def _in_blocks(marks: Sequence[str]) -> bool:
+    """Whether equal marks stand together.
+
+    Example:
+        >>> _in_blocks("aabbc"), _in_blocks("abab")
+        (True, False)
+    """
+    return len(list(groupby(marks))) == len(set(marks))
 
 
 def _check_distances(ordered: Sequence[Slice], along: Array) -> None:

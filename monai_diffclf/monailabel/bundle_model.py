@@ -20,8 +20,8 @@ from monai.utils import CommonKeys
 
 from ..bundle import find_bundle, open_bundle
 from ..explain import decision_map, rival_class
-from ..image_io import ReadImaged
-from ..image_io.map_file import map_to_image_size
+from ..image_io import ImageGrid, ReadImaged, ReadVolumed
+from ..image_io.map_file import image_reader, map_to_image_size
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..keys import NamedValues, OutputKeys, with_old_names
 from ..transforms import ImageWarningsd
@@ -52,7 +52,7 @@ class Outcome:
             ``pred`` [K] among them.
         before: ``pred`` before the post-processing.
         map: how much better the predicted class explains each pixel than its rival, in the image's own size [H, W] or
-            [H, W, D], upright; 0 where the bundle cropped the image.
+            [H, W, D], upright, of `ReadVolumed` in the order of the file [X, Y, Z]; 0 where the bundle cropped it.
         rival: the other class with the smallest mean error.
         inferer: what classified it.
         device: where.
@@ -77,10 +77,10 @@ class Outcome:
 class BundleModel:
     """A diffusion classifier from a bundle's ``configs/inference.json``.
 
-    Read from it: ``classes``, ``preprocessing`` (its first transform must be `ReadImaged`, the others must be
-    invertible where they move pixels), ``inferer``, ``network``, ``device``, and ``postprocessing`` if there (a Compose
-    of dictionary transforms of the evaluator's output, such as `CalibrateProbabilitiesd`). A stopping rule is left out:
-    the map needs all draws.
+    Read from it: ``classes``, ``preprocessing`` (its first transform must be `ReadImaged` or `ReadVolumed`, the others
+    must be invertible where they move pixels), ``inferer``, ``network``, ``device``, and ``postprocessing`` if there (a
+    Compose of dictionary transforms of the evaluator's output, such as `CalibrateProbabilitiesd`). A stopping rule is
+    left out: the map needs all draws.
 
     Args:
         folder: the bundle.
@@ -110,7 +110,7 @@ class BundleModel:
         _, refused = self._postprocessing(self._parsed())
         if refused:
             raise ValueError(f"bundle: the postprocessing in {self.config} cannot be used: {'; '.join(refused)}")
-        self.spatial_dims = len(self._reader(self._parsed()).read.spatial_size)
+        self.spatial_dims = self._reader(self._parsed()).read.spatial_dims
         self.num_draws, self.rule, self.seed = inferer.num_draws, inferer.rule, inferer.seed
 
     @property
@@ -160,6 +160,10 @@ class BundleModel:
                 f"bundle: expected preprocessing in {self.config} to keep a MetaTensor, which knows its origin"
             )
         return image
+
+    def grid(self, path: str | os.PathLike[str]) -> ImageGrid:
+        """Where the pixels or voxels of an image lie, as the bundle's own reader takes it."""
+        return self._reader(self._parsed()).read.grid(path)
 
     def classify(self, image: MetaTensor, **settings: Any) -> Outcome:
         """Classify an image from `read`.
@@ -224,14 +228,11 @@ class BundleModel:
                 self._parsers[key] = parser
             return self._parsers[key]
 
-    def _reader(self, parser: ConfigParser) -> ReadImaged:
-        reader = self._preprocessing(parser)[0]
-        if not isinstance(reader, ReadImaged):
-            raise TypeError(
-                f"bundle: expected ReadImaged as the first transform of preprocessing in {self.config}, got "
-                f"{type(reader).__name__}"
-            )
-        return reader
+    def _reader(self, parser: ConfigParser) -> ReadImaged | ReadVolumed:
+        try:
+            return image_reader(self._preprocessing(parser))
+        except TypeError as error:
+            raise TypeError(f"bundle: {self.config}: {error}") from error
 
     @staticmethod
     def _preprocessing(parser: ConfigParser) -> Sequence[Any]:

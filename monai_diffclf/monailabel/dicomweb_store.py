@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 class DicomWebImages(DICOMWebDatastore):
     """MONAI Label's DICOMweb store, for reading.
 
-    - A series is an image if it is one file. It is read as DICOM: MONAI Label's way through NIfTI loses how the
-      grey values are to be shown.
+    - A series is an image: one file, or, for a bundle that reads volumes, its slices. It is read as DICOM: MONAI
+      Label's way through NIfTI loses how the grey values are to be shown.
     - Labels are not stored: DICOM has no place for a class that MONAI Label could write.
 
     Args:
@@ -57,10 +57,10 @@ class DicomWebImages(DICOMWebDatastore):
             return {"total": 0, "completed": 0, "label_tags": {}, "error": f"DICOMweb: {type(error).__name__}"}
 
     def get_image_uri(self, image_id: str) -> str:
-        """The file of a series.
+        """The file of a series, or the folder of its files, which a bundle for volumes reads.
 
         Raises:
-            HTTPException: when the series has several files, or cannot be had.
+            HTTPException: when the series has no file, or cannot be had.
         """
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", image_id) or len(image_id) > 64:
             return ""
@@ -71,9 +71,9 @@ class DicomWebImages(DICOMWebDatastore):
             logger.warning("DICOMweb: series %s: %s", image_id, error)
             self._forget(image_id)
             raise HTTPException(502, f"image: the DICOMweb server did not give the series: {_kind(error)}") from error
-        if len(files) != 1:
-            raise HTTPException(422, f"image: expected a series of one file, got {len(files)}")
-        return str(files[0])
+        if not files:
+            raise HTTPException(422, "image: expected a series of some files, got none")
+        return str(files[0]) if len(files) == 1 else str(folder)
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of the image."""

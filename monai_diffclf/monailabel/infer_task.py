@@ -20,7 +20,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ..classification.vote_statistics import of_final_probabilities
 from ..keys import OutputKeys
 from .bundle_model import BundleModel, Outcome
-from .image_grid import ImageGrid, read_grid
+from .image_grid import ImageGrid
 from .infer_request import RESULT_EXTENSIONS, InferRequest, find_devices, parse_request
 from .inference_queue import Job, stoppable
 from .label_map import write_class
@@ -86,7 +86,7 @@ class DiffusionClassifierTask(InferTask):
             if wanted.result_extension == ".png" and self.dimension != 2:
                 raise ValueError("result_extension: expected .nii.gz or .nii for a volume, got .png")
             image = self.model.read(path)
-            grid = read_grid(path)
+            grid = self.model.grid(path)
         except (ValueError, TypeError) as error:
             logger.info("refused: %s", error)
             raise HTTPException(422, str(error).replace(path, os.path.basename(path))) from error

@@ -14,12 +14,12 @@ from typing import Any
 
 from fastapi import HTTPException, UploadFile
 
-from ..image_io.file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, kind_of
+from ..image_io.file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, NRRD_SUFFIXES, PICTURE_SUFFIXES, kind_of
 from .names import last_part
 
 __all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "parse_params", "received", "split_suffix"]
 
-IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES)
+IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *NRRD_SUFFIXES)
 LABEL_SUFFIXES = (".json", ".nii.gz", ".nii", ".nrrd")
 RESERVED_INFO = ("name", "path", "ts", "checksum", "strategy", "diffusion_classifier")
 MAX_PARAMS = 100_000  # characters

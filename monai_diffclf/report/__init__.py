@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from .case import Case, CounterfactualPair
+from .case_volume import CaseVolume
 from .cases import write_case_report
 from .data import ReportData
 from .html import write_report
 
-__all__ = ["Case", "CounterfactualPair", "ReportData", "write_case_report", "write_report"]
+__all__ = ["Case", "CaseVolume", "CounterfactualPair", "ReportData", "write_case_report", "write_report"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .._moved import renamed_fields
 from ..classification import SURE_WHEN_LARGE, DenoisingErrors
 from ..keys import UncertaintyKeys, current_name
+from .case_volume import CaseVolume
 
 __all__ = [
     "UNCERTAINTIES",
@@ -148,6 +149,7 @@ class Case:
         ood_p_value: share of such images that are less alike still.
         network_evaluations: network evaluations spent.
         decided: whether the class has the guarantee of the stopping rule.
+        volume: the volume of which `image` is a slice, shown in three planes in its place.
         note: what else to say, e.g. which slice of a volume this is.
         warnings: what to mind of the image, in words.
 
@@ -177,6 +179,7 @@ class Case:
     ood_p_value: float | None = None
     network_evaluations: int | None = None
     decided: bool | None = None
+    volume: CaseVolume | None = None
     note: str = ""
     warnings: str = ""
 

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Painted", "film", "png_address", "shown_slice", "signed_film", "thumbnail"]
+__all__ = ["Painted", "as_pixels", "film", "png_address", "signed_film", "thumbnail"]
 
 # A map and how large the difference is that has its full colour.
 Painted = tuple[str, float]
@@ -31,7 +31,7 @@ def png_address(pixels: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _as_pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
+def as_pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Pixels [H, W] or [H, W, 3] of an image [C, H, W] in [-1, 1]."""
     scaled = np.clip((np.asarray(image, dtype=np.float64) + 1) / 2, 0, 1)
     pixels = (255 * scaled).round().astype(np.uint8)
@@ -40,12 +40,12 @@ def _as_pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 def film(image: NDArray[Any]) -> str:
     """PNG data address of an image [C, H, W] in [-1, 1]."""
-    return png_address(_as_pixels(image))
+    return png_address(as_pixels(image))
 
 
 def thumbnail(image: NDArray[Any], size: int = 40) -> str:
     """PNG data address of an image [C, H, W] in [-1, 1], its longer side at most ``size`` pixels."""
-    picture = Image.fromarray(_as_pixels(image))
+    picture = Image.fromarray(as_pixels(image))
     picture.thumbnail((size, size))
     return png_address(np.asarray(picture))
 
@@ -74,21 +74,3 @@ def signed_film(difference: NDArray[Any], colours: tuple[str, str]) -> Painted:
     pixels[..., 3] = np.clip(np.abs(values) / limit, 0, 1) if limit > 0 else 0.0
     pixels[pixels[..., 3] == 0] = 0  # compresses better
     return png_address((255 * pixels).round().astype(np.uint8)), limit
-
-
-def shown_slice(shape: tuple[int, ...], difference: NDArray[Any] | None = None) -> int | None:
-    """Which slice along the last axis stands for a volume [H, W, D]: where most differs, else the middle; 2D: None.
-
-    Args:
-        shape: spatial shape of the image, two or three sizes.
-        difference: signed map of that shape.
-
-    Example:
-        >>> shown_slice((4, 4, 9)), shown_slice((4, 4))
-        (4, None)
-        >>> shown_slice((1, 1, 3), np.array([[[0.1, 0.2, -0.9]]]))
-        2
-    """
-    if len(shape) < 3:
-        return None
-    return shape[-1] // 2 if difference is None else int(np.abs(difference).sum((0, 1)).argmax())

@@ -17,6 +17,7 @@ from ..classification import DenoisingErrors
 from ..classification.rules import draw_scores
 from .case import Case, CounterfactualPair, NearImage
 from .case_pictures import film, signed_film, thumbnail
+from .case_volume import encode_volume
 from .figures import CLASS_COLOURS
 
 __all__ = ["CaseRecord", "encode_case", "to_json"]
@@ -78,8 +79,10 @@ def encode_case(case: Case) -> CaseRecord:
         >>> record.row["predicted"], json.loads(record.content)["probabilities"]
         (1, [0.2, 0.8])
     """
-    painted, limit = None, None
-    if case.decision_map is not None:
+    painted, limit, volume = None, None, None
+    if case.volume is not None:
+        volume, limit = encode_volume(case.volume, _map_colours(case))
+    elif case.decision_map is not None:
         painted, limit = signed_film(case.decision_map, _map_colours(case))
     row = {
         "key": case.key,
@@ -96,6 +99,7 @@ def encode_case(case: Case) -> CaseRecord:
         "image": film(case.image),
         "map": painted,
         "mapLimit": limit,
+        "volume": volume,
         "rival": _rival(case),
         "counterfactual": None if case.counterfactual is None else _counterfactual(case.image, case.counterfactual),
         "nearest": [_near(near) for near in case.nearest],

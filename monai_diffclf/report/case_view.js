@@ -47,24 +47,28 @@ function warnings(row, content) {
   return found.map((words) => make("p", { class: "notice" }, words));
 }
 
+const rivalName = (about, content) => (content.rival === null ? "another class" : className(about, content.rival));
+
+// How strongly the map is laid on; `paint` is called with its opacity.
+function mapControls(about, content, paint) {
+  const shared = content.mapLimit / about.mapLimit;
+  const repaint = () => paint(settings.strength * (settings.sharedScale && shared < 1 ? shared : 1));
+  repaint();
+  const scale = make("input", { type: "checkbox", checked: settings.sharedScale });
+  scale.addEventListener("change", () => { settings.sharedScale = scale.checked; repaint(); });
+  return make("div", { class: "controls" },
+    slider("Map strength", settings.strength, (value) => { settings.strength = value; repaint(); }),
+    make("label", {}, scale, " one scale for all cases"));
+}
+
 function imageAndMap(about, row, content) {
   const image = { source: content.image, words: `Image ${row.key}` };
   const films = [film([image], ["Image", content.note ? `, ${content.note}` : ""])];
   if (!content.map) return make("div", { class: "films" }, ...films);
-  const rival = content.rival === null ? "another class" : className(about, content.rival);
-  const words = ["Where it speaks for ", className(about, row.predicted), " or for ", rival];
+  const words = ["Where it speaks for ", className(about, row.predicted), " or for ", rivalName(about, content)];
   const mapped = film([image, { source: content.map, words: "Decision map laid over the image" }], words);
   const overlay = mapped.querySelectorAll("img")[1];
-  const shared = content.mapLimit / about.mapLimit;
-  const paint = () => {
-    overlay.style.opacity = settings.strength * (settings.sharedScale && shared < 1 ? shared : 1);
-  };
-  paint();
-  const scale = make("input", { type: "checkbox", checked: settings.sharedScale });
-  scale.addEventListener("change", () => { settings.sharedScale = scale.checked; paint(); });
-  mapped.append(make("div", { class: "controls" },
-    slider("Map strength", settings.strength, (value) => { settings.strength = value; paint(); }),
-    make("label", {}, scale, " one scale for all cases")));
+  mapped.append(mapControls(about, content, (opacity) => { overlay.style.opacity = opacity; }));
   return make("div", { class: "films" }, ...films, mapped);
 }
 
@@ -171,7 +175,8 @@ function caseBody(about, row, content, measure) {
   return [
     verdict(about, row),
     ...warnings(row, content),
-    make("div", { class: "first" }, imageAndMap(about, row, content),
+    make("div", { class: content.volume ? "first volume" : "first" },
+      content.volume ? volumeAndMap(about, row, content) : imageAndMap(about, row, content),
       make("div", { class: "wide" }, classTable(about, row, content))),
     uncertaintySection(about, row, content),
     counterfactual(about, row, content),

@@ -26,7 +26,7 @@ __all__ = ["write_case_records", "write_case_report"]
 
 # Nothing is fetched and nothing can be sent, whatever an image is called.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
-_SCRIPTS = ("case_list.js", "case_view.js", "case_votes.js", "case_page.js")
+_SCRIPTS = ("case_list.js", "case_view.js", "case_volume.js", "case_votes.js", "case_page.js")
 
 
 def write_case_report(

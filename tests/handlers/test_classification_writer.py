@@ -100,11 +100,18 @@ def test_pictures(evaluate, images, tmp_path):
     np.testing.assert_allclose(shown, expected, atol=1 / 255)
 
 
-def test_volumes_and_unexplained_images_have_no_picture(evaluate, images, tmp_path):
-    evaluate(images[..., None].expand(-1, -1, -1, -1, 4), [ClassificationWriter(tmp_path / "3d", ["no", "yes"])])
-    evaluate(images, [ClassificationWriter(tmp_path / "off", ["no", "yes"])], explain=False)
-    for folder in ("3d", "off"):
-        assert [row["map"] for row in read(tmp_path / folder)] == [""] * 5
+def test_of_a_volume_the_slices_stand_side_by_side(evaluate, images, tmp_path):
+    evaluate(images[..., None].expand(-1, -1, -1, -1, 4), [ClassificationWriter(tmp_path, ["no", "yes"])])
+    assert [row["map"] for row in read(tmp_path)] == [f"map_{i:05d}.png" for i in range(5)]
+    height, width = images.shape[2:]
+    shown = np.asarray(Image.open(tmp_path / "map_00000.png"))
+    # Two by two slices; the first axis points to the right, as MONAI has it.
+    assert shown.shape[0] / shown.shape[1] == width / height and max(shown.shape) >= 1024
+
+
+def test_unexplained_images_have_no_picture(evaluate, images, tmp_path):
+    evaluate(images, [ClassificationWriter(tmp_path, ["no", "yes"])], explain=False)
+    assert [row["map"] for row in read(tmp_path)] == [""] * 5
 
 
 def test_images_without_names_are_numbered(evaluate, images, tmp_path):

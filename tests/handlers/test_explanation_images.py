@@ -60,7 +60,8 @@ def test_colour_volumes_and_few_images(evaluate, images, kind):
         "few": images[:1],
     }[kind]
     evaluate(given, [ExplanationImages(writer, 4, size=16)])
-    assert writer.images["explanations", 1].shape == (3, 16 * (1 if kind == "few" else 4), 2 * 12)
+    shown = {"colour": (3, 16 * 4, 2 * 12), "volume": (3, 12 * 4, 2 * 16), "few": (3, 16, 2 * 12)}
+    assert writer.images["explanations", 1].shape == shown[kind]  # of a volume the first axis points to the right
 
 
 def test_under_the_epoch_of_the_training(evaluate, images):

@@ -164,7 +164,11 @@ def test_refused_bundles(tmp_path: Path, changed_bundle: Callable[..., Path]) ->
     for changes, error, message in [
         ({"checkpoint": str(tmp_path / "none.pt")}, RuntimeError, "network"),
         ({"inferer": {"_target_": "monai.inferers.SimpleInferer"}}, TypeError, "serves diffusion classifiers only"),
-        ({"preprocessing": reader_last}, TypeError, "expected ReadImaged as the first transform .* got Identityd"),
+        (
+            {"preprocessing": reader_last},
+            TypeError,
+            "expected ReadImaged or ReadVolumed as its first transform.* got Identityd",
+        ),
     ]:
         with pytest.raises(error, match=message):
             BundleModel(changed_bundle(**changes))

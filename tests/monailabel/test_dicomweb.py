@@ -100,7 +100,7 @@ def test_series_is_classified_as_dicom(server: StartedServer, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("image", "status", "reason"),
     [
-        (TWO, 422, "image: expected a series of one file, got 2"),
+        (TWO, 422, "expected an image file, got a folder; give one file for each image"),
         ("1.2.3.9", 502, "image: the DICOMweb server did not give the series"),
         ("../../secret", 422, "holds a separator of paths"),
         ("nobody", 404, "image: expected the id of an image"),

@@ -14,7 +14,7 @@ from PIL import Image
 from monai_diffclf.classification import DenoisingErrors
 from monai_diffclf.report import Case, CounterfactualPair
 from monai_diffclf.report.case import NearImage
-from monai_diffclf.report.case_pictures import film, shown_slice, signed_film, thumbnail
+from monai_diffclf.report.case_pictures import film, signed_film, thumbnail
 from monai_diffclf.report.case_record import encode_case, to_json
 
 
@@ -57,14 +57,6 @@ def test_a_map_without_differences_is_clear():
     painted, limit = signed_film(np.zeros((4, 4)), ("#ff0000", "#0000ff"))
     assert limit == 0
     assert (pixels(painted)[..., 3] == 0).all()
-
-
-def test_slices_of_volumes():
-    difference = np.zeros((3, 3, 5))
-    difference[1, 1, 3] = -2
-    assert shown_slice((3, 3, 5), difference) == 3
-    assert shown_slice((3, 3, 5)) == 2
-    assert shown_slice((3, 3), difference[..., 3]) is None
 
 
 def test_row_and_content():
