@@ -3,9 +3,9 @@
     python -m benchmarks.volumes.memory [--size 128] [--draws 2] [--output FILE]
 
 One volume, two classes, maps of the errors too, weights at random: what is measured depends on shapes alone. Each way
-runs in a process of its own, of which the highest resident memory is taken, with Python and its libraries (``libraries``
-is what these alone take); on a GPU the memory that torch allocated there. Seconds are of the processor, or of the clock
-on a GPU. Writes ``benchmarks/results/volume_memory.json``.
+runs in a process of its own, of which the highest resident memory is taken, with Python and its libraries (these alone:
+``libraries``); on a GPU the memory that torch allocated there. Seconds are of the processor, or of the clock on a GPU.
+Writes ``benchmarks/results/volume_memory.json``.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def parser(bundle: str, *files: str, **settings: object) -> ConfigParser:
 
 
 def test_all_are_there():
-    assert len(TRAINING) == 12
+    assert len(TRAINING) == 13
 
 
 @pytest.mark.parametrize("bundle", TRAINING)
