@@ -76,7 +76,7 @@ class DicomVolume:
                 check_image(dataset, self._max_pixels)
                 decoded = path, dataset, decode(dataset, path)
             target[...] = _frame_values(decoded[2], decoded[1], path, frame)
-        return volume.transpose(2, 1, 0)
+        return np.asarray(volume.transpose(2, 1, 0))
 
 
 def is_slice(path: str | os.PathLike[str]) -> bool:

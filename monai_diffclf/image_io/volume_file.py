@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from .nrrd_file import read_nrrd, read_nrrd_header
 from .pixel_values import check_finite
 
 __all__ = ["Volume", "read_volume_file", "read_volume_grid"]
+
+Found = TypeVar("Found")
 
 _AS_STORED = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
 # DICOM counts x towards the patient's left and y towards the back, NIfTI towards the right and the front.
@@ -69,7 +71,9 @@ def read_volume_grid(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXE
     return _opened(path, max_pixels, _GRID)
 
 
-def _opened(path: str | os.PathLike[str], max_pixels: int, readers: dict[str, Callable[[Path, int], Any]]) -> Any:
+def _opened(
+    path: str | os.PathLike[str], max_pixels: int, readers: Mapping[str, Callable[[Path, int], Found]]
+) -> Found:
     path = Path(path)
     check_max_pixels(max_pixels)
     if not path.exists():

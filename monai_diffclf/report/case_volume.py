@@ -108,7 +108,8 @@ def encode_volume(volume: CaseVolume, colours: tuple[str, str]) -> tuple[dict[st
 def _averaged(values: NDArray[Any], size: list[int]) -> NDArray[np.float64]:
     """Volumes [C, H, W, D] of a smaller size: each new voxel the mean of those that it covers."""
     tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
-    return np.asarray(torch.nn.functional.adaptive_avg_pool3d(tensor, size).numpy())
+    height, width, depth = size
+    return np.asarray(torch.nn.functional.adaptive_avg_pool3d(tensor, (height, width, depth)).numpy())
 
 
 def _levels(difference: NDArray[np.float64], limit: float | None) -> NDArray[np.uint8]:

@@ -11,14 +11,27 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.networks.schedulers import DDPMScheduler
-from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImaged, Resized, SaveImaged, ScaleIntensityd
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    Invertd,
+    LoadImaged,
+    Orientationd,
+    Resized,
+    ResizeWithPadOrCropd,
+    SaveImaged,
+    ScaleIntensityd,
+    Spacingd,
+)
 from PIL import Image
 
 from monai_diffclf.engines import DiffusionClassifierEvaluator
 from monai_diffclf.explain import decision_map, overlay
-from monai_diffclf.image_io import ReadImaged
+from monai_diffclf.image_io import ReadImaged, ReadVolumed
+from monai_diffclf.image_io.map_file import map_to_image_size
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.transforms import ErrorMap, ErrorMapD, ErrorMapd, ErrorMapDict
+from tests.volume_fixtures import phantom, save_nifti
 
 MAPS = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
 
@@ -241,3 +254,30 @@ def test_map_of_a_coronal_plane_can_be_written(tmp_path, device):
     (output,) = evaluate([{"image": str(tmp_path / "a.nii"), "label": 0}], before, [ErrorMapd(), save], device)
     stored = np.squeeze(nibabel.load(next(tmp_path.glob("a_map*"))).get_fdata())
     np.testing.assert_allclose(stored, output["decision_map"].cpu()[0].numpy(), rtol=1e-6)
+
+
+def test_a_map_of_a_volume_is_saved_in_the_space_of_its_file(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    source = save_nifti(path, phantom(), codes="PSL")
+    preprocessing = Compose(
+        [
+            ReadVolumed("image"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            Spacingd("image", pixdim=(1.3, 1.3, 1.3), padding_mode="border"),
+            ResizeWithPadOrCropd("image", (12, 10, 20)),
+        ]
+    )
+    image = preprocessing({"image": path})["image"]
+    item = {"image": image, "error_maps": torch.rand(2, 12, 10, 20), "pred": torch.tensor([0.2, 0.8])}
+    expected = map_to_image_size(ErrorMapd()(item)["decision_map"].as_tensor()[0], image, preprocessing.transforms)
+    Compose(
+        [
+            ErrorMapd(),
+            Invertd("decision_map", preprocessing, orig_keys="image", nearest_interp=False),
+            SaveImaged("decision_map", output_dir=tmp_path, output_postfix="map", separate_folder=False),
+        ]
+    )(item)
+    found = nibabel.load(tmp_path / "scan_map.nii.gz")
+    assert found.shape == source.shape and nibabel.aff2axcodes(found.affine) == ("P", "S", "L")
+    np.testing.assert_allclose(found.affine, source.affine, atol=1e-5)
+    np.testing.assert_allclose(found.get_fdata(), expected.numpy(), atol=1e-5)
