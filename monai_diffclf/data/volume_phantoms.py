@@ -157,10 +157,10 @@ def _lesion(
 ) -> tuple[Volume, Volume, _Ellipsoid]:
     """The opacity [S, S, S], the distance from its centre in radii [S, S, S], and the lung it lies in."""
     lung = lungs[rng.integers(2)]
-    radii = rng.uniform(0.15, 0.24) * np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.75, 1.0)])
+    radii = rng.uniform(0.18, 0.27) * np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.75, 1.0)])
     distance = _Ellipsoid(lung.point(rng, 0.65), radii, rng.uniform(-np.pi, np.pi, 3)).distance(grid)
     # A flat top that falls to half its height on the surface, where the mask ends.
-    return rng.uniform(0.2, 0.36) * expit((1 - distance) / np.float32(0.22)), distance, lung
+    return rng.uniform(0.26, 0.44) * expit((1 - distance) / np.float32(0.22)), distance, lung
 
 
 def _expose(rng: np.random.Generator, volume: Volume, grid: Volume) -> Volume:
