@@ -101,7 +101,7 @@ def test_every_kind_of_network_classifies_volumes_with_maps_that_add_up(name, de
 
 
 def test_score_unet_gives_likelihoods_of_volumes(device):
-    network = ScoreUNet(VPSDE(), 2, 1, spatial_dims=3, channels=(4, 8), norm_num_groups=4).to(device).eval()
+    network = ScoreUNet(VPSDE(), 3, 1).to(device).eval()
     inferer = ScoreClassifierInferer(VPSDE(), 2, num_steps=2)
     result = inferer.classify(volumes(2, 8, 8, 8).to(device), network)
     assert result.log_likelihood.shape == (2, 2)

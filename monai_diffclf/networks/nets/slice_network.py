@@ -50,6 +50,7 @@ class SliceNetwork(nn.Module):
         if isinstance(sw_batch_size, bool) or not isinstance(sw_batch_size, int) or sw_batch_size < 1:
             raise ValueError(f"sw_batch_size: expected a positive integer, got {sw_batch_size!r}")
         self.network, self.axis, self.sw_batch_size = network, axis, sw_batch_size
+        self.train(network.training)
 
     def forward(
         self,

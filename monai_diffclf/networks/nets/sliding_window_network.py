@@ -65,6 +65,7 @@ class SlidingWindowNetwork(nn.Module):
         if isinstance(sw_batch_size, bool) or not isinstance(sw_batch_size, int) or sw_batch_size < 1:
             raise ValueError(f"sw_batch_size: expected a positive integer, got {sw_batch_size!r}")
         self.network, self.sw_batch_size = network, sw_batch_size
+        self.train(network.training)
         self.roi_size, self.margin = _sides("roi_size", roi_size, 1), _sides("margin", margin, 0)
         _steps(self.roi_size, self.margin)
 
