@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 __all__ = ["make_volume_phantom", "make_volume_phantoms"]
 
-Volume = NDArray[np.float32]
+Volume = NDArray[Any]  # float32 or float64
+Point = Sequence[float] | NDArray[Any]
 # Separate random streams, so that a phantom's anatomy and noise do not depend on its label.
 _LABEL, _ANATOMY, _DISTRACTORS, _LESION, _NOISE = range(5)
 
@@ -44,9 +45,9 @@ def _voxel_grid(size: int) -> Volume:
 class _Ellipsoid:
     """An ellipsoid: centre [3], radii [3], and how it is turned, as a rotation vector in radians."""
 
-    centre: Sequence[float]
-    radii: Sequence[float]
-    turn: Sequence[float] = (0.0, 0.0, 0.0)
+    centre: Point
+    radii: Point
+    turn: Point = (0.0, 0.0, 0.0)
 
     def _axes(self) -> Volume:
         return np.asarray(Rotation.from_rotvec(self.turn).as_matrix(), dtype=np.float32)
@@ -68,7 +69,7 @@ class _Ellipsoid:
         return np.asarray(self.centre + self._axes() @ (direction * self.radii), dtype=np.float32)
 
 
-def _tube(grid: Volume, start: Sequence[float] | Volume, end: Sequence[float] | Volume, width: float) -> Volume:
+def _tube(grid: Volume, start: Point, end: Point, width: float) -> Volume:
     """A straight line with a Gaussian profile, peak 1."""
     first = np.asarray(start, dtype=np.float32)
     direction = np.asarray(end, dtype=np.float32) - first
@@ -149,7 +150,7 @@ def _distractors(rng: np.random.Generator, grid: Volume, lungs: tuple[_Ellipsoid
             place = (rng.uniform(-0.6, 0.6), rng.uniform(-0.3, 0.3), rng.uniform(-0.95, -0.75))
         blob = _Ellipsoid(place, rng.uniform(0.1, 0.2, 3))
         drawn += rng.uniform(0.12, 0.3) * np.exp(-(blob.distance(grid) ** 2))
-    return drawn
+    return np.asarray(drawn)
 
 
 def _lesion(
@@ -157,10 +158,10 @@ def _lesion(
 ) -> tuple[Volume, Volume, _Ellipsoid]:
     """The opacity [S, S, S], the distance from its centre in radii [S, S, S], and the lung it lies in."""
     lung = lungs[rng.integers(2)]
-    radii = rng.uniform(0.15, 0.24) * np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.75, 1.0)])
+    radii = rng.uniform(0.18, 0.27) * np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.75, 1.0)])
     distance = _Ellipsoid(lung.point(rng, 0.65), radii, rng.uniform(-np.pi, np.pi, 3)).distance(grid)
     # A flat top that falls to half its height on the surface, where the mask ends.
-    return rng.uniform(0.2, 0.36) * expit((1 - distance) / np.float32(0.22)), distance, lung
+    return rng.uniform(0.26, 0.44) * expit((1 - distance) / np.float32(0.22)), distance, lung
 
 
 def _expose(rng: np.random.Generator, volume: Volume, grid: Volume) -> Volume:

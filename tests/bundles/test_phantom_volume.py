@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.bundle import verify_metadata
+from PIL import Image
 
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data import find_medmnist3d
@@ -74,6 +77,25 @@ def test_medmnist3d_is_trained_and_judged(name, label, size, tmp_path, monkeypat
     both = ["train.json", "evaluate.json", f"{name}.json"]
     run(bundle_workflow(BUNDLE, "train", *both, num_draws=1, **settings))
     assert (tmp_path / "out" / "results.json").is_file()
+
+
+def refusal(bundle: Any, path: Path) -> str:
+    """What is said of a file that a bundle does not take."""
+    with pytest.raises((ValueError, RuntimeError)) as error:
+        bundle.read(path)
+    return causes(error.value)[-1]
+
+
+def test_what_is_no_whole_volume_is_refused_in_one_line(tmp_path):
+    opened = open_bundle(BUNDLE, device="cpu")
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "plane.png")
+    assert "plane.png" in refusal(opened, tmp_path / "plane.png")
+    nib.save(nib.Nifti1Image(np.ones((32, 32, 10), np.float32), np.diag([10, 10, 10, 1])), tmp_path / "small.nii.gz")
+    said = refusal(opened, tmp_path / "small.nii.gz")
+    assert "small.nii.gz: expected a volume that covers at least 160 x 160 x 160 mm" in said
+    volumes = write_example_volumes(tmp_path / "volumes", 2, seed=3)
+    planes = open_bundle("phantom_xray_diffusion", device="cpu")
+    assert "volume-3-0.nii.gz" in refusal(planes, next(volumes.rglob("volume-3-0.nii.gz")))
 
 
 def test_medmnist3d_that_is_absent_is_one_clear_line(tmp_path):

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -52,6 +50,7 @@ class SliceNetwork(nn.Module):
         if isinstance(sw_batch_size, bool) or not isinstance(sw_batch_size, int) or sw_batch_size < 1:
             raise ValueError(f"sw_batch_size: expected a positive integer, got {sw_batch_size!r}")
         self.network, self.axis, self.sw_batch_size = network, axis, sw_batch_size
+        self.train(network.training)
 
     def forward(
         self,
@@ -68,8 +67,9 @@ class SliceNetwork(nn.Module):
         given = {"timesteps": timesteps, "context": context, "class_labels": class_labels}
         each = {name: v.repeat_interleave(x.shape[axis], 0) for name, v in given.items() if v is not None}
         parts = [slice(start, start + self.sw_batch_size) for start in range(0, len(slices), self.sw_batch_size)]
-        predicted: list[Any] = [
+        predicted: list[torch.Tensor] = [
             self.network(x=slices[part].contiguous(), **{name: value[part] for name, value in each.items()})
             for part in parts
         ]
-        return torch.cat(predicted).unflatten(0, (len(x), x.shape[axis])).movedim(1, axis)
+        volume: torch.Tensor = torch.cat(predicted).unflatten(0, (len(x), x.shape[axis])).movedim(1, axis)
+        return volume

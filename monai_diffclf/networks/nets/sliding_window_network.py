@@ -65,6 +65,7 @@ class SlidingWindowNetwork(nn.Module):
         if isinstance(sw_batch_size, bool) or not isinstance(sw_batch_size, int) or sw_batch_size < 1:
             raise ValueError(f"sw_batch_size: expected a positive integer, got {sw_batch_size!r}")
         self.network, self.sw_batch_size = network, sw_batch_size
+        self.train(network.training)
         self.roi_size, self.margin = _sides("roi_size", roi_size, 1), _sides("margin", margin, 0)
         _steps(self.roi_size, self.margin)
 
@@ -88,7 +89,7 @@ class SlidingWindowNetwork(nn.Module):
             part = places[start : start + self.sw_batch_size]
             index = torch.tensor([image for image, _, _ in part], device=x.device)
             cut = {name: _cut(value, part, index, x) for name, value in each.items()}
-            windows = torch.stack([x[(image, slice(None), *seen)] for image, seen, _ in part])
+            windows = torch.stack([x[image][_all_channels(seen)] for image, seen, _ in part])
             predicted = self.network(x=windows, **cut)
             if predicted.shape[2:] != windows.shape[2:]:
                 raise ValueError(
@@ -99,7 +100,7 @@ class SlidingWindowNetwork(nn.Module):
                 whole = predicted.new_empty(len(x), predicted.shape[1], *x.shape[2:])
             for (image, seen, own), values in zip(part, predicted, strict=True):
                 inside = tuple(slice(o.start - s.start, o.stop - s.start) for o, s in zip(own, seen, strict=True))
-                whole[(image, slice(None), *own)] = values[(slice(None), *inside)]
+                whole[image][_all_channels(own)] = values[_all_channels(inside)]
         return x if whole is None else whole
 
     def _places(self, size: Sequence[int]) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
@@ -107,6 +108,11 @@ class SlidingWindowNetwork(nn.Module):
         roi, margin = (_every_axis(name, getattr(self, name), len(size)) for name in ("roi_size", "margin"))
         axes = [_along(*each) for each in zip(size, roi, margin, strict=True)]
         return [(tuple(seen for seen, _ in each), tuple(own for _, own in each)) for each in product(*axes)]
+
+
+def _all_channels(place: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The index of a place in an image [C, *spatial]."""
+    return (slice(None), *place)
 
 
 def _along(size: int, roi: int, margin: int) -> list[tuple[slice, slice]]:
@@ -127,7 +133,7 @@ def _cut(
     if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != len(x):
         return value
     if value.ndim == x.ndim and value.shape[2:] == x.shape[2:]:
-        return torch.stack([value[(image, slice(None), *seen)] for image, seen, _ in part])
+        return torch.stack([value[image][_all_channels(seen)] for image, seen, _ in part])
     return value[index.to(value.device)]
 
 
