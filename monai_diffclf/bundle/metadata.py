@@ -62,6 +62,7 @@ def _data_format(settings: BundleSettings, configs: Mapping[str, Any]) -> dict[s
     multiple = 1
     if settings.method == "diffusion":
         denoiser = configs["inference.json"]["denoiser"]
+        denoiser = denoiser.get("network", denoiser)  # of planes, which a `SliceNetwork` holds
         multiple = 2 ** (denoiser["levels"] + len(denoiser["channels"]) - 1)
     image = {
         "num_channels": settings.channels,
