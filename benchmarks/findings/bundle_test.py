@@ -4,7 +4,7 @@
 
 Written before the test phantoms (seed 13, 1,000 of them, correlation .4) are drawn: the shipped weights and settings
 classify them as they are, by the mean error of 25 draws under the weighting of the bundle. AUC of each finding with a
-95 % interval from 2,000 resamples of the images. On the first 200 of them that show exactly one finding: the share whose
+95 % interval from 2,000 resamples of the images. On the first 200 that show exactly one finding: the share whose
 strongest point of the finding's map lies on its mask, widened by two pixels (`pointing`), and how strong the map of the
 absent finding is there, as a share of that (`at_the_other`, median). With a result file the program refuses to run.
 """
