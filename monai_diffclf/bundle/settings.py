@@ -25,6 +25,7 @@ PARTS = (
     "known_patients",
     "volumes",
     "phantoms",
+    "slices",
     "findings",
     "mammograms",
     "favero",
@@ -59,7 +60,8 @@ class BundleSettings:
             all of ``train.json``, ``evaluate.json`` and ``inference.json`` that have it; ``dataset_dir``, the
             images of the training, in the first. Text in them is never evaluated.
         parts: further parts of the template: ``"known_patients"`` (PneumoniaMNIST with the table of its patients),
-            ``"volumes"`` (3D), ``"phantoms"``, ``"findings"`` (the classes are findings, of which an image has any
+            ``"volumes"`` (3D), ``"slices"`` (of volumes, through a network of planes), ``"phantoms"``,
+            ``"findings"`` (the classes are findings, of which an image has any
             number), ``"mammograms"``, ``"favero"`` (networks and training of Favero et al. 2025),
             ``"grey_as_colour"`` (grey images repeated as three channels), ``"weights"`` (that the bundle ships
             in ``models``), ``"fitted"`` (what was fitted to these and lies in ``configs``).

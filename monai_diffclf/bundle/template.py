@@ -117,14 +117,17 @@ def _defaults(settings: BundleSettings) -> dict[str, Any]:
         "image_size": list(size),
         "model_description#bundle": settings.name,
         "title": settings.name,
-        **_of_method(settings.method, size),
+        **_of_method(settings, size),
         # Moves of a fourteenth of the image, along all axes.
         "augmentation#affine#translate_range": [round(side / 14, 1) for side in size],
     }
 
 
-def _of_method(method: str, size: tuple[int, ...]) -> dict[str, Any]:
+def _of_method(settings: BundleSettings, size: tuple[int, ...]) -> dict[str, Any]:
+    method = settings.method
     if method == "diffusion":
+        if "slices" in settings.parts:  # a network of planes, whatever the images are
+            return {}
         return {"denoiser#spatial_dims": len(size), "denoiser#levels": _levels(min(size))}
     if method == "resnet18":
         return {"network_def#spatial_dims": len(size)}

@@ -23,9 +23,9 @@ from tests.data.medmnist3d_files import COUNTS, write_medmnist3d
 
 BUNDLE = bundle("phantom_volume_diffusion")
 SMALL: dict[str, Any] = {
-    "denoiser#channels": [8, 8],
-    "denoiser#norm_num_groups": 4,
-    "denoiser#num_head_channels": 8,
+    "denoiser#network#channels": [8, 8, 8],
+    "denoiser#network#norm_num_groups": 4,
+    "denoiser#network#num_head_channels": 8,
     "progress": False,
     "device": torch.device("cpu"),
 }
@@ -72,7 +72,7 @@ def test_medmnist3d_is_trained_and_judged(name, label, size, tmp_path, monkeypat
     assert model["classes"][1] == label
     assert model["image_size"] == [size] * 3
     # 28 voxels are padded to what the network's levels divide by.
-    assert tuple(made.parser.get_parsed_content("train#dataset")[0]["image"].shape[1:]) == (-(-size // 8) * 8,) * 3
+    assert tuple(made.parser.get_parsed_content("validate#dataset")[0]["image"].shape[1:]) == (-(-size // 8) * 8,) * 3
     assert len(made.parser.get_parsed_content("train#datalist")) == COUNTS[0]
     both = ["train.json", "evaluate.json", f"{name}.json"]
     run(bundle_workflow(BUNDLE, "train", *both, num_draws=1, **settings))
@@ -83,7 +83,7 @@ def refusal(bundle: Any, path: Path) -> str:
     """What is said of a file that a bundle does not take."""
     with pytest.raises((ValueError, RuntimeError)) as error:
         bundle.read(path)
-    return causes(error.value)[-1]
+    return ": ".join(causes(error.value))
 
 
 def test_what_is_no_whole_volume_is_refused_in_one_line(tmp_path):

@@ -162,7 +162,7 @@ def test_refusals_say_why(client: Any, images: dict[str, Path], tmp_path: Path) 
             404,
             "model: expected one of ['pneumonia', 'pneumonia_class', 'pneumonia_map']",
         ),
-        (client.post("/activelearning/other", json={}), 404, "strategy: expected one of ['most_uncertain', 'random']"),
+        (client.post("/activelearning/other", json={}), 404, "strategy: expected one of ['diversity', "),
     ]:
         assert response.status_code == status and reason in response.json()["detail"]
 

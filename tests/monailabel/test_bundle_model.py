@@ -65,7 +65,7 @@ def test_the_networks_input_sent_back_is_the_image(model: BundleModel, images: d
     picture = np.asarray(Image.open(images["png"])) / 255
     for path in images.values():
         image = model.read(path)
-        returned = model._to_image_size((image.as_tensor()[0] + 1) / 2, image).numpy()
+        returned = model.to_image_size((image.as_tensor()[0] + 1) / 2, image).numpy()
         assert returned.shape == (61, 47)
         # Rows are as far apart as the picture is wide, with pixels higher than wide fewer of them.
         seen = np.flatnonzero(returned.any(1))
@@ -163,7 +163,11 @@ def test_refused_bundles(tmp_path: Path, changed_bundle: Callable[..., Path]) ->
                    "keys": "image"}]}  # fmt: skip
     for changes, error, message in [
         ({"checkpoint": str(tmp_path / "none.pt")}, RuntimeError, "network"),
-        ({"inferer": {"_target_": "monai.inferers.SimpleInferer"}}, TypeError, "serves diffusion classifiers only"),
+        (
+            {"inferer": {"_target_": "monai.inferers.SimpleInferer"}},
+            TypeError,
+            "serves diffusion and score classifiers only",
+        ),
         (
             {"preprocessing": reader_last},
             TypeError,

@@ -157,8 +157,10 @@ def test_labels_of_remote_images_are_stored(server: StartedServer) -> None:
     assert pair["image"].endswith(".dcm") and pair["label"].endswith(f"final/{ONE}.json")
     # They are files of the user's home, which the next start finds.
     assert len(list(server.log.parent.rglob(f"class_labels/*/{ONE}.json"))) == 2
-    left = server.request("POST", "/activelearning/random", json={})  # the other series, of two files
-    assert left.status_code == 422 and "a series of one file" in detail(left)
+    left = server.request("POST", "/activelearning/random", json={}).json()  # the other series, of two files
+    assert left["id"] != ONE
+    refused = server.request("POST", f"/infer/pneumonia?image={left['id']}&output=json")
+    assert refused.status_code == 422 and "got a folder" in detail(refused)
     assert server.request("DELETE", f"/datastore/label?id={ONE}&tag=final").status_code == 200
     assert server.request("GET", "/datastore/").json()["completed"] == 0
 
