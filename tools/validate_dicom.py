@@ -2,9 +2,11 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Count what two validators find in the DICOM objects made of ten synthetic images of six kinds.
 
-``python -m tools.validate_dicom`` makes the images of `tools.dicom_sources`, which have to be valid themselves, and of
-each a report, a parametric map, a picture and a note of key objects; runs ``dciodvfy`` (dicom3tools) over all files and
-``dsrdump`` (DCMTK) over the documents; and writes the number of errors and the warnings of each file to
+    python -m tools.validate_dicom
+
+Makes the images of `tools.dicom_sources`, which have to be valid themselves, and of each a report, a parametric map, a
+picture and a note of key objects; runs ``dciodvfy`` (dicom3tools) over all files and ``dsrdump`` (DCMTK) over the
+documents; and writes the number of errors and the warnings of each file to
 ``benchmarks/results/dicom_validation.json``. Results of the images are made up: what is judged is their form.
 """
 
