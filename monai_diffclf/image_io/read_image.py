@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms import InvertibleTransform
 
 from .crop_and_resize import CropAndResize, crop_and_resize, crop_size
 from .doubts import as_text, collect_doubts
@@ -21,6 +21,7 @@ from .image_files import merge_equal_channels, read_image_file, scale_by_type
 from .image_grid import PICTURE, ImageGrid, read_grid
 from .image_quality import image_warnings
 from .limits import MAX_PIXELS, check_max_pixels
+from .read_items import ReadItems
 
 __all__ = ["ReadImage", "ReadImaged", "crop_and_resize", "crop_size"]
 
@@ -178,7 +179,7 @@ class ReadImage(InvertibleTransform):
         return array
 
 
-class ReadImaged(MapTransform, InvertibleTransform):
+class ReadImaged(ReadItems):
     """Dictionary-based `ReadImage`; an item's "key", where it has one, names an image that is given as an array.
 
     Args:
@@ -197,6 +198,8 @@ class ReadImaged(MapTransform, InvertibleTransform):
         'a'
     """
 
+    read: ReadImage
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -210,17 +213,3 @@ class ReadImaged(MapTransform, InvertibleTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.read = ReadImage(spatial_size, channels=channels, resize=resize, max_pixels=max_pixels, window=window)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each image of the item, a path or an array, by its tensor."""
-        item = dict(data)
-        for key in self.key_iterator(item):
-            item[key] = self.read(item[key], name=str(item.get("key", "")))
-        return item
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Bring each map of the item back to the grid of its file, see `ReadImage.inverse`."""
-        item = dict(data)
-        for key in self.key_iterator(item):
-            item[key] = self.read.inverse(item[key])
-        return item

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms import InvertibleTransform
 from monai.utils import MetaKeys, SpaceKeys
 
 from .doubts import as_text, collect_doubts
@@ -21,6 +21,7 @@ from .image_grid import ImageGrid
 from .image_quality import image_warnings
 from .limits import MAX_PIXELS, check_max_pixels
 from .pixel_values import check_finite
+from .read_items import ReadItems
 from .volume_file import read_volume_file, read_volume_grid
 
 __all__ = ["ReadVolume", "ReadVolumed"]
@@ -123,7 +124,7 @@ class ReadVolume(InvertibleTransform):
             )
 
 
-class ReadVolumed(MapTransform, InvertibleTransform):
+class ReadVolumed(ReadItems):
     """Dictionary-based `ReadVolume`; an item's "key", where it has one, names a volume that is given as an array.
 
     Args:
@@ -144,6 +145,8 @@ class ReadVolumed(MapTransform, InvertibleTransform):
         (1, 4, 4, 5)
     """
 
+    read: ReadVolume
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -154,20 +157,6 @@ class ReadVolumed(MapTransform, InvertibleTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.read = ReadVolume(min_extent=min_extent, max_pixels=max_pixels)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each volume of the item, a path or an array, by its tensor."""
-        item = dict(data)
-        for key in self.key_iterator(item):
-            item[key] = self.read(item[key], name=str(item.get("key", "")))
-        return item
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Leave each map of the item in the space of its file, see `ReadVolume.inverse`."""
-        item = dict(data)
-        for key in self.key_iterator(item):
-            item[key] = self.read.inverse(item[key])
-        return item
 
 
 def _from_array(image: Any, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
