@@ -24,6 +24,7 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from .._text_path import text_path
+from .file_tree import check_new_folder
 from .shapes import Array, Ellipse, pixel_grid, stroke
 
 __all__ = ["EXAMPLE_CLASSES", "make_example_scan", "write_example_scans"]
@@ -247,8 +248,7 @@ def write_example_scans(
     if images < kinds:
         raise ValueError(f"images: expected {kinds} or more, one of each class, got {images}")
     make_example_scan(0, 0, seed=seed, size=size)  # refuses what it cannot draw before anything is written
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ValueError(f"folder: expected a new or an empty folder, got {folder}; name another one")
+    check_new_folder(folder)
     with tqdm(total=images, unit="image", disable=not progress) as bar:
         for label, name in enumerate(EXAMPLE_CLASSES):
             (folder / name).mkdir(parents=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .._text_path import text_path
+from .file_tree import check_new_folder
 from .volume_phantoms import make_volume_phantom
 
 __all__ = ["write_example_volumes"]
@@ -62,8 +63,7 @@ def write_example_volumes(
     make_volume_phantom(0, seed=seed, size=size)  # refuses what it cannot draw before anything is written
     places = {"image": folder, **({"mask": folder.with_name(folder.name + "-masks")} if masks else {})}
     for place in places.values():
-        if place.is_file() or (place.is_dir() and any(place.iterdir())):
-            raise ValueError(f"folder: expected a new or an empty folder, got {place}; name another one")
+        check_new_folder(place)
     step = _WIDTH / size
     affine = np.diag([step, step, step, 1.0])
     affine[:3, 3] = step / 2 - _WIDTH / 2

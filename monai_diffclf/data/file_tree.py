@@ -16,7 +16,7 @@ from pathlib import Path
 from .._class_names import plain_text, shown
 from ..image_io.image_files import is_image_file
 
-__all__ = ["FileTree", "is_hidden", "list_images", "warn_left_out"]
+__all__ = ["FileTree", "check_new_folder", "is_hidden", "list_images", "warn_left_out"]
 
 _MASKS = {"mask", "masks", "segmentation", "segmentations", "groundtruth", "groundtruths", "annotation", "annotations"}
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
@@ -147,3 +147,13 @@ def _refuse_mask_files(images: list[Path]) -> None:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        ValueError: when it does, or is a file.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"folder: expected a new or an empty folder, got {folder}; name another one")
