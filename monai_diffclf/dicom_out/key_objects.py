@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from .finding import Algorithm
-from .library import MANUFACTURER, common, highdicom, settle
+from .library import common, highdicom, observer, settle
 from .source import Source
 from .structured_report import DISCLAIMER
 from .text import vr_text
@@ -47,19 +47,10 @@ def key_objects(sources: Sequence[Source], positive: Sequence[str], algorithm: A
         raise ValueError(f"sources: expected images of one study, got those of {len(studies)}; make a note for each")
     instances = [str(header.SOPInstanceUID) for header in headers]
     facts = (*studies, instances, list(positive), algorithm.__dict__, when.isoformat())
-    observer = hd.sr.ObserverContext(
-        observer_type=Code("121007", "DCM", "Device"),
-        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
-            uid=new_uid("device", algorithm.__dict__),
-            name="monai_diffclf",
-            manufacturer_name=MANUFACTURER,
-            model_name=vr_text(algorithm.name, "LO") or "unnamed",
-        ),
-    )
     content = hd.ko.KeyObjectSelection(
         document_title=_TITLE,
         referenced_objects=headers,
-        observer_device_context=observer,
+        observer_device_context=observer(algorithm),
         description=vr_text(f"Read first: found to be {' or '.join(positive)}. {DISCLAIMER}", "UT"),
     )
     made = hd.ko.KeyObjectSelectionDocument(

@@ -10,13 +10,16 @@ from typing import Any
 
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
 
 from .. import __version__
 from .._optional import require
 from .codes import PRIVATE
+from .finding import Algorithm
 from .text import vr_text
+from .uids import new_uid
 
-__all__ = ["MANUFACTURER", "common", "highdicom", "settle", "to_bytes"]
+__all__ = ["MANUFACTURER", "common", "highdicom", "observer", "settle", "to_bytes"]
 
 MANUFACTURER = "monai_diffclf contributors"
 
@@ -59,6 +62,26 @@ def common(model: str, description: str, when: datetime) -> dict[str, Any]:
         "specific_character_set": "ISO_IR 192",
         "coding_schemes": [scheme],
     }
+
+
+def observer(algorithm: Algorithm, *, serial_number: str | None = None) -> Any:
+    """What has observed, as the context of a document: a device, which is the bundle (TID 1004).
+
+    Args:
+        algorithm: what has classified.
+        serial_number: of the device; None for none.
+    """
+    hd = highdicom()
+    return hd.sr.ObserverContext(
+        observer_type=Code("121007", "DCM", "Device"),
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=new_uid("device", algorithm.__dict__),
+            name="monai_diffclf",
+            manufacturer_name=MANUFACTURER,
+            model_name=vr_text(algorithm.name, "LO") or "unnamed",
+            serial_number=serial_number,
+        ),
+    )
 
 
 def settle(dataset: Dataset, when: datetime) -> None:

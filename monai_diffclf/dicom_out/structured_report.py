@@ -14,7 +14,7 @@ from pydicom.sr.coding import Code
 from .codes import NATS, NO_UNITS, SIDES, Codes, class_concept, private_concept, site_concept
 from .finding import Algorithm, Finding
 from .image_library import image_library
-from .library import MANUFACTURER, common, highdicom, settle
+from .library import MANUFACTURER, common, highdicom, observer, settle
 from .series import instance_number, series_uid
 from .source import Source
 from .text import vr_text
@@ -58,18 +58,10 @@ def structured_report(
     """
     hd = highdicom()
     facts = (source.instances, finding.facts(), algorithm.__dict__, when.isoformat())
-    observer = hd.sr.ObserverContext(
-        observer_type=Code("121007", "DCM", "Device"),
-        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
-            uid=new_uid("device", algorithm.__dict__),
-            name="monai_diffclf",
-            manufacturer_name=MANUFACTURER,
-            model_name=vr_text(algorithm.name, "LO") or "unnamed",
-            serial_number=vr_text(algorithm.weights, "LO") or "unknown",
-        ),
-    )
     report = hd.sr.MeasurementReport(
-        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        observation_context=hd.sr.ObservationContext(
+            observer_device_context=observer(algorithm, serial_number=vr_text(algorithm.weights, "LO") or "unknown")
+        ),
         procedure_reported=_PROCEDURE,
         imaging_measurements=[_group(source, finding, algorithm, new_uid("group", facts), codes)],
     )
