@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_diffclf.archive import ClassifierSettings
+from monai_diffclf.archive import ClassifierSettings, processes
 from monai_diffclf.bundle import find_bundle
 from tests.image_fixtures import write_dicom
 
@@ -46,3 +46,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+def stop_after_one(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Interrupt when a second block would be written; the numbers of the blocks written before."""
+    written: list[int] = []
+    write = processes.write_block
+
+    def write_one(folder, number, content):
+        if written:
+            raise KeyboardInterrupt
+        written.append(number)
+        return write(folder, number, content)
+
+    monkeypatch.setattr(processes, "write_block", write_one)
+    return written

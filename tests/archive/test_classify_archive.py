@@ -20,7 +20,7 @@ from monai_diffclf.archive.block_record import block_path
 from monai_diffclf.archive.workspace import Workspace
 from monai_diffclf.bundle import find_bundle, open_bundle
 from monai_diffclf.storage.folder_lock import FolderLock
-from tests.archive.conftest import contents, write_pictures
+from tests.archive.conftest import contents, stop_after_one, write_pictures
 from tests.bundles.workflows import bundle_workflow, run
 
 
@@ -82,16 +82,8 @@ def test_table_is_that_of_the_bundles_own_inference(pictures, settings, tmp_path
 
 
 def test_goes_on_where_it_was_stopped(pictures, settings, tmp_path, monkeypatch, whole):
-    written = []
-
-    def stop_after_one(folder, number, content):
-        if written:
-            raise KeyboardInterrupt
-        written.append(number)
-        return write(folder, number, content)
-
     write = processes.write_block
-    monkeypatch.setattr(processes, "write_block", stop_after_one)
+    written = stop_after_one(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         classify(pictures, settings, tmp_path / "out")
     assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]

@@ -14,11 +14,11 @@ from PIL import Image
 
 highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed")
 
-from monai_diffclf.archive import classify_archive, processes  # noqa: E402
+from monai_diffclf.archive import classify_archive  # noqa: E402
 from monai_diffclf.archive.dicom_folder import DicomFolder  # noqa: E402
 from monai_diffclf.dicom_out import read_source  # noqa: E402
 from monai_diffclf.dicom_out.worklist import COLUMNS  # noqa: E402
-from tests.archive.conftest import contents, write_pictures  # noqa: E402
+from tests.archive.conftest import contents, stop_after_one, write_pictures  # noqa: E402
 from tools import dicom_sources  # noqa: E402
 from tools.validate_dicom import missing_validators, validate  # noqa: E402
 
@@ -113,16 +113,7 @@ def check_worklist(films, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_goes_on_where_it_was_stopped(films, settings, tmp_path, monkeypatch):
-    written = []
-
-    def stop_after_one(folder, number, content):
-        if written:
-            raise KeyboardInterrupt
-        written.append(number)
-        return write(folder, number, content)
-
-    write = processes.write_block
-    monkeypatch.setattr(processes, "write_block", stop_after_one)
+    stop_after_one(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         classify(films, settings, tmp_path)
     assert not [path for path in (tmp_path / "dicom").iterdir() if not path.name.startswith(".")]
