@@ -29,11 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 from monai.networks.nets import DiffusionModelUNet
-from monai.networks.schedulers import DDPMScheduler
 from PIL import Image
 
-import monai_diffclf.networks.schedulers  # noqa: F401 (registers the schedule cosine_log_snr)
 from benchmarks.bundles import RESULTS
+from benchmarks.schedule import make_scheduler
 from monai_diffclf.data import load_kermany_cxr
 from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.explain import CounterfactualGenerator
@@ -124,17 +123,6 @@ def make_network(channels: int) -> torch.nn.Module:
     if channels == 1:
         return WaveletDiffusionUNet(in_channels=1, levels=3, **settings)
     return DiffusionModelUNet(in_channels=channels, out_channels=channels, **settings)
-
-
-def make_scheduler() -> DDPMScheduler:
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        schedule="cosine_log_snr",
-        log_snr_min=-10.0,
-        log_snr_max=10.0,
-        prediction_type="v_prediction",
-        clip_sample=False,
-    )
 
 
 def train(

@@ -28,12 +28,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.schedulers import DDPMScheduler
 from monai.optimizers import WarmupCosineSchedule
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-import monai_diffclf.networks.schedulers  # noqa: F401 (registers the schedule cosine_log_snr)
+from benchmarks.schedule import make_scheduler
 from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.handlers.moving_average import MovingAverage
 from monai_diffclf.inferers import DiffusionClassifierInferer
@@ -114,17 +113,6 @@ def make_network() -> torch.nn.Module:
         num_head_channels=16,
         norm_num_groups=8,
         num_class_embeds=len(CLASSES) + 1,
-    )
-
-
-def make_scheduler() -> DDPMScheduler:
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        schedule="cosine_log_snr",
-        log_snr_min=-10.0,
-        log_snr_max=10.0,
-        prediction_type="v_prediction",
-        clip_sample=False,
     )
 
 

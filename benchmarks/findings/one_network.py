@@ -30,12 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks.schedulers import DDPMScheduler
 from monai.optimizers import WarmupCosineSchedule
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import monai_diffclf.networks.schedulers  # noqa: F401 (registers the schedule cosine_log_snr)
+from benchmarks.schedule import make_scheduler
 from monai_diffclf.data import make_findings_phantoms
 from monai_diffclf.data.phantom_findings import FINDINGS
 from monai_diffclf.engines import DenoisingPrepareBatch
@@ -56,17 +55,6 @@ def load(count: int, seed: int, unknown: float) -> Images:
     items = make_findings_phantoms(count, seed=seed, correlation=CORRELATION, unknown=unknown)
     images = torch.stack([torch.as_tensor(item["image"]) for item in items]) * 2 - 1
     return images, torch.stack([torch.as_tensor(item["label"]) for item in items])
-
-
-def make_scheduler() -> DDPMScheduler:
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        schedule="cosine_log_snr",
-        log_snr_min=-10.0,
-        log_snr_max=10.0,
-        prediction_type="v_prediction",
-        clip_sample=False,
-    )
 
 
 def train(images: torch.Tensor, labels: torch.Tensor, steps: int, name: str, **conditions: Any) -> tuple[Any, float]:
