@@ -32,11 +32,12 @@ from monai_diffclf.storage.atomic_file import replace_text
 
 LIMIT, CAP = 8 * 2**30, 16 * 2**30
 SMALL = {"channels": (16, 32), "attention_levels": (False, False), "num_res_blocks": 1, "norm_num_groups": 16}
+FLASH = {"use_flash_attention": True}  # attention in the middle of the U-Net, of 32,768 positions
 
 
 def wavelet_unet() -> torch.nn.Module:
     """A U-Net of volumes behind one level of the Haar transform."""
-    return WaveletDiffusionUNet(3, 1, levels=1, num_head_channels=16, num_class_embeds=3, **SMALL)
+    return WaveletDiffusionUNet(3, 1, levels=1, num_head_channels=16, num_class_embeds=3, **SMALL, **FLASH)
 
 
 def bundle_network() -> torch.nn.Module:
@@ -47,7 +48,7 @@ def bundle_network() -> torch.nn.Module:
 
 def unet(dims: int) -> torch.nn.Module:
     """A U-Net on the voxels themselves, without a wavelet transform."""
-    return DiffusionModelUNet(dims, 1, 1, num_head_channels=16, num_class_embeds=3, **SMALL)
+    return DiffusionModelUNet(dims, 1, 1, num_head_channels=16, num_class_embeds=3, **SMALL, **FLASH)
 
 
 WAYS: dict[str, Callable[[], torch.nn.Module]] = {
