@@ -44,6 +44,12 @@ def test_monai_accepts_it(method: str, tmp_path: Path, device: str) -> None:
     check_agreement(made)
 
 
+def test_a_network_of_volumes_keeps_no_matrix_of_all_pairs_of_positions(tmp_path: Path) -> None:
+    made = write_bundle(tmp_path / "mine", settings(image_size=[32, 32, 32], parts=["volumes"]))
+    network = open_bundle(made, "train.json").get("denoiser")
+    assert network.spatial_dims == 3 and network.unet.middle_block.attention.attn.use_flash_attention
+
+
 def test_settings_are_stored_and_make_the_same_bundle_again(tmp_path: Path) -> None:
     first = write_bundle(tmp_path / "one", settings(values={**SMALL, "max_epochs": 3, "num_draws": 7}))
     second = write_bundle(tmp_path / "two", read_settings(first))
