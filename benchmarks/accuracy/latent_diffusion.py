@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -31,20 +30,18 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from PIL import Image
 
+from benchmarks.accuracy.equal_time import train_for
 from benchmarks.bundles import RESULTS
 from benchmarks.schedule import make_scheduler
 from monai_diffclf.data import load_kermany_cxr
-from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.explain import CounterfactualGenerator
-from monai_diffclf.handlers import MovingAverage
 from monai_diffclf.inferers import DiffusionClassifierInferer
-from monai_diffclf.losses import DenoisingLoss
 from monai_diffclf.metrics import bootstrap_interval, paired_difference_interval, roc_auc
 from monai_diffclf.networks import AutoencoderSpace, load_autoencoder
 from monai_diffclf.networks.nets import WaveletDiffusionUNet
 from monai_diffclf.storage.atomic_file import replace_text
 
-SIZE, BATCH, RATE, DRAWS, DROPOUT, WARMUP = 128, 32, 1e-3, 11, 0.1, 0.05
+SIZE, BATCH, RATE, DRAWS = 128, 32, 1e-3, 11
 PICTURE = Path("docs/images/latent_diffusion.png")
 
 
@@ -130,39 +127,25 @@ def train(
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The averaged network after so many seconds of the processor, the learning rate a cosine over them."""
     torch.manual_seed(seed)
-    network, scheduler = make_network(images.shape[1]), make_scheduler()
+    network = make_network(images.shape[1])
     if kept.exists():
         stored = torch.load(kept, weights_only=True)
         network.load_state_dict(stored["network"])
         return network.eval(), stored["details"]
-    average = MovingAverage(network, 0.995)
-    prepare = DenoisingPrepareBatch(scheduler, 2, label_dropout=DROPOUT, seed=seed)
-    loss_function = DenoisingLoss(scheduler, weighting="min_snr", gamma=5.0)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.01)
-    start, steps, recent = time.process_time(), 0, 0.0
-    network.train()
-    while (share := (time.process_time() - start) / seconds) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, share / WARMUP) * (1 + math.cos(math.pi * share)) / 2
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
         chosen = torch.randint(len(images), (BATCH,))
-        noisy, targets, _, arguments = prepare({"image": images[chosen], "label": labels[chosen]})
-        loss = loss_function(network(noisy, **arguments), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        average.update()
-        steps, recent = steps + 1, 0.99 * recent + 0.01 * float(loss.detach())
-        if steps % 100 == 0:
-            print(kept.stem, f"{share:.0%}", steps, round(recent, 4), flush=True)
+        return images[chosen], labels[chosen]
+
+    average, made = train_for(seconds, network, batch, rate=RATE, seed=seed, name=kept.stem)
     details = {
-        "seconds": time.process_time() - start,
-        "steps": steps,
-        "epochs": steps * BATCH / len(images),
-        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "seconds": made["seconds"],
+        "steps": made["steps"],
+        "epochs": made["images_seen"] / len(images),
+        "parameters": made["parameters"],
     }
-    torch.save({"network": average.ema_model.state_dict(), "details": details}, kept)
-    return average.ema_model.eval(), details
+    torch.save({"network": average.state_dict(), "details": details}, kept)
+    return average, details
 
 
 def judged(networks: dict[str, torch.nn.Module], space: AutoencoderSpace, data: Path, seed: int) -> dict[str, Any]:
