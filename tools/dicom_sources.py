@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -131,31 +133,63 @@ def sc(name: str = "sc", *, colour: bool = False, shape: tuple[int, int] = (40, 
     return made
 
 
-def _slice(made: Dataset, number: int) -> None:
+@dataclass(frozen=True)
+class Plane:
+    """How slices lie: cosines of rows and columns, distance of rows, columns and slices in mm."""
+
+    axes: tuple[float, ...] = (1, 0, 0, 0, 1, 0)
+    spacing: tuple[float, float, float] = (0.8, 0.8, 3)
+
+
+AXIAL = Plane()
+SAGITTAL = Plane((0, 1, 0, 0, 0, -1), (0.7, 0.9, 4))
+CORONAL = Plane((1, 0, 0, 0, 0, -1), (1.1, 0.6, 2.5))
+OBLIQUE = Plane((0.8, 0.6, 0, -0.48, 0.64, -0.6), (0.9, 0.7, 2))
+
+
+def _slice(made: Dataset, number: int, plane: Plane) -> None:
     made.FrameOfReferenceUID, made.PositionReferenceIndicator = uid(made.StudyInstanceUID, "frame"), ""
-    made.PixelSpacing, made.SliceThickness, made.PatientPosition = [0.8, 0.8], 3, "HFS"
-    made.ImageOrientationPatient, made.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-20, -30, 3 * number]
+    made.PixelSpacing, made.SliceThickness, made.PatientPosition = list(plane.spacing[:2]), plane.spacing[2], "HFS"
+    normal = np.cross(plane.axes[:3], plane.axes[3:])
+    place = np.array([-20, -30, 0]) + plane.spacing[2] * number * normal
+    made.ImageOrientationPatient, made.ImagePositionPatient = list(plane.axes), [round(float(x), 6) for x in place]
     made.WindowCenter, made.WindowWidth = 1024, 4096
 
 
-def ct(number: int = 1, *, name: str = "ct", shape: tuple[int, int] = (32, 32)) -> Dataset:
-    """A slice of a CT of a head."""
-    made = _basic(CT, "CT", f"{name} {number}", f"study {name}", picture(shape, 10 + number, 2400), number)
+def ct(
+    number: int = 1,
+    *,
+    name: str = "ct",
+    shape: tuple[int, int] = (32, 32),
+    plane: Plane = AXIAL,
+    stored: np.ndarray | None = None,
+) -> Dataset:
+    """A slice of a CT of a head; `stored` values in the place of a picture."""
+    pixels = picture(shape, 10 + number, 2400) if stored is None else stored.astype(np.uint16)
+    made = _basic(CT, "CT", f"{name} {number}", f"study {name}", pixels, number)
     made.ImageType, made.BodyPartExamined = ["ORIGINAL", "PRIMARY", "AXIAL"], "HEAD"
-    _slice(made, number)
+    _slice(made, number, plane)
     made.RescaleIntercept, made.RescaleSlope, made.RescaleType = -1024, 1, "HU"
     made.KVP, made.AcquisitionNumber = 120, 1
     made.WindowCenter, made.WindowWidth = 40, 2000
     return made
 
 
-def mr(number: int = 1, *, name: str = "mr", shape: tuple[int, int] = (36, 40)) -> Dataset:
+def mr(number: int = 1, *, name: str = "mr", shape: tuple[int, int] = (36, 40), plane: Plane = AXIAL) -> Dataset:
     """A slice of an MR of a head."""
     made = _basic(MR, "MR", f"{name} {number}", f"study {name}", picture(shape, 20 + number, 2400), number)
     made.ImageType, made.BodyPartExamined = ["ORIGINAL", "PRIMARY", "OTHER"], "HEAD"
-    _slice(made, number)
+    _slice(made, number, plane)
     made.ScanningSequence, made.SequenceVariant, made.ScanOptions, made.MRAcquisitionType = "SE", "NONE", "", "2D"
     made.RepetitionTime, made.EchoTime, made.EchoTrainLength = 500, 15, 1
+    return made
+
+
+def enhanced_ct(slices: list[Dataset]) -> Dataset:
+    """The slices as one file of several frames (Legacy Converted Enhanced CT Image)."""
+    name = str(slices[0].SOPInstanceUID)
+    made = LegacyConvertedEnhancedCTImage(slices, uid(name, "series"), 2, uid(name, "enhanced"), 1)
+    del made.ReferencedSeriesSequence  # of the slices, which are no files here
     return made
 
 
@@ -170,8 +204,15 @@ SOURCES: dict[str, Callable[[], list[Dataset]]] = {
     "sc_colour": lambda: [sc("sc colour", colour=True)],
     "mr_slice": lambda: [mr()],
     "ct_series": lambda: [ct(number) for number in (1, 2, 3)],
+    "ct_oblique": lambda: [ct(number, name="ct oblique", shape=(24, 30), plane=OBLIQUE) for number in (3, 1, 4, 2)],
+    "mr_sagittal": lambda: [mr(number, name="mr sagittal", plane=SAGITTAL) for number in (2, 3, 1)],
+    "mr_coronal": lambda: [mr(number, name="mr coronal", plane=CORONAL) for number in (1, 2, 3)],
+    "ct_enhanced": lambda: [enhanced_ct([ct(n, name="ct enhanced", plane=CORONAL) for n in (3, 1, 2)])],
 }
-"""Ten images, each a file or the slices of a series."""
+"""Images, each a file or the slices of a series."""
+
+VOLUMES = ("ct_series", "ct_oblique", "mr_sagittal", "mr_coronal", "ct_enhanced")
+"""Which of them are volumes."""
 
 
 def write_sources(folder: Path, name: str) -> list[Path]:

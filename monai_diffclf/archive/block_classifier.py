@@ -20,7 +20,7 @@ from ..bundle import Bundle
 from ..engines import DiffusionClassifierEvaluator, TolerantDataset, Unreadable, collate_readable
 from ..handlers import CaseReport, ShiftWarning
 from ..handlers.prediction_table import prediction_row
-from ..image_io import ReadVolumed
+from ..image_io.map_file import is_of_volumes
 from ..keys import OutputKeys
 from ..networks import network_hash
 from ..report.case_record import encode_case
@@ -193,8 +193,7 @@ def _raise(engine: Engine, error: BaseException) -> None:
 
 def reads_volumes(bundle: Bundle) -> bool:
     """Whether a bundle takes whole volumes: its first transform is `ReadVolumed`."""
-    transforms = list(cast(Compose, bundle.get("preprocessing")).transforms)
-    return bool(transforms) and isinstance(transforms[0], ReadVolumed)
+    return is_of_volumes(list(cast(Compose, bundle.get("preprocessing")).transforms))
 
 
 def case_report(bundle: Bundle) -> CaseReport:

@@ -23,7 +23,7 @@ from ..run import check_not_shipped
 from ..storage.folder_lock import FolderLock
 from .block_classifier import bundle_handler, reads_volumes
 from .dicom_folder import DicomFolder
-from .dicom_results import algorithm_of, check_images
+from .dicom_results import algorithm_of, check_images, has_findings
 from .inputs import find_archive
 from .merge import Merged, damaged_blocks, merge
 from .plan import MAPS, ArchivePlan, ClassifierSettings, make_plan, read_plan
@@ -124,7 +124,8 @@ def classify_archive(
         replace: remove what another run has written to the folder.
         progress: whether to show a bar.
         dicom_out: a folder for DICOM results of the DICOM images; with ``settings.positive`` a worklist and notes of
-            what to read first too. None for none.
+            what to read first too, for which all findings of a bundle for several count unless it names some. None for
+            none.
 
     Raises:
         ValueError: when images or settings are not what is expected, the folder is in use, or holds the results of
@@ -144,14 +145,15 @@ def classify_archive(
     volumes = reads_volumes(bundle)
     found = find_archive(images, output=folder, dicom_output=target, volumes=volumes)
     if target is not None:
-        check_images(found, bundle, volumes=volumes)
+        check_images(found)
     _check_prior(bundle)
-    _check_positive(settings, bundle)
+    settings = _with_positive(settings, bundle)
     plan = make_plan(found, settings, bundle)
     _warn_of_limits(plan, bundle)
     with FolderLock(folder), FolderLock(target) if target is not None else nullcontext():
-        workspace, dicom = Workspace(folder, plan), None if target is None else DicomFolder(target, plan)
-        if dicom is not None:
+        workspace, dicom = Workspace(folder, plan), None
+        if target is not None:
+            dicom = DicomFolder(target, plan, volumes=volumes, several=has_findings(bundle))
             dicom.prepare(replace=replace)
         if workspace.prepare(replace=replace, again=dicom is not None and not dicom.is_done()):
             done = _done_before(workspace)
@@ -189,11 +191,15 @@ def _with_dicom(settings: ClassifierSettings, folder: Path, target: Path | None)
     return replaced(settings, dicom=True, begun=begun)
 
 
-def _check_positive(settings: ClassifierSettings, bundle: Any) -> None:
+def _with_positive(settings: ClassifierSettings, bundle: Any) -> ClassifierSettings:
+    """The settings with what is urgent, where there is a worklist: of several findings all, unless some are named."""
     if unknown := [name for name in settings.positive if name not in bundle.classes]:
         raise ValueError(f"--positive: expected names among the classes {', '.join(bundle.classes)}, got {unknown[0]}")
-    if settings.positive and len(set(settings.positive)) == len(bundle.classes):
+    if settings.positive and len(set(settings.positive)) == len(bundle.classes) and not has_findings(bundle):
         raise ValueError("--positive: expected some of the classes, not all, as all images would be as urgent")
+    if settings.dicom and has_findings(bundle) and not settings.positive:
+        return replaced(settings, positive=list(bundle.classes))
+    return settings
 
 
 def _check_prior(bundle: Any) -> None:

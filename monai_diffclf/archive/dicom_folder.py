@@ -9,15 +9,20 @@ import os
 import re
 import shutil
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pydicom
+
 from ..dicom_out import (
     Algorithm,
+    Source,
     WorklistItem,
     key_objects,
     read_first,
     read_source,
+    read_volume_source,
     sort_by_urgency,
     to_bytes,
     write_worklist,
@@ -25,6 +30,7 @@ from ..dicom_out import (
 from ..storage.atomic_file import replace_text
 from .block_record import BlockRecord
 from .dicom_results import is_dicom
+from .inputs import ArchiveImage
 from .maps import file_stem
 from .plan import ArchivePlan
 
@@ -43,10 +49,12 @@ class DicomFolder:
     Args:
         folder: the folder; the caller holds its lock.
         plan: what is to be done.
+        volumes: whether images are whole volumes.
+        several: whether classes are findings, any of which an image may have.
     """
 
-    def __init__(self, folder: Path, plan: ArchivePlan) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(self, folder: Path, plan: ArchivePlan, *, volumes: bool = False, several: bool = False) -> None:
+        self.folder, self.plan, self._volumes, self._several = folder, plan, volumes, several
         self.staged = folder / f".classify_{plan.fingerprint}"
         self._items: list[WorklistItem] = []
         self._left_out: list[tuple[str, str]] = []
@@ -110,10 +118,11 @@ class DicomFolder:
                 self._left_out.append((image.key, error or row["error"]))
             report = f"{file_stem(image, place)}_report.dcm"
             try:
-                source = read_source(image.path)
+                source = self._source(image, place, record)
             except (ValueError, OSError):  # the reason is known from the block
                 source = None
-            self._items.append(WorklistItem(row, source, report if report in record.dicom else "", error))
+            report = report if report in record.dicom else ""
+            self._items.append(WorklistItem(row, source, report, error, several=self._several))
 
     def publish(self, algorithm: Algorithm) -> None:
         """Make worklist and notes, and put all in place.
@@ -141,6 +150,15 @@ class DicomFolder:
         replace_text(self.folder / ABOUT, json.dumps({**about, "complete": True}))
         shutil.rmtree(self.staged, ignore_errors=True)
 
+    def _source(self, image: ArchiveImage, place: int, record: BlockRecord) -> Source:
+        """What worklist and notes refer to: the image; of a volume with a map the slice that its picture shows."""
+        if not self._volumes:
+            return read_source(image.path)
+        source = read_volume_source(image.path).source
+        begin = f"{file_stem(image, place)}_"
+        pictures = [name for name in sorted(record.dicom) if name.startswith(begin) and name.endswith("_overlay.dcm")]
+        return shown_by(source, record.dicom[pictures[0]]) if pictures else source
+
     def _write_notes(self, positive: list[str], algorithm: Algorithm) -> None:
         """A note for each study with images that are to be read first, the most urgent study first."""
         studies: dict[str, list[Any]] = {}
@@ -151,3 +169,15 @@ class DicomFolder:
         for number, sources in enumerate(studies.values(), start=1):
             note = key_objects(sources, positive, algorithm, when=when)
             (self.staged / f"read_first_{number:04d}.dcm").write_bytes(to_bytes(note))
+
+
+def shown_by(source: Source, picture: bytes) -> Source:
+    """The slice of a volume that a picture of `secondary_capture` shows.
+
+    Args:
+        source: the volume.
+        picture: the file of the picture.
+    """
+    (reference,) = pydicom.dcmread(BytesIO(picture), stop_before_pixels=True).SourceImageSequence
+    frame = reference.get("ReferencedFrameNumber")
+    return source.slice_at(source.instances.index(reference.ReferencedSOPInstanceUID) if frame is None else frame - 1)

@@ -1,42 +1,54 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""DICOM results of one image of an archive."""
+"""DICOM results of one image of an archive, a plane or a volume."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from monai.utils import CommonKeys
+
 from .. import __version__
 from ..bundle import Bundle
 from ..dicom_out import Algorithm, dicom_files
+from ..handlers.classification_writer import map_in_image_size
+from ..handlers.finding_view import is_multi_label
+from ..handlers.prediction_table import finding_rows
 from ..image_io.file_kind import DICOM_SUFFIXES, kind_of
+from ..image_io.map_file import is_of_volumes
 from ..inferers import MultiLabelClassifierInferer
 from ..keys import OutputKeys
 from .inputs import ArchiveImage
-from .maps import file_stem, map_in_image_size
+from .maps import file_stem
 
-__all__ = ["algorithm_of", "check_images", "image_files", "is_dicom"]
+__all__ = ["algorithm_of", "check_images", "has_findings", "image_files", "is_dicom"]
 
 _SETTINGS = ("num_draws", "rule", "seed", "weighting")
 _NAMED = 5  # images that are no DICOM, in the warning
 
 
 def is_dicom(image: ArchiveImage) -> bool:
-    """Whether an image is read as DICOM."""
+    """Whether an image is read as DICOM: a file, or the folder of the slices of a volume."""
+    if os.path.isdir(image.path):
+        return True
     kind = kind_of(image.path)
     return kind == "DICOM" or (kind is None and image.path.lower().endswith(DICOM_SUFFIXES))
 
 
-def check_images(images: Sequence[ArchiveImage], bundle: Bundle, *, volumes: bool = False) -> None:
+def has_findings(bundle: Bundle) -> bool:
+    """Whether the classes of a bundle are findings, any of which an image may have."""
+    return isinstance(bundle.inferer, MultiLabelClassifierInferer)
+
+
+def check_images(images: Sequence[ArchiveImage]) -> None:
     """Name the images that will have no DICOM results.
 
     Args:
         images: the images.
-        bundle: what classifies them.
-        volumes: whether it takes whole volumes.
 
     Raises:
         ValueError: when none will.
@@ -44,12 +56,6 @@ def check_images(images: Sequence[ArchiveImage], bundle: Bundle, *, volumes: boo
     Warns:
         UserWarning: naming them, where there are some.
     """
-    if volumes or isinstance(bundle.inferer, MultiLabelClassifierInferer):
-        what = "whole volumes" if volumes else "several findings of an image"
-        raise ValueError(
-            f"--dicom-out: expected a bundle that classifies single images by one class each, got {bundle.name}, which "
-            f"is for {what}; leave --dicom-out out"
-        )
     others = [image.key for image in images if not is_dicom(image)]
     if len(others) == len(images):
         raise ValueError(
@@ -86,7 +92,7 @@ def image_files(
     algorithm: Algorithm,
     begun: str,
 ) -> dict[str, bytes]:
-    """Name and content of the DICOM files about an image.
+    """Name and content of the DICOM files about an image; of several findings a map and a picture for each.
 
     Args:
         image: the image.
@@ -102,6 +108,10 @@ def image_files(
     Raises:
         ValueError: when no object can refer to the image.
     """
-    values = map_in_image_size(item, result, preprocessing) if OutputKeys.ERROR_MAPS in result else None
-    made = dicom_files(image.path, row, classes, algorithm, values, when=datetime.fromisoformat(begun))
+    values = None
+    if OutputKeys.ERROR_MAPS in result:
+        values = map_in_image_size(result, item[CommonKeys.IMAGE], preprocessing)
+    rows = finding_rows(item, result, classes) if is_multi_label(result) else row
+    volume, when = is_of_volumes(preprocessing), datetime.fromisoformat(begun)
+    made = dicom_files(image.path, rows, classes, algorithm, values, when=when, volume=volume)
     return {f"{file_stem(image, place)}_{kind}.dcm": content for kind, content in made.items()}

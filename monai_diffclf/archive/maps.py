@@ -13,15 +13,14 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 from monai.utils import CommonKeys
-from numpy.typing import NDArray
 
-from ..handlers.classification_writer import map_of_class, map_picture
+from ..handlers.classification_writer import map_in_image_size, map_picture
 from ..handlers.finding_view import is_multi_label
-from ..image_io.map_file import image_reader, map_to_image_size, nifti_bytes
+from ..image_io.map_file import image_reader, nifti_bytes
 from ..keys import OutputKeys
 from .inputs import ArchiveImage
 
-__all__ = ["file_stem", "map_file", "map_in_image_size"]
+__all__ = ["file_stem", "map_file"]
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _SUFFIXES = {"png": ".png", "npy": ".npy", "nifti": ".nii.gz"}
@@ -64,7 +63,7 @@ def map_file(
         buffer = io.BytesIO()
         matplotlib.image.imsave(buffer, painted, format="png")
         return name, buffer.getvalue()
-    array = map_in_image_size(item, result, preprocessing)
+    array = map_in_image_size(result, item[CommonKeys.IMAGE], preprocessing)
     if kind == "nifti":
         if is_multi_label(result):
             raise ValueError("maps: expected png or npy for several findings, got nifti, whose file holds one map")
@@ -72,20 +71,6 @@ def map_file(
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array, dtype=np.float32))
     return name, buffer.getvalue()
-
-
-def map_in_image_size(
-    item: Mapping[str, Any], result: Mapping[str, Any], preprocessing: Sequence[Callable[..., Any]]
-) -> NDArray[np.float32]:
-    """The decision map in the size of the upright image, float32 [H, W] or [H, W, D]; of several findings [L, ...].
-
-    Arguments as of `map_file`.
-    """
-    maps = map_of_class(result)
-    several = is_multi_label(result)
-    made = [map_to_image_size(each, item[CommonKeys.IMAGE], preprocessing) for each in (maps if several else [maps])]
-    arrays = [np.asarray(each.float().numpy()) for each in made]
-    return np.stack(arrays) if several else arrays[0]
 
 
 def file_stem(image: ArchiveImage, place: int) -> str:

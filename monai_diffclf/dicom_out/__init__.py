@@ -12,12 +12,14 @@ from .parametric_map import parametric_map
 from .secondary_capture import secondary_capture
 from .source import Source, read_source
 from .structured_report import structured_report
+from .volume_source import VolumeSource, read_volume_source
 from .worklist import WorklistItem, read_first, sort_by_urgency, write_worklist
 
 __all__ = [
     "Algorithm",
     "Finding",
     "Source",
+    "VolumeSource",
     "WorklistItem",
     "dicom_files",
     "finding_of",
@@ -25,6 +27,7 @@ __all__ = [
     "parametric_map",
     "read_first",
     "read_source",
+    "read_volume_source",
     "secondary_capture",
     "sort_by_urgency",
     "structured_report",

@@ -24,7 +24,7 @@ NATS = Code("{nat}", "UCUM", "nats")
 Codes = Mapping[str, tuple[str, str, str]]
 """Name of a class -> value, scheme designator and meaning of its code."""
 
-# Names of classes that mean what a concept of DICOM's own subset of SNOMED CT, which is free to use, means.
+# Names of classes that mean what a concept of DICOM, or of its own subset of SNOMED CT, which is free to use, means.
 CLASSES = {
     "normal": Code("17621005", "SCT", "Normal"),
     "abnormal": Code("263654008", "SCT", "Abnormal"),
@@ -33,6 +33,16 @@ CLASSES = {
     "melanoma": Code("1162635006", "SCT", "Malignant melanoma"),
     "lesion": Code("52988006", "SCT", "Lesion"),
     "pleural_effusion": Code("60046008", "SCT", "Pleural effusion"),
+    "effusion": Code("41699000", "SCT", "Effusion"),
+    "nodule": Code("27925004", "SCT", "Nodule"),
+    "mass": Code("4147007", "SCT", "Mass"),
+    "pneumothorax": Code("36118008", "SCT", "Pneumothorax"),
+    "cardiomegaly": Code("287272002", "SCT", "Cardiomegaly"),
+    "edema": Code("79654002", "SCT", "Edema"),
+    "fibrosis": Code("112674009", "SCT", "Fibrosis"),
+    "present": Code("121053", "DCM", "Present"),
+    "absent": Code("121054", "DCM", "Absent"),
+    "undecided": Code("121059", "DCM", "Presence Undetermined"),
 }
 # Values of BodyPartExamined.
 SITES = {
@@ -63,7 +73,7 @@ def private_concept(name: str, meaning: str) -> Code:
 
 
 def class_concept(name: str, known: Codes | None = None) -> Code:
-    """The concept of a class: the one given, of SNOMED CT where its name is one of a few, else a private one.
+    """The concept of a class: the one given, of SNOMED CT or DICOM where its name is one of a few, else a private one.
 
     Args:
         name: name of the class.

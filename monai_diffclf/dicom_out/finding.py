@@ -10,7 +10,10 @@ from typing import Any
 
 from ..keys import OutputKeys, UncertaintyKeys
 
-__all__ = ["Algorithm", "Finding", "finding_of"]
+__all__ = ["STATES", "Algorithm", "Finding", "finding_of"]
+
+STATES = ABSENT, PRESENT = ("absent", "present")
+"""The two classes of one of several findings."""
 
 _LOW, _HIGH = UncertaintyKeys.VOTE_SHARE_LOW.value, UncertaintyKeys.VOTE_SHARE_HIGH.value
 
@@ -34,7 +37,7 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one image.
+    """What was found of one image; of several findings, what was found of one.
 
     Args:
         predicted: the most probable class.
@@ -44,6 +47,8 @@ class Finding:
         uncertainty: other measures of how sure it is, and how unusual the image, by their names.
         prediction_set: classes of the prediction set; None where the bundle makes none.
         warnings: what may be wrong with the image, in words.
+        name: name of one of several findings, whose classes are `STATES`; ``""`` of an image with one class.
+        decided: whether the draws decided, which a stopping rule may leave open.
     """
 
     predicted: str
@@ -53,18 +58,43 @@ class Finding:
     uncertainty: dict[str, float] = field(default_factory=dict)
     prediction_set: tuple[str, ...] | None = None
     warnings: str = ""
+    name: str = ""
+    decided: bool = True
+
+    @property
+    def asked(self) -> str:
+        """The class whose probability counts: the most probable one; of a finding that it is present."""
+        return PRESENT if self.name else self.predicted
+
+    @property
+    def what(self) -> str:
+        """What the map speaks for where it is positive: the most probable class, or the finding."""
+        return self.name or self.predicted
+
+    @property
+    def state(self) -> str:
+        """Whether a finding is ``"present"``, ``"absent"`` or ``"undecided"``.
+
+        Undecided where its prediction set holds both states or none, or the draws did not decide.
+        """
+        open_set = self.prediction_set is not None and len(self.prediction_set) != 1
+        return "undecided" if open_set or not self.decided else self.predicted
 
     def facts(self) -> dict[str, Any]:
         """All of it, as plain values."""
         return asdict(self)
 
 
-def finding_of(row: Mapping[str, Any], classes: Sequence[str]) -> Finding:
+def finding_of(row: Mapping[str, Any], classes: Sequence[str], *, name: str = "") -> Finding:
     """The finding that a row of `predictions.csv`, with its numbers as numbers, tells of.
 
+    The interval is that of `Finding.asked`: of a finding that is absent by the votes 1 less the bounds of the winner's.
+
     Args:
-        row: see :func:`monai_diffclf.handlers.prediction_table.prediction_row`.
-        classes: names of the classes.
+        row: see :func:`monai_diffclf.handlers.prediction_table.prediction_row`, of one of several findings
+            `finding_rows`.
+        classes: names of the classes, of one of several findings `STATES`.
+        name: name of that finding; ``""`` where an image has one class.
 
     Raises:
         ValueError: when the row is of an image that was not classified, or of other classes.
@@ -74,20 +104,25 @@ def finding_of(row: Mapping[str, Any], classes: Sequence[str]) -> Finding:
         >>> found.predicted, found.probabilities
         ('b', {'a': 0.2, 'b': 0.8})
     """
-    wanted = [f"probability_{name}" for name in classes]
-    if row.get("error") or row.get("predicted") not in classes or any(name not in row for name in wanted):
+    wanted = [f"probability_{each}" for each in classes]
+    if row.get("error") or row.get("predicted") not in classes or any(each not in row for each in wanted):
         raise ValueError(
             f"row: expected the row of an image classified as one of {list(classes)}, got {row.get('error') or row}"
         )
-    shares = {name: float(row[f"vote_share_{name}"]) for name in classes if f"vote_share_{name}" in row}
+    shares = {each: float(row[f"vote_share_{each}"]) for each in classes if f"vote_share_{each}" in row}
+    interval = (float(row[_LOW]), float(row[_HIGH])) if shares and _LOW in row and _HIGH in row else None
+    if name and interval is not None and shares[ABSENT] > shares[PRESENT]:
+        interval = round(1 - interval[1], 6), round(1 - interval[0], 6)
     names = [key.value for key in (*UncertaintyKeys, OutputKeys.OOD_SCORE, OutputKeys.OOD_P_VALUE)]
     chosen = row.get(OutputKeys.PREDICTION_SET.value)
     return Finding(
         predicted=str(row["predicted"]),
-        probabilities={name: float(row[f"probability_{name}"]) for name in classes},
+        probabilities={each: float(row[f"probability_{each}"]) for each in classes},
         vote_shares=shares,
-        interval=(float(row[_LOW]), float(row[_HIGH])) if shares and _LOW in row and _HIGH in row else None,
-        uncertainty={name: float(row[name]) for name in names if name in row and name not in (_LOW, _HIGH)},
+        interval=interval,
+        uncertainty={each: float(row[each]) for each in names if each in row and each not in (_LOW, _HIGH)},
         prediction_set=None if chosen is None else tuple(chosen),
         warnings=str(row.get(OutputKeys.WARNINGS.value) or ""),
+        name=name,
+        decided=bool(row.get(OutputKeys.DECIDED.value, True)),
     )

@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""All objects of one image file."""
+"""All objects of one image: a file, or the slices of a volume."""
 
 from __future__ import annotations
 
@@ -9,54 +9,71 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from ..image_io.image_files import read_image_file
 from .codes import Codes
-from .finding import Algorithm, finding_of
+from .finding import STATES, Algorithm, Finding, finding_of
 from .library import to_bytes
 from .parametric_map import parametric_map
-from .secondary_capture import secondary_capture
+from .secondary_capture import secondary_capture, shown_slice
 from .source import read_source
 from .structured_report import structured_report
+from .volume_source import read_volume_source
 
 __all__ = ["dicom_files"]
 
 
 def dicom_files(
     path: str | os.PathLike[str],
-    row: Mapping[str, Any],
+    row: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     classes: Sequence[str],
     algorithm: Algorithm,
     values: npt.NDArray[Any] | None,
     *,
     when: datetime,
     codes: Codes | None = None,
+    volume: bool = False,
 ) -> dict[str, bytes]:
     """The report of a classified image, and where there is a map, the parametric map and the picture, as files.
 
     Args:
-        path: the image, a DICOM file.
-        row: its row of the table of predictions, see `finding_of`.
-        classes: names of the classes.
+        path: the image, a DICOM file; of a volume also the folder of its slices.
+        row: its row of the table of predictions, see `finding_of`; of several findings a row of each.
+        classes: names of the classes, or of the findings.
         algorithm: what has classified.
-        values: its decision map in its own size [rows, columns] or [rows, columns, frames]; None without.
+        values: its decision map in its own size [rows, columns] or [rows, columns, frames], of a volume [X, Y, Z] as
+            `ReadVolumed` has read it; of several findings [L, ...]; None without.
         when: time of the objects.
         codes: codes of some classes.
+        volume: whether it is a volume.
 
     Returns:
-        ``"report"``, and with a map ``"map"`` and ``"overlay"`` -> content of the file.
+        ``"report"``, and with a map ``"map"`` and ``"overlay"`` -> content of the file; of several findings
+        ``"finding_0_map"``, ``"finding_0_overlay"``, ``"finding_1_map"`` and so on.
 
     Raises:
         ValueError: naming the file, when highdicom is not installed or no object can refer to the image.
     """
-    source, finding = read_source(path), finding_of(row, classes)
+    findings = _findings(row, classes)
+    opened = read_volume_source(path) if volume else None
+    source = read_source(path) if opened is None else opened.source
     try:
-        made = {"report": structured_report(source, finding, algorithm, when=when, codes=codes)}
-        if values is not None:
-            shown = read_image_file(path)
-            made["map"] = parametric_map(source, finding, algorithm, values, when=when)
-            made["overlay"] = secondary_capture(source, finding, algorithm, shown, values, when=when)
+        made = {"report": structured_report(source, findings, algorithm, when=when, codes=codes)}
+        for number, finding in enumerate(findings if values is not None else ()):
+            begin = f"finding_{number}_" if finding.name else ""
+            own = np.asarray(values)[number] if finding.name else np.asarray(values)
+            own = own if opened is None else opened.arranged(own)
+            shown = read_image_file(path) if opened is None else opened.shown(shown_slice(own) or 0)
+            made[f"{begin}map"] = parametric_map(source, finding, algorithm, own, when=when)
+            made[f"{begin}overlay"] = secondary_capture(source, finding, algorithm, shown, own, when=when)
         return {name: to_bytes(each) for name, each in made.items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _findings(row: Mapping[str, Any] | Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[Finding]:
+    if isinstance(row, Mapping):
+        return [finding_of(row, classes)]
+    return [finding_of(each, STATES, name=name) for each, name in zip(row, classes, strict=True)]

@@ -26,10 +26,11 @@ _TITLE = Code("113000", "DCM", "Of Interest")
 def key_objects(sources: Sequence[Source], positive: Sequence[str], algorithm: Algorithm, *, when: datetime) -> Dataset:
     """A Key Object Selection Document (TID 2010, "Of Interest") that refers to images of one study.
 
-    DICOM has no title for a priority, so that the description says "Read first".
+    DICOM has no title for a priority, so that the description says "Read first". What a reader opens first of a volume
+    is a slice, so that a note refers to one of each volume (`Source.slice_at`), or where there is none, to all of them.
 
     Args:
-        sources: the images, the most urgent first.
+        sources: the images, or slices of volumes, the most urgent first.
         positive: classes because of which they are read first.
         algorithm: what has classified.
         when: time of the document.
@@ -45,14 +46,19 @@ def key_objects(sources: Sequence[Source], positive: Sequence[str], algorithm: A
     studies = {str(header.StudyInstanceUID) for header in headers}
     if len(studies) != 1:
         raise ValueError(f"sources: expected images of one study, got those of {len(studies)}; make a note for each")
-    instances = [str(header.SOPInstanceUID) for header in headers]
+    instances = [(source.instances, source.frame) for source in sources]
     facts = (*studies, instances, list(positive), algorithm.__dict__, when.isoformat())
+    slices = " Of a volume, the slice in which the map speaks most for it." if any(s.is_slice for s in sources) else ""
     content = hd.ko.KeyObjectSelection(
         document_title=_TITLE,
         referenced_objects=headers,
         observer_device_context=observer(algorithm),
-        description=vr_text(f"Read first: found to be {' or '.join(positive)}. {DISCLAIMER}", "UT"),
+        description=vr_text(f"Read first: found to be {' or '.join(positive)}.{slices} {DISCLAIMER}", "UT"),
     )
+    frames = [source.frame for source in sources for _ in source.headers]
+    for item, frame in zip(content.get_references(), frames, strict=True):
+        if frame is not None:
+            item.ReferencedSOPSequence[0].ReferencedFrameNumber = frame
     made = hd.ko.KeyObjectSelectionDocument(
         evidence=headers,
         content=content,

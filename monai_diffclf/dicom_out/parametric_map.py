@@ -15,7 +15,7 @@ from .codes import NO_UNITS, private_concept
 from .finding import Algorithm, Finding
 from .library import common, highdicom, settle
 from .placed import add_side, has_thickness, placed_headers
-from .series import instance_number, series_uid
+from .series import instance_number, of_finding, series_uid
 from .source import Source
 from .text import vr_text
 from .uids import new_uid
@@ -28,10 +28,11 @@ _SERIES_NUMBER = 9602
 def parametric_map(
     source: Source, finding: Finding, algorithm: Algorithm, values: npt.NDArray[Any], *, when: datetime
 ) -> Dataset:
-    """The decision map of the class found as a Parametric Map with 32-bit floats, a frame for each slice.
+    """The decision map of the class or finding as a Parametric Map with 32-bit floats, a frame for each slice.
 
     Its pixels are those of the image, as they are stored (also of MONOCHROME1); positive where the class explains a
-    pixel better than its rival (see :func:`monai_diffclf.explain.decision_map`). Spacing, orientation, position and
+    pixel better than its rival (see :func:`monai_diffclf.explain.decision_map`), or the presence of the finding better
+    than its absence. Spacing, orientation, position and
     frame of reference are the image's, or of an image that has none those of `placed_headers`.
 
     Args:
@@ -64,7 +65,7 @@ def parametric_map(
         made = hd.pm.ParametricMap(
             source_images=placed_headers(source),
             pixel_array=np.ascontiguousarray(frames),
-            series_instance_uid=series_uid(source, "map", algorithm, when),
+            series_instance_uid=series_uid(source, "map", algorithm, when, finding.name),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=new_uid("map", facts),
             instance_number=instance_number(source),
@@ -73,10 +74,10 @@ def parametric_map(
             real_world_value_mappings=[_mapping(finding, highest)],
             voi_lut_transformations=[_window(highest)],
             content_label="DECISION_MAP",
-            content_description=vr_text(f"Evidence for {finding.predicted}, research only", "LO"),
+            content_description=vr_text(f"Evidence for {finding.what}, research only", "LO"),
             content_date=when.date(),
             content_time=when.time(),
-            **common(algorithm.name, f"Decision map by {algorithm.name}, research only", when),
+            **common(algorithm.name, f"Decision map{of_finding(finding)} by {algorithm.name}, research only", when),
         )
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"source: expected an image that a parametric map can lie on, but {error}") from error
@@ -88,7 +89,7 @@ def parametric_map(
 def _mapping(finding: Finding, highest: float) -> Any:
     return highdicom().pm.RealWorldValueMapping(
         lut_label="DECISION_MAP",
-        lut_explanation=vr_text(f"Denoising error of rival less that of {finding.predicted}", "LO"),
+        lut_explanation=vr_text(f"Denoising error of rival less that of {finding.what}", "LO"),
         unit=NO_UNITS,
         value_range=(-highest, highest),
         quantity_definition=private_concept("decision map", "Difference of denoising errors"),

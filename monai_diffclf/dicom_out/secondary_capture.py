@@ -19,7 +19,7 @@ from ..explain import overlay
 from .finding import Algorithm, Finding
 from .library import common, highdicom, settle
 from .placed import add_side
-from .series import instance_number, series_uid
+from .series import instance_number, of_finding, series_uid
 from .source import Source
 from .text import vr_text
 from .uids import new_uid
@@ -48,15 +48,17 @@ def secondary_capture(
 ) -> Dataset:
     """The image with its decision map over it as a Secondary Capture in RGB; below it a strip of text.
 
-    Red speaks for the class found, blue for its rival (see :func:`monai_diffclf.explain.overlay`). The image keeps its
-    pixels; a small one is enlarged by a whole number, by which its spacings are divided, each under the name that it
-    has in the source. Of slices the one is shown in which the map is strongest.
+    Red speaks for the class found, blue for its rival (see :func:`monai_diffclf.explain.overlay`); of a finding red for
+    its presence. The image keeps its pixels; a small one is enlarged by a whole number, by which its spacings are
+    divided, each under the name that it has in the source. Of slices the one is shown in which the map speaks most for
+    the class (`shown_slice`); the strip and the description say which it is, the reference names its file or frame.
 
     Args:
         source: the image.
         finding: what was found.
         algorithm: what has found it.
-        shown: what a viewer shows of the image, in [0, 1]: [rows, columns, 1 or 3] or [rows, columns, slices, 1 or 3].
+        shown: what a viewer shows of the image, in [0, 1]: [rows, columns, 1 or 3], of slices that of the one shown, or
+            [rows, columns, slices, 1 or 3].
         values: the map [rows, columns], or [rows, columns, slices].
         when: time of the object.
 
@@ -68,14 +70,16 @@ def secondary_capture(
     """
     hd = highdicom()
     values = np.asarray(values, dtype=np.float64)
-    if shown.shape[:-1] != values.shape or values.shape[:2] != source.shape:
+    place = shown_slice(values)
+    if shown.shape[:-1] not in (values.shape, values.shape[:2]) or values.shape[:2] != source.shape:
         raise ValueError(
             f"values: expected a map as large as the image {list(shown.shape[:-1])}, of {source.shape[0]} x "
             f"{source.shape[1]} pixels, got {list(values.shape)}"
         )
-    place = shown_slice(values)
     plane = values if place is None else values[..., place]
-    pixels, factor = overlay_picture(shown if place is None else shown[:, :, place], plane, finding, algorithm)
+    which = "" if place is None else f"slice {place + 1} of {values.shape[2]}"
+    picture = shown[:, :, place] if shown.ndim == 4 else shown
+    pixels, factor = overlay_picture(picture, plane, finding, algorithm, which=which)
     facts = (source.instances, finding.facts(), algorithm.__dict__, when.isoformat())
     try:
         made = hd.sc.SCImage.from_ref_dataset(
@@ -84,7 +88,7 @@ def secondary_capture(
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
-            series_instance_uid=series_uid(source, "overlay", algorithm, when),
+            series_instance_uid=series_uid(source, "overlay", algorithm, when, finding.name),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=new_uid("overlay", facts),
             instance_number=instance_number(source),
@@ -92,22 +96,28 @@ def secondary_capture(
             transfer_syntax_uid=ExplicitVRLittleEndian,
             content_date=when.date(),
             content_time=when.time(),
-            **common(algorithm.name, f"Decision map over image by {algorithm.name}, research only", when),
+            **common(algorithm.name, f"Map{of_finding(finding)} over image by {algorithm.name}, research only", when),
         )
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"source: expected an image that a picture can refer to, but {error}") from error
-    _describe(made, source, finding, factor, place)
+    _describe(made, source, finding, factor, place, which)
     settle(made, when)
     return made  # type: ignore[no-any-return]
 
 
 def shown_slice(values: npt.NDArray[Any]) -> int | None:
-    """The slice of a map [rows, columns, slices] in which it is strongest; None of a plane."""
-    return None if values.ndim == 2 else int(np.abs(values).sum(axis=(0, 1)).argmax())
+    """The slice of a map [rows, columns, slices] that speaks most for the class; None of a plane.
+
+    It is the one with the largest sum of what is positive; of a map that is positive nowhere, of magnitudes.
+    """
+    if values.ndim == 2:
+        return None
+    strength = np.maximum(values, 0) if (values > 0).any() else np.abs(values)
+    return int(strength.sum(axis=(0, 1)).argmax())
 
 
 def overlay_picture(
-    shown: npt.NDArray[Any], values: npt.NDArray[Any], finding: Finding, algorithm: Algorithm
+    shown: npt.NDArray[Any], values: npt.NDArray[Any], finding: Finding, algorithm: Algorithm, *, which: str = ""
 ) -> tuple[npt.NDArray[np.uint8], int]:
     """The picture [rows', columns', 3] and by how much the image in it is enlarged.
 
@@ -116,12 +126,14 @@ def overlay_picture(
         values: the map [rows, columns].
         finding: what was found.
         algorithm: what has found it.
+        which: which slice it is, in words.
     """
     painted = overlay(np.moveaxis(np.asarray(shown, dtype=np.float64), -1, 0), values, size=_SHORTEST)
     factor = painted.shape[0] // values.shape[0]
     width = painted.shape[1]
-    said = f"{finding.predicted}: {finding.probabilities[finding.predicted]:.2f}"
+    said = f"{finding.what}: {finding.probabilities[finding.asked]:.2f}"
     lines = [BANNER, printable(f"{said} ({algorithm.name}); red: for it, blue: against it")]
+    lines += [f"{which}, where the map is strongest"] if which else []
     height = max(_LINE, round(_LINE * width / _SHORTEST))
     strip = Image.new("RGB", (width, round(height * (len(lines) + 0.5))))
     for number, line in enumerate(lines):
@@ -157,7 +169,7 @@ def _letters(header: Dataset) -> list[str]:
     return letters
 
 
-def _describe(made: Dataset, source: Source, finding: Finding, factor: int, place: int | None) -> None:
+def _describe(made: Dataset, source: Source, finding: Finding, factor: int, place: int | None, which: str) -> None:
     """What highdicom leaves out: side, spacing, what it was made of and how."""
     add_side(made, source)
     first = source.first
@@ -171,7 +183,8 @@ def _describe(made: Dataset, source: Source, finding: Finding, factor: int, plac
     for name in ("BurnedInAnnotation", "RecognizableVisualFeatures"):
         if first.get(name) in ("YES", "NO"):
             setattr(made, name, first[name].value)
-    made.DerivationDescription = vr_text(f"Decision map for {finding.predicted} over the image. {BANNER}", "ST")
+    where = f" ({which}, where it is strongest)" if which else ""
+    made.DerivationDescription = vr_text(f"Decision map for {finding.what} over the image{where}. {BANNER}", "ST")
     made.SourceImageSequence = [_reference(source, place)]
     made.LossyImageCompression = str(first.get("LossyImageCompression") or "00")
 

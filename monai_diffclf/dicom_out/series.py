@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from .finding import Algorithm
+from .finding import Algorithm, Finding
 from .source import Source
 from .uids import new_uid
 
-__all__ = ["instance_number", "series_uid"]
+__all__ = ["instance_number", "of_finding", "series_uid"]
 
 
-def series_uid(source: Source, kind: str, algorithm: Algorithm, when: datetime) -> str:
+def series_uid(source: Source, kind: str, algorithm: Algorithm, when: datetime, finding: str = "") -> str:
     """The series of a kind of result: one for each series, side and frame of reference of the images, and each run.
+
+    Of several findings each has its own, so that a viewer lists it by its name.
 
     A series has one laterality and one frame of reference (PS3.3, A.1.2.5), which the images of one may not.
 
@@ -23,10 +25,17 @@ def series_uid(source: Source, kind: str, algorithm: Algorithm, when: datetime) 
         kind: what the series holds.
         algorithm: what has classified.
         when: time of the run.
+        finding: name of one of several findings.
     """
     first = source.first
     place = (str(first.StudyInstanceUID), str(first.SeriesInstanceUID), str(first.get("FrameOfReferenceUID", "")))
-    return new_uid("series", kind, place, source.laterality, algorithm.__dict__, when.isoformat())
+    named = (finding,) if finding else ()
+    return new_uid("series", kind, place, source.laterality, algorithm.__dict__, when.isoformat(), *named)
+
+
+def of_finding(finding: Finding) -> str:
+    """Words for the name of a series: which of several findings it is about; ``""`` where an image has one class."""
+    return f" of {finding.name}" if finding.name else ""
 
 
 def instance_number(source: Source) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,13 @@ class Source:
 
     Args:
         headers: a header for each file, of one series of one study, cleaned (see `clean_header`), without pixels.
+        is_slice: whether it is one slice of a volume, see `slice_at`.
+        frame: of an image of several frames the one that is meant, from 1; None for all.
     """
 
     headers: tuple[Dataset, ...]
+    is_slice: bool = False
+    frame: int | None = None
 
     @property
     def first(self) -> Dataset:
@@ -56,6 +60,21 @@ class Source:
     def instances(self) -> list[str]:
         """SOPInstanceUID of every file."""
         return [str(header.SOPInstanceUID) for header in self.headers]
+
+    def slice_at(self, place: int) -> Source:
+        """One slice of several: its file, or of one file with several frames that frame.
+
+        Args:
+            place: which one, from 0, in the order of the files or frames.
+
+        Raises:
+            ValueError: when there is none.
+        """
+        if not 0 <= place < self.num_frames:
+            raise ValueError(f"place: expected one of {self.num_frames} slices, from 0, got {place}")
+        if len(self.headers) == 1:
+            return replace(self, is_slice=True, frame=place + 1)
+        return Source((self.headers[place],), is_slice=True)
 
     @cached_property
     def laterality(self) -> str:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,14 +28,20 @@ _SERIES_NUMBER = 9601
 _PROBABILITY = Code("122157", "DCM", "Probability")
 _COMMENT = Code("121106", "DCM", "Comment")
 _FAMILY = Code("123110", "DCM", "Artificial Intelligence")
+_PRESENCE = Code("121052", "DCM", "Presence of property")
 _PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 _INTERVAL = "The uncertainty range of the vote share is its 95 % interval (Wilson)."
 
 
 def structured_report(
-    source: Source, finding: Finding, algorithm: Algorithm, *, when: datetime, codes: Codes | None = None
+    source: Source,
+    finding: Finding | Sequence[Finding],
+    algorithm: Algorithm,
+    *,
+    when: datetime,
+    codes: Codes | None = None,
 ) -> Dataset:
-    """A Comprehensive SR document of TID 1500 (Measurement Report) about one image.
+    """A Comprehensive SR document of TID 1500 (Measurement Report) about one image, or the slices of one volume.
 
     Its one measurement group (TID 1501) holds, as the finding, the most probable class; the probability of it (122157,
     DCM) and of every class; with votes, the winner's share with its 95 % interval, as lower and upper range of
@@ -43,9 +49,12 @@ def structured_report(
     measures of uncertainty; each class of the prediction set; algorithm, version, weights and settings; the images.
     The document is complete, preliminary and unverified.
 
+    Of several findings each has such a group: the finding, whether it is present, absent or undecided (121052, DCM),
+    the probability that it is present with the share of the draws that say so, and the rest as above.
+
     Args:
         source: the image.
-        finding: what was found.
+        finding: what was found, or all of several findings.
         algorithm: what has found it.
         when: time of the document.
         codes: codes of some classes, see `class_concept`.
@@ -57,13 +66,17 @@ def structured_report(
         ValueError: when highdicom is not installed, or the source cannot be referred to.
     """
     hd = highdicom()
-    facts = (source.instances, finding.facts(), algorithm.__dict__, when.isoformat())
+    findings = [finding] if isinstance(finding, Finding) else list(finding)
+    facts = (source.instances, [each.facts() for each in findings], algorithm.__dict__, when.isoformat())
     report = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(
             observer_device_context=observer(algorithm, serial_number=vr_text(algorithm.weights, "LO") or "unknown")
         ),
         procedure_reported=_PROCEDURE,
-        imaging_measurements=[_group(source, finding, algorithm, new_uid("group", facts), codes)],
+        imaging_measurements=[
+            _group(source, each, algorithm, new_uid("group", number, facts), codes)
+            for number, each in enumerate(findings)
+        ],
     )
     # Before the measurements, where the template has it; highdicom's own demands what a header may lack.
     report[0].ContentSequence.insert(-1, image_library(source))
@@ -91,8 +104,10 @@ def _group(source: Source, finding: Finding, algorithm: Algorithm, uid: str, cod
     place = site_concept(source.first)
     sites = [] if place is None else [hd.sr.FindingSite(place, laterality=SIDES.get(source.laterality))]
     group = hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=uid, identifier="classification"),
-        finding_type=class_concept(finding.predicted, codes),
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uid=uid, identifier=vr_text(finding.name or "classification", "UT")
+        ),
+        finding_type=class_concept(finding.what, codes),
         finding_sites=sites or None,
         algorithm_id=hd.sr.AlgorithmIdentification(
             name=vr_text(algorithm.name, "UT"),
@@ -102,7 +117,7 @@ def _group(source: Source, finding: Finding, algorithm: Algorithm, uid: str, cod
             manufacturer=MANUFACTURER,
         ),
         measurements=list(_measurements(finding)),
-        qualitative_evaluations=list(_prediction_set(finding, codes)) or None,
+        qualitative_evaluations=[*_presence(finding), *_prediction_set(finding, codes)] or None,
         source_images=[
             hd.sr.SourceImageForMeasurementGroup(str(header.SOPClassUID), str(header.SOPInstanceUID))
             for header in source.headers
@@ -118,14 +133,14 @@ def _group(source: Source, finding: Finding, algorithm: Algorithm, uid: str, cod
 
 def _measurements(finding: Finding) -> Iterator[Any]:
     """Numbers: probabilities, the winner's share of the votes, and how sure it is."""
-    probability = finding.probabilities[finding.predicted]
-    share = finding.vote_shares.get(finding.predicted)
+    probability = finding.probabilities[finding.asked]
+    share = finding.vote_shares.get(finding.asked)
     yield _number(_PROBABILITY, probability, interval=finding.interval if share == probability else None)
-    for name, value in finding.probabilities.items():
+    for name, value in finding.probabilities.items() if not finding.name else ():
         yield _number(private_concept(f"p {name}", f"Probability of {name}"), value)
     if share is not None:
         # The interval is of the winner's share, which need not be that of the class: rules may differ.
-        interval = finding.interval if share == max(finding.vote_shares.values()) else None
+        interval = finding.interval if finding.name or share == max(finding.vote_shares.values()) else None
         yield _number(private_concept("vote share", "Share of the draws that vote for the class"), share, interval)
     for name, value in finding.uncertainty.items():
         unit = NATS if "entropy" in name else NO_UNITS
@@ -141,6 +156,12 @@ def _number(name: Code, value: float, interval: tuple[float, float] | None = Non
             upper_measurement_uncertainty=round(high - value, 6), lower_measurement_uncertainty=round(value - low, 6)
         )
     return hd.sr.Measurement(name=name, value=value, unit=unit, properties=properties)
+
+
+def _presence(finding: Finding) -> Iterator[Any]:
+    """Whether one of several findings is there."""
+    if finding.name:
+        yield highdicom().sr.QualitativeEvaluation(_PRESENCE, class_concept(finding.state))
 
 
 def _prediction_set(finding: Finding, codes: Codes | None) -> Iterator[Any]:

@@ -43,16 +43,40 @@ class WorklistItem:
         source: its header; None where it cannot be read.
         report: name of its report's file.
         error: why there are no objects of it.
+        several: whether classes are findings, any of which an image may have.
     """
 
     row: Mapping[str, Any]
     source: Source | None = None
     report: str = ""
     error: str = ""
+    several: bool = False
 
     def probability(self, positive: Sequence[str]) -> float:
-        """Probability that it is of one of some classes."""
-        return sum(float(self.row[f"probability_{name}"]) for name in positive)
+        """Probability that it is of one of some classes; of findings, that of the most probable one."""
+        found = [float(self.row[f"probability_{name}"]) for name in positive]
+        return max(found) if self.several else sum(found)
+
+    def found(self, positive: Sequence[str]) -> list[str]:
+        """Which of some classes or findings it has."""
+        predicted = str(self.row["predicted"])
+        if self.several:
+            return [name for name in positive if f";{name};" in f";{predicted};"]
+        return [name for name in positive if name == predicted]
+
+    def entropy(self, positive: Sequence[str]) -> float | None:
+        """Entropy of its probabilities, nats; of findings the largest of some; None where there is none."""
+        key = UncertaintyKeys.PROBABILITY_ENTROPY.value
+        values = [self.row.get(name) for name in ([f"{key}_{each}" for each in positive] if self.several else [key])]
+        return max((float(value) for value in values if value is not None), default=None)
+
+    def prediction_set(self) -> str:
+        """Classes of its prediction set; of findings each with what its set holds."""
+        key = OutputKeys.PREDICTION_SET.value
+        if not self.several:
+            return ";".join(self.row.get(key) or ())
+        sets = {name.removeprefix(f"{key}_"): held for name, held in self.row.items() if name.startswith(f"{key}_")}
+        return ";".join(f"{name}: {' or '.join(held) or 'none'}" for name, held in sets.items())
 
     @property
     def is_classified(self) -> bool:
@@ -61,16 +85,16 @@ class WorklistItem:
 
 
 def read_first(item: WorklistItem, positive: Sequence[str]) -> bool:
-    """Whether an image is to be read first: its class is one of the positive ones, or it could not be classified."""
-    return not item.is_classified or item.row["predicted"] in positive
+    """Whether an image is to be read first: it has one of the positive classes, or it could not be classified."""
+    return not item.is_classified or bool(item.found(positive))
 
 
 def sort_by_urgency(items: Iterable[WorklistItem], positive: Sequence[str]) -> list[WorklistItem]:
     """The images, the most urgent first.
 
     First those that could not be classified, of which nothing is known; then by the probability of the positive
-    classes together, highest first; by the entropy of the probabilities, highest first; by the p-value of typicality,
-    lowest first, where there is one; at last by their names.
+    classes together, of findings of the most probable one, highest first; by the entropy of the probabilities, highest
+    first; by the p-value of typicality, lowest first, where there is one; at last by their names.
 
     Args:
         items: the images.
@@ -81,7 +105,7 @@ def sort_by_urgency(items: Iterable[WorklistItem], positive: Sequence[str]) -> l
         key = str(item.row.get("key", ""))
         if not item.is_classified:
             return (0, 0.0, 0.0, 0.0, key)
-        entropy = float(item.row.get(UncertaintyKeys.PROBABILITY_ENTROPY.value) or 0)
+        entropy = item.entropy(positive) or 0.0
         unusual = item.row.get(OutputKeys.OOD_P_VALUE.value)
         # Rounded to what the table shows, so that its order is that of its columns.
         probability = round(item.probability(positive), 6)
@@ -119,10 +143,10 @@ def _cells(item: WorklistItem, positive: Sequence[str]) -> dict[str, str]:
     if item.is_classified:
         cells["predicted"] = str(row["predicted"])
         cells["probability_positive"] = f"{item.probability(positive):.6f}"
-        entropy, unusual = (row.get(name) for name in (UncertaintyKeys.PROBABILITY_ENTROPY, OutputKeys.OOD_P_VALUE))
-        cells["uncertainty"] = "" if entropy is None else f"{float(entropy):.6f}"
+        entropy, unusual = item.entropy(positive), row.get(OutputKeys.OOD_P_VALUE)
+        cells["uncertainty"] = "" if entropy is None else f"{entropy:.6f}"
         cells["ood_p_value"] = "" if unusual is None else f"{float(unusual):.6g}"
-        cells["prediction_set"] = ";".join(row.get(OutputKeys.PREDICTION_SET.value) or ())
+        cells["prediction_set"] = item.prediction_set()
     if item.source is not None:
         cells |= {name: str(item.source.first.get(keyword) or "") for name, keyword in _HEADER.items()}
         cells["laterality"] = item.source.laterality

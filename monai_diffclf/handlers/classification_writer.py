@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,20 @@ import matplotlib.image
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from .._class_names import class_names
 from ..engines import DiffusionClassifierEvaluator
 from ..explain import decision_map, mosaic_overlay, overlay
+from ..image_io.map_file import map_to_image_size
 from ..keys import OutputKeys
 from ..storage.outputs import Outputs
 from .finding_view import is_multi_label, num_findings, of_finding
 from .prediction_table import PredictionTable, prediction_row
 
-__all__ = ["ClassificationWriter", "map_of_class", "map_picture"]
+__all__ = ["ClassificationWriter", "map_in_image_size", "map_of_class", "map_picture"]
 
 
 class ClassificationWriter:
@@ -132,6 +134,24 @@ def map_of_class(result: Mapping[str, Any]) -> torch.Tensor:
 def _map_if_present(result: Mapping[str, Any]) -> torch.Tensor:
     """The decision map of class 1 over class 0 [*spatial], whichever is predicted."""
     return decision_map(torch.as_tensor(result[OutputKeys.ERROR_MAPS]).cpu()[None], torch.tensor([1]))[0]
+
+
+def map_in_image_size(
+    result: Mapping[str, Any], image: MetaTensor, preprocessing: Sequence[Callable[..., Any]]
+) -> NDArray[np.float32]:
+    """The decision map in the size of the upright image, float32 [H, W] or [H, W, D]; of several findings [L, ...].
+
+    Args:
+        result: item of an output that has error maps.
+        image: the image after preprocessing.
+        preprocessing: the transforms, see :func:`monai_diffclf.image_io.map_file.map_to_image_size`, which also says
+            what raises and what a volume's axes are.
+    """
+    maps = map_of_class(result)
+    several = is_multi_label(result)
+    made = [map_to_image_size(each, image, preprocessing) for each in (maps if several else [maps])]
+    arrays = [np.asarray(each.detach().float().cpu().numpy()) for each in made]
+    return np.stack(arrays) if several else arrays[0]
 
 
 def map_picture(result: Mapping[str, Any]) -> NDArray[Any] | None:

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Compose
 from monai.utils import CommonKeys
@@ -20,13 +19,14 @@ from .. import __version__
 from .._class_names import class_names
 from .._optional import require
 from ..dicom_out import Algorithm, dicom_files
-from ..image_io.map_file import map_to_image_size
+from ..image_io.map_file import is_of_volumes
 from ..keys import OutputKeys
 from ..networks import network_hash
 from ..storage.atomic_file import replaced
 from ..storage.outputs import Outputs
-from .classification_writer import map_of_class
-from .prediction_table import prediction_row
+from .classification_writer import map_in_image_size
+from .finding_view import is_multi_label
+from .prediction_table import finding_rows, prediction_row
 
 __all__ = ["DicomWriter"]
 
@@ -35,15 +35,17 @@ class DicomWriter:
     """Write a report, and with error maps a parametric map and a picture, of each DICOM image of an evaluation.
 
     For a `DiffusionClassifierEvaluator`, or MONAI's `SupervisedEvaluator`, whose batch and output are decollated, on
-    images that `ReadImaged` has read: the file is the one that their metadata names. See `monai_diffclf.dicom_out`.
-    Files are called ``NUMBER_report.dcm``, ``NUMBER_map.dcm`` and ``NUMBER_overlay.dcm`` by the image's place, each
+    images that `ReadImaged` has read, or volumes that `ReadVolumed` has: the file or folder is the one that their
+    metadata names. See `monai_diffclf.dicom_out`. Files are called ``NUMBER_report.dcm``, ``NUMBER_map.dcm`` and
+    ``NUMBER_overlay.dcm`` by the image's place, of several findings ``NUMBER_finding_0_map.dcm`` and so on, each
     written as a whole. What an earlier evaluation wrote there is removed when one begins. Images of which nothing can
     be made, as they are no DICOM or lack UIDs, are counted in one warning at the end.
 
     Args:
         output_dir: folder to write to.
-        classes: names of the classes.
-        preprocessing: the transforms of the images, `ReadImaged` first, by which maps find back to the file.
+        classes: names of the classes, or of the findings.
+        preprocessing: the transforms of the images, `ReadImaged` or `ReadVolumed` first, by which maps find back to
+            the file.
         name: what the report calls the classifier: the bundle's name.
 
     Raises:
@@ -101,13 +103,12 @@ class DicomWriter:
     def _write_image(self, source: Any, result: dict[str, Any]) -> None:
         image = source[CommonKeys.IMAGE]
         path = str(getattr(image, "meta", {}).get("filename_or_obj", ""))
-        row = prediction_row({**source, "key": path}, result, self.classes)
-        values = None
-        if OutputKeys.ERROR_MAPS in result:
-            mapped = map_to_image_size(map_of_class(result), image, self.preprocessing)
-            values = torch.as_tensor(mapped).float().cpu().numpy()
+        rows: Any = finding_rows if is_multi_label(result) else prediction_row
+        row = rows({**source, "key": path}, result, self.classes)
+        values = map_in_image_size(result, image, self.preprocessing) if OutputKeys.ERROR_MAPS in result else None
+        volume = is_of_volumes(self.preprocessing)
         try:
-            files = dicom_files(path, row, self.classes, self._algorithm, values, when=self._when)
+            files = dicom_files(path, row, self.classes, self._algorithm, values, when=self._when, volume=volume)
         except (ValueError, OSError) as error:
             self._left_out.append(str(error))
             return

@@ -21,7 +21,7 @@ from ..keys import OutputKeys, UncertaintyKeys
 from .explained_item import warnings_of
 from .finding_view import is_multi_label, of_finding
 
-__all__ = ["PredictionTable", "prediction_row"]
+__all__ = ["PredictionTable", "finding_rows", "prediction_row"]
 
 _OF_PROBABILITIES = (UncertaintyKeys.PROBABILITY_MARGIN, UncertaintyKeys.PROBABILITY_ENTROPY)
 UNCERTAINTIES = (
@@ -101,12 +101,23 @@ def prediction_row(
     return {**row, "map": picture, OutputKeys.WARNINGS.value: warnings_of(source, result), "error": ""}
 
 
+def finding_rows(source: Any, result: Mapping[str, Any], findings: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each of several findings the row that a table of the two classes absent and present has of the image.
+
+    Args:
+        source: item of the decollated batch.
+        result: item of the decollated output.
+        findings: names of the findings.
+    """
+    return [prediction_row(source, of_finding(result, number), _STATES) for number in range(len(findings))]
+
+
 def _findings_row(source: Any, result: Mapping[str, Any], findings: Sequence[str], picture: str) -> dict[str, Any]:
     """The row of an image with several findings: of each what a table of two classes says of the second."""
     count = torch.as_tensor(result[CommonKeys.PRED]).numel()
     if count != len(findings):
         raise ValueError(f"classes: expected {count} names, one for each finding, got {len(findings)}")
-    each = {name: prediction_row({}, of_finding(result, i), _STATES) for i, name in enumerate(findings)}
+    each = dict(zip(findings, finding_rows({}, result, findings), strict=True))
     present = [name for name, row in each.items() if row["predicted"] == _STATES[1]]
     row: dict[str, Any] = {"key": str(source.get("key", "")), "predicted": ";".join(present) or NO_FINDING}
     for column, wanted in _OF_FINDING.items():

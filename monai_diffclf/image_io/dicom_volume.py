@@ -65,6 +65,11 @@ class DicomVolume:
         """Columns, rows and slices."""
         return self._size[1], self._size[0], len(self._sources)
 
+    @property
+    def places(self) -> list[tuple[Path, int]]:
+        """File of each slice, in the order of their positions, and its frame in that file."""
+        return [(self._sources[place].path, self._sources[place].frame) for place in self.stack.order]
+
     def values(self) -> npt.NDArray[np.float32]:
         """The volume [X, Y, Z] as columns, rows and slices, in the units of its modality: Hounsfield units of CT."""
         volume = np.empty((len(self._sources), *self._size), dtype=np.float32)

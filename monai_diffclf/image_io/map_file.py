@@ -20,7 +20,7 @@ from .image_grid import ImageGrid
 from .read_image import ReadImaged
 from .read_volume import ReadVolumed
 
-__all__ = ["image_reader", "map_to_image_size", "nifti_bytes", "nifti_map"]
+__all__ = ["image_reader", "is_of_volumes", "map_to_image_size", "nifti_bytes", "nifti_map"]
 
 
 def map_to_image_size(
@@ -69,6 +69,11 @@ def image_reader(preprocessing: Sequence[Callable[..., Any]]) -> ReadImaged | Re
             f"file, got {type(reader).__name__}"
         )
     return reader
+
+
+def is_of_volumes(preprocessing: Sequence[Callable[..., Any]]) -> bool:
+    """Whether the first transform is `ReadVolumed`: images are whole volumes in the axes of their files."""
+    return isinstance(next(iter(preprocessing), None), ReadVolumed)
 
 
 def nifti_map(values: npt.NDArray[Any], grid: ImageGrid) -> Any:
