@@ -27,7 +27,7 @@ from ..report.case_record import encode_case
 from .block_record import BlockRecord, RankedCase
 from .dicom_results import algorithm_of, image_files, is_dicom
 from .inputs import ArchiveImage
-from .maps import map_file
+from .maps import map_files
 from .plan import ClassifierSettings, batch_size
 
 __all__ = ["BlockClassifier", "bundle_handler", "case_report", "reads_volumes"]
@@ -100,10 +100,9 @@ class BlockClassifier:
                 record.rows.append({"key": image.key, "error": item.error, **series})
                 continue
             source, result = next(results)
-            name, content = map_file(self.settings.maps, image, place, item, result, self._preprocessing)
-            if content is not None:
-                record.maps[name] = content
-            row = prediction_row(source, result, self.bundle.classes, picture=f"maps/{name}" if content else "")
+            maps = map_files(self.settings.maps, image, place, item, result, self._preprocessing)
+            record.maps |= maps
+            row = prediction_row(source, result, self.bundle.classes, pictures=[f"maps/{name}" for name in maps])
             record.rows.append({**row, **series})
             self._add_case(record, source, result, place)
             self._add_dicom(record, image, place, item, result, row)

@@ -147,7 +147,12 @@ def _index(name: str, classes: torch.Tensor, error_maps: torch.Tensor) -> torch.
 
 
 def overlay(
-    image: npt.NDArray[Any], difference: npt.NDArray[Any], *, smooth: float = 0, size: int = 224
+    image: npt.NDArray[Any],
+    difference: npt.NDArray[Any],
+    *,
+    smooth: float = 0,
+    size: int = 224,
+    limit: float | None = None,
 ) -> npt.NDArray[np.float64]:
     """Paint a difference map over an image: red where the class fits better, blue where another does.
 
@@ -159,6 +164,7 @@ def overlay(
         difference: map [H, W] from `class_difference` or `decision_map`.
         smooth: standard deviation of a smoothing in pixels, 0 for none: an inferer's maps are smooth already.
         size: the picture's longer side is at least this many pixels.
+        limit: the difference that has the full colour, so that pictures of one limit compare; None for the largest.
 
     Returns:
         RGB picture [H', W', 3] in [0, 1].
@@ -177,7 +183,8 @@ def overlay(
     rgb = np.clip(zoom(rgb, (1, factor, factor), order=1), 0, 1).transpose(1, 2, 0)
     values = difference.astype(np.float64)
     smoothed = zoom(gaussian_filter(values, smooth) if smooth else values, factor, order=1)
-    scaled = smoothed / max(float(np.abs(smoothed).max()), 1e-12)
+    full = float(np.abs(smoothed).max()) if limit is None else float(limit)
+    scaled = np.clip(smoothed / max(full, 1e-12), -1, 1)
     colour = colormaps["coolwarm"]((scaled + 1) / 2)[..., :3]
     opacity = 0.7 * np.abs(scaled)[..., None]
     blended: npt.NDArray[np.float64] = (1 - opacity) * rgb + opacity * colour

@@ -68,6 +68,7 @@ def mosaic_overlay(
     affine: npt.NDArray[Any] | torch.Tensor | None = None,
     *,
     size: int = 1024,
+    limit: float | None = None,
 ) -> npt.NDArray[np.float64]:
     """Axial slices side by side from the feet to the head, row by row, each with the map over it, on one scale.
 
@@ -78,6 +79,7 @@ def mosaic_overlay(
         difference: its map [X, Y, Z], see `overlay`.
         affine: see `upright_volume`; None for that of the image.
         size: the longer side is enlarged to at least this many pixels.
+        limit: see `overlay`.
 
     Returns:
         colours [H, W, 3] in [0, 1].
@@ -104,7 +106,8 @@ def mosaic_overlay(
     strongest = int(np.abs(values).sum((0, 1)).argmax())
     chosen = range(strongest % every, values.shape[-1], every)
     columns = math.ceil(math.sqrt(len(chosen)))
-    return overlay(_tiled(volume[..., chosen], columns), _tiled(values[None][..., chosen], columns)[0], size=size)
+    tiles = _tiled(values[None][..., chosen], columns)[0]
+    return overlay(_tiled(volume[..., chosen], columns), tiles, size=size, limit=limit)
 
 
 def _tiled(volume: npt.NDArray[Any], columns: int) -> npt.NDArray[np.float64]:

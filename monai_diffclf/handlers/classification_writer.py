@@ -26,7 +26,7 @@ from ..storage.outputs import Outputs
 from .finding_view import is_multi_label, num_findings, of_finding
 from .prediction_table import PredictionTable, prediction_row
 
-__all__ = ["ClassificationWriter", "map_in_image_size", "map_of_class", "map_picture"]
+__all__ = ["ClassificationWriter", "map_in_image_size", "map_of_class", "map_pictures", "map_suffixes"]
 
 
 class ClassificationWriter:
@@ -45,8 +45,8 @@ class ClassificationWriter:
     ``predictions.csv.part``, which becomes the table when all are: ``predictions.csv`` is never short of rows. What an
     earlier run wrote into the folder is removed when one begins. The
     evaluator's journal, if it keeps one, has done its work and is removed. The PNG shows the image with the decision
-    map of its predicted class over it, of a volume its slices side by side, see `map_picture`; of several findings one
-    beside the other, and the columns are those of
+    map of its predicted class over it, of a volume its slices side by side, see `map_pictures`; of several findings
+    there is a PNG for each, on one scale, and the columns are those of
     :func:`monai_diffclf.handlers.prediction_table.prediction_row`.
 
     Args:
@@ -112,12 +112,12 @@ class ClassificationWriter:
 
     def _row(self, source: Any, result: dict[str, Any]) -> dict[str, Any]:
         named = source if "key" in source else {**source, "key": self._count}
-        painted = map_picture(result) if self.maps else None
-        picture = "" if painted is None else f"map_{self._count:05d}.png"
-        if painted is not None:
-            self._outputs.add([picture])
-            matplotlib.image.imsave(self.output_dir / picture, painted)
-        return prediction_row(named, result, self.classes, picture=picture)
+        painted = map_pictures(result) if self.maps else []
+        names = [f"map_{self._count:05d}{end}.png" for end in map_suffixes(result)][: len(painted)]
+        self._outputs.add(names)
+        for name, picture in zip(names, painted, strict=True):
+            matplotlib.image.imsave(self.output_dir / name, picture)
+        return prediction_row(named, result, self.classes, pictures=names)
 
 
 def map_of_class(result: Mapping[str, Any]) -> torch.Tensor:
@@ -154,25 +154,38 @@ def map_in_image_size(
     return np.stack(arrays) if several else arrays[0]
 
 
-def map_picture(result: Mapping[str, Any]) -> NDArray[Any] | None:
-    """The image of an item of an output with the decision map of its class over it [H, W, 3]; None without maps.
+def map_suffixes(result: Mapping[str, Any]) -> list[str]:
+    """What the names of an image's maps end with: nothing, or of several findings which one.
 
-    Of volumes the slices side by side; see :func:`monai_diffclf.explain.overlay` and
+    Example:
+        >>> map_suffixes({"pred": torch.rand(2), "multi_label": True}), map_suffixes({"pred": torch.rand(2)})
+        (['_finding_0', '_finding_1'], [''])
+    """
+    if not is_multi_label(result):
+        return [""]
+    return [f"_finding_{number}" for number in range(num_findings(result))]
+
+
+def map_pictures(result: Mapping[str, Any]) -> list[NDArray[Any]]:
+    """The image of an item of an output with the decision map of its class over it [H, W, 3]; none without maps.
+
+    Of several findings a picture each, on one scale, so that the map of a finding that is not there looks as faint as
+    it is. Of volumes the slices side by side; see :func:`monai_diffclf.explain.overlay` and
     :func:`monai_diffclf.explain.mosaic_overlay`.
     """
     if OutputKeys.ERROR_MAPS not in result:
-        return None
+        return []
     image = torch.as_tensor(result[CommonKeys.IMAGE])
     shown = (image.detach().float().cpu() + 1) / 2
     maps = map_of_class(result)
     affine = getattr(image, "affine", None)
     if is_multi_label(result):
-        return np.concatenate([_painted(shown, each, affine) for each in maps], axis=1)
-    return _painted(shown, maps, affine)
+        return [_painted(shown, each, affine, float(maps.abs().max())) for each in maps]
+    return [_painted(shown, maps, affine)]
 
 
-def _painted(shown: torch.Tensor, decision: torch.Tensor, affine: Any) -> NDArray[Any]:
+def _painted(shown: torch.Tensor, decision: torch.Tensor, affine: Any, limit: float | None = None) -> NDArray[Any]:
     """One map over a plane [C, H, W] or, slice by slice, over a volume [C, H, W, D]."""
     if shown.ndim == 4:
-        return mosaic_overlay(shown, decision, affine)
-    return overlay(np.asarray(shown), decision.numpy())
+        return mosaic_overlay(shown, decision, affine, limit=limit)
+    return overlay(np.asarray(shown), decision.numpy(), limit=limit)

@@ -53,7 +53,7 @@ _OF_FINDING = {
 
 
 def prediction_row(
-    source: Any, result: Mapping[str, Any], classes: Sequence[str], *, picture: str = ""
+    source: Any, result: Mapping[str, Any], classes: Sequence[str], *, pictures: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What the table says of an image, by its columns, see `ClassificationWriter`; numbers as the table rounds them.
 
@@ -62,10 +62,11 @@ def prediction_row(
         result: item of the decollated output: of a `DiffusionClassifierEvaluator`, or of MONAI's `SupervisedEvaluator`,
             in whose rows there is nothing of votes and evaluations.
         classes: names of the classes.
-        picture: name of the image's map.
+        pictures: name of the image's map, or of those of its findings; none without maps.
 
     Of several findings the classes are these: ``predicted`` names all that are present, and there are probability_NAME,
-    vote_share_NAME, vote_entropy_NAME, probability_entropy_NAME and, where there are sets, prediction_set_NAME.
+    vote_share_NAME, vote_entropy_NAME, probability_entropy_NAME, map_NAME and, where there are sets,
+    prediction_set_NAME.
 
     Example:
         >>> row = prediction_row({"key": "a"}, {"pred": torch.tensor([0.25, 0.75])}, ["no", "yes"])
@@ -73,7 +74,7 @@ def prediction_row(
         ('yes', 0.75, 0.5)
     """
     if is_multi_label(result):
-        return _findings_row(source, result, classes, picture)
+        return _findings_row(source, result, classes, pictures)
     probabilities = torch.as_tensor(result[CommonKeys.PRED]).flatten()
     if len(probabilities) != len(classes):
         raise ValueError(f"classes: expected {len(probabilities)} names, one for each probability, got {len(classes)}")
@@ -98,6 +99,7 @@ def prediction_row(
         row[OutputKeys.DECIDED.value] = bool(result[OutputKeys.DECIDED])
     if OutputKeys.DEFERRED in result:
         row[OutputKeys.DEFERRED.value] = bool(result[OutputKeys.DEFERRED])
+    picture = pictures[0] if pictures else ""
     return {**row, "map": picture, OutputKeys.WARNINGS.value: warnings_of(source, result), "error": ""}
 
 
@@ -112,7 +114,9 @@ def finding_rows(source: Any, result: Mapping[str, Any], findings: Sequence[str]
     return [prediction_row(source, of_finding(result, number), _STATES) for number in range(len(findings))]
 
 
-def _findings_row(source: Any, result: Mapping[str, Any], findings: Sequence[str], picture: str) -> dict[str, Any]:
+def _findings_row(
+    source: Any, result: Mapping[str, Any], findings: Sequence[str], pictures: Sequence[str]
+) -> dict[str, Any]:
     """The row of an image with several findings: of each what a table of two classes says of the second."""
     count = torch.as_tensor(result[CommonKeys.PRED]).numel()
     if count != len(findings):
@@ -125,7 +129,8 @@ def _findings_row(source: Any, result: Mapping[str, Any], findings: Sequence[str
     if OutputKeys.NETWORK_EVALUATIONS in result:
         row[OutputKeys.NETWORK_EVALUATIONS.value] = int(result[OutputKeys.NETWORK_EVALUATIONS])
         row[OutputKeys.DECIDED.value] = bool(torch.as_tensor(result[OutputKeys.DECIDED]).all())
-    return {**row, "map": picture, OutputKeys.WARNINGS.value: warnings_of(source, result), "error": ""}
+    row |= {f"map_{name}": picture for name, picture in zip(findings, pictures or [""] * count, strict=True)}
+    return {**row, OutputKeys.WARNINGS.value: warnings_of(source, result), "error": ""}
 
 
 class PredictionTable:

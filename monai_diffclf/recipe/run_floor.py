@@ -10,11 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from .._class_names import classes_of_finding
 from .._text_path import text_path
 from ..bundle import Bundle, open_bundle
+from ..data.label_vectors import has_findings
 from ..storage.atomic_file import replace_text
 from ..storage.outputs import Outputs
-from .pixel_floor import METRICS, PIXELS, Floor, PixelClassifiers
+from .pixel_floor import METRICS, PIXELS, Floor, Items, PixelClassifiers, Reader, shrunk
 
 __all__ = ["FILE_NAME", "floor_lines", "floor_table", "floor_text", "write_floor"]
 
@@ -37,21 +41,49 @@ def write_floor(
 
     Returns:
         what was written: for "validation" and "test" each classifier's ``macro_auc``, ``accuracy`` and
-        ``balanced_accuracy``, with ``pixels``, the side of the images in pixels.
+        ``balanced_accuracy``, with ``pixels``, the side of the images in pixels; of several findings the same for each
+        by its name, of the images of which it is known.
 
     Raises:
         ValueError: when a split is absent, or an image cannot be read.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, "train.json", "evaluate.json")
+    train = opened.get("train#datalist")
     splits = {"validation": opened.get("validate#datalist"), "test": opened.get("test#datalist")}
-    fitted = PixelClassifiers.fit(
-        opened.get("train#datalist"), opened.classes, read=lambda item: opened.read(item)[0], progress=progress
-    )
-    floor = {name: {**fitted.judge(items, progress=progress), "pixels": PIXELS} for name, items in splits.items()}
+
+    def read(item: Mapping[str, Any]) -> torch.Tensor:
+        return opened.read(item)[0]
+
+    floor: dict[str, Any] = {}
+    if has_findings(train):
+        floor = _of_findings(train, splits, opened.classes, read, progress=progress)
+    else:
+        fitted = PixelClassifiers.fit(train, opened.classes, read=read, progress=progress)
+        floor = {name: {**fitted.judge(items, progress=progress), "pixels": PIXELS} for name, items in splits.items()}
     folder = text_path(run, "run")
     Outputs(folder, "floor").add([FILE_NAME])  # so that it goes when an evaluation begins anew
     replace_text(folder / FILE_NAME, json.dumps(floor, indent=2, allow_nan=False) + "\n")
     return floor
+
+
+def _of_findings(
+    train: Items, splits: Mapping[str, Items], findings: Sequence[str], read: Reader, *, progress: bool
+) -> dict[str, dict[str, Any]]:
+    """The floor of each finding by split and name; every image is read once."""
+    small = {name: shrunk(items, read, progress=progress) for name, items in {**splits, "train": train}.items()}
+    floor: dict[str, dict[str, Any]] = {name: {} for name in splits}
+    for number, finding in enumerate(findings):
+        own = {name: _of_finding(items, number) for name, items in small.items()}
+        fitted = PixelClassifiers.fit(own["train"], classes_of_finding(finding), read=lambda item: item["image"])
+        for name in splits:
+            floor[name][finding] = {**fitted.judge(own[name]), "pixels": PIXELS}
+    return floor
+
+
+def _of_finding(items: Items, number: int) -> list[dict[str, Any]]:
+    """The images of which a finding is known, labelled by its absence and presence."""
+    labelled = [{**item, "label": int(item["label"][number])} for item in items]
+    return [item for item in labelled if item["label"] in (0, 1)]
 
 
 def floor_text(run: str | os.PathLike[str]) -> str:
@@ -64,12 +96,13 @@ def floor_text(run: str | os.PathLike[str]) -> str:
     return "\n".join(floor_lines(_read(folder / FILE_NAME), _read(folder / "results.json")))
 
 
-def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any], finding: str = "") -> list[str]:
     r"""The lines of `floor_text`.
 
     Args:
         floor: as `write_floor` gives it.
         results: as `monai_diffclf.handlers.write_results` gives them.
+        finding: the one of several that both are of.
 
     Example:
         >>> of = lambda auc: {"macro_auc": auc, "accuracy": 0.9, "balanced_accuracy": 0.9}
@@ -86,7 +119,11 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
     for split in ("validation", "test"):
         if split not in floor:
             continue
-        lines.append(_head(split))
+        if "pixels" not in floor[split]:
+            for finding, own in floor[split].items():
+                lines += floor_lines({split: own}, {split: _models_of(results.get(split, {}), finding)}, finding)
+            continue
+        lines.append(_head(f"{split}, {finding}" if finding else split))
         models = {
             name: {metric: entry[key]["value"] for metric, key in _RESULTS.items()}
             for name, entry in results.get(split, {}).items()
@@ -98,6 +135,12 @@ def floor_lines(floor: Mapping[str, Any], results: Mapping[str, Any]) -> list[st
         if models:
             lines.append(f"  {_verdict([entry['auc'] for entry in results[split].values()], floors)}")
     return lines
+
+
+def _models_of(results: Mapping[str, Any], finding: str) -> dict[str, Any]:
+    """The results of one finding of several, by the names of the classifiers."""
+    split = ((name.partition(", "), entry) for name, entry in results.items())
+    return {model: entry for (model, _, asked), entry in split if asked == finding}
 
 
 def floor_table(floor: Floor) -> list[str]:

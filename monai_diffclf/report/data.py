@@ -47,6 +47,7 @@ class ReportData:
         data_note: where the images are from, and how they were split.
         model_note: the model, and how it was trained.
         run: what else is known of the training and evaluation.
+        anchor: what the page's ids begin with, where it holds several such reports.
 
     Raises:
         ValueError: when shapes disagree, a class is absent, or a number is out of range.
@@ -72,6 +73,7 @@ class ReportData:
     data_note: str = ""
     model_note: str = ""
     run: RunFacts | None = None
+    anchor: str = ""
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.labels), len(self.class_names)

@@ -169,10 +169,10 @@ def shortened(text: str, length: int = 28) -> str:
     return text.replace("$", r"\$")
 
 
-def to_svg(figure: Figure, title: str) -> str:
-    """The figure as an SVG element for the page; the title keeps its identifiers apart from other figures'."""
+def to_svg(figure: Figure, title: str, anchor: str = "") -> str:
+    """The figure as an SVG element for the page; title and anchor keep its identifiers apart from other figures'."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": anchor + title}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()

@@ -21,7 +21,15 @@ from .curves import vote_uncertainty
 from .data import ReportData
 from .figures import CLASS_COLOURS
 
-__all__ = ["choose_images", "class_difference", "make_cards", "mask_outline"]
+__all__ = [
+    "choose_images",
+    "class_difference",
+    "film_picture",
+    "make_cards",
+    "mask_outline",
+    "overlay_picture",
+    "picture_size",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -75,7 +83,7 @@ def _png(pixels: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _film(image: NDArray[Any], window: tuple[float, float]) -> str:
+def film_picture(image: NDArray[Any], window: tuple[float, float]) -> str:
     """The image [C, H, W] as a PNG address, grey values from the window."""
     low, high = window
     scaled = np.clip((image.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
@@ -83,7 +91,7 @@ def _film(image: NDArray[Any], window: tuple[float, float]) -> str:
     return _png(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
 
 
-def _overlay(difference: FloatArray, colours: tuple[str, str]) -> str:
+def overlay_picture(difference: FloatArray, colours: tuple[str, str]) -> str:
     """PNG address of a difference in [-1, 1]: the first colour where positive, the second where negative."""
     pixels = np.empty((*difference.shape, 4))
     positive = (difference > 0)[..., None]
@@ -189,9 +197,8 @@ def _pictures(
         return ""
     height, width = data.images.shape[2:]
     gap = width / 32
-    film = (
-        f'<image id="film-{index}" href="{_film(data.images[place], (window[0], window[1]))}" {_size(width, height)}/>'
-    )
+    name, size = f"{data.anchor}film-{index}", picture_size(width, height)
+    film = f'<image id="{name}" href="{film_picture(data.images[place], (window[0], window[1]))}" {size}/>'
     outline = ""
     if data.masks is not None and data.masks[place].any():
         outline = f'<path class="outline" d="{mask_outline(data.masks[place, 0])}"/>'
@@ -199,12 +206,13 @@ def _pictures(
         return f'<svg viewBox="0 0 {width} {height}">{film}{outline}</svg>'
     called, rival = int(result.predicted[index]), _rival(result, index)
     colours = (CLASS_COLOURS[numbers[called]], CLASS_COLOURS[numbers[rival]])
-    overlay = f'<image href="{_overlay(difference, colours)}" {_size(width, height)}/>'
+    overlay = f'<image href="{overlay_picture(difference, colours)}" {size}/>'
     return (
         f'<svg viewBox="0 0 {2 * width + gap:g} {height}">{film}{outline}'
-        f'<g transform="translate({width + gap:g} 0)"><use href="#film-{index}"/>{overlay}{outline}</g></svg>'
+        f'<g transform="translate({width + gap:g} 0)"><use href="#{name}"/>{overlay}{outline}</g></svg>'
     )
 
 
-def _size(width: int, height: int) -> str:
+def picture_size(width: int, height: int) -> str:
+    """The attributes of a picture that fills so many units of an SVG element."""
     return f'width="{width}" height="{height}" preserveAspectRatio="none"'

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from .curves import classify, metric_table
 from .data import ReportData
 from .figures import CLASS_COLOURS, draws_figure, levels_figure, rejection_figure, roc_figure, to_svg
 from .gallery import choose_images, make_cards
-from .run_sections import LIMITS, data_section, plot, result_section, run_plots, stopping_section
+from .run_sections import LIMITS, data_section, plot, result_section, run_plots, sets_section, stopping_section
 from .style import STYLE
 
-__all__ = ["write_report"]
+__all__ = ["background_section", "document", "fact_list", "missing_list", "report_sections", "write_report"]
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -61,39 +61,50 @@ def write_report(path: str | os.PathLike[str], report: ReportData) -> Path:
 
 
 def _page(data: ReportData) -> str:
-    result = classify(data.errors, next(iter(data.rules)), data.weighting)
-    metrics = metric_table(data)
     run = data.run
+    body = f"""{"" if run is None else missing_list(run.missing)}
+{report_sections(data, metric_table(data))}
+{"" if run is None else data_section(run)}
+{background_section(_background(data), of_run=run is not None)}"""
+    return document(data.title, data.description, fact_list(_facts(data)), body)
+
+
+def document(title: str, description: str, facts: str, body: str) -> str:
+    """A whole page: heading, notice, facts, and the sections of its body."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(data.title)}</title>
+<title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
 <header>
-<h1>{escape(data.title)}</h1>
-<p class="lead">{escape(data.description)}</p>
+<h1>{escape(title)}</h1>
+<p class="lead">{escape(description)}</p>
 <p class="notice">{NOTICE}</p>
-{_facts(data)}
+{facts}
 </header>
-{_missing(data)}
-{_tiles(data, metrics)}
-{"" if run is None else result_section(data, metrics)}
-{_gallery(data, result)}
-{_plots(data)}
-{"" if run is None else data_section(run)}
-{_background(data)}
+{body}
 </main>
 </body>
 </html>
 """
 
 
-def _facts(data: ReportData) -> str:
+def report_sections(data: ReportData, metrics: Metrics) -> str:
+    """The sections about the classes: results, tables, pictures and figures; metrics as `metric_table` gives them."""
+    result = classify(data.errors, next(iter(data.rules)), data.weighting)
+    return f"""{_tiles(data, metrics)}
+{"" if data.run is None else result_section(data, metrics)}
+{_gallery(data, result)}
+{_plots(data)}"""
+
+
+def _facts(data: ReportData) -> dict[str, str]:
+    """What stands above everything: name -> value, as HTML."""
     counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
     facts = {
         "Images": f"{len(data.labels):,}",
@@ -106,6 +117,11 @@ def _facts(data: ReportData) -> str:
         facts["Images per second"] = f"{len(data.labels) / data.seconds:.3g}"
     if len(data.class_names) > _MOST_LISTED:
         facts["Of these"] = f"{len(data.class_names)} classes, {_range(counts)} images each"
+    return facts
+
+
+def fact_list(facts: Mapping[str, str]) -> str:
+    """Facts side by side: name -> value, as HTML."""
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{items}</dl>'
 
@@ -114,11 +130,10 @@ def _range(counts: list[int]) -> str:
     return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
 
 
-def _missing(data: ReportData) -> str:
+def missing_list(missing: Iterable[str]) -> str:
     """What the report does without."""
-    if data.run is None or not data.run.missing:
-        return ""
-    return f'<ul class="missing">{"".join(f"<li>{escape(text)}</li>" for text in data.run.missing)}</ul>'
+    items = "".join(f"<li>{escape(text)}</li>" for text in missing)
+    return f'<ul class="missing">{items}</ul>' if items else ""
 
 
 def _metric_names(data: ReportData) -> dict[str, tuple[str, str]]:
@@ -207,24 +222,28 @@ def _plots(data: ReportData) -> str:
         each += " The classes told worst have colours."
     plots = [
         _plot(
+            data,
             "Found against falsely called",
             roc_figure(data),
             "The ROC curve: what each further image found costs in false alarms. The closer to the upper left corner, "
             f"the better; the diagonal is chance.{each}",
         ),
         _plot(
+            data,
             "How many draws are enough",
             draws_figure(data),
             "The result, had only the first draws been made. Where the curves are flat, more draws cost time and "
             "change nothing.",
         ),
         _plot(
+            data,
             "Which noise tells the classes apart",
             levels_figure(data),
             "Each dot ranks the images by one noise draw alone. With little noise the image speaks for itself under "
             "any class; with much noise nothing of it is left. The dotted line is chance.",
         ),
         _plot(
+            data,
             "Does it know when it does not know",
             rejection_figure(data),
             "Accuracy of the images that remain when those with the most divided votes are set aside. A line that "
@@ -232,16 +251,16 @@ def _plots(data: ReportData) -> str:
         ),
     ]
     plots += [] if data.run is None else run_plots(data)
-    enough = "" if data.run is None else stopping_section(data)
+    enough = "" if data.run is None else stopping_section(data) + sets_section(data)
     return f'<section><h2>What lies behind the numbers?</h2><div class="plots">{"".join(plots)}</div>{enough}</section>'
 
 
-def _plot(title: str, figure: Figure, words: str) -> str:
-    return plot(title, to_svg(figure, title), words)
+def _plot(data: ReportData, title: str, figure: Figure, words: str) -> str:
+    return plot(title, to_svg(figure, title, data.anchor), words)
 
 
-def _background(data: ReportData) -> str:
-    """Cost, data and model as a table."""
+def _background(data: ReportData) -> dict[str, str]:
+    """Cost, data and model, name -> value."""
     evaluations = int(data.errors.network_evaluations.sum())
     rows = {
         "Network evaluations": f"{evaluations:,}, or {evaluations / len(data.labels):,.0f} per image",
@@ -250,8 +269,12 @@ def _background(data: ReportData) -> str:
         "Images": data.data_note,
         "Model": data.model_note,
     }
-    rows |= {} if data.run is None else data.run.settings
-    limits = "" if data.run is None else "".join(f"<li>{escape(text)}</li>" for text in LIMITS)
+    return rows | ({} if data.run is None else dict(data.run.settings))
+
+
+def background_section(rows: Mapping[str, str], *, of_run: bool) -> str:
+    """How a report was made, as a table; of a run with its limits."""
+    limits = "".join(f"<li>{escape(text)}</li>" for text in LIMITS) if of_run else ""
     cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items() if value)
     return f"""<section>
 <h2>How was it made?</h2>

@@ -18,7 +18,7 @@ from ..metrics.proportions import wilson_interval
 from .curves import predicted, probabilities
 from .data import ReportData
 
-__all__ = ["class_table", "compare_with_floor", "confusion_tables", "result_table"]
+__all__ = ["class_table", "compare_with_floor", "confusion_tables", "metric_cell", "result_table"]
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 Measure = dict[str, float]
@@ -42,7 +42,7 @@ def result_table(data: ReportData, metrics: Metrics) -> str:
             rows.append((name, {key: {"value": found[own]} for key, own in _OF_FLOOR.items() if own in found}))
     best = {key: max(row[key]["value"] for _, row in rows if key in row) for key in _SHOWN}
     body = "".join(
-        f"<tr><th>{escape(name)}</th>" + "".join(_cell(row.get(key), best[key]) for key in _SHOWN) + "</tr>"
+        f"<tr><th>{escape(name)}</th>" + "".join(metric_cell(row.get(key), best[key]) for key in _SHOWN) + "</tr>"
         for name, row in rows
     )
     several = data.errors.num_classes > 2
@@ -80,7 +80,8 @@ def compare_with_floor(data: ReportData, metrics: Metrics) -> str:
     )
 
 
-def _cell(metric: Mapping[str, float] | None, best: float | None = None) -> str:
+def metric_cell(metric: Mapping[str, float] | None, best: float | None = None) -> str:
+    """The cell of a metric with its interval; bold where it is the best value; a dash where there is none."""
     if metric is None:
         return "<td>-</td>"
     text = f"{metric['value']:.3f}"
@@ -127,7 +128,7 @@ def class_table(data: ReportData) -> str:
     counts = np.bincount(data.labels, minlength=data.errors.num_classes).tolist()
     body = "".join(
         f"<tr><th>{escape(name)}</th><td>{counts[k]:,}</td>"
-        + "".join(_cell(by_rule[rule][k][key]) for key in names for rule in by_rule)
+        + "".join(metric_cell(by_rule[rule][k][key]) for key in names for rule in by_rule)
         + "</tr>"
         for k, name in enumerate(data.class_names)
     )

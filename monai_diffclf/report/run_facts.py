@@ -63,6 +63,8 @@ class RunFacts:
         others: further classifiers that the evaluation measured: name -> metric -> value, low and high.
         calibrated: rule -> probabilities of the test images after calibration [B, K].
         calibration: how they were calibrated, in words.
+        sets: rule -> prediction sets of the test images [B, K], bool.
+        confidence: share of the images whose set is to hold their class.
         training: how the training went; None where there is no record.
         settings: the settings, name -> value.
         missing: what the report does without, and how to have it, each a sentence.
@@ -75,6 +77,8 @@ class RunFacts:
     others: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)
     calibrated: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     calibration: str = ""
+    sets: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    confidence: float | None = None
     training: TrainingCurve | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     missing: Sequence[str] = ()

@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._class_names import classes_of_finding
 from .._text import from_csv_text
 from ..storage import StoredErrors, load_errors
 from .data import RULES
 
-__all__ = ["RunFolder", "read_run"]
+__all__ = ["RunFolder", "check_weights", "read_findings", "read_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """An evaluated run.
+    """An evaluated run; of several findings one of them, as a question of two classes.
 
     Args:
         folder: where it is.
@@ -36,6 +37,8 @@ class RunFolder:
         note: what the weights say of themselves, empty where they say nothing.
         audit: the audit of the splits, None where there is none.
         floor: what classifiers on small pixels reach, by split; None where it was not measured.
+        fitted: the file in which calibration and prediction sets are kept, once they are fitted.
+        finding: name of the finding; None where every image has one class.
     """
 
     folder: Path
@@ -47,14 +50,19 @@ class RunFolder:
     note: dict[str, Any] = field(default_factory=dict)
     audit: dict[str, Any] | None = None
     floor: dict[str, Any] | None = None
+    fitted: Path = Path("uncertainty.json")
+    finding: str | None = None
 
 
-def read_run(run: str | os.PathLike[str], *, command: str = "run the evaluation") -> RunFolder:
+def read_run(
+    run: str | os.PathLike[str], *, command: str = "run the evaluation", finding: tuple[int, str] | None = None
+) -> RunFolder:
     """Read the folder of a run that was evaluated.
 
     Args:
         run: the folder.
         command: what to type to evaluate it, for messages.
+        finding: number and name of the finding to read of a run of several; None for a run of classes.
 
     Raises:
         ValueError: when it was never evaluated, or holds parts of different evaluations, or no diffusion classifier's.
@@ -63,7 +71,8 @@ def read_run(run: str | os.PathLike[str], *, command: str = "run the evaluation"
     if not folder.is_dir():
         raise ValueError(f"--run: expected the folder of a run, got {folder}, which does not exist; train first")
     results = _json(folder / "results.json")
-    models = {} if results is None else results.get("test", {})
+    number, name = (None, None) if finding is None else finding
+    models = _models({} if results is None else results.get("test", {}), name)
     if not models:
         raise ValueError(f"--run: {folder} holds no results on test images; {command}")
     seeds = sorted({int(seed) for model in models.values() for seed in model.get("seeds", {})})
@@ -75,16 +84,20 @@ def read_run(run: str | os.PathLike[str], *, command: str = "run the evaluation"
             f"--run: expected results of a diffusion classifier in {folder / 'results.json'}, found those of "
             f"{', '.join(sorted(models))}; a report is made from noise draws, which these do not have"
         )
-    path = folder / "evaluation" / f"errors_test_seed_{seed}.npz"
+    evaluation = folder / "evaluation" if number is None else folder / "evaluation" / f"finding_{number}"
+    path = evaluation / f"errors_test_seed_{seed}.npz"
     if not path.is_file():
         raise ValueError(f"--run: {folder / 'results.json'} has results, but their errors {path} are gone; {command}")
     stored = load_errors(path)
     tables = {rule: _table(path.with_name(f"test_{model}_seed_{seed}.csv"), command) for rule, model in rules.items()}
-    classes = list(next(iter(entries[model] for model in rules.values())).get("classes", {}))
-    classes = classes or next(iter(tables.values()))[1]
-    for rule, (keys, names, values) in tables.items():
+    if name is None:
+        classes = list(next(iter(entries[model] for model in rules.values())).get("classes", {}))
+        classes = classes or next(iter(tables.values()))[1]
+    else:
+        classes = classes_of_finding(name)
+    for rule, (keys, columns, values) in tables.items():
         same = (
-            keys == stored.keys and names == classes and values.shape == (len(stored.keys), stored.errors.num_classes)
+            keys == stored.keys and columns == classes and values.shape == (len(stored.keys), stored.errors.num_classes)
         )
         if not same or entries[rules[rule]]["num_draws"] != stored.errors.num_draws:
             raise ValueError(
@@ -101,8 +114,28 @@ def read_run(run: str | os.PathLike[str], *, command: str = "run the evaluation"
         entries=entries,
         note=note,
         audit=_json(folder / "audit.json") or _json(folder / "audit_evaluation.json"),
-        floor=_json(folder / "floor.json"),
+        floor=_floor(_json(folder / "floor.json"), name),
+        fitted=folder / "uncertainty.json" if number is None else folder / "findings" / f"finding_{number}.json",
+        finding=name,
     )
+
+
+def read_findings(run: str | os.PathLike[str], *, command: str = "run the evaluation") -> dict[str, RunFolder]:
+    """Read the folder of a run of several findings: name of each -> its part of the evaluation.
+
+    Args:
+        run: the folder.
+        command: what to type to evaluate it, for messages.
+
+    Raises:
+        ValueError: as :func:`read_run`, or when the results do not name the findings.
+    """
+    results = _json(Path(run) / "results.json") or {}
+    entries = [entry for model in results.get("test", {}).values() for entry in model.get("seeds", {}).values()]
+    names = next((list(entry["classes"]) for entry in entries if entry.get("classes")), [])
+    if not names:
+        raise ValueError(f"--run: {Path(run)} holds no results on test images that name their findings; {command}")
+    return {name: read_run(run, command=command, finding=(i, name)) for i, name in enumerate(names)}
 
 
 def check_weights(run: RunFolder, network: str, weights: str | os.PathLike[str], *, command: str) -> None:
@@ -124,6 +157,21 @@ def check_weights(run: RunFolder, network: str, weights: str | os.PathLike[str],
             raise ValueError(
                 f"--run: {what} in {run.folder} are of the weights {found}, but {weights} holds {network}; {command}"
             )
+
+
+def _models(models: Mapping[str, Any], finding: str | None) -> dict[str, Any]:
+    """The classifiers that results are of; of several findings those of one, without its name."""
+    if finding is None:
+        return dict(models)
+    split = ((name.partition(", "), entry) for name, entry in models.items())
+    return {model: entry for (model, _, asked), entry in split if asked == finding}
+
+
+def _floor(floor: dict[str, Any] | None, finding: str | None) -> dict[str, Any] | None:
+    """The floor, of several findings that of one; None where there is none."""
+    if floor is None or finding is None:
+        return floor
+    return {split: of_split[finding] for split, of_split in floor.items() if finding in of_split} or None
 
 
 def _json(path: Path) -> dict[str, Any] | None:

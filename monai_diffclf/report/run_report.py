@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import __version__
 from ..classification.draw_weights import Weighting
-from ..storage import load_uncertainty
 from .audit_findings import audit_findings
 from .curves import classify
 from .data import ReportData
 from .run_facts import RunFacts
+from .run_fit import apply_fit
 from .run_folder import RunFolder
 from .training_curve import read_training_curve
 
 __all__ = ["report_of_run"]
 
-_DECISION = ("weighting", "temperature")
-_FIT = "Probabilities were not calibrated for this run: fit them (the command fit), and report again."
 _FLOOR = (
     "What simple classifiers on small pixels reach was not measured (floor.json): evaluate again to have it beside the "
     "result."
@@ -50,7 +47,8 @@ def report_of_run(
     entry = next(iter(run.entries.values()))
     groups = np.array(run.stored.patients) if all(run.stored.patients) else None
     _check_votes(run)
-    calibrated, words, missing = _calibrated(run)
+    fit = apply_fit(run)
+    missing = list(fit.missing)
     floor = None if run.floor is None else run.floor.get("test")
     splits, patients = _splits(run)
     curve = read_training_curve(run.folder)
@@ -84,8 +82,10 @@ def report_of_run(
                 for name, found in run.entries.items()
                 if name.removeprefix("diffusion_") not in run.probabilities
             },
-            calibrated=calibrated,
-            calibration=words,
+            calibrated=fit.calibrated,
+            calibration=fit.words,
+            sets=fit.sets,
+            confidence=fit.confidence,
             training=curve,
             settings=dict(_settings(run, entry)),
             missing=missing,
@@ -106,36 +106,10 @@ def _check_votes(run: RunFolder) -> None:
         )
 
 
-def _calibrated(run: RunFolder) -> tuple[dict[str, Any], str, list[str]]:
-    """Probabilities after calibration, how it was done, and what is missing."""
-    path = run.folder / "uncertainty.json"
-    if not path.is_file():
-        return {}, "", [_FIT]
-    found, methods = {}, []
-    for rule, values in run.probabilities.items():
-        try:
-            fitted = load_uncertainty(path, rule)
-        except ValueError as error:
-            return {}, "", [f"The calibration could not be read: {error}"]
-        network = run.stored.provenance.get("network")
-        if fitted.provenance.get("network") not in (None, network):
-            return {}, "", [f"The calibration in {path.name} is of other weights than the errors: fit it again."]
-        if fitted.provenance.get("num_draws") not in (None, run.stored.errors.num_draws):
-            return {}, "", [f"The calibration in {path.name} is of another number of draws: fit it again."]
-        entry = run.entries.get(f"diffusion_{rule}", {})
-        if any(entry[name] != fitted.provenance.get(name, entry[name]) for name in _DECISION if name in entry):
-            return {}, "", [f"The calibration in {path.name} is of another weighting or temperature: fit it again."]
-        if fitted.calibration.changes_nothing:  # what `fit` leaves as it is
-            continue
-        found[rule] = fitted.calibration(torch.from_numpy(values)).numpy()
-        methods.append(f"{fitted.calibration.method} ({rule})")
-    if not methods:
-        return {}, "", ["The probabilities are shown as they are: the fit found no calibration that does better."]
-    return found, f"Calibrated on the validation images: {', '.join(methods)}.", []
-
-
 def _splits(run: RunFolder) -> tuple[dict[str, dict[str, int]], dict[str, int | None]]:
     """Images of each class and patients by split: from the audit, or what the weights and the test images say."""
+    if run.finding is not None:
+        return _splits_of_finding(run, run.finding)
     if run.audit is not None and run.audit.get("splits"):
         found = run.audit["splits"]
         counts = {split: dict(facts["images_of_class"]) for split, facts in found.items()}
@@ -145,6 +119,22 @@ def _splits(run: RunFolder) -> tuple[dict[str, dict[str, int]], dict[str, int | 
     counts = {split: dict(facts["classes"]) for split, facts in described.items()}
     patients = {split: facts.get("patients") for split, facts in described.items()}
     numbers = np.bincount(run.stored.labels.numpy(), minlength=len(run.classes)).tolist()
+    counts["test"] = dict(zip(run.classes, numbers, strict=True))
+    patients["test"] = len({*run.stored.patients}) if all(run.stored.patients) else None
+    return counts, patients
+
+
+def _splits_of_finding(run: RunFolder, finding: str) -> tuple[dict[str, dict[str, int]], dict[str, int | None]]:
+    """Images without and with a finding, and of which it is not known, by split; the audit does not tell them apart."""
+    absent, present = run.classes
+    counts, patients = dict[str, dict[str, int]](), dict[str, int | None]()
+    for split, facts in run.note.get("training", {}).get("data", {}).items():
+        if not isinstance(facts, Mapping) or finding not in facts.get("classes", {}):
+            continue
+        with_it, unknown = int(facts["classes"][finding]), int(facts.get("unknown", {}).get(finding, 0))
+        counts[split] = {absent: facts["images"] - with_it - unknown, present: with_it, "not known": unknown}
+        patients[split] = facts.get("patients")
+    numbers = np.bincount(run.stored.labels.numpy(), minlength=2).tolist()
     counts["test"] = dict(zip(run.classes, numbers, strict=True))
     patients["test"] = len({*run.stored.patients}) if all(run.stored.patients) else None
     return counts, patients

@@ -11,15 +11,25 @@ from typing import Any
 import numpy as np
 
 from ..classification import CurtailedVote, SequentialTest, replay
-from ..metrics import expected_calibration_error
+from ..metrics import class_set_coverage, expected_calibration_error, set_coverage, set_size
 from .curves import classify, probabilities, quality_by_draws
 from .data import ReportData
 from .figures import to_svg
 from .result_tables import class_table, compare_with_floor, confusion_tables, result_table
-from .run_facts import RunFacts
+from .run_facts import RunFacts, TrainingCurve
 from .run_figures import reliability_figure, training_figure, votes_figure
 
-__all__ = ["LIMITS", "data_section", "plot", "result_section", "run_plots", "stopping_section"]
+__all__ = [
+    "LIMITS",
+    "audit_table",
+    "data_section",
+    "plot",
+    "result_section",
+    "run_plots",
+    "sets_section",
+    "stopping_section",
+    "training_plot",
+]
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -58,11 +68,12 @@ def data_section(run: RunFacts) -> str:
     return f"""<section>
 <h2>What was it trained and tested on?</h2>
 <div class="scroll"><table class="numbers counts"><tr><th>Images</th>{heads}</tr>{body}</table></div>
-{_audit(run)}
+{audit_table(run)}
 </section>"""
 
 
-def _audit(run: RunFacts) -> str:
+def audit_table(run: RunFacts) -> str:
+    """What the audit of the splits found; nothing where there was none."""
     if run.findings is None:
         return ""
     grave = sum(finding.grave for finding in run.findings)
@@ -122,19 +133,44 @@ def run_plots(data: ReportData) -> list[str]:
     plots = [
         plot(
             "How sure were right and wrong answers",
-            to_svg(votes_figure(data), "How sure were right and wrong answers"),
+            to_svg(votes_figure(data), "How sure were right and wrong answers", data.anchor),
             "Images by the share of the draws that voted for the class that won. Wrong answers should gather on the "
             "left, where the votes are divided.",
         )
     ]
     for rule, name in data.rules.items():
         title = f"Can its probabilities be taken at their word: {name.lower()}"
-        plots.append(plot(title, to_svg(reliability_figure(data, rule), title), _calibration_words(data, rule)))
+        plots.append(
+            plot(title, to_svg(reliability_figure(data, rule), title, data.anchor), _calibration_words(data, rule))
+        )
     if data.run is not None and data.run.training is not None:
-        words = "Loss on the training images, and the metric on the validation images that chose the weights."
-        figure = to_svg(training_figure(data.run.training), "How the training went")
-        plots.append(plot("How the training went", figure, words))
+        plots.append(training_plot(data.run.training))
     return plots
+
+
+def training_plot(training: TrainingCurve) -> str:
+    """How the training went, as a figure."""
+    words = "Loss on the training images, and the metric on the validation images that chose the weights."
+    return plot("How the training went", to_svg(training_figure(training), "How the training went"), words)
+
+
+def sets_section(data: ReportData) -> str:
+    """How often prediction sets hold the truth, and how much they say."""
+    run = data.run
+    if run is None or not run.sets:
+        return ""
+    rows = []
+    for rule, sets in run.sets.items():
+        each = class_set_coverage(data.labels, sets)
+        cells = [*(f"{100 * share:.1f} %" for share in (set_coverage(data.labels, sets), *each))]
+        cells += [f"{float(set_size(sets)):.2f}", f"{100 * (np.sum(sets, 1) == 1).mean():.0f} %"]
+        rows.append(f"<tr><th>{data.rules[rule]}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    classes = "".join(f"<th>of {escape(name)}</th>" for name in data.class_names)
+    return f"""<h3>Prediction sets</h3>
+<p>The classes that an image may be of: the set is to hold the true one for {100 * (run.confidence or 0):g} % of the
+images of each class. The share of the test images whose set does, all of them and class by class:</p>
+<div class="scroll"><table class="numbers"><tr><th></th><th>All</th>{classes}<th>Classes in a set</th>
+<th>Sets of one</th></tr>{"".join(rows)}</table></div>"""
 
 
 def _calibration_words(data: ReportData, rule: str) -> str:

@@ -92,6 +92,23 @@ th { color: var(--muted); width: 260px; padding-right: 24px; }
 .missing { margin: 16px 0 0; padding: 0 0 0 20px; color: var(--muted); }
 td.wrong { font-weight: 400; }
 
+.part { margin-top: 72px; padding-top: 28px; border-top: 2px solid var(--line); }
+.part > h1 { font-size: 27px; }
+.part h2 { margin-top: 44px; }
+.part h1 + section h2 { margin-top: 12px; }
+.findings { font-size: 14px; }
+.numbers.findings th, .numbers.findings td { padding-right: 14px; }
+.findings th:first-child { min-width: 5em; }
+.findings a { color: inherit; }
+.maps { width: auto; min-width: 0; }
+.maps th, .maps td { width: 190px; min-width: 150px; max-width: 220px; padding: 8px 12px 8px 0; border: 0;
+  overflow-wrap: anywhere; }
+.maps svg { display: block; width: 100%; height: auto; border-radius: 4px; }
+.maps p { margin: 4px 0 0; }
+.maps .outline {
+  fill: none; stroke: #ffe14d; stroke-width: 1.5px; vector-effect: non-scaling-stroke; stroke-linecap: square;
+}
+
 .matrices { display: flex; flex-wrap: wrap; gap: 24px 48px; margin: 8px 0 0; }
 .matrix { margin: 0; max-width: 100%; break-inside: avoid; }
 .matrix h3 { margin: 12px 0 0; }
