@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
-from ._text import joined, printable
+from ._text import joined, out_of_memory, printable
 
 __all__ = ["FAULT", "REFUSED", "STOPPED", "describe", "end_in_one_line", "one_line", "short_log_messages", "tell"]
 
@@ -147,7 +147,7 @@ def _raised_in(error: BaseException) -> tuple[str, str]:
 def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    if isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "allocate memory")):
+    if out_of_memory(error):
         return _MEMORY
     if isinstance(error, KeyError) and error.args:
         return one_line(str(error.args[0]))

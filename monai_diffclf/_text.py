@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["csv_text", "csv_texts", "from_csv_text", "joined", "printable"]
+__all__ = ["csv_text", "csv_texts", "from_csv_text", "joined", "out_of_memory", "printable"]
 
 # What makes a spreadsheet take a cell for a formula (OWASP, "CSV Injection"), and the mark that says it is text.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and full-width
@@ -76,3 +76,8 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the machine or of a device."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "allocate memory"))

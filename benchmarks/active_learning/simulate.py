@@ -29,7 +29,8 @@ The protocol, committed before it is run, is `PROTOCOL` and this text.
   two sets) at 0.05. Beside it: macro AUC at each number of labels with intervals, and the share of the rarest class
   among the labels.
 
-Stopped, the same command goes on: each training that ended is kept in ``runs/active_learning``.
+Stopped, the same command goes on: each training that ended is kept in ``runs/active_learning``. A set that is run alone
+joins those that stand in the output under the same protocol.
 """
 
 from __future__ import annotations
@@ -311,7 +312,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rounds = 1 + math.ceil((PROTOCOL["last"] - PROTOCOL["first"]) / PROTOCOL["round"])
-    sets: dict[str, Any] = {}
+    known = json.loads(args.output.read_text()) if args.output.is_file() else {}
+    sets = known["sets"] if known.get("protocol_hash") == content_hash(PROTOCOL) else {}
     for name in args.sets:
         data = read_set(name, args.data)
         runs: dict[str, dict[int, dict[str, Any]]] = {strategy: {} for strategy in PROTOCOL["strategies"]}

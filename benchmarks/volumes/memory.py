@@ -4,7 +4,8 @@
 
 One volume, two classes, maps of the errors too, weights at random: what is measured depends on shapes alone. Each way
 runs in a process of its own, of which the highest resident memory is taken, with Python and its libraries (these alone:
-``libraries``); on a GPU the memory that torch allocated there. Seconds are of the processor, or of the clock on a GPU.
+``libraries``); on a GPU the memory that torch allocated there. A process that asks for more than `CAP` of address space
+on a CPU is ended, and has no figures but that. Seconds are of the processor, or of the clock on a GPU.
 Writes ``benchmarks/results/volume_memory.json``.
 """
 
@@ -26,22 +27,28 @@ from monai.networks.schedulers import DDPMScheduler
 from benchmarks.bundles import BUNDLES, RESULTS
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.inferers import DiffusionClassifierInferer
-from monai_diffclf.networks.nets import SliceNetwork, SlidingWindowNetwork
+from monai_diffclf.networks.nets import SliceNetwork, SlidingWindowNetwork, WaveletDiffusionUNet
 from monai_diffclf.storage.atomic_file import replace_text
 
-LIMIT = 8 * 2**30
+LIMIT, CAP = 8 * 2**30, 16 * 2**30
 SMALL = {"channels": (16, 32), "attention_levels": (False, False), "num_res_blocks": 1, "norm_num_groups": 16}
+FLASH = {"use_flash_attention": True}  # attention in the middle of the U-Net, of 32,768 positions
 
 
 def wavelet_unet() -> torch.nn.Module:
-    """The network of the bundle phantom_volume_diffusion."""
+    """A U-Net of volumes behind one level of the Haar transform."""
+    return WaveletDiffusionUNet(3, 1, levels=1, num_head_channels=16, num_class_embeds=3, **SMALL, **FLASH)
+
+
+def bundle_network() -> torch.nn.Module:
+    """The network of the bundle phantom_volume_diffusion, which takes the slices."""
     network: torch.nn.Module = open_bundle(BUNDLES / "phantom_volume_diffusion", "train.json").get("denoiser")
     return network
 
 
 def unet(dims: int) -> torch.nn.Module:
     """A U-Net on the voxels themselves, without a wavelet transform."""
-    return DiffusionModelUNet(dims, 1, 1, num_head_channels=16, num_class_embeds=3, **SMALL)
+    return DiffusionModelUNet(dims, 1, 1, num_head_channels=16, num_class_embeds=3, **SMALL, **FLASH)
 
 
 WAYS: dict[str, Callable[[], torch.nn.Module]] = {
@@ -50,6 +57,7 @@ WAYS: dict[str, Callable[[], torch.nn.Module]] = {
     "U-Net on voxels, whole": lambda: unet(3),
     "U-Net on voxels, windows of 64": lambda: SlidingWindowNetwork(unet(3), 64, margin=8, sw_batch_size=1),
     "U-Net of slices": lambda: SliceNetwork(unet(2), sw_batch_size=32),
+    "phantom_volume_diffusion, slices": bundle_network,
 }
 
 
@@ -66,7 +74,14 @@ def measure(way: str, size: int, draws: int) -> dict[str, float]:
     )
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     start = clock()
-    inferer.classify(volume, network, error_maps=True)
+    if device.type == "cpu":
+        resource.setrlimit(resource.RLIMIT_AS, (CAP, CAP))
+    try:
+        inferer.classify(volume, network, error_maps=True)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        return {"more_than_bytes": CAP}
     if device.type == "cuda":
         torch.cuda.synchronize()
     seconds = clock() - start
@@ -99,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
         "size": args.size,
         "draws": args.draws,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "one CPU core",
-        "within_8_gib": all(each["peak_bytes"] < LIMIT for each in found.values()),
+        "within_8_gib": [way for way, each in found.items() if each.get("peak_bytes", CAP) < LIMIT],
         "ways": found,
     }
     replace_text(args.output, json.dumps(report, indent=1) + "\n")

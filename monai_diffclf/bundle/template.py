@@ -128,7 +128,10 @@ def _of_method(settings: BundleSettings, size: tuple[int, ...]) -> dict[str, Any
     if method == "diffusion":
         if "slices" in settings.parts:  # a network of planes, whatever the images are
             return {}
-        return {"denoiser#spatial_dims": len(size), "denoiser#levels": _levels(min(size))}
+        values: dict[str, Any] = {"denoiser#spatial_dims": len(size), "denoiser#levels": _levels(min(size))}
+        if len(size) == 3:  # the U-Net attends in its middle, whose positions of a volume are many
+            values["denoiser#use_flash_attention"] = True
+        return values
     if method == "resnet18":
         return {"network_def#spatial_dims": len(size)}
     # Cells of EfficientNet-Lite0; what makes a bundle for another encoder gives its own.

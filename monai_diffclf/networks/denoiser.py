@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from monai.networks.schedulers import Scheduler
 
-from .._text import joined
+from .._text import joined, out_of_memory
 from .conditioning import Conditioning, Conditions, make_conditioning
 from .schedulers.noise_process import NoiseProcess
 
@@ -173,7 +173,7 @@ class Denoiser:
             ) from error
         except RuntimeError as error:
             # Out of memory, faults of the device and the like are kinds of their own, or say CUDA.
-            if type(error) is not RuntimeError or "CUDA" in str(error):
+            if type(error) is not RuntimeError or "CUDA" in str(error) or out_of_memory(error):
                 raise
             raise ValueError(
                 f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])}, but "

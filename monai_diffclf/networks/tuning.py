@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from .._checks import check_eval_mode
+from .._text import out_of_memory
 from .conditioning import Conditioning, make_conditioning
 from .fast_inference import FastNetwork
 
@@ -151,8 +152,8 @@ def tune_batch(
                 break
             try:
                 sizes += measure([(size, *best[1:3])], left / (len(batch_sizes) - count))
-            except torch.OutOfMemoryError:
-                if not sizes:
+            except RuntimeError as error:
+                if not sizes or not out_of_memory(error):
                     raise
                 break
     measured = {trial.batch_size: trial for trial in (best, *sizes)}

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from .._text import out_of_memory
 from ..networks.weight_files import network_hash
 from .named_layers import check_layers, feature_maps, run_layers
 
@@ -159,6 +160,8 @@ class Encoder(nn.Module):
         try:
             return self._features(torch.zeros(1, 1, *size, device=device))
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             raise ValueError(
                 f"image_size: expected one that the encoder {self.name} takes, got {list(size)}: {str(error)[:200]}"
             ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
@@ -175,3 +177,14 @@ def test_a_prediction_that_is_no_tensor_is_refused():
         Denoiser(network, DDPMScheduler(10)).predict(
             torch.zeros(1, 1, 4, 4), torch.tensor(3), torch.tensor([0]), full_precision=True
         )
+
+
+@pytest.mark.parametrize("text", ["DefaultCPUAllocator: can't allocate memory: you tried", "CUDA out of memory"])
+def test_memory_that_ran_out_is_said_as_it_is_and_not_laid_on_the_images(text):
+    def network(x, timesteps, class_labels):
+        raise RuntimeError(text)
+
+    denoiser = Denoiser(network, DDPMScheduler(100), 2)
+    with pytest.raises(RuntimeError, match=re.escape(text)) as caught:
+        denoiser.predict(torch.zeros(1, 1, 4, 4), torch.tensor([5]), torch.tensor([0]))
+    assert type(caught.value) is RuntimeError
