@@ -68,9 +68,14 @@ class UncertaintyScoring(ScoringMethod):
         waiting = self.unscored(datastore)
         kept, scored, failed = len(datastore.get_unlabeled_images()) - len(waiting), 0, 0
         for name in waiting:
-            path = datastore.get_image_uri(name)
             if not go_on():
                 break
+            try:
+                path = datastore.get_image_uri(name)
+            except HTTPException as error:  # a DICOMweb server that does not give it now may do so another time
+                logger.warning("%s cannot be scored: %s", name, error.detail)
+                failed += 1
+                continue
             if not path:  # removed since
                 continue
             try:

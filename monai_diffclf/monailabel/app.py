@@ -20,6 +20,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from .. import __version__
 from ..uncertainty import STRATEGIES
 from .active_learning import MostUncertain, UncertaintyScoring
+from .class_store import ClassStore
 from .dicomweb_store import DicomWebImages
 from .hand_out import HandOut
 from .infer_task import DiffusionClassifierTask
@@ -85,7 +86,7 @@ class DiffusionClassifierApp(MONAILabelApp):
         )
 
     def init_datastore(self) -> Datastore:
-        """A folder keeps class names as labels; DICOMweb is for reading; other datastores are as MONAI Label's."""
+        """A folder and a DICOMweb server keep class names as labels; other datastores are as MONAI Label's."""
         if _is_address(self.studies):
             return super().init_datastore()
         return ClassLabelStore(self.studies, self.models.classes)
@@ -154,7 +155,7 @@ class DiffusionClassifierApp(MONAILabelApp):
         if (
             request.get("save_label") in (True, "true")
             and not isinstance(image, Path)
-            and isinstance(store, ClassLabelStore)
+            and isinstance(store, ClassStore)
         ):
             label = store.save_class(str(image), reply["label"], tag, {"model": request["model"], "params": reply})
         return {"label": label or file, "tag": tag, "file": file, "params": reply}
@@ -186,15 +187,16 @@ class DiffusionClassifierApp(MONAILabelApp):
         return {**chosen, "path": store.get_image_uri(chosen["id"])}
 
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
-        """Score the images that lack their score, beside the requests."""
+        """Score the images that lack their score, beside the requests.
+
+        Those of a DICOMweb server only when a method is named: every image is fetched for it.
+        """
         if method not in (None, "", *self._scoring_methods):
             raise HTTPException(404, f"method: expected one of {sorted(self._scoring_methods)}, got {method!r}")
         store = self.datastore()
-        if not isinstance(store, ClassLabelStore):
-            if method:
-                raise HTTPException(422, "scoring: scores are stored with a folder of images only")
-            return {}
-        if not method and not self.uncertainty.unscored(store):
+        if method and not isinstance(store, ClassStore):
+            raise HTTPException(422, "scoring: scores are stored for a folder of images and for a DICOMweb server only")
+        if not method and not (isinstance(store, ClassLabelStore) and self.uncertainty.unscored(store)):
             return {}
         return self.scoring_job.start()
 

@@ -85,7 +85,7 @@ def get_image(user: Reader, image: ImageId) -> FileResponse:
 @router.get("/image/info")
 def get_image_info(user: Reader, image: ImageId) -> Any:
     """What is known of an image."""
-    _image_path(image)
+    _check_listed(image)
     return the_app().datastore().get_image_info(image)
 
 
@@ -93,7 +93,7 @@ def get_image_info(user: Reader, image: ImageId) -> Any:
 def put_image_info(user: Annotator, image: ImageId, info: Params = "{}") -> None:
     """Add to what is known of an image."""
     added = parse_info(info, "info") | {"user": user.username}
-    _image_path(image)
+    _check_listed(image)
     the_app().datastore().update_image_info(image, added)
 
 
@@ -108,10 +108,7 @@ def save_label(
     """Store the class of an image."""
     info = parse_info(params, "params") | {"user": user.username}
     app = the_app()
-    if image not in app.datastore().list_images():
-        app.datastore().refresh()
-    if image not in app.datastore().list_images():
-        raise HTTPException(404, f"image: expected the id of an image in the datastore, got {image!r}")
+    _check_listed(image)
     with received(label, LABEL_SUFFIXES, "label") as (path, _):
         label_id = app.datastore().save_label(image, str(path), tag or "final", info)
     return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
@@ -167,6 +164,15 @@ def get_dataset(
     path = store.get_dataset_archive(limit_cases)
     background.add_task(os.unlink, path)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip", background=background)
+
+
+def _check_listed(image: str) -> None:
+    """Whether there is an image, without a look at its file, which may have to be fetched."""
+    store = the_app().datastore()
+    if image not in store.list_images():
+        store.refresh()
+    if image not in store.list_images():
+        raise HTTPException(404, f"image: expected the id of an image in the datastore, got {image!r}")
 
 
 def _image_path(image: str) -> str:

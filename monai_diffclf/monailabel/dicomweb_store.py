@@ -20,8 +20,9 @@ from monailabel.config import Settings, settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from .class_labels import find_label
+from .class_store import ClassStore
 from .names import check_name, resolve_inside
+from .remote_info import RemoteInfo
 from .remote_labels import RemoteLabels
 
 __all__ = ["MODALITIES", "DicomWebImages"]
@@ -34,7 +35,7 @@ MODALITIES = ("CR", "DX", "MG", "PX", "RF", "XA", "SC", "CT", "MR")
 _SERIES, _MODALITY = "0020000E", "Modality"
 
 
-class DicomWebImages(DICOMWebDatastore):
+class DicomWebImages(ClassStore, DICOMWebDatastore):
     """MONAI Label's DICOMweb store.
 
     - Images are the series of the modalities `MODALITIES` (MONAI Label's own default is CT alone). A search filter of
@@ -42,7 +43,8 @@ class DicomWebImages(DICOMWebDatastore):
     - A series is an image: one file, or, for a bundle that reads volumes, its slices. It is read as DICOM: MONAI
       Label's way through NIfTI loses how the grey values are to be shown.
     - Labels are stored on this machine, in the folder ``class_labels`` of the cache (`RemoteLabels`), under the
-      series' UID: a class has no place in a DICOM segmentation, which is what MONAI Label would send.
+      series' UID: a class has no place in a DICOM segmentation, which is what MONAI Label would send. So is what is
+      known of an image, such as its score, in ``image_info`` (`RemoteInfo`).
     - An image that is uploaded is stored on the server (STOW-RS).
 
     Args:
@@ -62,6 +64,7 @@ class DicomWebImages(DICOMWebDatastore):
             convert_to_nifti=False,
         )
         self.labels = RemoteLabels(Path(self._datastore.image_path()) / "class_labels")
+        self.image_info = RemoteInfo(Path(self._datastore.image_path()) / "image_info")
 
     def status(self) -> dict[str, Any]:
         """MONAI Label's figures; an error in their place if the DICOMweb server does not answer."""
@@ -137,11 +140,13 @@ class DicomWebImages(DICOMWebDatastore):
 
     def json(self) -> dict[str, Any]:
         """All that is stored."""
-        images = self.list_images()
         return {
             "objects": {
-                image: {"labels": {tag: {"info": self.labels.info(image, tag)} for tag in self.labels.tags(image)}}
-                for image in images
+                image: {
+                    "image": {"info": self.get_image_info(image)},
+                    "labels": {tag: {"info": self.labels.info(image, tag)} for tag in self.labels.tags(image)},
+                }
+                for image in self.list_images()
             }
         }
 
@@ -166,33 +171,26 @@ class DicomWebImages(DICOMWebDatastore):
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of the image."""
-        return {"SeriesInstanceUID": image_id, "name": f"{image_id}.dcm"}
+        return {**self.image_info.get(image_id), "SeriesInstanceUID": image_id, "name": f"{image_id}.dcm"}
 
-    def save_label(
-        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any], label_id: str = ""
-    ) -> str:
-        """Store the class of an image; returns the label's id, which is the image's.
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Add to what is known of an image.
 
         Raises:
-            HTTPException: when there is no such image, or what came names no class, or several.
+            HTTPException: when there is no such image.
         """
-        try:
-            name = find_label(label_filename, label_info or {}, self.classes)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from error
-        return self.save_class(image_id, name, label_tag, label_info or {})
+        self._check_listed(image_id)
+        self.image_info.update(image_id, info)
 
     def save_class(self, image_id: str, name: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Store a class as the label of an image.
+        """Store a class as the label of an image; returns the label's id, which is the image's.
 
         Raises:
             HTTPException: when there is no such image, or the tag is no plain name.
         """
-        if image_id not in self.list_images():
-            raise HTTPException(404, f"image: expected the id of an image in the datastore, got {image_id!r}")
-        info = {**label_info, "label_info": [{"name": name, "idx": self.classes.index(name)}]}
+        self._check_listed(image_id)
         try:
-            self.labels.save(image_id, name, label_tag, info)
+            self.labels.save(image_id, name, label_tag, self.label_info_of(name, label_info))
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         return image_id
@@ -217,6 +215,7 @@ class DicomWebImages(DICOMWebDatastore):
             logger.warning("DICOMweb: %s", error)
             raise HTTPException(502, f"image: the DICOMweb server did not take it: {_kind(error)}") from error
         self._forget(series)
+        self.image_info.replace(series, image_info)  # a score, which was there, was that of the series before
         self.refresh()
         return series
 
@@ -226,6 +225,10 @@ class DicomWebImages(DICOMWebDatastore):
 
     def _on_any_event(self, event: Any) -> None:
         """Nothing: what lies in the cache is no image of its own."""
+
+    def _check_listed(self, image_id: str) -> None:
+        if image_id not in self.list_images():
+            raise HTTPException(404, f"image: expected the id of an image in the datastore, got {image_id!r}")
 
     def _forget(self, image_id: str) -> None:
         """Remove what came of a series that could not be had as a whole."""

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any
 
 from fastapi import HTTPException
@@ -20,19 +20,19 @@ from monailabel.config import Settings, settings
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
 from ..storage.atomic_file import replace_text, replaced
-from .class_labels import find_label
+from .class_store import ClassStore
 from .names import check_name, resolve_inside
 from .studies_folder import LABELS, STORE, check_folder, drop_unsafe_entries, list_studies, name_images
 from .uploads import IMAGE_SUFFIXES, split_suffix
 
-__all__ = ["ClassLabelStore", "find_label"]
+__all__ = ["ClassLabelStore"]
 
 logger = logging.getLogger(__name__)
 
 ALL_IMAGES = ("*",)
 
 
-class ClassLabelStore(LocalDatastore):
+class ClassLabelStore(ClassStore, LocalDatastore):
     """MONAI Label's store of a folder, in which a label is the name of a class.
 
     - A label may come as ``label_info``, ``[{"name": ..., "idx": ...}]``, as a JSON file ``{"label": name or index}``,
@@ -59,7 +59,6 @@ class ClassLabelStore(LocalDatastore):
         self.folder = Path(os.path.realpath(folder))
         self.left_out: dict[str, list[str]] = {}
         self._guard = RLock()  # the server's threads and the one that watches the folder
-        self._reading = Lock()  # segmentations may be large
         self._checked: float | None = None
         check_folder(self.folder)
         super().__init__(
@@ -138,19 +137,6 @@ class ClassLabelStore(LocalDatastore):
         with self._guard:
             super().remove_image(image_id)
 
-    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Store the class of an image.
-
-        Raises:
-            HTTPException: when there is no such image, or what came names no class, or several.
-        """
-        try:
-            with self._reading:
-                name = find_label(label_filename, label_info or {}, self.classes)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from error
-        return self.save_class(image_id, name, label_tag, label_info or {})
-
     def save_class(self, image_id: str, name: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Store a class as the label of an image.
 
@@ -161,7 +147,7 @@ class ClassLabelStore(LocalDatastore):
             tag, file_name = check_name(label_tag, "tag"), check_name(f"{image_id}.json", "image")
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
-        info = {**label_info, "label": name, "label_info": [{"name": name, "idx": self.classes.index(name)}]}
+        info = self.label_info_of(name, label_info)
         with self._guard, tempfile.TemporaryDirectory() as folder:
             self.refresh()
             if image_id not in self._datastore.objects:
@@ -171,7 +157,7 @@ class ClassLabelStore(LocalDatastore):
                 raise HTTPException(422, f"tag: {label_tag!r} leads out of the server's folders")
             file = Path(folder, "label.json")
             file.write_text(json.dumps({"label": name}))
-            return str(super().save_label(image_id, str(file), label_tag, info))
+            return str(LocalDatastore.save_label(self, image_id, str(file), label_tag, info))
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label."""

@@ -86,8 +86,8 @@ class RemoteLabels:
         return {path.stem for path in folder.glob("*.json")} if tag in self._tags() else set()
 
     def counts(self) -> dict[str, int]:
-        """Number of labels of each tag."""
-        return {tag: len(self.labelled(tag)) for tag in self._tags()}
+        """Number of labels of each tag that has any."""
+        return {tag: number for tag in self._tags() if (number := len(self.labelled(tag)))}
 
     def _tags(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir()) if self.folder.is_dir() else []

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import hmac
 import logging
+import time
 from collections import deque
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException, Query
 from fastapi.responses import PlainTextResponse
-from monailabel.endpoints import activelearning
 
-from .label_store import ClassLabelStore
+from .class_store import ClassStore
 from .options import ServerOptions
 from .parameters import Admin, Annotator, ModelName, Reader, the_app
 
@@ -50,7 +50,16 @@ def next_sample(user: Reader, strategy: ModelName, params: dict[str, Any] | None
     asked = {key: value for key, value in (params or {}).items() if key in ("measure", "client_id")}
     if any(value is not None and not (isinstance(value, str) and len(value) <= 200) for value in asked.values()):
         raise HTTPException(422, "params: expected short texts for measure and client_id")
-    return activelearning.sample(strategy, asked, user.username)
+    app = the_app()
+    chosen = app.next_sample({"strategy": strategy, **asked})
+    if not chosen:
+        return {}
+    store, image = app.datastore(), chosen["id"]
+    info = store.get_image_info(image)
+    asked_by = {"ts": int(time.time()), "client_id": asked.get("client_id", user.username)}
+    by_strategy = {"strategy": {**info.get("strategy", {}), strategy: asked_by}}  # as MONAI Label does
+    store.update_image_info(image, by_strategy)
+    return {**chosen, **info, **by_strategy}
 
 
 @router.get("/scoring/", tags=["Scoring"])
@@ -92,7 +101,7 @@ def log(user: Admin, lines: Annotated[int, Query(ge=1, le=100_000)] = 300) -> Pl
 
 def _score(method: str, run_sync: bool) -> Any:
     app = the_app()
-    if run_sync and method == "uncertainty" and isinstance(app.datastore(), ClassLabelStore):
+    if run_sync and method == "uncertainty" and isinstance(app.datastore(), ClassStore):
         return app.uncertainty({}, app.datastore())
     return app.async_scoring(method)
 

@@ -270,7 +270,7 @@ class Training:
             weights.select(version)
             self.on_served(name)
         logger.info("trained %s %s: %s", name, version, "served" if serve else "kept, not served")
-        return {**result, "version": version, "served": weights.served()}
+        return {**result, "before": result.get("served"), "version": version, "served": weights.served()}
 
     def _take(self, name: str, version: str) -> None:
         """Load weights into a model's task, between two inferences."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -129,11 +130,55 @@ def test_other_series_are_refused(server: StartedServer, image: str, status: int
     assert response.status_code == status and reason in detail(response)
 
 
-def test_scores_are_not_stored_there(server: StartedServer) -> None:
-    response = server.request("POST", "/scoring/uncertainty")
-    assert response.status_code == 422 and "a folder of images only" in detail(response)
+def wait_until_scored(server: StartedServer, seconds: float = 120) -> dict[str, Any]:
+    """What a scoring says at its end."""
+    end = time.monotonic() + seconds
+    while (state := server.request("GET", "/scoring/").json())["status"] == "RUNNING" and time.monotonic() < end:
+        time.sleep(0.1)
+    return dict(state)
+
+
+def test_scores_are_made_when_asked_for(server: StartedServer) -> None:
+    none = server.request("GET", "/scoring/")
+    assert none.status_code == 404, "nothing is fetched at the start"
+    before = server.request("POST", "/activelearning/most_uncertain", json={}).json()
+    assert (before["id"], before["uncertainty"], before["unscored"]) == (ONE, None, 2)
+    assert server.request("POST", "/scoring/uncertainty").json()["status"] == "RUNNING"
+    state = wait_until_scored(server)
+    assert state["status"] == "DONE" and (state["details"][0]["scored"], state["details"][0]["failed"]) == (1, 1)
     served = server.request("POST", "/activelearning/most_uncertain", json={}).json()
-    assert (served["id"], served["uncertainty"]) == (ONE, None)
+    inferred = server.request("POST", f"/infer/pneumonia?image={ONE}&output=json").json()
+    assert (served["id"], served["unscored"]) == (ONE, 0)
+    assert served["uncertainty"] == pytest.approx(inferred["uncertainty"]["probability_entropy"])
+    known = {image: server.request("GET", f"/datastore/image/info?image={image}").json() for image in (ONE, TWO)}
+    assert known[ONE]["diffusion_classifier"]["label"] == inferred["label"]
+    assert "expected an image file, got a folder" in known[TWO]["diffusion_classifier"]["error"]
+    assert known[ONE]["name"] == f"{ONE}.dcm" and "most_uncertain" in known[ONE]["strategy"]
+    again = server.request("POST", "/scoring/uncertainty?run_sync=true").json()  # nothing is left to score
+    assert (again["scored"], again["kept"]) == (0, 2)
+    # They are files of the user's home, which the next start finds.
+    assert len(list(server.log.parent.rglob("image_info/*.json"))) == 2
+
+
+def test_what_is_known_of_a_remote_image(server: StartedServer) -> None:
+    told = server.request("PUT", f"/datastore/image/info?image={TWO}", data={"info": json.dumps({"patient": "P1"})})
+    assert told.status_code == 200
+    assert server.request("GET", f"/datastore/image/info?image={TWO}").json()["patient"] == "P1"
+    for image in ("1.2.3.77", REPORT):
+        response = server.request("PUT", f"/datastore/image/info?image={image}", data={"info": "{}"})
+        assert response.status_code == 404 and "expected the id of an image" in detail(response)
+
+
+def test_an_answer_is_kept_as_label(server: StartedServer) -> None:
+    asked = {"params": json.dumps({"save_label": True})}
+    reply = server.request("POST", f"/infer/pneumonia?image={ONE}&output=json", data=asked).json()
+    label = server.request("GET", f"/datastore/label?label={ONE}&tag=original").json()
+    assert label["label"] == reply["label"]
+    info = label["info"]
+    assert info["model"] == "pneumonia" and info["params"]["probabilities"] == reply["probabilities"]
+    assert info["label_info"] == [{"name": reply["label"], "idx": ["normal", "pneumonia"].index(reply["label"])}]
+    assert server.request("GET", "/datastore/").json()["completed"] == 0, "it is no reader's"
+    assert server.request("DELETE", f"/datastore/label?id={ONE}&tag=original").status_code == 200
 
 
 def put_label(server: StartedServer, image: str, label: str, tag: str = "final") -> Any:
@@ -179,6 +224,20 @@ def test_labels_that_are_refused(
 ) -> None:
     response = put_label(server, image, label, tag)
     assert response.status_code == status and reason in detail(response)
+
+
+def test_readers_say_what_a_remote_image_is(server: StartedServer) -> None:
+    said = {"reader": "ann", "image": TWO, "verdict": "bad image"}
+    progress = server.request("POST", "/reader/label", json=said).json()["progress"]
+    assert (progress["bad"], progress["left"]) == (1, 1)
+    given = server.request("POST", "/reader/next", json={"reader": "bob", "strategy": "most_uncertain"}).json()
+    assert given["id"] == ONE
+    skipped = {"reader": "bob", "image": ONE, "verdict": "skip"}
+    assert server.request("POST", "/reader/label", json=skipped).status_code == 200
+    again = server.request("POST", "/reader/next", json={"reader": "cid", "strategy": "random"}).json()
+    assert again["id"] == ONE, "a bad image is handed out to nobody"
+    skipped["reader"] = "cid"
+    assert server.request("POST", "/reader/label", json=skipped).status_code == 200
 
 
 def test_uploads_go_to_the_server(server: StartedServer, tmp_path: Path) -> None:
