@@ -6,12 +6,12 @@
 `TEST_SEED`, which nothing was chosen or tried on; it is classified once. Chosen on the validation phantoms of the
 bundle (seed 11) alone: the weighting of the mean among `WEIGHTINGS`, the learning rate of the ResNet-18 among the
 trainings that are named (by the AUC of their best epoch), the strength C of the linear model among `STRENGTHS`. The
-diffusion classifier decides by the mean error of `NUM_DRAWS` draws, seed 0; its score is the difference of the two
-classes' mean errors. The linear model is logistic regression with an L2 penalty on all voxels of the bundle's
-training phantoms, solved in the space that these span, which is the same. The pointing game counts the test volumes
-with a lesion in which the highest voxel of the map of "lesion", as the inferer gives it by default, lies in the mask.
-Intervals are of 95 % by resampling volumes within their class. To reach: AUC `AUC_TO_REACH`, not below the ResNet-18's
-by more than `BELOW_RESNET`, pointing game `POINTING_TO_REACH`, the linear model below `LINEAR_LIMIT`.
+diffusion classifier decides by the mean error of `NUM_DRAWS` draws, as in the bundle, seed 0; its score is the
+difference of the two classes' mean errors. The linear model is logistic regression with an L2 penalty on all voxels of
+the bundle's training phantoms, solved in the space that these span, which is the same. The pointing game counts the
+test volumes with a lesion in which the highest voxel of the map of "lesion", as the inferer gives it by default, lies
+in the mask. Intervals are of 95 % by resampling volumes within their class. To reach: AUC `AUC_TO_REACH`, not below the
+ResNet-18's by more than `BELOW_RESNET`, pointing game `POINTING_TO_REACH`, the linear model below `LINEAR_LIMIT`.
 
 The ResNet-18 (MONAI's, half as wide: at full resolution of its first layers it fits the same minutes) is trained on the
 same phantoms with moving average, the same augmentation and bfloat16 by ``phantom_volume_resnet18.json`` over the
@@ -43,7 +43,7 @@ from monai_diffclf.networks import load_weights, network_hash
 from monai_diffclf.storage.atomic_file import replace_text
 
 BUNDLE = BUNDLES / "phantom_volume_diffusion"
-TEST_SEED, TEST_COUNT, NUM_DRAWS = 20261201, 300, 15
+TEST_SEED, TEST_COUNT, NUM_DRAWS = 20261201, 300, 25
 WEIGHTINGS = ("learned", "min_snr", "uniform")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 AUC_TO_REACH, BELOW_RESNET, POINTING_TO_REACH, LINEAR_LIMIT = 0.93, 0.02, 0.9, 0.85
