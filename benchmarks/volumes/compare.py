@@ -5,7 +5,8 @@
 **Protocol**, written before a test volume was drawn. The test set is the first `TEST_COUNT` volume phantoms of the seed
 `TEST_SEED`, which nothing was chosen or tried on; it is classified once. Chosen on the validation phantoms of the
 bundle (seed 11) alone: the weighting of the mean among `WEIGHTINGS`, the learning rate of the ResNet-18 among the
-trainings that are named (by the AUC of their best epoch), the strength C of the linear model among `STRENGTHS`. The
+trainings that are named (by the AUC of their best epoch), the strength C of the linear model among `STRENGTHS`, and,
+for the bundle's probabilities, which no figure here rests on, the temperature with the least log-loss. The
 diffusion classifier decides by the mean error of `NUM_DRAWS` draws, as in the bundle, seed 0; its score is the
 difference of the two classes' mean errors. The linear model is logistic regression with an L2 penalty on all voxels of
 the bundle's training phantoms, solved in the space that these span, which is the same. The pointing game counts the
@@ -30,6 +31,7 @@ import torch
 from monai.networks.nets import resnet18
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from benchmarks.bundles import BUNDLES, RESULTS
 from monai_diffclf.bundle import open_bundle
@@ -37,7 +39,7 @@ from monai_diffclf.classification import classify_errors
 from monai_diffclf.data import make_volume_phantoms
 from monai_diffclf.explain import decision_map, pointing_game
 from monai_diffclf.inferers import DiffusionClassifierInferer
-from monai_diffclf.inferers.learned_levels import learned_levels
+from monai_diffclf.inferers.learned_levels import Levels, learned_levels
 from monai_diffclf.metrics import bootstrap_interval, paired_difference_interval, roc_auc
 from monai_diffclf.networks import load_weights, network_hash
 from monai_diffclf.storage.atomic_file import replace_text
@@ -46,6 +48,7 @@ BUNDLE = BUNDLES / "phantom_volume_diffusion"
 TEST_SEED, TEST_COUNT, NUM_DRAWS = 20261201, 300, 25
 WEIGHTINGS = ("learned", "min_snr", "uniform")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.1, 1.6)
 AUC_TO_REACH, BELOW_RESNET, POINTING_TO_REACH, LINEAR_LIMIT = 0.93, 0.02, 0.9, 0.85
 Phantoms = dict[str, torch.Tensor]
 
@@ -75,6 +78,16 @@ def margins(errors: Any, weighting: Any) -> NDArray[np.float64]:
     """Scores [n] of "lesion" from stored errors: how much smaller its mean error is."""
     means = classify_errors(errors, "mean", weighting=weighting).mean_error
     return np.asarray((means[:, 0] - means[:, 1]).cpu().double())
+
+
+def log_losses(errors: Any, levels: Levels, labels: NDArray[np.int64]) -> dict[float, float]:
+    """Log-loss of the probabilities under each of `TEMPERATURES`."""
+    found = {}
+    for factor in TEMPERATURES:
+        temperature = factor * levels.temperature
+        result = classify_errors(errors, "mean", weighting=levels.weighting, temperature=temperature)
+        found[factor] = float(log_loss(labels, result.probabilities.double().cpu()))
+    return found
 
 
 def resnet_scores(run: Path, data: Phantoms, device: torch.device) -> NDArray[np.float64]:
@@ -130,12 +143,12 @@ def main(arguments: list[str] | None = None) -> None:
     inferer = DiffusionClassifierInferer(
         bundle.get("scheduler"), 2, num_draws=NUM_DRAWS, rule="mean", weighting="min_snr", batch_size=32
     )
-    weightings = {name: learned_levels(name, 1.0, args.weights).weighting for name in WEIGHTINGS}
+    levels = {name: learned_levels(name, 1.0, args.weights) for name in WEIGHTINGS}
 
     validation = phantoms(counts["validation"], seeds["validation"])
     labels = validation["labels"].numpy()
     errors = inferer.compute_errors(validation["images"].to(device), network).to("cpu")
-    by_weighting = {name: float(roc_auc(labels, margins(errors, each))) for name, each in weightings.items()}
+    by_weighting = {name: float(roc_auc(labels, margins(errors, each.weighting))) for name, each in levels.items()}
     by_training = {
         run.name: float(roc_auc(labels, resnet_scores(run, validation, device))) for run in sorted(args.resnet)
     }
@@ -146,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = {"weighting": best(by_weighting), "resnet18": best(by_training), "linear": best(by_strength)}
     result = inferer.classify(test["images"].to(device), network, error_maps=True)
     scores = {
-        "diffusion": margins(result.errors.to("cpu"), weightings[chosen["weighting"]]),
+        "diffusion": margins(result.errors.to("cpu"), levels[chosen["weighting"]].weighting),
         "resnet18": resnet_scores(next(run for run in args.resnet if run.name == chosen["resnet18"]), test, device),
         "linear": linear[chosen["linear"]][1],
     }
@@ -163,6 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         "draws": NUM_DRAWS,
         "chosen_on_validation": {
             "weighting": by_weighting,
+            "log_loss_by_temperature": log_losses(errors, levels[chosen["weighting"]], labels),
             "resnet18": by_training,
             "linear": {str(strength): value for strength, value in by_strength.items()},
             "chosen": {name: str(value) for name, value in chosen.items()},
