@@ -17,8 +17,11 @@ from sklearn.metrics import roc_auc_score
 from monai_diffclf.bundle import open_bundle, read_settings, write_bundle
 from monai_diffclf.commands import main
 from monai_diffclf.data import make_findings_phantoms
+from monai_diffclf.handlers import read_results
+from monai_diffclf.handlers.publish import entries
 from monai_diffclf.inferers import MultiLabelClassifierInferer
 from tests.bundles.conftest import bundle as shipped
+from tools.recompute_results import recompute_metrics
 
 NAME = "phantom_findings_diffusion"
 TINY = {
@@ -83,6 +86,7 @@ def test_by_commands_from_training_to_a_table(small, films, capsys, tmp_path):
         assert f">{name}</h1>" in page and f"no {name}" in page
     assert "Where is each finding seen?" in page and "data:image/png" in page
     assert "Logistic regression on 16 x 16 pixels" in page
+    publish_is_the_runs(small, run, capsys)
     code, done = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "classified")
     assert code == 0 and done["calibrated"]
     rows = list(csv.DictReader((tmp_path / "classified" / "predictions.csv").open()))
@@ -95,6 +99,21 @@ def test_by_commands_from_training_to_a_table(small, films, capsys, tmp_path):
     assert "nodule" in (tmp_path / "classified" / "cases.html").read_text(encoding="utf-8")
     code, refused = ended(capsys, "fit", small, "--decision")
     assert code != 0 and "--decision" in refused["error"]
+
+
+def publish_is_the_runs(bundle, run, capsys):
+    """What is published are the run's results, and they follow from the published tables."""
+    code, done = ended(capsys, "publish", bundle, "--run", run)
+    assert code == 0 and len(done["published"]) == 8
+    docs, own = read_results(bundle / "docs" / "results.json"), read_results(run / "results.json")
+    for split, model, entry in entries(docs):
+        assert entry["auc"] == own[split][model]["auc"] and entry["threshold"] == own[split][model]["threshold"]
+    for number in range(2):
+        for name in ("errors_test_seed_0.npz", "test_diffusion_mean_seed_0.csv"):
+            path = Path("evaluation", f"finding_{number}", name)
+            assert (bundle / "docs" / path).read_bytes() == (run / path).read_bytes()
+    same, changed, added = recompute_metrics(bundle / "docs")
+    assert same and not changed and not added
 
 
 def test_maps_are_a_file_a_finding(small, films, capsys, tmp_path):
