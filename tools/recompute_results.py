@@ -50,9 +50,11 @@ def recompute_metrics(docs: Path, num_resamples: int = 2000) -> tuple[int, list[
     before = read_results(path)
     with tempfile.TemporaryDirectory() as folder:
         for split, model, old in entries(before):
-            table = read_predictions(table_of(docs, split, model, old["seed"]))
+            table = read_predictions(table_of(docs, split, model, old["seed"], old.get("classes", ())))
+            # By its number: a finding in a model's name is text.
+            place = list(before[split]).index(model)
             saver = EvaluationSaver(
-                f"{folder}/{split}_{model}_{{seed}}.csv",
+                f"{folder}/{split}_{place}_{{seed}}.csv",
                 f"{folder}/results.json",
                 split=split,
                 model=model,

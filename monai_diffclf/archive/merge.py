@@ -153,7 +153,8 @@ def _write_report(
     failed = merged.failed[:_NAMED]
     if len(merged.failed) > _NAMED:
         failed = [*failed, ("more", f"and {len(merged.failed) - _NAMED} more, see the table")]
-    report.write([case.record for case in cases], merged.num_classified, failed)
+    total = merged.num_classified * max(1, len(report.findings))
+    report.write([case.record for case in cases], total, failed)
     merged.num_cases = len(cases)
 
 

@@ -34,7 +34,7 @@ LAYERS = {
 }
 """Parts of the template that each method is made of, from the lowest."""
 
-_OF_ONE_LABEL = ("cascade.json", "counterfactuals.json", "fast.json", "few_draws.json")
+_OF_ONE_LABEL = ("cascade.json", "counterfactuals.json")
 """Files that a bundle of several findings does not have."""
 
 _LAST = ("initialize", "run", "finalize")

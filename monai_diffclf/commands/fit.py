@@ -21,7 +21,13 @@ from ..fitting import (
     measure_mirrored,
 )
 from ..fitting.fit_decision import check_enough
-from ..fitting.fit_findings import findings_errors, fit_findings, has_findings
+from ..fitting.fit_findings import (
+    findings_errors,
+    fit_findings,
+    fit_findings_decision,
+    has_findings,
+    join_findings,
+)
 from ..fitting.fit_uncertainty import METHODS, NONE, check_images, describe_images, mean_image_note
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..handlers import read_results
@@ -90,12 +96,20 @@ def command(
         raise ValueError(f"--confidence: expected a number between 0 and 1, such as 0.9, got {confidence}")
     folder = run_folder(root, run)
     if has_findings(folder):
-        if decision or cascade is not None:
-            raise ValueError("--decision, --cascade: expected neither of several findings, which have no such fit")
+        if cascade is not None:
+            raise ValueError("--cascade: expected none for several findings, which have no such fit")
         opened = _open_findings(root, folder, check_data(root, _FILES, data))
+        if decision:
+            check_enough(join_findings([load_errors(path) for path in findings_errors(folder)]), folder / "evaluation")
         with FolderLock(folder):
             fitted = fit_findings(opened, folder, confidence=confidence, method=method)
-        finish(*fitted.report(confidence))
+            values, words = fitted.report(confidence)
+            if decision:
+                learned = fit_findings_decision(opened, folder)
+                learned.save(folder / "decision.json")
+                values |= _learned_values(folder / "decision.json", learned)
+                words = "\n".join([*learned.remarks, f"how to spend draws: {folder / 'decision.json'}", words])
+        finish(values, words)
         return
     where = _evaluated(root, folder, bundle, named=run is not None)
     stored = load_errors(where.errors)
@@ -121,13 +135,18 @@ def command(
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
     lines = [*_meaning(fit, confidence), *result["remarks"]]
     if learned is not None:
-        result |= {"decision": str(where.decision), **{name: learned.notes.get(name) for name in _LEARNED}}
+        result |= _learned_values(where.decision, learned)
         result["remarks"] += learned.remarks
         lines += [*learned.remarks, f"how to spend draws: {where.decision}"]
     if joined is not None:
         result |= {"cascade": str(joined.path), "deferred": {rule: fit.deferred for rule, fit in joined.fits.items()}}
         lines += [_deferred(rule, fit) for rule, fit in joined.fits.items()]
     finish(result, "\n".join([*lines, str(where.uncertainty)]))
+
+
+def _learned_values(path: Path, learned: DecisionFit) -> dict[str, Any]:
+    """Where what was learned about draws is, and what it gains."""
+    return {"decision": str(path), **{name: learned.notes.get(name) for name in _LEARNED}}
 
 
 def _evaluated(root: Path, folder: Path, bundle: str, *, named: bool) -> Evaluated:

@@ -70,7 +70,7 @@ class DecisionFit:
 def fit_decision(
     bundle: Bundle,
     stored: StoredErrors,
-    mirrored: DenoisingErrors,
+    mirrored: DenoisingErrors | None,
     *,
     source: str | os.PathLike[str],
     num_parts: int = 8,
@@ -86,7 +86,7 @@ def fit_decision(
     Args:
         bundle: opened with ``train.json`` and ``evaluate.json``, with the weights that made the errors.
         stored: errors of validation images, whose patients are in neither training nor test set.
-        mirrored: errors of the same images with mirrored noise, see `measure_mirrored`.
+        mirrored: errors of the same images with mirrored noise, see `measure_mirrored`; None mirrors nowhere.
         source: where the errors are from, for messages.
         num_parts: parts of the schedule.
         risk: share of images that may get another class by the stopping rule than by all draws.
@@ -218,7 +218,9 @@ def _auc(errors: DenoisingErrors, labels: torch.Tensor, rule: str, weighting: An
     return float(np.mean([roc_auc_score(labels == k, score[:, k]) for k in range(score.shape[1])]))
 
 
-def _learn(stored: StoredErrors, rule: str, mirrored: DenoisingErrors, network: str, num_parts: int) -> LearnedDecision:
+def _learn(
+    stored: StoredErrors, rule: str, mirrored: DenoisingErrors | None, network: str, num_parts: int
+) -> LearnedDecision:
     """Model, sampling and weights for one rule."""
     scored = "vote" if rule == "weighted_vote" else rule
     weights = fit_level_weights(stored.errors, stored.labels, scored, patients=_patients(stored))

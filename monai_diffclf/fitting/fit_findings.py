@@ -1,21 +1,25 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Learn how sure a classifier of several findings may be: finding by finding, as of two classes."""
+"""Learn how sure a classifier of several findings may be, and how to spend draws: each finding as two classes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .._class_names import classes_of_finding
 from ..bundle import Bundle
-from ..storage import load_errors
+from ..classification import DenoisingErrors, classify_errors, replay
+from ..storage import StoredErrors, load_errors
+from .fit_decision import DecisionFit, fit_decision
 from .fit_uncertainty import NONE, UncertaintyFit, fit_uncertainty
 
-__all__ = ["FindingsFit", "findings_errors", "fit_findings", "has_findings"]
+__all__ = ["FindingsFit", "findings_errors", "fit_findings", "fit_findings_decision", "has_findings", "join_findings"]
 
 
 @dataclass(frozen=True)
@@ -96,3 +100,66 @@ def fit_findings(
     for number, fit in enumerate(fits.values()):
         fit.save(folder / f"finding_{number}.json")
     return FindingsFit(folder, fits)
+
+
+def join_findings(stored: Sequence[StoredErrors]) -> StoredErrors:
+    """The errors of all findings as those of images of two classes, in a row: one finding after the other.
+
+    Those of an image, or of a patient where it is known, are of one patient, so that no fold and no risk is of a part
+    of an image.
+
+    Args:
+        stored: errors of each finding, of the same draws.
+
+    Raises:
+        ValueError: when there are none.
+
+    Example:
+        >>> errors = DenoisingErrors(torch.rand(2, 2, 3), torch.arange(3), torch.zeros(3))
+        >>> each = StoredErrors(errors, torch.tensor([0, 1]), ["a", "b"], ["", ""])
+        >>> joined = join_findings([each, each])
+        >>> joined.errors.values.shape, joined.patients
+        (torch.Size([4, 2, 3]), ['a', 'b', 'a', 'b'])
+    """
+    if not stored:
+        raise ValueError("stored: expected the errors of at least one finding, got none")
+    known = all(all(each.patients) for each in stored)
+    return StoredErrors(
+        DenoisingErrors.concatenate([each.errors for each in stored]),
+        torch.cat([each.labels for each in stored]),
+        [f"{number}: {key}" for number, each in enumerate(stored) for key in each.keys],
+        [name for each in stored for name in (each.patients if known else each.keys)],
+        {name: value for name, value in stored[0].provenance.items() if name != "finding"},
+    )
+
+
+def fit_findings_decision(bundle: Bundle, run: str | os.PathLike[str], *, risk: float = 0.01) -> DecisionFit:
+    """Learn how to spend draws from the validation errors of all findings together; each stops for itself.
+
+    A draw is made for all findings at once, so that levels are chosen for all of them, and noise is not mirrored. The
+    risk is the share of the findings of an image, in the mean, with another answer than by all draws; what it is for
+    each finding, on these images, is in the notes.
+
+    Args:
+        bundle: as for `fit_findings`.
+        run: folder of the evaluated run.
+        risk: see :func:`monai_diffclf.fitting.fit_decision`.
+
+    Raises:
+        ValueError: as :func:`monai_diffclf.fitting.fit_decision`.
+    """
+    files = findings_errors(run)
+    stored = [load_errors(path) for path in files]
+    learned = fit_decision(bundle, join_findings(stored), None, source=Path(run) / "evaluation", risk=risk)
+    stopping, weighting = learned.learned["mean"].fitted, bundle.get("weighting")
+    if stopping is None:
+        return learned
+    each = {}
+    for name, own in zip(bundle.classes, stored, strict=True):
+        full = classify_errors(own.errors, "mean", weighting=weighting).predicted
+        stopped = replay(own.errors, stopping, rule="mean", weighting=weighting)
+        each[name] = {
+            "disagreement": float((stopped.predicted != full).double().mean()),
+            "evaluations": float(stopped.network_evaluations.double().mean()),
+        }
+    return replace(learned, notes={**learned.notes, "findings": each})

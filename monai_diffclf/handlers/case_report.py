@@ -153,7 +153,7 @@ class CaseReport:
                 own["label"] = int(source["label"][number])
             own_place = place * len(self.findings) + number
             unsure, case, item = self.make_case(engine, own, of_finding(result, number), own_place)
-            cases.append((unsure, own_place, case, item))
+            cases.append((unsure, own_place, replace(case, finding=name, of_image=str(key)), item))
         return cases
 
     def make_case(
@@ -218,7 +218,7 @@ class CaseReport:
 
         Args:
             records: the cases, at least one.
-            total: how many images there are in all.
+            total: how many images, or cases of findings, there are in all.
             failed: name of each image that could not be read, and why.
         """
         notes = dict(self.notes)
@@ -227,7 +227,8 @@ class CaseReport:
                 error if key in error else f"{key}: {error}" for key, error in failed
             )
         if len(records) < total:
-            notes["Shown"] = f"the {len(records):,} least sure of {total:,} images"
+            what = "images" if not self.findings else "cases, one a finding of an image"
+            notes["Shown"] = f"the {len(records):,} least sure of {total:,} {what}"
         write_case_records(
             self.path,
             _with_different_keys(records),
@@ -252,8 +253,9 @@ def _with_different_keys(records: list[CaseRecord]) -> list[CaseRecord]:
     named = []
     for record in records:
         seen[record.key] += 1
-        key = record.key if counts[record.key] == 1 else f"{record.key} ({seen[record.key]})"
-        named.append(replace(record, key=key, row={**record.row, "key": key}))
+        more = "" if counts[record.key] == 1 else f" ({seen[record.key]})"
+        key, image = record.key + more, record.row["image"] + more
+        named.append(replace(record, key=key, row={**record.row, "key": key, "image": image}))
     return named
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._class_names import classes_of_finding
 from ..networks.model_description import read_model_note
 from ..storage.atomic_file import replaced
 from .evaluation_saver import EvaluationSaver, read_predictions
@@ -31,9 +32,23 @@ def entries(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
             yield from ((split, model, seed) for seed in seeds)
 
 
-def table_of(docs: Path, split: str, model: str, seed: int) -> Path:
-    """The table of predictions; a bundle of one model leaves its name out."""
-    names = [f"{split}_{model}_seed_{seed}.csv", f"{split}_seed_{seed}.csv"]
+def table_of(docs: Path, split: str, model: str, seed: int, findings: Sequence[str] = ()) -> Path:
+    """The table of predictions; a bundle of one model leaves its name out, of several findings each has a folder.
+
+    Args:
+        docs: the bundle's ``docs``, or the folder of a run.
+        split: name of the split.
+        model: name of the model; of one of several findings followed by a comma and the finding's name.
+        seed: seed of the training.
+        findings: names of the findings, where the results are of several.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    plain, _, finding = model.partition(", ")
+    names = [f"{split}_{plain}_seed_{seed}.csv", f"{split}_seed_{seed}.csv"]
+    if finding in findings:
+        names = [f"finding_{list(findings).index(finding)}/{names[0]}"]
     if not (found := [path for name in names for path in docs.glob(f"*/{name}")]):
         raise ValueError(f"bundle: expected {names[0]} or {names[1]} in a folder of {docs}; evaluate again.")
     return found[0]
@@ -67,6 +82,12 @@ def _measured(entry: dict[str, Any]) -> str:
     return f"{entry['data']!r} ({entry['num_images']} images, {entry['num_draws']} draws)"
 
 
+def _classes(model: str, classes: Sequence[str] | None) -> Sequence[str] | None:
+    """Names of the classes that a model's table is of: of one of several findings its absence and presence."""
+    _, _, finding = model.partition(", ")
+    return classes_of_finding(finding) if finding and finding in (classes or ()) else classes
+
+
 def _shown_path(weights: str, bundle: Path) -> str:
     """A path of weights as it may be published: from the bundle, or the file's name alone."""
     inside = os.path.relpath(weights, bundle)
@@ -94,10 +115,10 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
         raise ValueError(f"bundle: expected the folder of a bundle, got {bundle}, which is none")
     _check_of_bundle(bundle, run)
     _check(docs, found, replace)
-    tables = [table_of(run, split, model, entry["seed"]) for split, model, entry in found]
+    tables = [table_of(run, split, model, entry["seed"], entry.get("classes", ())) for split, model, entry in found]
     published = []
     for (split, model, entry), table in zip(found, tables, strict=True):
-        seed, folder = entry["seed"], docs / table.parent.name
+        seed, folder = entry["seed"], docs / table.parent.relative_to(run)
         facts = {name: entry[name] for name in FACTS if name in entry}
         if "weights" in facts:
             facts["weights"] = _shown_path(facts["weights"], bundle)
@@ -106,7 +127,7 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
             docs / "results.json",
             split=split,
             model=model,
-            classes=facts.get("classes"),
+            classes=_classes(model, facts.get("classes")),
             facts=facts,
             num_resamples=num_resamples,
             **{name: entry[name] for name in RECORDED},

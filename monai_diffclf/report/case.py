@@ -152,6 +152,8 @@ class Case:
         volume: the volume of which `image` is a slice, shown in three planes in its place.
         note: what else to say, e.g. which slice of a volume this is.
         warnings: what to mind of the image, in words.
+        finding: of several findings the one that this case asks about, absent or present; empty otherwise.
+        of_image: name of the image, where several cases are of it.
 
     Raises:
         ValueError: when shapes do not fit, a number is not finite or a class is out of range.
@@ -182,6 +184,8 @@ class Case:
     volume: CaseVolume | None = None
     note: str = ""
     warnings: str = ""
+    finding: str = ""
+    of_image: str = ""
 
     def __post_init__(self) -> None:
         shape = np.shape(self.image)

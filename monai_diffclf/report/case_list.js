@@ -58,6 +58,7 @@ function sortRows(rows, column, descending, measure) {
 function filterRows(rows, wish) {
   const text = (wish.text || "").toLowerCase();
   const tests = {
+    finding: (row) => row.finding === wish.finding,
     predicted: (row) => String(row.predicted) === wish.predicted,
     label: (row) => String(row.label) === wish.label,
     verdict: (row) => isWrong(row) === (wish.verdict === "wrong"),
@@ -66,6 +67,16 @@ function filterRows(rows, wish) {
   };
   const asked = Object.keys(tests).filter((name) => wish[name]);
   return rows.filter((row) => row.key.toLowerCase().includes(text) && asked.every((name) => tests[name](row)));
+}
+
+// Image -> finding -> its case, in the order of the cases.
+function byImage(rows) {
+  const images = new Map();
+  for (const row of rows) {
+    if (!images.has(row.image)) images.set(row.image, new Map());
+    images.get(row.image).set(row.finding, row);
+  }
+  return images;
 }
 
 // The cases whose uncertainty is closest: up to `count` surer ones and as many less sure ones.

@@ -73,7 +73,8 @@ function fillTable() {
   const body = make("tbody", {}, ...lines(0, FIRST_ROWS));
   table.replaceChildren(make("thead", {}, make("tr", {}, ...head)), body);
   if (rows.length > FIRST_ROWS) setTimeout(() => { if (body.isConnected) body.append(...lines(FIRST_ROWS)); });
-  document.getElementById("count").textContent = `${rows.length} of ${about.cases.length} images`;
+  const what = about.findings.length ? "cases" : "images";
+  document.getElementById("count").textContent = `${rows.length} of ${about.cases.length} ${what}`;
   if (focused) table.querySelector(`[data-column="${focused}"]`).focus();
 }
 
@@ -94,6 +95,7 @@ function filters() {
   const setMeasure = (name) => { state.measure = about.uncertainties.find((measure) => measure.name === name); };
   return make("div", { class: "controls", role: "search" },
     make("label", {}, "Name ", search),
+    about.findings.length ? choice("Finding", [["", "all"], ...about.findings.map((name) => [name, name])], wish("finding")) : null,
     choice("Called", classes, wish("predicted")),
     shown.has("label") ? choice("Truth", classes, wish("label")) : null,
     shown.has("verdict") ? choice("Verdict", [["", "all"], ["right", "right"], ["wrong", "wrong"]], wish("verdict")) : null,
@@ -102,7 +104,31 @@ function filters() {
     choice("Uncertainty", measures, setMeasure, state.measure.name));
 }
 
+// What was called of a finding of an image, leading to its case.
+function answer(row) {
+  const wrong = isWrong(row);
+  return make("a", { href: hashOfKey(row.key) }, make("span", {}, className(about, row.predicted),
+    ` ${percent(row.probability, 1)}`, wrong ? make("span", { class: "wrong" }, " wrong") : null));
+}
+
+// An image a row, a finding a column.
+function buildImages() {
+  if (!about.findings.length) return;
+  const images = byImage(about.cases);
+  const heads = ["Image", ...about.findings].map((name) => make("th", { scope: "col" }, name));
+  const line = ([image, rows]) => make("tr", {},
+    make("th", { scope: "row" }, make("span", { class: "of" },
+      make("img", { src: rows.values().next().value.thumbnail, alt: "", loading: "lazy" }), make("span", {}, image))),
+    ...about.findings.map((name) => make("td", {}, rows.has(name) ? answer(rows.get(name)) : "–")));
+  document.getElementById("images").append(
+    make("h2", {}, "Finding by finding"),
+    make("p", {}, "An image a row, a finding a column: what was called, with its probability. Open a case by it."),
+    make("div", { class: "wide" }, make("table", { class: "cases" }, make("thead", {}, make("tr", {}, ...heads)),
+      make("tbody", {}, ...Array.from(images, line)))));
+}
+
 function buildOverview() {
+  buildImages();
   document.getElementById("list").append(
     make("h2", {}, "Cases"),
     make("p", {}, "Open a case by its name. In a case, the arrow keys lead to the one before and after in this order, Escape leads back."),
@@ -130,10 +156,18 @@ function navigation(row) {
     step(before, "← Previous", "ArrowLeft"), step(after, "Next →", "ArrowRight"));
 }
 
+// What was called of the other findings of the same image.
+function otherFindings(row) {
+  const rows = about.cases.filter((other) => other.image === row.image && other !== row);
+  if (!row.finding || !rows.length) return [];
+  const parts = rows.flatMap((other, i) => [i ? ", " : "", make("span", {}, `${other.finding} `), answer(other)]);
+  return [make("p", { class: "muted others" }, "Of the same image: ", ...parts)];
+}
+
 function showCase(row) {
   const content = JSON.parse(document.getElementById(`case-${places.get(row.key)}`).textContent);
   const title = make("h2", { tabindex: "-1" }, row.key);
-  article.replaceChildren(navigation(row), title, ...caseBody(about, row, content, state.measure));
+  article.replaceChildren(navigation(row), title, ...otherFindings(row), ...caseBody(about, row, content, state.measure));
   document.title = `${row.key} – ${about.title}`;
   title.focus({ preventScroll: true });
   window.scrollTo(0, 0);

@@ -86,6 +86,8 @@ def encode_case(case: Case) -> CaseRecord:
         painted, limit = signed_film(case.decision_map, _map_colours(case))
     row = {
         "key": case.key,
+        "image": case.of_image or case.key,
+        "finding": case.finding or None,
         "thumbnail": thumbnail(case.image),
         "predicted": case.predicted,
         "probability": float(case.probabilities[case.predicted]),

@@ -122,6 +122,7 @@ def _page(
     about = {
         "title": title,
         "classes": classes,
+        "findings": _findings(records),
         "uncertainties": [_named(name) for name in names],
         "orderBy": measure if measure in names else "probability",
         "mapLimit": _common_limit(records),
@@ -153,6 +154,7 @@ def _page(
 <div id="overview">
 {_facts(records, classes)}
 {_notes(notes)}
+<section id="images"></section>
 <section id="list"></section>
 </div>
 <article id="case" hidden></article>
@@ -186,9 +188,21 @@ def _common_limit(records: list[CaseRecord]) -> float | None:
     return float(np.quantile(limits, 0.95)) if limits else None
 
 
+def _findings(records: list[CaseRecord]) -> list[str]:
+    """Names of the findings that the cases ask about, empty where each is of an image with one class."""
+    return [name for name in dict.fromkeys(record.row["finding"] for record in records) if name]
+
+
 def _facts(records: list[CaseRecord], classes: list[str]) -> str:
     rows = [record.row for record in records]
-    facts = {"Images": f"{len(rows):,}", "Called": _counts([row["predicted"] for row in rows], classes)}
+    facts = {"Images": f"{len({row['image'] for row in rows}):,}"}
+    findings = _findings(records)
+    if findings:
+        facts["Cases, one a finding of an image"] = f"{len(rows):,}"
+        found = Counter(row["finding"] for row in rows if row["predicted"])
+        facts["Called present"] = ", ".join(f"{found[name]:,} {escape(name)}" for name in findings)
+    else:
+        facts["Called"] = _counts([row["predicted"] for row in rows], classes)
     labelled = [row for row in rows if row["label"] is not None]
     if labelled:
         wrong = sum(row["label"] != row["predicted"] for row in labelled)

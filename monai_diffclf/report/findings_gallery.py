@@ -95,9 +95,8 @@ def _svg(content: str, height: int, width: int) -> str:
 
 
 def _said(data: ReportData, rule: str, index: int) -> str:
-    """Probability of the finding, and whether what was called is right."""
-    run = data.run
-    values = probabilities(data, rule) if run is None or rule not in run.calibrated else run.calibrated[rule]
+    """Probability of the finding, by which it was called, and whether that is right."""
+    values = probabilities(data, rule)
     called, true = int(predicted(data, rule)[index]), int(data.labels[index])
     verdict = "right" if called == true else "wrong"
     states = ("absent", "present")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -16,8 +17,11 @@ from sklearn.metrics import roc_auc_score
 from monai_diffclf.bundle import open_bundle, read_settings, write_bundle
 from monai_diffclf.commands import main
 from monai_diffclf.data import make_findings_phantoms
+from monai_diffclf.handlers import read_results
+from monai_diffclf.handlers.publish import entries
 from monai_diffclf.inferers import MultiLabelClassifierInferer
 from tests.bundles.conftest import bundle as shipped
+from tools.recompute_results import recompute_metrics
 
 NAME = "phantom_findings_diffusion"
 TINY = {
@@ -75,8 +79,14 @@ def test_by_commands_from_training_to_a_table(small, films, capsys, tmp_path):
     code, fitted = ended(capsys, "fit", small)
     assert code == 0 and set(fitted["findings"]) == {"nodule", "effusion"}
     assert (run / "findings" / "finding_1.json").is_file()
-    code, refused = ended(capsys, "report", small)
-    assert code == 2 and "several findings, of which no page is made" in refused["error"]
+    code, done = ended(capsys, "report", small)
+    page = Path(done["path"]).read_text(encoding="utf-8")
+    assert code == 0 and done["without"] == []
+    for name in ("nodule", "effusion"):
+        assert f">{name}</h1>" in page and f"no {name}" in page
+    assert "Where is each finding seen?" in page and "data:image/png" in page
+    assert "Logistic regression on 16 x 16 pixels" in page
+    publish_is_the_runs(small, run, capsys)
     code, done = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "classified")
     assert code == 0 and done["calibrated"]
     rows = list(csv.DictReader((tmp_path / "classified" / "predictions.csv").open()))
@@ -91,15 +101,46 @@ def test_by_commands_from_training_to_a_table(small, films, capsys, tmp_path):
     assert code != 0 and "--decision" in refused["error"]
 
 
-def test_maps_as_arrays_have_a_map_a_finding(small, films, capsys, tmp_path):
+def publish_is_the_runs(bundle, run, capsys):
+    """What is published are the run's results, and they follow from the published tables."""
+    code, done = ended(capsys, "publish", bundle, "--run", run)
+    assert code == 0 and len(done["published"]) == 8
+    docs, own = read_results(bundle / "docs" / "results.json"), read_results(run / "results.json")
+    for split, model, entry in entries(docs):
+        assert entry["auc"] == own[split][model]["auc"] and entry["threshold"] == own[split][model]["threshold"]
+    for number in range(2):
+        for name in ("errors_test_seed_0.npz", "test_diffusion_mean_seed_0.csv"):
+            path = Path("evaluation", f"finding_{number}", name)
+            assert (bundle / "docs" / path).read_bytes() == (run / path).read_bytes()
+    same, changed, added = recompute_metrics(bundle / "docs")
+    assert same and not changed and not added
+
+
+def test_maps_are_a_file_a_finding(small, films, capsys, tmp_path):
     if not (small / "runs" / "seed_0" / "model.pt").is_file():
         assert ended(capsys, "train", small)[0] == 0
     code, done = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "c", "--maps", "npy")
     assert code == 0
-    maps = [np.load(path) for path in sorted(Path(done["maps"]).glob("*.npy"))]
-    assert [each.shape for each in maps] == [(2, 32, 32)] * 3
-    code, refused = ended(capsys, "classify", films, "--bundle", small, "--output", tmp_path / "n", "--maps", "nifti")
-    assert code != 0 and "expected png or npy for several findings" in refused["error"]
+    arrays = {path.name.removesuffix(".npy"): np.load(path) for path in sorted(Path(done["maps"]).glob("*.npy"))}
+    assert [each.shape for each in arrays.values()] == [(32, 32)] * 6
+    rows = list(csv.DictReader(Path(done["table"]).read_text(encoding="utf-8").splitlines()))
+    named = [row[f"map_{name}"] for row in rows for name in ("nodule", "effusion")]
+    assert named == [f"maps/{name}.npy" for name in arrays]
+    nifti = tmp_path / "films"
+    nifti.mkdir()
+    affine = np.diag([-0.5, -2.0, 3.0, 1.0])  # stored from left to right and from front to back: turned when read
+    affine[:3, 3] = (10, 20, 30)
+    for path in films.glob("*.png"):
+        pixels = matplotlib.image.imread(path)[..., 0].T[:, :, None]
+        nibabel.save(nibabel.Nifti1Image((255 * pixels).astype(np.uint8), affine), nifti / f"{path.stem}.nii.gz")
+    code, done = ended(capsys, "classify", nifti, "--bundle", small, "--output", tmp_path / "n", "--maps", "nifti")
+    assert code == 0
+    files = sorted(Path(done["maps"]).glob("*.nii.gz"))
+    assert [path.name.removesuffix(".nii.gz") for path in files] == list(arrays)
+    for path in files:
+        image = nibabel.load(path)
+        np.testing.assert_array_equal(image.affine, affine)
+        assert image.shape == (32, 32, 1) and image.get_data_dtype() == np.float32
 
 
 def test_a_finding_without_any_positive_ends_the_training_in_one_line(small, capsys, tmp_path):

@@ -27,7 +27,7 @@ def sensitivity_at_90(truth: np.ndarray, score: np.ndarray) -> float:
 def test_results_are_those_of_the_predictions(bundle: str) -> None:
     docs = BUNDLES / bundle / "docs"
     for split, model, entry in entries(read_results(docs / "results.json")):
-        table = read_predictions(table_of(docs, split, model, entry["seed"]))
+        table = read_predictions(table_of(docs, split, model, entry["seed"], entry.get("classes", ())))
         labels, p = table["labels"], table["probabilities"]
         classes = [1] if p.shape[1] == 2 else range(p.shape[1])
         called = p[:, 1] >= entry["threshold"] if p.shape[1] == 2 else p.argmax(1)

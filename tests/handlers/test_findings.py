@@ -13,7 +13,9 @@ from monai.networks.schedulers import DDPMScheduler
 from sklearn.metrics import roc_auc_score
 
 from monai_diffclf.engines import DiffusionClassifierEvaluator
+from monai_diffclf.explain import overlay
 from monai_diffclf.handlers import CaseReport, ClassificationWriter, FindingsROCAUC, FindingsSaver, read_results
+from monai_diffclf.handlers.classification_writer import map_of_class, map_pictures
 from monai_diffclf.handlers.finding_view import of_finding
 from monai_diffclf.inferers import MultiLabelClassifierInferer
 from monai_diffclf.metrics import FindingsROCAUCMetric
@@ -110,7 +112,7 @@ def test_the_table_has_a_column_a_finding(tmp_path, device):
     evaluator.run()
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
     assert {"probability_nodule", "vote_share_nodule", "vote_entropy_=effusion"} <= set(rows[0])
-    assert sum("=effusion" in name for name in rows[0]) == 4
+    assert sum("=effusion" in name for name in rows[0]) == 5
     images = torch.stack([torch.as_tensor(item["image"]) for item in items]).to(device)
     expected = evaluator.inferer.classify(images, evaluator.network)
     for row, probabilities, predicted in zip(rows, expected.probabilities, expected.predicted, strict=True):
@@ -119,7 +121,22 @@ def test_the_table_has_a_column_a_finding(tmp_path, device):
         written = row["predicted"].lstrip("'")
         assert written == (";".join(names) or "no finding")
         assert row["network_evaluations"] == "28" and row["decided"] == "true"
-        assert (tmp_path / row["map"]).is_file()
+        assert [row["map_nodule"][-13:], row["map_=effusion"][-13:]] == ["finding_0.png", "finding_1.png"]
+        assert all((tmp_path / row[f"map_{name}"]).is_file() for name in FINDINGS)
+
+
+def test_pictures_of_the_findings_of_an_image_are_on_one_scale():
+    evaluator = make_evaluator(make_items(3))
+    evaluator.run()
+    for item in evaluator.state.output:
+        maps, grey = map_of_class(item), (np.asarray(item["image"]) + 1) / 2
+        limit = float(maps.abs().max())
+        for painted, each in zip(map_pictures(item), maps.numpy(), strict=True):
+            np.testing.assert_array_equal(painted, overlay(grey, each, limit=limit))
+        faint = int(maps.abs().amax((1, 2)).argmin())
+        unpainted = overlay(grey, np.zeros((8, 8)))
+        alone = np.abs(overlay(grey, maps[faint].numpy()) - unpainted).max()
+        assert np.abs(map_pictures(item)[faint] - unpainted).max() < alone
 
 
 def test_cases_are_an_image_and_a_finding(tmp_path):
@@ -128,6 +145,13 @@ def test_cases_are_an_image_and_a_finding(tmp_path):
     make_evaluator(items, [report]).run()
     page = (tmp_path / "cases.html").read_text(encoding="utf-8")
     assert "film_00: nodule" in page and "<effusion>" not in page
+    about = json.loads(page.split('id="about">')[1].split("</script>")[0])
+    assert about["findings"] == ["nodule", "<effusion>"]
+    assert [(row["image"], row["finding"]) for row in about["cases"][:2]] == [
+        ("film_00", "nodule"),
+        ("film_00", "<effusion>"),
+    ]
+    assert ">Images</dt><dd>4<" in page and ">8</dd>" in page
     with pytest.raises(ValueError, match="findings: expected the names of the findings where images have several"):
         make_evaluator(items, [CaseReport(tmp_path / "c.html", FINDINGS)]).run()
     with pytest.raises(ValueError, match="classes: expected what absent and present are called"):
