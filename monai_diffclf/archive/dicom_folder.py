@@ -27,6 +27,7 @@ from ..dicom_out import (
     to_bytes,
     write_worklist,
 )
+from ..image_io.series_archive import series_folder
 from ..storage.atomic_file import replace_text
 from .block_record import BlockRecord
 from .dicom_results import is_dicom
@@ -154,7 +155,8 @@ class DicomFolder:
         """What worklist and notes refer to: the image; of a volume with a map the slice that its picture shows."""
         if not self._volumes:
             return read_source(image.path)
-        source = read_volume_source(image.path).source
+        with series_folder(image.path) as where:
+            source = read_volume_source(where).source
         begin = f"{file_stem(image, place)}_"
         pictures = [name for name in sorted(record.dicom) if name.startswith(begin) and name.endswith("_overlay.dcm")]
         return shown_by(source, record.dicom[pictures[0]]) if pictures else source

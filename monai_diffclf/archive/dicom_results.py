@@ -20,6 +20,7 @@ from ..handlers.finding_view import is_multi_label
 from ..handlers.prediction_table import finding_rows
 from ..image_io.file_kind import DICOM_SUFFIXES, kind_of
 from ..image_io.map_file import is_of_volumes
+from ..image_io.series_archive import is_series_archive
 from ..inferers import MultiLabelClassifierInferer
 from ..keys import OutputKeys
 from .inputs import ArchiveImage
@@ -32,8 +33,8 @@ _NAMED = 5  # images that are no DICOM, in the warning
 
 
 def is_dicom(image: ArchiveImage) -> bool:
-    """Whether an image is read as DICOM: a file, or the folder of the slices of a volume."""
-    if os.path.isdir(image.path):
+    """Whether an image is read as DICOM: a file, or the folder or ZIP file of the slices of a volume."""
+    if os.path.isdir(image.path) or is_series_archive(image.path):
         return True
     kind = kind_of(image.path)
     return kind == "DICOM" or (kind is None and image.path.lower().endswith(DICOM_SUFFIXES))

@@ -113,7 +113,7 @@ def command(
 ) -> int:
     """Classify IMAGES: files and folders, searched with all that is in them; slices of DICOM series one by one.
 
-    For a bundle that reads volumes a folder of slices is one image.
+    For a bundle that reads volumes a folder, or ZIP file, of slices is one image.
     DIR gets predictions.csv and predictions.json, maps/ and cases.html. Stopped, the same command goes on.
     """
     if ray and num_processes > 1:

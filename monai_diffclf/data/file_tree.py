@@ -14,7 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from .._class_names import plain_text, shown
+from ..image_io.file_kind import is_hidden
 from ..image_io.image_files import is_image_file
+from ..image_io.series_archive import is_series_archive
 
 __all__ = ["FileTree", "check_new_folder", "is_hidden", "list_images", "warn_left_out"]
 
@@ -37,12 +39,13 @@ class FileTree:
     left_out: dict[Path, str] = field(default_factory=dict)
 
 
-def list_images(root: Path, *, classes: Collection[str] = ()) -> FileTree:
+def list_images(root: Path, *, classes: Collection[str] = (), archives: bool = False) -> FileTree:
     """The images in a folder and its subfolders; linked folders are followed, each real folder once.
 
     Args:
         root: the folder.
         classes: names of classes; a folder of masks may be called so.
+        archives: whether a ZIP file is an image, a volume of its slices.
 
     Raises:
         ValueError: when there are masks among the images: in a folder of their own, or beside them.
@@ -57,7 +60,7 @@ def list_images(root: Path, *, classes: Collection[str] = ()) -> FileTree:
         _choose_folders(root, folder, folders, seen, tree)
         images = []
         for name in sorted(files):
-            reason = _reason(folder / name)
+            reason = _reason(folder / name, archives)
             if reason:
                 tree.left_out[folder / name] = reason
             else:
@@ -85,11 +88,6 @@ def warn_left_out(root: Path, left_out: dict[Path, str], num_images: int) -> Non
     warnings.warn(f"{shown(root, 200)}: {len(paths)} left out beside {num_images} images: {named}{more}", stacklevel=3)
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is the system's or a program's own: ``.git``, ``__MACOSX``, ``Thumbs.db``."""
-    return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
-
-
 def _choose_folders(root: Path, folder: Path, folders: list[str], seen: set[str], tree: FileTree) -> None:
     """Leave in `folders` those to go into."""
     chosen, above = [], Path(os.path.realpath(root)).parents
@@ -105,7 +103,7 @@ def _choose_folders(root: Path, folder: Path, folders: list[str], seen: set[str]
     folders[:] = chosen
 
 
-def _reason(path: Path) -> str:
+def _reason(path: Path, archives: bool) -> str:
     """Why a file is left out, empty when it is an image."""
     try:
         os.fspath(path).encode()
@@ -118,7 +116,8 @@ def _reason(path: Path) -> str:
     if not path.is_file():
         return "no plain file"
     try:
-        return "" if is_image_file(path) else "no image that can be read"
+        is_image = is_image_file(path) or (archives and is_series_archive(path))
+        return "" if is_image else "no image that can be read"
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
 

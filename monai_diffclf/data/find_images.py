@@ -10,6 +10,7 @@ from pathlib import Path
 from .._text_path import text_path
 from ..image_io.dicom_volume import is_slice
 from ..image_io.image_files import is_image_file
+from ..image_io.series_archive import is_series_archive
 from .file_tree import FileTree, list_images, warn_left_out
 
 __all__ = ["find_images"]
@@ -21,8 +22,8 @@ def find_images(source: str | os.PathLike[str], *, volumes: bool = False) -> lis
     Args:
         source: a folder, or an image file (PNG, JPEG, TIFF, BMP, DICOM, NIfTI and others that
             :func:`monai_diffclf.image_io.read_image_file` reads).
-        volumes: whether images are volumes: then a folder that DICOM slices lie in is one image, and a DICOM file of
-            one frame, given as `source`, stays what it is, no volume.
+        volumes: whether images are volumes: then a folder that DICOM slices lie in is one image, so is a ZIP file, and
+            a DICOM file of one frame, given as `source`, stays what it is, no volume.
 
     Returns:
         Items ``{"image": path, "key": path relative to the folder}``, sorted by path; the folder itself, where it is an
@@ -36,7 +37,7 @@ def find_images(source: str | os.PathLike[str], *, volumes: bool = False) -> lis
         UserWarning: naming what is left out of the folder, and why.
     """
     root = text_path(source, "source")
-    tree = _one_file(root) if root.is_file() else list_images(root)
+    tree = _one_file(root, volumes) if root.is_file() else list_images(root, archives=volumes)
     if not tree.images:
         raise ValueError(
             f"source: expected a folder with PNG, JPEG, DICOM or NIfTI images, or one; {root} {_state(root, tree)}"
@@ -56,8 +57,9 @@ def _key(path: Path, base: Path) -> str:
     return path.relative_to(base).as_posix() if path != base else path.resolve().name
 
 
-def _one_file(path: Path) -> FileTree:
-    return FileTree([path]) if is_image_file(path) else FileTree(left_out={path: "no image that can be read"})
+def _one_file(path: Path, archives: bool) -> FileTree:
+    is_image = is_image_file(path) or (archives and is_series_archive(path))
+    return FileTree([path]) if is_image else FileTree(left_out={path: "no image that can be read"})
 
 
 def _state(root: os.PathLike[str], tree: FileTree) -> str:

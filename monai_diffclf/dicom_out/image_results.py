@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..image_io.image_files import read_image_file
+from ..image_io.series_archive import is_series_archive, series_folder
 from .codes import Codes
 from .finding import STATES, Algorithm, Finding, finding_of
 from .library import to_bytes
@@ -39,7 +40,7 @@ def dicom_files(
     """The report of a classified image, and where there is a map, the parametric map and the picture, as files.
 
     Args:
-        path: the image, a DICOM file; of a volume also the folder of its slices.
+        path: the image, a DICOM file; of a volume also the folder, or ZIP file, of its slices.
         row: its row of the table of predictions, see `finding_of`; of several findings a row of each.
         classes: names of the classes, or of the findings.
         algorithm: what has classified.
@@ -57,6 +58,9 @@ def dicom_files(
         ValueError: naming the file, when highdicom is not installed or no object can refer to the image.
     """
     findings = _findings(row, classes)
+    if is_series_archive(path):
+        with series_folder(path) as folder:
+            return dicom_files(folder, row, classes, algorithm, values, when=when, codes=codes, volume=volume)
     opened = read_volume_source(path) if volume else None
     source = read_source(path) if opened is None else opened.source
     try:

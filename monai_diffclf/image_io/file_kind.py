@@ -8,7 +8,15 @@ import os
 import re
 import zlib
 
-__all__ = ["DICOM_SUFFIXES", "NIFTI_SUFFIXES", "NRRD_SUFFIXES", "PICTURE_SUFFIXES", "has_dicom_mark", "kind_of"]
+__all__ = [
+    "DICOM_SUFFIXES",
+    "NIFTI_SUFFIXES",
+    "NRRD_SUFFIXES",
+    "PICTURE_SUFFIXES",
+    "has_dicom_mark",
+    "is_hidden",
+    "kind_of",
+]
 
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp"),
@@ -44,6 +52,11 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
 def has_dicom_mark(path: str | os.PathLike[str]) -> bool:
     """Whether a file is DICOM by its content, with or without preamble, whatever its name."""
     return kind_of(path) == "DICOM"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is the system's or a program's own: ``.git``, ``__MACOSX``, ``Thumbs.db``."""
+    return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def _picture_format(head: bytes) -> str | None:

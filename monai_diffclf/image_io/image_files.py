@@ -19,6 +19,7 @@ from .limits import MAX_PIXELS, check_max_pixels
 from .nifti_file import read_nifti
 from .picture_file import read_picture
 from .pixel_values import check_finite, merge_equal_channels, scale_by_type
+from .series_archive import is_series_archive
 from .tiff_file import read_tiff
 
 __all__ = [
@@ -119,6 +120,8 @@ def _read(path: Path, max_pixels: int, window: Sequence[float] | None) -> npt.ND
         return read_dicom(path, max_pixels=max_pixels)
     if kind == "NRRD":
         raise ValueError("an NRRD file is read as a volume only; give it to a bundle for volumes, or convert it")
+    if kind is None and is_series_archive(path):
+        raise ValueError("a ZIP file is read as a volume only, of its slices; unpack it, or give it to such a bundle")
     if kind == "TIFF":
         return read_tiff(path, max_pixels=max_pixels)
     return read_picture(path, max_pixels=max_pixels)

@@ -21,6 +21,7 @@ from .limits import MAX_PIXELS, byte_limit, check_max_pixels, check_pixel_count,
 from .nifti_file import open_nifti, orientation_doubts
 from .nrrd_file import read_nrrd, read_nrrd_header
 from .pixel_values import check_finite
+from .series_archive import series_folder
 
 __all__ = ["Volume", "read_volume_file", "read_volume_grid"]
 
@@ -46,8 +47,9 @@ class Volume(NamedTuple):
 def read_volume_file(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Volume:
     """A volume: NIfTI (of one time point), a folder of the slices of a DICOM series, a DICOM file of several frames.
 
-    NRRD too, where pynrrd is installed. The values are those that the file means, by its slope and intercept, without
-    a window; the axes are those of the file, of DICOM the columns, rows and slices in the order of their positions.
+    A ZIP file of such slices too (`series_folder`), and NRRD, where pynrrd is installed. The values are those that the
+    file means, by its slope and intercept, without a window; the axes are those of the file, of DICOM the columns, rows
+    and slices in the order of their positions.
 
     Args:
         path: the file, or the folder.
@@ -79,7 +81,8 @@ def _opened(
     if not path.exists():
         raise ValueError(f"{path}: expected a volume, but there is none")
     try:
-        return readers[_kind(path)](path, max_pixels)
+        with series_folder(path, max_pixels=max_pixels) as found:
+            return readers[_kind(found)](found, max_pixels)
     except Exception as error:
         # Readers raise whatever they meet: one kind, one line for the user.
         raise ValueError(f"{path}: cannot be read as a volume: {cause(error)}") from error
@@ -95,7 +98,7 @@ def _kind(path: Path) -> str:
         if kind == known or (kind is None and name.endswith(suffixes)):
             return known
     what = "a file of an unknown kind" if kind is None else f"a plane image ({kind})"
-    raise ValueError(f"expected NIfTI, NRRD or DICOM (a folder of slices, or several frames), got {what}")
+    raise ValueError(f"expected NIfTI, NRRD or DICOM (a folder or ZIP of slices, or several frames), got {what}")
 
 
 def _nifti_grid(path: Path, max_pixels: int) -> ImageGrid:

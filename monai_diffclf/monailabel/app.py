@@ -89,7 +89,8 @@ class DiffusionClassifierApp(MONAILabelApp):
         """A folder and a DICOMweb server keep class names as labels; other datastores are as MONAI Label's."""
         if _is_address(self.studies):
             return super().init_datastore()
-        return ClassLabelStore(self.studies, self.models.classes)
+        volumes = any(model.spatial_dims == 3 for model in self.models.by_name.values())
+        return ClassLabelStore(self.studies, self.models.classes, volumes=volumes)
 
     def _init_dicomweb_datastore(self) -> Datastore:
         made = super()._init_dicomweb_datastore()

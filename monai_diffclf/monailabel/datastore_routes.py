@@ -161,6 +161,8 @@ def get_dataset(
     store = the_app().datastore()
     if not store.datalist():
         raise HTTPException(404, "dataset: no image has its final label yet")
+    if any(os.path.isdir(pair["image"]) for pair in store.datalist()):
+        raise HTTPException(422, "dataset: expected images in one file each, got folders of slices; copy them by hand")
     path = store.get_dataset_archive(limit_cases)
     background.add_task(os.unlink, path)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip", background=background)
@@ -177,6 +179,8 @@ def _check_listed(image: str) -> None:
 
 def _image_path(image: str) -> str:
     path = the_app().datastore().get_image_uri(image)
+    if path and os.path.isdir(path):
+        raise HTTPException(422, f"image: expected an image in one file, but {image!r} is a folder of slices")
     if not path or not os.path.isfile(path):
         raise HTTPException(404, f"image: expected the id of an image in the datastore, got {image!r}")
     return str(path)

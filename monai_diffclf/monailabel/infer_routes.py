@@ -20,7 +20,7 @@ from .inference_queue import Job
 from .names import check_name
 from .parameters import ModelName, OptionalImageId, Reader, SessionId, the_app
 from .sessions import SafeSessions
-from .uploads import IMAGE_SUFFIXES, parse_params, received
+from .uploads import IMAGE_SUFFIXES, SCAN_SUFFIXES, parse_params, received
 
 __all__ = ["infer_router", "session_router"]
 
@@ -58,7 +58,7 @@ async def infer(
         source: str | Path = image
         if file is not None:
             # Large files are copied in a thread. Whatever happens then, the copy goes with the stack.
-            source, _ = await run_in_threadpool(stack.enter_context, received(file, IMAGE_SUFFIXES, "file"))
+            source, _ = await run_in_threadpool(stack.enter_context, received(file, SCAN_SUFFIXES, "file"))
         elif session_id:
             source = Path(_session(session_id).image)
         elif not image:

@@ -22,7 +22,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from ..storage.atomic_file import replace_text, replaced
 from .class_store import ClassStore
 from .names import check_name, resolve_inside
-from .studies_folder import LABELS, STORE, check_folder, drop_unsafe_entries, list_studies, name_images
+from .studies_folder import LABELS, STORE, check_folder, drop_unsafe_entries, holds_slices, list_studies, name_images
 from .uploads import IMAGE_SUFFIXES, split_suffix
 
 __all__ = ["ClassLabelStore"]
@@ -41,21 +41,23 @@ class ClassLabelStore(ClassStore, LocalDatastore):
     - It lists the images of the folder itself, by their content where the name has no suffix, unless
       MONAI_LABEL_DATASTORE_FILE_EXT names suffixes. What it leaves out, it counts.
     - An image's id is its file name without suffix; where two files would have the same id, the whole file name.
+    - For a model of volumes a folder of DICOM slices is an image, called by its name, and so is a ZIP file of them.
     - No path is read or written that leads out of the folder.
 
     Args:
         folder: the images.
         classes: names of the classes.
+        volumes: whether a model reads volumes.
 
     Raises:
         ValueError: when a file or folder of the store itself is a link that leads out of it.
     """
 
-    def __init__(self, folder: str, classes: Sequence[str]) -> None:
+    def __init__(self, folder: str, classes: Sequence[str], *, volumes: bool = False) -> None:
         extensions = list(settings.MONAI_LABEL_DATASTORE_FILE_EXT)
         if extensions == Settings.model_fields["MONAI_LABEL_DATASTORE_FILE_EXT"].default:
             extensions = list(ALL_IMAGES)
-        self.classes = list(classes)
+        self.classes, self.volumes = list(classes), volumes
         self.folder = Path(os.path.realpath(folder))
         self.left_out: dict[str, list[str]] = {}
         self._guard = RLock()  # the server's threads and the one that watches the folder
@@ -94,8 +96,10 @@ class ClassLabelStore(ClassStore, LocalDatastore):
             return list(super().get_unlabeled_images(label_tag, labels))
 
     def get_image_uri(self, image_id: str) -> str:
-        """The path of an image; empty if there is none in the folder."""
-        return self._inside(super().get_image_uri(image_id))
+        """The path of an image, of a series its folder; empty if there is none in the folder."""
+        path = self._inside(super().get_image_uri(image_id))
+        # A link may have been put into it since it was listed.
+        return "" if os.path.isdir(path) and not (self.volumes and holds_slices(path)) else path
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """The path of a label; empty if there is none in the folder."""
@@ -133,8 +137,14 @@ class ClassLabelStore(ClassStore, LocalDatastore):
         return image_id
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image with its labels."""
+        """Remove an image with its labels.
+
+        Raises:
+            HTTPException: for a folder of slices.
+        """
         with self._guard:
+            if Path(self.get_image_uri(image_id)).is_dir():
+                raise HTTPException(422, f"image: {image_id!r} is a folder of slices; remove it by hand")
             super().remove_image(image_id)
 
     def save_class(self, image_id: str, name: str, label_tag: str, label_info: dict[str, Any]) -> str:
@@ -193,7 +203,7 @@ class ClassLabelStore(ClassStore, LocalDatastore):
     def _add_non_existing_images(self) -> int:
         """List new files. What MONAI Label does here gives files of the same stem the same id."""
         self._init_from_datastore_file()
-        found, left_out = list_studies(self.folder, self._extensions)
+        found, left_out = list_studies(self.folder, self._extensions, volumes=self.volumes)
         objects = self._datastore.objects
         known = {image_id + entry.image.ext for image_id, entry in objects.items()}
         new = name_images([name for name in found if name not in known], set(objects))

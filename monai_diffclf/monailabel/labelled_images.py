@@ -126,6 +126,8 @@ def _judge(
         return "unreadable entries"
     if aside == BAD:
         return "bad images"
+    if path.is_dir() and not path.is_symlink():
+        return "series in folders of their own, which are not trained on"
     if path.is_symlink() or not path.is_file():
         return "images that are not there"
     wanted = {tag: info for tag, info in labels.items() if (tag in tags if tags is not None else tag != MODELS_OWN)}

@@ -14,12 +14,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..image_io.dicom_volume import is_slice
 from ..image_io.image_files import is_image_file
+from ..image_io.series_archive import is_series_archive
 from .names import check_name, resolve_inside
 from .trained_weights import MODELS
 from .uploads import IMAGE_SUFFIXES, split_suffix
 
-__all__ = ["LABELS", "STORE", "check_folder", "drop_unsafe_entries", "list_studies", "name_images"]
+__all__ = [
+    "LABELS",
+    "STORE",
+    "check_folder",
+    "drop_unsafe_entries",
+    "holds_slices",
+    "list_studies",
+    "name_images",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +51,15 @@ def check_folder(folder: Path) -> None:
             raise ValueError(f"{error}; remove the link {path}") from error
 
 
-def list_studies(folder: Path, patterns: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+def list_studies(
+    folder: Path, patterns: Sequence[str], *, volumes: bool = False
+) -> tuple[list[str], dict[str, list[str]]]:
     """The names of the images in a folder, and what is left out: reason -> names.
 
     Args:
         folder: the folder; what lies in folders below it is left out.
         patterns: what names must match, as ``*.dcm``.
+        volumes: whether a folder of DICOM slices is an image, and so is a ZIP file of them.
     """
     found: list[str] = []
     left_out: dict[str, list[str]] = {}
@@ -54,7 +67,7 @@ def list_studies(folder: Path, patterns: Sequence[str]) -> tuple[list[str], dict
         for entry in sorted(entries, key=lambda one: one.name):
             if entry.name.startswith(".") or entry.name in (STORE, LABELS, MODELS):
                 continue
-            if reason := _why_left_out(entry, patterns):
+            if reason := _why_left_out(entry, patterns, volumes):
                 left_out.setdefault(reason, []).append(entry.name)
             else:
                 found.append(entry.name)
@@ -111,23 +124,35 @@ def drop_unsafe_entries(model: Any) -> None:
             del model.objects[image_id]
 
 
-def _why_left_out(entry: os.DirEntry[str], patterns: Sequence[str]) -> str:
+def _why_left_out(entry: os.DirEntry[str], patterns: Sequence[str], volumes: bool) -> str:
     """Why a file is no image that can be served; empty if it is one."""
     if entry.is_symlink():
         return "links"
-    if entry.is_dir():
+    is_series = volumes and entry.is_dir() and holds_slices(entry.path)
+    if entry.is_dir() and not is_series:
         return "folders (put their images into the folder itself)"
     status = entry.stat(follow_symlinks=False)
     # Opening a pipe would wait for someone to write to it.
-    if not stat.S_ISREG(status.st_mode):
+    if not is_series and not stat.S_ISREG(status.st_mode):
         return "that are no files"
     try:
         check_name(entry.name, "image")
     except ValueError:
         return "files with names that cannot be ids"
+    if is_series or (volumes and is_series_archive(entry.path)):
+        return ""
     if not any(fnmatch.fnmatch(entry.name.lower(), pattern.lower()) for pattern in patterns):
         return "files of other kinds"
     return "" if _is_image(entry.path, status.st_mtime_ns, status.st_size) else "files that are no images"
+
+
+def holds_slices(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is the slices of a series: DICOM files, and nothing that is a link or no plain file."""
+    with os.scandir(folder) as entries:
+        files = sorted(entries, key=lambda entry: entry.name)
+    plain = all(entry.is_file(follow_symlinks=False) for entry in files)
+    shown = [entry for entry in files if not entry.name.startswith(".")]
+    return plain and bool(shown) and is_slice(shown[0].path)
 
 
 @lru_cache(maxsize=100_000)

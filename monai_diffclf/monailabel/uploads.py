@@ -15,11 +15,13 @@ from typing import Any
 from fastapi import HTTPException, UploadFile
 
 from ..image_io.file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, NRRD_SUFFIXES, PICTURE_SUFFIXES, kind_of
+from ..image_io.series_archive import ARCHIVE_SUFFIX
 from .names import last_part
 
-__all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "parse_params", "received", "split_suffix"]
+__all__ = ["IMAGE_SUFFIXES", "LABEL_SUFFIXES", "SCAN_SUFFIXES", "parse_params", "received", "split_suffix"]
 
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *NRRD_SUFFIXES)
+SCAN_SUFFIXES = (*IMAGE_SUFFIXES, ARCHIVE_SUFFIX)  # a ZIP of the slices of a series too
 LABEL_SUFFIXES = (".json", ".nii.gz", ".nii", ".nrrd")
 RESERVED_INFO = ("name", "path", "ts", "checksum", "strategy", "diffusion_classifier", "reading")
 MAX_PARAMS = 100_000  # characters
@@ -44,7 +46,8 @@ def received(upload: UploadFile, suffixes: Sequence[str], what: str) -> Iterator
 
     Args:
         upload: the upload.
-        suffixes: what its name may end with. An image may also be a DICOM file without a suffix.
+        suffixes: what its name may end with. An image may also be a DICOM file without a suffix; a ZIP file is opened
+            by the bundle that reads it (:func:`monai_diffclf.image_io.series_archive.series_folder`).
         what: name of the form's field, for the message.
 
     Yields:
@@ -53,7 +56,7 @@ def received(upload: UploadFile, suffixes: Sequence[str], what: str) -> Iterator
     Raises:
         HTTPException: 422 when its name or content is not that of such a file.
     """
-    images = suffixes == IMAGE_SUFFIXES
+    images = suffixes in (IMAGE_SUFFIXES, SCAN_SUFFIXES)
     try:
         stem, suffix = split_suffix(last_part(upload.filename or "", what), suffixes)
     except ValueError as error:
@@ -65,7 +68,7 @@ def received(upload: UploadFile, suffixes: Sequence[str], what: str) -> Iterator
         file = Path(folder, f"{what}{suffix.lower()}")
         with open(file, "wb") as target:
             shutil.copyfileobj(upload.file, target)
-        if images:
+        if images and suffix.lower() != ARCHIVE_SUFFIX:
             file = _check_image(file, what)
         yield file, stem
 

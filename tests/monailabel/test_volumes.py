@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,79 @@ def test_what_is_no_volume_is_refused_in_one_line(client: Any, tmp_path: Path) -
     assert str(tmp_path) not in reply.json()["detail"]
     reply = client.post(MODEL, params={"image": "scan"}, data={"params": json.dumps({"result_extension": ".png"})})
     assert reply.status_code == 422 and "expected .nii.gz or .nii for a volume, got .png" in reply.json()["detail"]
+
+
+def test_a_folder_of_slices_or_a_zip_in_the_studies_folder_is_served(
+    client: Any, studies: Path, tmp_path: Path
+) -> None:
+    folder = write_series(studies / "series 1", (phantom().transpose(2, 1, 0) + 1024) // 2)
+    packed(folder, studies / "zipped.zip")
+    (studies / "linked").mkdir()
+    (studies / "linked" / "IM0").symlink_to(next(iter(folder.iterdir())))
+    (studies / "empty").mkdir()
+    client.get("/datastore/?output=all")
+    info = client.get("/info/").json()["datastore"]
+    assert (info["total"], info["left_out"]) == (2, 0)  # looked at when it is refreshed
+    client.put("/datastore/label", params={"image": "no such image"}, files={"label": ("a.json", b"{}")})
+    info = client.get("/info/").json()["datastore"]
+    assert (info["total"], info["left_out"]) == (4, 2)
+    maps = [
+        saved(client.post(MODEL, params={"image": name, "output": "image"}), tmp_path / f"{name}.nii.gz").get_fdata()
+        for name in ("frames", "series 1", "zipped.zip")
+    ]
+    np.testing.assert_array_equal(maps[1], maps[0])
+    np.testing.assert_array_equal(maps[2], maps[0])
+    label = {"label": ("label.json", json.dumps({"label": "lesion"}).encode())}
+    assert client.put("/datastore/label", params={"image": "series 1"}, files=label).status_code == 200
+    for reply in (
+        client.get("/datastore/image", params={"image": "series 1"}),
+        client.delete("/datastore/image", params={"id": "series 1"}),
+        client.get("/datastore/dataset"),
+    ):
+        assert reply.status_code == 422 and "of slices" in reply.json()["detail"]
+    assert client.get("/datastore/image", params={"image": "zipped.zip"}).status_code == 200
+    (folder / "IM9").symlink_to("/etc/passwd")
+    assert client.post(MODEL, params={"image": "series 1"}).status_code == 404
+    assert folder.is_dir()
+
+
+def packed(folder: Path, path: Path, more: dict[str, bytes] | None = None) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"scan/{file.name}")
+        for name, content in (more or {}).items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_of_a_series_is_that_series(client: Any, studies: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "unpacked").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "unpacked"))
+    folder = write_series(tmp_path / "series", (phantom().transpose(2, 1, 0) + 1024) // 2)
+    path = packed(folder, tmp_path / "scan.ZIP")
+    found = saved(post(client, path), tmp_path / "map.nii.gz")
+    frames = saved(client.post(MODEL, params={"image": "frames", "output": "image"}), tmp_path / "frames.nii.gz")
+    assert nibabel.aff2axcodes(found.affine) == ("L", "P", "S")
+    np.testing.assert_allclose(found.affine, frames.affine)
+    np.testing.assert_array_equal(found.get_fdata(), frames.get_fdata())
+    for name, more, reason in (
+        ("a.zip", {"../evil": b"x"}, "its name leads out of the folder"),
+        ("b.zip", {"inner.zip": b"PK\3\4" + bytes(500)}, "which is no DICOM file"),
+    ):
+        reply = post(client, packed(folder, tmp_path / name, more))
+        assert reply.status_code == 422 and reason in reply.json()["detail"]
+        assert "unpacked" not in reply.json()["detail"] and "\n" not in reply.json()["detail"]
+    content = bytearray(packed(folder, tmp_path / "c.zip", {"bomb.dcm": b"x"}).read_bytes())
+    place = content.rfind(b"PK\1\2") + 24
+    content[place : place + 4] = (900_000_000).to_bytes(4, "little")  # the size that it states
+    (tmp_path / "c.zip").write_bytes(content)
+    assert "expected at most 867,108,864 bytes in the ZIP file" in post(client, tmp_path / "c.zip").json()["detail"]
+    (tmp_path / "d.zip").write_bytes(b"none")
+    assert "got one that is none" in post(client, tmp_path / "d.zip").json()["detail"]
+    with open(path, "rb") as file:
+        reply = client.put("/datastore/image", files={"file": ("scan.zip", file)})
+    assert reply.status_code == 422
+    assert not list((tmp_path / "unpacked").iterdir())
 
 
 def test_a_folder_of_slices_as_a_dicomweb_server_gives_it(monailabel: None, bundle: Path, tmp_path: Path) -> None:
