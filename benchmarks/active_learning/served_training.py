@@ -10,14 +10,14 @@ The protocol, committed before the part ``final`` is run, is `PROTOCOL` and this
   **no test image is read** (`other_source.parts`). The source was chosen on 63 images of the part ``development``, the
   first of four that cost the served model much of its AUC; the defaults of ``/train/`` were not chosen anew. What is
   reported is of ``final``, which has other patients and was not looked at before.
-- Patients are divided by a hash of their names: half of them may be labelled, the other half's images judge.
-- A seed draws images of the first half at random, the draw repeated until the server takes the first 50 labels (it
+- Patients are divided by a hash of their names: two thirds may be labelled, the images of the others judge.
+- A seed draws images of the first part at random, the draw repeated until the server takes the first 50 labels (it
   needs 5 of each class to train on and 3 to judge by); 50, 100 and 200 labels are the first of the same draw. It is the
   seed of the training, too. Labels are the table's, given by ``PUT /datastore/label``; then ``POST /train/MODEL`` with
   the seed and nothing else, so with the defaults. Each training begins with the shipped weights
   (``PUT /train/MODEL/weights?version=bundle`` before it). Seeds 0, 1, 2.
-- Judged: AUC on the judging half, before (the shipped weights) and after, whether or not the server would serve them,
-  by the bundle's own number of draws and rule, not calibrated, as the server itself judges.
+- Judged: AUC on the images that judge, before (the shipped weights) and after, whether or not the server would serve
+  them, by the bundle's own number of draws and rule, not calibrated, as the server itself judges.
 - Primary: AUC after less before at 200 labels, mean over the seeds, paired by image; 95 % interval by 2,000 resamples
   crossed over patients and seeds (`metrics.crossed`). It *helps* when the lower bound is above 0. Beside it the same at
   50 and 100 labels, and for each training what the server found on the quarter of the labels that it held back, with
@@ -71,6 +71,11 @@ CACHE = ROOT / "runs" / "served_training"
 RESULT = RESULTS / "served_training.json"
 
 
+def bundle() -> Path:
+    """The bundle, by whose folder the model is called."""
+    return Path(BUNDLES, PROTOCOL["bundle"])
+
+
 def names(images: Images) -> list[str]:
     """Ids of images, which begin with the patient."""
     return [f"{patient}_{number:04d}" for number, patient in enumerate(images.groups.tolist())]
@@ -82,10 +87,10 @@ def pictures(images: Images) -> dict[str, Image.Image]:
     return dict(zip(names(images), map(Image.fromarray, changed), strict=True))
 
 
-def halves(images: Images) -> tuple[Images, Images]:
-    """Images that may be labelled, and those that judge; of other patients."""
-    second = np.asarray([patient_number(f"judge {patient}") % 2 == 1 for patient in images.groups.tolist()])
-    return images.take(~second), images.take(second)
+def divided(images: Images) -> tuple[Images, Images]:
+    """Images that may be labelled, and those that judge, of a third of the patients."""
+    judge = np.asarray([patient_number(f"judge {patient}") % 3 == 0 for patient in images.groups.tolist()])
+    return images.take(~judge), images.take(judge)
 
 
 def drawn(images: Images, seed: int) -> NDArray[np.int64]:
@@ -115,7 +120,7 @@ def label(server: Served, labels: Mapping[str, str]) -> None:
 
 def train(server: Served, seed: int) -> dict[str, Any]:
     """Train from the shipped weights; the state at the end."""
-    address = f"{server.url}/train/{PROTOCOL['bundle']}"
+    address = f"{server.url}/train/{bundle().name}"
     httpx.put(f"{address}/weights", params={"version": "bundle"}, timeout=60).raise_for_status()
     httpx.post(address, json={"seed": seed}, timeout=60).raise_for_status()
     while True:
@@ -144,8 +149,8 @@ def one_seed(images: Images, judged: list[str], seed: int, folder: Path, bar: An
                 given = number
                 if not files[number].is_file():
                     state = train(server, seed)
-                    run = server.studies / "models" / PROTOCOL["bundle"] / state["result"]["version"]
-                    after = probabilities(BundleModel(BUNDLES / PROTOCOL["bundle"], run), judged, "cpu")
+                    run = server.studies / "models" / bundle().name / state["result"]["version"]
+                    after = probabilities(BundleModel(bundle(), run), judged, "cpu")
                     with replaced(files[number]) as temporary, temporary.open("wb") as file:
                         np.savez(file, probabilities=after, state=json.dumps(state))
                 bar.update()
@@ -198,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-progress", action="store_true")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    images, judged = halves(parts(args.data / PROTOCOL["data"])[args.part])
+    images, judged = divided(parts(args.data / PROTOCOL["data"])[args.part])
     folder = CACHE / content_hash({**PROTOCOL, "analysis": None})[:16] / args.part
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as shown:
@@ -207,7 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
             files.append(str(Path(shown, f"{name}.png")))
             one.save(files[-1])
         if not (folder / "before.npy").is_file():
-            before = probabilities(BundleModel(BUNDLES / PROTOCOL["bundle"]), files, "cpu")
+            before = probabilities(BundleModel(bundle()), files, "cpu")
             with replaced(folder / "before.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, before)
         total = len(PROTOCOL["seeds"]) * len(PROTOCOL["labels"])
