@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +34,13 @@ class Served:
         url: its address.
         process: its process.
         temporary: where it puts temporary files.
+        studies: the folder of its images.
     """
 
     url: str
     process: psutil.Process
     temporary: Path
+    studies: Path
 
     def temporary_files(self) -> int:
         """How many files it has there, but for its log."""
@@ -59,30 +61,53 @@ def picture(size: int, seed: int, *, colour: bool = False) -> Image.Image:
 
 
 @contextmanager
-def served(pictures: Sequence[Image.Image], *bundles: str) -> Iterator[Served]:
-    """Start a server of some pictures and bundles on the first two cores of this process, and stop it at the end."""
-    cores = sorted(psutil.Process().cpu_affinity())[:CORES]
+def served(
+    pictures: Sequence[Image.Image] | Mapping[str, Image.Image],
+    *bundles: str,
+    cores: int = CORES,
+    conf: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Served]:
+    """Start a server of some pictures and bundles on the first cores of this process, and stop it at the end.
+
+    Args:
+        pictures: the images, by their ids where these matter.
+        bundles: names of shipped bundles.
+        cores: how many cores it gets.
+        conf: further ``--conf`` options.
+        settings: environment variables, such as MONAI Label's.
+    """
+    pinned = sorted(psutil.Process().cpu_affinity())[:cores]
+    named = pictures if isinstance(pictures, Mapping) else {f"image{i:03d}": one for i, one in enumerate(pictures)}
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         root = Path(folder)
         (root / "studies").mkdir()
         (root / "temporary").mkdir()
-        for index, one in enumerate(pictures):
-            one.save(root / "studies" / f"image{index:03d}.png")
+        for name, one in named.items():
+            one.save(root / "studies" / f"{name}.png")
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        conf = ["--conf", "bundle", ",".join(str(BUNDLES / name) for name in bundles)]
+        given = {"bundle": ",".join(str(BUNDLES / name) for name in bundles), **(conf or {})}
+        words = [word for key, value in given.items() for word in ("--conf", key, value)]
         command = [sys.executable, "-m", "monai_diffclf.monailabel", "start_server", "--port", str(port)]
-        environment = {**os.environ, "TMPDIR": str(root / "temporary"), "OMP_NUM_THREADS": str(CORES)}
+        own = {"TMPDIR": str(root / "temporary"), "OMP_NUM_THREADS": str(cores)}
+        environment = {**os.environ, **own, **(settings or {})}
         with (
             open(root / "log", "wb") as log,
             subprocess.Popen(
-                [*command, "--studies", str(root / "studies"), *conf], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [*command, "--studies", str(root / "studies"), *words],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
             ) as process,
         ):
-            server = Served(f"http://127.0.0.1:{port}", psutil.Process(process.pid), root / "temporary")
+            server = Served(
+                f"http://127.0.0.1:{port}", psutil.Process(process.pid), root / "temporary", root / "studies"
+            )
             try:
-                server.process.cpu_affinity(cores)
+                server.process.cpu_affinity(pinned)
                 _wait(server, root / "log")
                 yield server
             finally:

@@ -15,7 +15,13 @@ import pytest
 highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed")
 
 from monai_diffclf.bundle import find_bundle  # noqa: E402
-from monai_diffclf.deploy.application import application_class, classify_series, series_files  # noqa: E402
+from monai_diffclf.deploy import application  # noqa: E402
+from monai_diffclf.deploy.application import (  # noqa: E402
+    application_class,
+    bundle_of,
+    classify_series,
+    selected_series,
+)
 from tools import dicom_sources  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +63,11 @@ def reports(output):
 
 def test_selected_series_are_classified(folder, tmp_path):
     studies = selected([folder / "a.dcm"], [folder / "l.dcm", folder / "r.dcm"])
-    assert [path.name for path in series_files(studies)] == ["a.dcm", "l.dcm", "r.dcm"]
+    series = selected_series(studies)
+    assert [path.name for files in series.values() for path in files] == ["a.dcm", "l.dcm", "r.dcm"]
+    assert all(
+        {str(pydicom.dcmread(path).SeriesInstanceUID) for path in files} == {uid} for uid, files in series.items()
+    )
     dicom = classify_series(studies[1:], find_bundle("phantom_xray_diffusion"), tmp_path / "out")
     kinds = sorted(path.stem.rpartition("_")[2] for path in dicom.glob("*.dcm"))
     assert kinds == ["map", "map", "overlay", "overlay", "report", "report"]
@@ -65,9 +75,46 @@ def test_selected_series_are_classified(folder, tmp_path):
     assert reports(tmp_path / "out") == wanted
 
 
+def test_a_series_is_a_folder_for_bundles_that_read_volumes(tmp_path, monkeypatch):
+    slices, where = [dicom_sources.ct(number) for number in (1, 2, 3)], tmp_path / "in"
+    where.mkdir()
+    for index, dataset in enumerate(slices):
+        pydicom.dcmwrite(where / f"{index}.dcm", dataset, enforce_file_format=True)
+    pydicom.dcmwrite(where / "film.dcm", dicom_sources.cr(), enforce_file_format=True)
+    given = []
+
+    def classify(images, settings, output, **more):  # DICOM results of volumes are another test's
+        for image in images:
+            files = sorted(image.iterdir()) if image.is_dir() else [image]
+            given.append([image.name, [str(pydicom.dcmread(path).SOPInstanceUID) for path in files]])
+
+    monkeypatch.setattr(application, "classify_archive", classify)
+    studies = selected([where / "film.dcm"], sorted(where.glob("[0-9]*.dcm")))
+    classify_series(studies, find_bundle("phantom_volume_diffusion"), tmp_path / "out")
+    film, volume = given
+    assert film[0] == "film.dcm" and volume[0] == slices[0].SeriesInstanceUID
+    assert volume[1] == [dataset.SOPInstanceUID for dataset in slices]
+    assert len(list(where.iterdir())) == len(slices) + 1, "the input is left as it is"
+
+
 def test_nothing_selected_is_refused():
     with pytest.raises(ValueError, match="input: expected studies with series that the rules select, got none"):
-        series_files([SimpleNamespace(selected_series=[])])
+        selected_series([SimpleNamespace(selected_series=[])])
+
+
+def test_bundle_of_a_folder_of_models(tmp_path):
+    bundle = find_bundle("phantom_xray_diffusion")
+    assert bundle_of(bundle) == bundle
+    for name in ("one", "two"):
+        with pytest.raises(ValueError, match="model: expected a bundle's folder, or a folder with one bundle, got"):
+            bundle_of(tmp_path) if name == "one" else bundle_of(tmp_path / "two" / "none")
+        (tmp_path / name / "configs").mkdir(parents=True)
+        (tmp_path / name / "configs" / "inference.json").touch()
+        assert bundle_of(tmp_path / name) == tmp_path / name
+        if name == "one":
+            assert bundle_of(tmp_path) == tmp_path / "one"
+    with pytest.raises(ValueError, match=r"with \['one', 'two'\]"):
+        bundle_of(tmp_path)
 
 
 @pytest.mark.skipif(HAS_SDK, reason="the MONAI Deploy App SDK is installed")
