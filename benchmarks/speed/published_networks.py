@@ -1,10 +1,11 @@
 """What the networks of Favero et al. cost: operations that are counted, and memory and time that follow from them.
 
-    python -m benchmarks.speed.published_networks [--step unet|dit]
+    python -m benchmarks.speed.published_networks [--step unet|dit [--bfloat16]]
 
 Operations and the memory of saved activations are counted on the meta device, without computing anything. Times are
 ESTIMATES: operations over a stated share of a card's peak. With ``--step`` one training step of a whole network, batch
-1, is made on the CPU, and its peak memory is recorded. Results go to ``benchmarks/results/published_networks.json``.
+1, is made on the CPU, with ``--bfloat16`` in mixed precision (autocast), and its peak memory is recorded. Results go to
+``benchmarks/results/published_networks.json``.
 """
 
 from __future__ import annotations
@@ -102,25 +103,31 @@ def estimate(counted: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def step(name: str) -> dict[str, float]:
-    """One training step of the whole network on the CPU, batch 1, float32."""
+def step(name: str, dtype: torch.dtype | None = None) -> dict[str, float]:
+    """One training step of the whole network on the CPU, batch 1, float32 or with calls in reduced precision."""
     network = make(name, "cpu").train()
-    begin = time.perf_counter()
-    call(network, "cpu").square().mean().backward()
-    seconds = time.perf_counter() - begin
+    begin, processor = time.perf_counter(), time.process_time()
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        prediction = call(network, "cpu")
+    prediction.float().square().mean().backward()
+    seconds, spent = time.perf_counter() - begin, time.process_time() - processor
     if not all(weight.grad is not None for weight in network.parameters()):
         raise RuntimeError(f"{name}: expected a gradient of every weight")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"seconds": seconds, "peak_memory_gb": peak, "threads": torch.get_num_threads()}
+    threads = torch.get_num_threads()
+    return {"seconds": seconds, "processor_seconds": spent, "peak_memory_gb": peak, "threads": threads}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--step", choices=sorted(FILES), help="make one training step of this network instead")
-    chosen = parser.parse_args().step
+    parser.add_argument("--bfloat16", action="store_true", help="with --step: in mixed precision")
+    args = parser.parse_args()
+    chosen = args.step
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if chosen is not None:
-        results.setdefault(chosen, {})["cpu_step"] = step(chosen)
+        kind, dtype = ("cpu_step_bfloat16", torch.bfloat16) if args.bfloat16 else ("cpu_step", None)
+        results.setdefault(chosen, {})[kind] = step(chosen, dtype)
     else:
         for name in FILES:
             counted = count(name)

@@ -46,6 +46,7 @@ class ClassifierSettings:
             classifies by itself.
         dicom: whether DICOM images get DICOM results, see `monai_diffclf.dicom_out`.
         positive: classes that are urgent, for the worklist; none for no worklist.
+        configs: names of files of the bundle's ``configs`` that are laid over ``inference.json``.
         begun: when the work was begun, in ISO format, which is the time of these results. Not a part of the plan's
             fingerprint: who goes on with a work takes it from the plan that was saved.
     """
@@ -61,6 +62,7 @@ class ClassifierSettings:
     conditions: str | None = None
     dicom: bool = False
     positive: Sequence[str] = ()
+    configs: Sequence[str] = ()
     begun: str = ""
 
     def open(self, device: str | None = None) -> Bundle:
@@ -74,7 +76,7 @@ class ClassifierSettings:
         if self.conditions is not None:
             bundle = open_generative_bundle(self.bundle, self.conditions, **self.values, **given)
         else:
-            bundle = open_bundle(self.bundle, "inference.json", run=self.run, **self.values, **given)
+            bundle = open_bundle(self.bundle, "inference.json", *self.configs, run=self.run, **self.values, **given)
         # Before anything is made of it. Images and handlers are given block by block.
         for name, value in (("maps", self.maps != "none"), ("report", self.report)):
             if name in bundle.parser:

@@ -23,7 +23,7 @@ from ..run.run_bundle import settle
 from ..zoo import ZOO
 from .options import device_option, draws_option, processes_option, read_settings, run_option, set_option
 from .results import command_options, finish
-from .runs import run_folder
+from .runs import Started, laid_over, run_folder
 
 __all__ = ["command"]
 
@@ -123,12 +123,17 @@ def command(
     root = _root(bundle, generative_bundle, conditions, run)
     configured = root if generative_bundle is None else ZOO
     names = {} if draws is None else {"num_draws": "--draws"}
-    values = settle(configured, ["inference.json"], {"num_draws": draws}, read_settings(settings), names)
+    of_run = None if generative_bundle is not None else _run_of(root, run)
+    started = Started() if of_run is None else Started.of(Path(of_run))
+    configs = laid_over(configured, started.configs, option="--run")
+    typed = {**(started.of_inference(root) if configs else {}), **read_settings(settings)}
+    values = settle(configured, ["inference.json", *configs], {"num_draws": draws}, typed, names)
     if taken := [name for name in _OWN if name in values]:
         raise ValueError(f"--set {taken[0]}: expected {_OWN[taken[0]]} instead")
     chosen = ClassifierSettings(
         bundle=str(root),
-        run=None if generative_bundle is not None else _run_of(root, run),
+        run=of_run,
+        configs=list(configs),
         conditions=None if conditions is None else str(Path(conditions).expanduser().resolve()),
         values=values,
         device=device,

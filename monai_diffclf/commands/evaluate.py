@@ -27,7 +27,7 @@ from .options import (
     set_option,
 )
 from .results import command_options, finish
-from .runs import Started, check_data, check_settings, run_folder, run_seed, run_settings
+from .runs import Started, check_data, check_settings, laid_over, run_folder, run_seed, run_settings
 
 __all__ = ["command"]
 
@@ -69,19 +69,24 @@ def command(
     check_settings(typed, _NAMES)
     folder = run_folder(root, run)
     started = Started.of(folder)
-    dataset = check_data(root, _FILES, data or started.data)
+    files = (*_FILES, *laid_over(root, started.configs, option="--run"))
+    dataset = check_data(root, files, data or started.data)
     typed = {**started.settings, **typed}
-    values: dict[str, Any] = {**_weights(root, folder, named=run is not None), "num_draws": draws, "device": device}
+    values: dict[str, Any] = {
+        **_weights(root, folder, files, named=run is not None),
+        "num_draws": draws,
+        "device": device,
+    }
     values |= {"output_dir": folder, "dataset_dir": None if dataset is None else Path(dataset)}
     values = {name: value for name, value in values.items() if name not in typed}
     if num_processes == 1:
-        parser = run_bundle(root, _FILES, values, typed=typed, names=_NAMES, progress=progress)
+        parser = run_bundle(root, files, values, typed=typed, names=_NAMES, progress=progress)
         opened = Bundle(root=root, parser=parser)
     else:
-        files = (*_FILES, "multi_gpu_evaluate.json")
+        shared = (*files, "multi_gpu_evaluate.json")
         shown = {**values, "progress": None if progress else False}
-        run_in_processes(root, files, shown, num_processes, typed=typed, names=_NAMES, debug=debug)
-        opened = open_bundle(root, *_FILES, **{name: value for name, value in values.items() if value is not None})
+        run_in_processes(root, shared, shown, num_processes, typed=typed, names=_NAMES, debug=debug)
+        opened = open_bundle(root, *files, **{name: value for name, value in values.items() if value is not None})
     floor = _floor(opened, folder, progress=progress)
     results = read_results(folder / "results.json")
     again = ["monai-diffclf", "fit", bundle, *([] if run is None else ["--run", str(run)])]
@@ -92,14 +97,14 @@ def command(
     finish(result, f"{table}\nnext: {result['next']}\n{folder}")
 
 
-def _weights(root: Path, folder: Path, *, named: bool) -> dict[str, Any]:
+def _weights(root: Path, folder: Path, files: tuple[str, ...], *, named: bool) -> dict[str, Any]:
     """Which weights are measured, and what they ask for.
 
     Raises:
         ValueError: when a folder was named that holds no training, or the bundle ships no weights.
     """
     if (folder / "model.pt").is_file():
-        return {**run_settings(root, folder, *_FILES), "seed": run_seed(folder)}
+        return {**run_settings(root, folder, *files), "seed": run_seed(folder)}
     shipped = root / "models" / "model.pt"
     more = "it was stopped before its first validation: go on with it by monai-diffclf train"
     if not (folder / "checkpoint.pt").is_file():

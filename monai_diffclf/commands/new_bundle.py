@@ -134,7 +134,7 @@ def command(
     with tempfile.TemporaryDirectory() as folder_name:
         path = write_bundle(Path(folder_name) / "trial", settings_of(recipe))
         trial = open_bundle(path, "train.json", progress=False)
-        if chosen is not None and (precision := encoder_precision(trial)) is not None:
+        if chosen is not None and chosen.latents is None and (precision := encoder_precision(trial)) is not None:
             values["encoder_amp"] = precision
             trial = open_bundle(path, "train.json", progress=False, encoder_amp=precision)
         floor = None if no_floor else _floor(trial, progress)
@@ -161,7 +161,11 @@ def _choose_encoder(
         raise ValueError(
             f"--image-size: expected {LEAST} to {LARGEST_ENCODED} px with --encoder, got {'x'.join(map(str, sides))}"
         )
-    return EncoderChoice(name, make_encoder(name, image_size=sides).grid(sides), adapt)
+    made = make_encoder(name, image_size=sides)
+    latents = made.out_channels if name.startswith("autoencoder:") else None
+    if latents is not None and adapt:
+        raise click.UsageError("--adapt: works with the features of an encoder, not with an autoencoder's latents")
+    return EncoderChoice(name, made.grid(sides), adapt, latents)
 
 
 def _with_whole_path(encoder: str) -> str:

@@ -11,6 +11,7 @@ import click
 
 __all__ = [
     "bundle_argument",
+    "config_option",
     "data_option",
     "device_option",
     "draws_option",
@@ -21,6 +22,13 @@ __all__ = [
 ]
 
 bundle_argument = click.argument("bundle")
+config_option = click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="FILE",
+    help="File of the bundle's configs to lay over its train.json, such as dit.json; repeat it.",
+)
 data_option = click.option("--data", metavar="FOLDER", help="The images: a folder, a table or a data set.")
 run_option = click.option(
     "--run",

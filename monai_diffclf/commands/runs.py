@@ -22,6 +22,7 @@ __all__ = [
     "check_data",
     "check_outside",
     "check_settings",
+    "laid_over",
     "open_run",
     "run_folder",
     "run_seed",
@@ -30,6 +31,7 @@ __all__ = [
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _STARTED = "started.json"
+_OWN_FILES = {"train.json", "evaluate.json", "inference.json", "metadata.json"}
 
 
 def run_folder(bundle: Path, run: str | os.PathLike[str] | None = None, *, seed: int = 0) -> Path:
@@ -81,10 +83,12 @@ class Started:
     Args:
         data: the images; None for what the bundle's configuration says.
         settings: what was given by ``--set``, as it was typed.
+        configs: names of the files that were laid over the bundle's own by ``--config``.
     """
 
     data: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    configs: Sequence[str] = ()
 
     def save(self, run: Path) -> None:
         """Write it into the run's folder."""
@@ -102,12 +106,38 @@ class Started:
             return cls()
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            data, settings = found["data"], dict(found["settings"])
-            if not all(isinstance(text, str) for text in (data or "", *settings, *settings.values())):
+            data, settings, configs = found["data"], dict(found["settings"]), list(found.get("configs", []))
+            if not all(isinstance(text, str) for text in (data or "", *settings, *settings.values(), *configs)):
                 raise TypeError("expected texts")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"--run: cannot read {path} ({error}); move it away and give --data and --set") from error
-        return cls(data, settings)
+        return cls(data, settings, tuple(configs))
+
+    def of_inference(self, bundle: Path) -> dict[str, str]:
+        """The settings that inference needs as well: of what the laid over files hold, as these are laid over it too.
+
+        Raises:
+            ValueError: when the bundle has no longer such a file.
+        """
+        paths = [bundle / "configs" / name for name in laid_over(bundle, self.configs, option="--run")]
+        held = {key.split("#")[0] for path in paths for key in json.loads(path.read_text(encoding="utf-8"))}
+        return {name: value for name, value in self.settings.items() if name.split("#")[0] in held}
+
+
+def laid_over(bundle: Path, configs: Sequence[str], *, option: str = "--config") -> tuple[str, ...]:
+    """Names of configuration files to lay over a bundle's own, each checked to be one of its ``configs``.
+
+    Raises:
+        ValueError: naming the first that is none, or that a command reads in any case.
+    """
+    known = {path.name for path in (bundle / "configs").glob("*.json")} - _OWN_FILES
+    for name in configs:
+        if name not in known:
+            raise ValueError(
+                f"{option}: expected a file of {bundle / 'configs'} to lay over, such as "
+                f"{', '.join(sorted(known)) or 'none, as it has none'}, got {name}"
+            )
+    return tuple(configs)
 
 
 def open_run(bundle: Path, files: Sequence[str], run: Path, **settings: Any) -> Bundle:
@@ -119,7 +149,8 @@ def open_run(bundle: Path, files: Sequence[str], run: Path, **settings: Any) -> 
         run: folder of the run.
         settings: plain values by their ids, over those that the training was started with.
     """
-    started = Started.of(run).settings
+    of_run = Started.of(run)
+    started, files = of_run.settings, [*files, *laid_over(bundle, of_run.configs, option="--run")]
     given = settle(bundle, files, {}, started, {}) if started else {}
     weights = run if (run / "model.pt").is_file() else None
     return open_bundle(bundle, *files, run=weights, **{**given, "progress": False, **settings})

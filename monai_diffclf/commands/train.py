@@ -17,9 +17,17 @@ from ..networks.model_description import read_model_note
 from ..run import run_bundle
 from ..run.options import read_config
 from ..run.several import run_in_processes
-from .options import bundle_argument, data_option, device_option, processes_option, read_settings, set_option
+from .options import (
+    bundle_argument,
+    config_option,
+    data_option,
+    device_option,
+    processes_option,
+    read_settings,
+    set_option,
+)
 from .results import command_options, finish
-from .runs import Started, check_data, check_outside, check_settings, run_folder
+from .runs import Started, check_data, check_outside, check_settings, laid_over, run_folder
 
 __all__ = ["command"]
 
@@ -54,6 +62,7 @@ _NAMES = {
 )
 @device_option
 @processes_option
+@config_option
 @set_option
 @command_options
 def command(
@@ -65,6 +74,7 @@ def command(
     initial: Path | None,
     device: str | None,
     num_processes: int,
+    configs: tuple[str, ...],
     settings: tuple[str, ...],
     progress: bool,
     debug: bool,
@@ -77,19 +87,20 @@ def command(
     root, typed = find_bundle(bundle), read_settings(settings)
     check_settings(typed, _NAMES)
     check_agreement(root)
+    files = (*_FILES, *laid_over(root, configs))
     folder = run_folder(root, output, seed=seed)
-    dataset = check_data(root, _FILES, data)
-    images = dataset or read_config([root / "configs" / name for name in _FILES]).get("dataset_dir")
+    dataset = check_data(root, files, data)
+    images = dataset or read_config([root / "configs" / name for name in files]).get("dataset_dir")
     if isinstance(images, str) and os.path.isabs(images):
         check_outside("--output", folder, Path(images), f"the images in {images}")
     values: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_epochs": epochs, "device": device}
     values["initial_weights"] = None if initial is None else _weights(initial)
     values["dataset_dir"] = None if dataset is None else Path(dataset)
-    started = Started(dataset, typed)
+    started = Started(dataset, typed, configs)
     if num_processes == 1:
         run_bundle(
             root,
-            _FILES,
+            files,
             values,
             typed=typed,
             names=_NAMES,
@@ -97,7 +108,7 @@ def command(
             progress=progress,
         )
     else:
-        files = (*_FILES, "multi_gpu_train.json")
+        files = (*files, "multi_gpu_train.json")
         values["progress"] = None if progress else False
         run_in_processes(root, files, values, num_processes, typed=typed, names=_NAMES, debug=debug)
         started.save(folder)

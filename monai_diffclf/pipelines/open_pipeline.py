@@ -14,7 +14,7 @@ from ..networks import AutoencoderSpace
 from .diffusers_pipeline import DiffusersPipeline
 from .networks import PipelineNetwork, TextTransformer, TextUNet
 from .pipeline_folder import read_pipeline
-from .prompts import PromptConditioning, check_lengths, check_prompts, encode_prompts
+from .prompts import PromptConditioning, check_lengths, check_prompts, encode_prompts, in_order
 from .scheduler import monai_scheduler
 from .weights import load_pipeline_weights
 
@@ -26,6 +26,7 @@ def open_diffusers_pipeline(
     prompts: Mapping[str, str | Sequence[str]],
     *,
     channels: int = 3,
+    classes: Sequence[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -39,6 +40,8 @@ def open_diffusers_pipeline(
         folder: a folder with ``model_index.json`` and safetensors, as diffusers writes it.
         prompts: of each class its prompt, or several; the order of the classes is that of their labels.
         channels: channels of the images: 3, or 1 for grey images, which are repeated.
+        classes: names of the classes in the order of their labels, where something else, such as a bundle, has them:
+            there must be prompts of each and of no other. None for the order of the prompts.
         weights: safetensors file of weights that were trained here, LoRA or all, see `save_pipeline_weights`.
         dtype: dtype of the weights, in which the networks then run: half precision takes half the memory.
         device: where networks and encoded prompts are.
@@ -53,7 +56,7 @@ def open_diffusers_pipeline(
         Traceback (most recent call last):
         ValueError: folder: expected a local folder with model_index.json, as diffusers writes pipelines, got ...
     """
-    classes, texts = check_prompts(prompts)
+    names, texts = check_prompts(prompts if classes is None else in_order(prompts, classes))
     pipeline = read_pipeline(folder, dtype).to(device)
     every = [text for each in texts for text in each]
     check_lengths(pipeline, every)
@@ -65,7 +68,7 @@ def open_diffusers_pipeline(
         load_pipeline_weights(network, weights)
     scheduler = monai_scheduler(pipeline.scheduler)
     return DiffusersPipeline(
-        type(pipeline).__name__, classes, texts, network.to(device).eval(), scheduler, by_prompt, space
+        type(pipeline).__name__, names, texts, network.to(device).eval(), scheduler, by_prompt, space
     )
 
 

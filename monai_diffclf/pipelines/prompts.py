@@ -12,7 +12,7 @@ import torch
 from .._class_names import class_names, shown
 from ..networks.condition_tables import ConditionTables, refuse_long_prompts
 
-__all__ = ["PromptConditioning", "check_lengths", "check_prompts", "encode_prompts"]
+__all__ = ["PromptConditioning", "check_lengths", "check_prompts", "encode_prompts", "in_order"]
 
 T5_TOKENS = 256
 """Tokens of the third encoder of SD 3, by diffusers' default."""
@@ -70,6 +70,27 @@ def check_prompts(prompts: Mapping[str, str | Sequence[str]]) -> tuple[list[str]
             )
         found.append(texts)
     return classes, tuple(found)
+
+
+def in_order(prompts: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """The prompts of classes whose order is given.
+
+    Raises:
+        TypeError: when the prompts are no dictionary.
+        ValueError: when a class has no prompts, or there are prompts of something else.
+
+    Example:
+        >>> in_order({"ill": "an ill patient", "well": "a patient who is well"}, ["well", "ill"])
+        {'well': 'a patient who is well', 'ill': 'an ill patient'}
+    """
+    if not isinstance(prompts, Mapping):
+        raise TypeError(
+            f"prompts: expected a dictionary of each class to its prompt or prompts, got {type(prompts).__name__}"
+        )
+    names = class_names(classes)
+    if set(names) != set(prompts):
+        raise ValueError(f"prompts: expected those of the classes {names}, got those of {list(prompts)}")
+    return {name: prompts[name] for name in names}
 
 
 def check_lengths(pipeline: Any, texts: Sequence[str]) -> None:

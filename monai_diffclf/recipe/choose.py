@@ -17,6 +17,8 @@ from .network_settings import (
     augmentation_configs,
     augmentation_settings,
     decision_settings,
+    latent_configs,
+    latent_settings,
     network_settings,
     representation_settings,
 )
@@ -47,11 +49,13 @@ class EncoderChoice:
         name: as `monai_diffclf.representations.make_encoder` takes it.
         grid: the cells that it makes of an image of the size worked at.
         adapt: whether it is fine-tuned on the training images first.
+        latents: channels of the latents, where it is an autoencoder's, which can be decoded; None for features.
     """
 
     name: str
     grid: tuple[int, ...]
     adapt: bool = False
+    latents: int | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,8 @@ def recipe_unseen(
         *_reasons(size, channels, method, encoder),
     )
     configs = augmentation_configs(size)
+    if encoder is not None and encoder.latents is not None:
+        configs |= latent_configs()
     return Recipe(image_size=size, channels=channels, settings=settings, configs=configs, reasons=reasons)
 
 
@@ -208,6 +214,8 @@ def _reasons(size: tuple[int, int], channels: int, method: str, encoder: Encoder
 
 
 def _encoded(encoder: EncoderChoice) -> tuple[dict[str, Any], list[str]]:
+    if encoder.latents is not None:
+        return latent_settings(encoder.name, encoder.grid, encoder.latents)
     return representation_settings(encoder.name, encoder.grid, adapt=encoder.adapt)
 
 

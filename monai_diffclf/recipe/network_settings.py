@@ -12,6 +12,8 @@ __all__ = [
     "augmentation_configs",
     "augmentation_settings",
     "decision_settings",
+    "latent_configs",
+    "latent_settings",
     "network_settings",
     "representation_settings",
 ]
@@ -82,6 +84,45 @@ def representation_settings(encoder: str, grid: Sequence[int], *, adapt: bool) -
         "A diffusion transformer of 3 layers works on 64 principal components of these, with the contrastive term, "
         "which makes few noise draws enough.",
     ]
+
+
+def latent_settings(encoder: str, grid: Sequence[int], channels: int) -> tuple[dict[str, Any], list[str]]:
+    """Settings of a diffusion transformer on an autoencoder's latents, and why.
+
+    Args:
+        encoder: ``"autoencoder:FOLDER"``.
+        grid: the cells of the latents of an image.
+        channels: channels of the latents.
+
+    Example:
+        >>> settings, _ = latent_settings("autoencoder:taef2", [16, 16], 32)
+        >>> settings["num_components"], settings["denoiser#patch_size"]
+        (32, 2)
+    """
+    patch = 1 if any(cells % 2 for cells in grid) else 2
+    settings = {
+        "encoder_name": encoder,
+        "grid": list(grid),
+        "num_components": channels,
+        "denoiser#patch_size": patch,
+        # All levels, from hardly any noise to hardly anything else, as generating needs them.
+        "scheduler#schedule": "cosine_log_snr",
+        "scheduler#log_snr_min": -10.0,
+        "scheduler#log_snr_max": 10.0,
+        "contrastive_weight": 0.0,
+    }
+    cells = " x ".join(map(str, grid))
+    return settings, [
+        f"The autoencoder makes latents of {channels} channels on {cells} cells of an image, and images of latents; it "
+        "stays as it is.",
+        f"A diffusion transformer of 3 layers works on patches of {patch} x {patch} cells, without the contrastive "
+        "term, so that it can also generate: counterfactuals are decoded to images.",
+    ]
+
+
+def latent_configs() -> dict[str, dict[str, Any]]:
+    """What no setting can say: an autoencoder encodes and decodes where the network is."""
+    return {name: {"space": {"device": "@device"}} for name in ("evaluate.json", "inference.json")}
 
 
 def decision_settings() -> tuple[dict[str, Any], str]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from .._optional import require
 from ..networks.weights_content import read_tensors
+from .autoencoder_encoder import make_autoencoder_encoder
 from .efficientnet_lite import EfficientNetLite0
 from .encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from .exported import OnnxNetwork, file_hash, load_torchscript
@@ -35,6 +36,8 @@ def make_encoder(name: str, *, layers: Sequence[str] | None = None, **settings: 
     - ``"torchscript:FILE"`` and ``"onnx:FILE"``: an exported network; the latter on the CPU, with the extra ``onnx``.
       Layers are its outputs: ``output``, ``output.NAME`` or ``output.1``. They say nothing of the scaling of images:
       give ``mean=`` and ``std=`` of images in [0, 1]; else they get images in [-1, 1].
+    - ``"autoencoder:FOLDER"``: the latents of an autoencoder in a local folder, as
+      :func:`monai_diffclf.networks.load_autoencoder` reads it; with its decoder the space leads back to images.
 
     Nothing is downloaded.
 
@@ -69,6 +72,12 @@ def _efficientnet_lite0(what: str, layers: list[str] | None, settings: dict[str,
     network = EfficientNetLite0(pretrained=own.pop("pretrained", True)).eval()
     known = {"mean": network.mean, "std": network.std, "licence": network.licence}
     return Encoder(network, layers or ["features"], name="efficientnet_lite0", **{**known, **own})
+
+
+def _autoencoder(folder: str, layers: list[str] | None, settings: dict[str, Any]) -> Encoder:
+    if layers not in (None, [OUTPUT]):
+        raise ValueError(f"layers: expected none, as the latents of an autoencoder are its output, got {layers}")
+    return make_autoencoder_encoder(folder, settings)
 
 
 def _monai(what: str, layers: list[str] | None, settings: dict[str, Any]) -> Encoder:
@@ -135,6 +144,7 @@ def _load(network: nn.Module, tensors: dict[str, Any], name: str) -> None:
 
 
 KINDS: dict[str, Callable[[str, list[str] | None, dict[str, Any]], Encoder]] = {
+    "autoencoder": _autoencoder,
     "efficientnet_lite0": _efficientnet_lite0,
     "monai": _monai,
     "onnx": _onnx,

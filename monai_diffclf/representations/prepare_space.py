@@ -16,9 +16,11 @@ from monai.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .._checks import plain_tensor
+from ..networks import AutoencoderSpace
 from ..networks.model_description import differences
 from ..storage.atomic_file import replace_text
 from .adapt import adapt_encoder
+from .autoencoder_encoder import AutoencoderCodes, fit_autoencoder, save_autoencoder
 from .encoder import Encoder
 from .representation_space import AMP_DTYPES, RepresentationSpace
 from .space_file import load_space, save_space
@@ -46,12 +48,13 @@ def prepare_space(
     batch_size: int = 32,
     num_workers: int = 0,
     progress: bool = True,
-) -> RepresentationSpace:
+) -> RepresentationSpace | AutoencoderSpace:
     """The space that a diffusion model on an encoder's features works in: read where it has been made, else made.
 
     Two stages, each of which is kept and not repeated: with ``adaptation`` the encoder is fine-tuned on the augmented
     training images (`adapt_encoder`; a stopped one goes on), then the principal components are fitted to the training
-    images as they are. The file is written last.
+    images as they are. The file is written last. Of an autoencoder nothing is adapted or fitted but the scaling of its
+    latents, and what comes is an `AutoencoderSpace`, which decodes them.
 
     Args:
         path: the file, ``representation.pt`` in the folder of a run; beside it lies what it was made from
@@ -99,7 +102,16 @@ def prepare_space(
     with FileLock(path.with_name(f".{path.name}.lock")):
         if path.is_file():
             _check_made_from(path, wanted)
-            return load_space(path, encoder).to(device)
+            found = load_space(path, encoder, device)
+            return found if isinstance(found, AutoencoderSpace) else found.to(device)
+        if isinstance(encoder.network, AutoencoderCodes):
+            _refuse_for_autoencoder(whitening, global_token, precision, adaptation)
+            _check_grid(encoder, encoder.grid(_size(images)), grid)
+            batches = _batches(images, batch_size, num_workers, device, progress)
+            scaled = fit_autoencoder(encoder.to(device), batches, num_components)
+            replace_text(_note(path), json.dumps(wanted, indent=1) + "\n")
+            save_autoencoder(path, scaled, encoder)
+            return scaled
         if adaptation is not None:
             encoder = _adapt(path, encoder, adaptation, augmented, validation, num_classes, seed, device, progress)
             encoder.adapted = encoder.adapted or f"training images {data}"
@@ -111,14 +123,32 @@ def prepare_space(
             amp_dtype=precision,
         )
         space.fit(_batches(images, batch_size, num_workers, device, progress))
-        if grid is not None and list(space.grid) != list(grid):
-            raise ValueError(
-                f"grid: expected {list(space.grid)}, what {encoder.name} makes of images of {list(space.image_size)} "
-                f"pixels, got {list(grid)}; make the bundle anew with --encoder and --image-size"
-            )
+        _check_grid(encoder, space.grid, grid)
         replace_text(_note(path), json.dumps(wanted, indent=1) + "\n")
         save_space(path, space)
     return space
+
+
+def _check_grid(encoder: Encoder, found: Sequence[int], grid: Sequence[int] | None) -> None:
+    if grid is not None and list(found) != list(grid):
+        raise ValueError(
+            f"grid: expected {list(found)}, what {encoder.name} makes of images of this size, got {list(grid)}; make "
+            "the bundle anew with --encoder and --image-size"
+        )
+
+
+def _refuse_for_autoencoder(
+    whitening: float, global_token: bool, amp_dtype: torch.dtype | None, adaptation: Mapping[str, Any] | None
+) -> None:
+    """Refuse what would change latents that the decoder is to take."""
+    given = {"whitening": whitening, "global_token": global_token, "amp_dtype": amp_dtype, "adaptation": adaptation}
+    for name, value in given.items():
+        if value:
+            raise ValueError(f"{name}: expected none for an autoencoder, which stays as it is, got {value!r}")
+
+
+def _size(images: Dataset) -> tuple[int, ...]:
+    return tuple(torch.as_tensor(images[0]["image"]).shape[1:])
 
 
 def _precision(amp_dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 
+from ..networks import AutoencoderSpace
 from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
+from .autoencoder_encoder import FORMAT as AUTOENCODER
+from .autoencoder_encoder import read_autoencoder
 from .encoder import Encoder
 from .make_encoder import make_encoder
 from .representation_space import RepresentationSpace
@@ -52,18 +55,23 @@ def save_space(path: str | os.PathLike[str], space: RepresentationSpace) -> None
         torch.save(content, temporary)
 
 
-def load_space(path: str | os.PathLike[str], encoder: Encoder | None = None) -> RepresentationSpace:
-    """Read a file of `save_space`.
+def load_space(
+    path: str | os.PathLike[str], encoder: Encoder | None = None, device: torch.device | str | None = None
+) -> RepresentationSpace | AutoencoderSpace:
+    """Read a file of `save_space`, or of `prepare_space` for an autoencoder.
 
     Args:
         path: the file.
         encoder: the encoder; None to make it anew by its name, which ``"monai"`` and an encoder whose file has moved do
             not allow.
+        device: where an autoencoder is to encode and decode, None for the CPU; another encoder follows its images.
 
     Raises:
         ValueError: when the file cannot be read, or the encoder has other weights than the space was fitted with.
     """
     content = read_torch_file(path, what="a representation")
+    if isinstance(content, dict) and content.get("format") == AUTOENCODER:
+        return read_autoencoder(path, content, encoder or make_encoder(**content["encoder"]["source"]), device)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"path: expected a file of save_space, got another in {path}")
     made = content["encoder"]
