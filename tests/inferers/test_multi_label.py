@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.handlers import ROCAUC, ConfusionMatrix, from_engine
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDPMScheduler
+from monai.transforms import AsDiscreted, Compose, CopyItemsd, ToDeviced
+from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+from torchmetrics.classification import MultilabelAUROC
 
 from monai_diffclf.classification import CurtailedVote, SequentialTest, by_finding, replay
 from monai_diffclf.inferers import DiffusionClassifierInferer, MultiLabelClassifierInferer, provenance
+from monai_diffclf.metrics import FindingsROCAUCMetric
 from monai_diffclf.networks.nets import DiT, WaveletDiffusionUNet
 from tests.inferers.findings_closed_form import POPULATIONS, TwoFindings
 
@@ -227,6 +232,66 @@ def test_in_monais_evaluator_with_its_own_metrics(device):
     )
     evaluator.run()
     assert evaluator.state.metrics == {"auc": 1.0, "sensitivity": 1.0}
+
+
+def noisy(unknown: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images that hide their findings well, and the states of these [B, 3]; of some unknown."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randint(0, 2, (40, 3), generator=generator)
+    images = images_of(truth) + 2 * torch.randn(40, 1, 4, 3, generator=generator)
+    hidden = torch.rand(40, 3, generator=generator) < 0.2
+    return images, truth.masked_fill(hidden, 2) if unknown else truth
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+def test_monais_multi_label_metrics_say_what_scikit_learn_says(average, device):
+    images, truth = noisy(unknown=False)
+    metrics = {"auc": ROCAUC(average=average, output_transform=from_engine(["pred", "label"]))}
+    # As MONAI's tutorials have it, on what MONAI's transforms make of the output.
+    rates = {"sensitivity": recall_score, "precision": precision_score, "f1 score": f1_score}
+    for name in rates:
+        metrics[name] = ConfusionMatrix(metric_name=name, output_transform=from_engine(["called", "label"]))
+    evaluator = SupervisedEvaluator(
+        device=device,
+        val_data_loader=DataLoader(
+            [{"image": i, "label": t} for i, t in zip(images, truth, strict=True)], batch_size=9
+        ),
+        network=Columns(),
+        inferer=columns(rule="mean"),
+        postprocessing=Compose(
+            [
+                ToDeviced(["pred", "label"], "cpu"),
+                CopyItemsd("pred", names="called"),
+                AsDiscreted("called", threshold=0.5),
+            ]
+        ),
+        key_val_metric={"auc": metrics.pop("auc")},
+        additional_metrics=metrics,
+    )
+    evaluator.run()
+    scores = columns(rule="mean")(images.to(device), Columns()).cpu().numpy()
+    wanted = roc_auc_score(truth, scores, average=average)
+    assert 0.5 < wanted < 1
+    assert evaluator.state.metrics["auc"] == pytest.approx(wanted, abs=1e-6)
+    for name, score in rates.items():  # MONAI pools the findings
+        pooled = score(truth.flatten(), scores.flatten() > 0.5)
+        assert evaluator.state.metrics[name] == pytest.approx(pooled, abs=1e-6), name
+
+
+def test_torchmetrics_leaves_out_the_unknown_as_ours_does(device):
+    images, states = noisy(unknown=True)
+    scores = columns(rule="mean")(images.to(device), Columns()).cpu()
+    theirs = MultilabelAUROC(3, average="none", ignore_index=2)(scores, states)
+    ours = FindingsROCAUCMetric("none")
+    ours(scores, states)
+    torch.testing.assert_close(ours.aggregate().float(), theirs.float())
+    known = [(states[:, i] != 2).numpy() for i in range(3)]
+    expected = [roc_auc_score(states[k, i], scores[k, i]) for i, k in enumerate(known)]
+    assert ours.aggregate().tolist() == pytest.approx(expected)
+    ours.reset()
+    ours(scores[:1], torch.tensor([[0, 1, -1]]))
+    with pytest.raises(ValueError, match="got -1 for finding 2 of image 0; choose what an uncertain or missing label"):
+        ours.aggregate()
 
 
 REFUSED = {

@@ -76,6 +76,8 @@ def test_row_and_content():
     assert row.pop("thumbnail").startswith("data:image/png")
     assert row == {
         "key": "film",
+        "image": "film",
+        "finding": None,
         "predicted": 1,
         "probability": 0.7,
         "label": 0,
