@@ -80,4 +80,6 @@ def dicom_files(
 def _findings(row: Mapping[str, Any] | Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[Finding]:
     if isinstance(row, Mapping):
         return [finding_of(row, classes)]
+    if len(row) != len(classes):
+        raise ValueError(f"row: expected a row for each of the findings {list(classes)}, got {len(row)}")
     return [finding_of(each, STATES, name=name) for each, name in zip(row, classes, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -137,6 +138,24 @@ def test_volumes_without_a_study_are_refused_in_one_line(bundle, device, tmp_pat
     with pytest.raises(ValueError, match=r"--dicom-out: expected DICOM images, .* \(a\.nii\.gz is of another kind\)"):
         classify(tmp_path / "scans", settings, tmp_path)
     assert not (tmp_path / "out").exists() and not (tmp_path / "dicom").exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_zip_gives_what_its_folder_gives(bundle, device, tmp_path):
+    scans = tmp_path / "scans"
+    write_series(scans / "one", "one", CORONAL)
+    with zipfile.ZipFile(scans / "two.zip", "w") as archive:
+        for file in sorted((scans / "one").iterdir()):
+            archive.write(file, f"export/{file.name}")
+    settings = ClassifierSettings(str(bundle), device=device, maps="nifti", report=False, positive=["clear"])
+    classify(scans, settings, tmp_path)
+    rows = worklist(tmp_path / "dicom")
+    assert {name: value for name, value in rows["one"].items() if name not in ("rank", "key", "report")} == {
+        name: value for name, value in rows["two.zip"].items() if name not in ("rank", "key", "report")
+    }
+    for kind in ("report", "map", "overlay"):  # made of the same facts, so the same objects
+        made = [(tmp_path / "dicom" / f"{stem}_{kind}.dcm").read_bytes() for stem in ("000000_one", "000001_two")]
+        assert made[0] == made[1], kind
 
 
 @pytest.fixture

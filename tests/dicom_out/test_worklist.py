@@ -34,6 +34,29 @@ def test_order():
     assert [read_first(each, ["bad"]) for each in items] == [True, *[False] * 5, True, True]
 
 
+def test_findings(tmp_path):
+    def film(key, nodule, effusion, **more):
+        chances = {"nodule": nodule, "effusion": effusion}
+        predicted = ";".join(name for name, chance in chances.items() if chance > 0.5) or "no finding"
+        row = {"key": key, "predicted": predicted, "error": "", **more}
+        row |= {f"probability_{name}": chance for name, chance in chances.items()}
+        row |= {f"probability_entropy_{name}": chance / 2 for name, chance in chances.items()}
+        return WorklistItem(row, several=True)
+
+    sets = {"prediction_set_nodule": ["absent", "present"], "prediction_set_effusion": []}
+    items = [film("neither", 0.1, 0.2), film("both", 0.7, 0.9, **sets), film("one", 0.2, 0.95)]
+    assert [each.row["key"] for each in sort_by_urgency(items, ["nodule", "effusion"])] == ["one", "both", "neither"]
+    assert [each.row["key"] for each in sort_by_urgency(items, ["nodule"])] == ["both", "one", "neither"]
+    assert [read_first(each, ["nodule", "effusion"]) for each in items] == [False, True, True]
+    assert [read_first(each, ["nodule"]) for each in items] == [False, True, False]
+    write_worklist(tmp_path / "list.csv", items, ["nodule", "effusion"])
+    with (tmp_path / "list.csv").open(newline="") as file:
+        rows = {row["key"]: row for row in csv.DictReader(file)}
+    assert rows["both"]["predicted"] == "nodule;effusion" and rows["both"]["probability_positive"] == "0.900000"
+    assert rows["both"]["prediction_set"] == "nodule: absent or present;effusion: none"
+    assert rows["both"]["uncertainty"] == "0.450000" and rows["neither"]["prediction_set"] == ""
+
+
 def test_text_is_neutralised(tmp_path):
     source = read_source(write_sources(tmp_path, "mg_left"))
     source.first.PatientID = "=HYPERLINK(1)"

@@ -13,9 +13,12 @@ from PIL import Image
 
 highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed")
 
-from monai_diffclf.bundle import find_bundle  # noqa: E402
+from monai_diffclf.bundle import find_bundle, open_bundle  # noqa: E402
+from monai_diffclf.data import find_images  # noqa: E402
+from monai_diffclf.engines import collate_readable  # noqa: E402
 from monai_diffclf.handlers import DicomWriter  # noqa: E402
 from tests.bundles.workflows import bundle_workflow, run  # noqa: E402
+from tests.volume_fixtures import volume_bundle  # noqa: E402
 from tools import dicom_sources  # noqa: E402
 
 HANDLER = {
@@ -94,3 +97,31 @@ def test_needs_highdicom(tmp_path, monkeypatch):
     monkeypatch.setattr("monai_diffclf._optional.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the package highdicom; install it with: pip install 'monai-diffclf"):
         DicomWriter(tmp_path, ["a", "b"], preprocessing=[], name="bundle")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_volumes_and_findings(tmp_path, device):
+    dicom_sources.write_sources(tmp_path / "scans" / "ct", "ct_oblique")
+    pydicom.dcmwrite(tmp_path / "film.dcm", dicom_sources.dx(), enforce_file_format=True)
+    bundles = {"scans": volume_bundle(tmp_path / "tiny"), "film.dcm": find_bundle("phantom_findings_diffusion")}
+    found = {}
+    for source, bundle in bundles.items():
+        opened = open_bundle(bundle, "inference.json", num_draws=2, device=device)
+        preprocessing = opened.get("preprocessing")
+        opened.parser["evaluator::val_handlers"] = []
+        opened.parser["evaluator::val_data_loader"] = []
+        evaluator = opened.get("evaluator")
+        if hasattr(evaluator, "journal_dir"):
+            evaluator.journal_dir = None
+        items = [preprocessing(item) for item in find_images(tmp_path / source, volumes=source == "scans")]
+        evaluator.data_loader = [collate_readable(items)]
+        evaluator.state.epoch_length = 1
+        writer = DicomWriter(tmp_path / source[:4], opened.classes, preprocessing=preprocessing, name="b")
+        writer.attach(evaluator)
+        evaluator.run()
+        found[source] = {path.name: pydicom.dcmread(path) for path in (tmp_path / source[:4]).glob("*.dcm")}
+    assert set(found["scans"]) == {f"000000_{kind}.dcm" for kind in ("report", "map", "overlay")}
+    assert found["scans"]["000000_map.dcm"].NumberOfFrames == 4
+    assert set(found["film.dcm"]) == {"000000_report.dcm"} | {
+        f"000000_finding_{number}_{kind}.dcm" for number in (0, 1) for kind in ("map", "overlay")
+    }
