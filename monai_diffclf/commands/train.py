@@ -15,6 +15,7 @@ from ..bundle import find_bundle
 from ..bundle.agreement import check_agreement
 from ..networks.model_description import read_model_note
 from ..run import run_bundle
+from ..run.default_kinds import Kind, kind_of_default
 from ..run.options import read_config
 from ..run.several import run_in_processes
 from .options import (
@@ -96,7 +97,7 @@ def command(
     values: dict[str, Any] = {"output_dir": folder, "seed": seed, "max_epochs": epochs, "device": device}
     values["initial_weights"] = None if initial is None else _weights(initial)
     values["dataset_dir"] = None if dataset is None else Path(dataset)
-    started = Started(dataset, typed, configs)
+    started = Started(dataset, _whole_paths(typed, root, files), configs)
     if num_processes == 1:
         run_bundle(
             root,
@@ -121,6 +122,20 @@ def command(
         "" if note.get("value") is None else f"best {note['metric']} {note['value']:.4f}, after epoch {note['epoch']}\n"
     )
     finish(result, f"{best}next: {result['next']}\n{folder}")
+
+
+def _whole_paths(typed: dict[str, str], root: Path, files: tuple[str, ...]) -> dict[str, str]:
+    """Settings as they are kept with the run: paths as whole ones, as later commands run in other folders."""
+    config = read_config([root / "configs" / name for name in files])
+
+    def kept(name: str, value: str) -> str:
+        try:
+            is_path = kind_of_default(config, name) is Kind.PATH
+        except KeyError:  # refused, with the nearest name, before anything is kept
+            is_path = False
+        return os.path.abspath(os.path.expanduser(value)) if is_path else value
+
+    return {name: kept(name, value) for name, value in typed.items()}
 
 
 def _weights(path: Path) -> Path:

@@ -22,7 +22,7 @@ __all__ = ["open_diffusers_pipeline"]
 
 
 def open_diffusers_pipeline(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None,
     prompts: Mapping[str, str | Sequence[str]],
     *,
     channels: int = 3,
@@ -37,7 +37,7 @@ def open_diffusers_pipeline(
     encoders are not kept. Needs the extra ``diffusers``; nothing is downloaded.
 
     Args:
-        folder: a folder with ``model_index.json`` and safetensors, as diffusers writes it.
+        folder: a folder with ``model_index.json`` and safetensors, as diffusers writes it; None is refused.
         prompts: of each class its prompt, or several; the order of the classes is that of their labels.
         channels: channels of the images: 3, or 1 for grey images, which are repeated.
         classes: names of the classes in the order of their labels, where something else, such as a bundle, has them:

@@ -42,7 +42,7 @@ OPTIONAL = ("text_encoder_3", "tokenizer_3")  # of SD 3: its largest encoder, wh
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
-def read_pipeline(folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Any:
+def read_pipeline(folder: str | os.PathLike[str] | None, dtype: torch.dtype = torch.float32) -> Any:
     """The pipeline of diffusers in a local folder: Stable Diffusion 1, 2, XL or 3, of safetensors only.
 
     Nothing is downloaded, no code of the folder is run, and what only serves to draw pictures (safety checker, image
@@ -56,6 +56,11 @@ def read_pipeline(folder: str | os.PathLike[str], dtype: torch.dtype = torch.flo
         ValueError: when the extra is not installed, the folder, a part or weights are missing, or it is another
             pipeline.
     """
+    if folder is None:  # as bundles leave it to the user
+        raise ValueError(
+            "folder: expected a local folder of a pipeline, as diffusers writes it, got None; a bundle that takes one "
+            "calls it pipeline_dir"
+        )
     path = Path(folder)
     index = _read(path)
     kind = index.get("_class_name")

@@ -144,12 +144,12 @@ def _load(network: nn.Module, tensors: dict[str, Any], name: str) -> None:
 
 
 KINDS: dict[str, Callable[[str, list[str] | None, dict[str, Any]], Encoder]] = {
-    "autoencoder": _autoencoder,
     "efficientnet_lite0": _efficientnet_lite0,
     "monai": _monai,
     "onnx": _onnx,
     "timm": _timm,
     "torchscript": _torchscript,
     "transformers": _transformers,
+    "autoencoder": _autoencoder,
 }
 ALONE = ("efficientnet_lite0", "monai")

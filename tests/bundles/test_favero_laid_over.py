@@ -59,7 +59,14 @@ def ended(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict
     return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("name", "network"), [(NAMES[0], "dit"), (NAMES[0], "stable_diffusion"), (NAMES[1], "lora")])
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        (NAMES[0], "dit"),
+        pytest.param(NAMES[0], "stable_diffusion", marks=pytest.mark.slow),
+        pytest.param(NAMES[1], "lora", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_by_our_commands(
     name: str,
@@ -100,6 +107,7 @@ def test_by_our_commands(
         assert any("lora_B" in key for key in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "network"), [(NAMES[1], "stable_diffusion"), (NAMES[0], "lora")])
 def test_by_the_command_of_monai(
     name: str, network: str, data: dict[str, Path], tmp_path: Path, pipeline: Path
