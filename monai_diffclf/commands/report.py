@@ -15,8 +15,7 @@ from ..bundle import Bundle, find_bundle
 from ..classification import LevelWeights
 from ..fitting.fit_findings import has_findings
 from ..networks import network_hash
-from ..report import ReportData, write_report
-from ..report.findings_page import write_findings_report
+from ..report import ReportData, write_findings_report, write_report
 from ..report.run_folder import RunFolder, check_weights, read_findings, read_run
 from ..report.run_report import report_of_run
 from ..storage.outputs import Outputs

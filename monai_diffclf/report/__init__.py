@@ -8,6 +8,15 @@ from .case import Case, CounterfactualPair
 from .case_volume import CaseVolume
 from .cases import write_case_report
 from .data import ReportData
+from .findings_page import write_findings_report
 from .html import write_report
 
-__all__ = ["Case", "CaseVolume", "CounterfactualPair", "ReportData", "write_case_report", "write_report"]
+__all__ = [
+    "Case",
+    "CaseVolume",
+    "CounterfactualPair",
+    "ReportData",
+    "write_case_report",
+    "write_findings_report",
+    "write_report",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from monai_diffclf.bundle import open_bundle, read_settings, write_bundle
+from monai_diffclf.classification import by_finding
 from monai_diffclf.commands import main
 from monai_diffclf.data import make_findings_phantoms
 from monai_diffclf.handlers import read_results
 from monai_diffclf.handlers.publish import entries
 from monai_diffclf.inferers import MultiLabelClassifierInferer
+from monai_diffclf.networks import network_hash
+from monai_diffclf.run import run_bundle
+from monai_diffclf.storage import save_errors
 from tests.bundles.conftest import bundle as shipped
 from tools.recompute_results import recompute_metrics
 
@@ -98,7 +103,13 @@ def test_by_commands_from_training_to_a_table(small, films, capsys, tmp_path):
     assert done["classes"] == {name: sum(name in row["predicted"] for row in rows) for name in ("nodule", "effusion")}
     assert "nodule" in (tmp_path / "classified" / "cases.html").read_text(encoding="utf-8")
     code, refused = ended(capsys, "fit", small, "--decision")
-    assert code != 0 and "--decision" in refused["error"]
+    assert code != 0 and "decision: expected errors of at least 50 draws an image" in refused["error"]
+    code, refused = ended(capsys, "fit", small, "--cascade", run)
+    assert code != 0 and "--cascade: expected none for several findings" in refused["error"]
+    code, refused = ended(
+        capsys, "classify", films, "--bundle", small, "--output", tmp_path / "p", "--set", "prior=[.5]"
+    )
+    assert code != 0 and "prior: expected one number a finding, [2], got [1]" in refused["error"]
 
 
 def publish_is_the_runs(bundle, run, capsys):
@@ -143,6 +154,50 @@ def test_maps_are_a_file_a_finding(small, films, capsys, tmp_path):
         assert image.shape == (32, 32, 1) and image.get_data_dtype() == np.float32
 
 
+@pytest.fixture
+def learned(small, capsys, tmp_path) -> Path:
+    """A run whose validation errors, of 60 draws, are such that the draws of a finding agree."""
+    trained = small / "runs" / "seed_0"
+    if not (trained / "model.pt").is_file():
+        assert ended(capsys, "train", small)[0] == 0
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("model.pt", "model.json"):
+        shutil.copy(trained / name, run / name)
+    bundle = open_bundle(small, "train.json", "evaluate.json", run=run, num_draws=60, device="cpu", progress=False)
+    rng, inferer, count = np.random.default_rng(0), bundle.get("evaluate#inferer"), 120
+    labels = rng.integers(0, 2, (count, 2))
+    values = 0.3 + 0.005 * rng.standard_normal((count, 2, 2, 60))
+    values[np.arange(count)[:, None], np.arange(2), labels] -= rng.uniform(0.002, 0.02, (count, 2))[..., None]
+    errors = by_finding(inferer.errors_from_values(torch.tensor(values).flatten(1, 2).float(), 1024))
+    network = {"network": network_hash(bundle.network)}
+    for finding in range(2):
+        own = {"keys": [f"film {i}" for i in range(count)], "provenance": network | {"finding": finding}}
+        path = run / "evaluation" / f"finding_{finding}" / "errors_validation_seed_0.npz"
+        save_errors(path, errors[finding::2], labels=torch.from_numpy(labels[:, finding]), **own)
+    return run
+
+
+@pytest.mark.slow
+def test_draws_are_spent_by_what_all_findings_taught(small, learned, films, capsys, tmp_path):
+    code, fitted = ended(capsys, "fit", small, "--run", learned, "--decision")
+    assert code == 0, fitted
+    told = json.loads((learned / "decision.json").read_text())
+    assert fitted["stopping"]["disagreement"] <= 0.01 and fitted["stopping"]["patients"] == 120
+    assert set(told["findings"]) == {"nodule", "effusion"}
+    assert all(each["evaluations"] < 120 for each in told["findings"].values())
+    values = {"dataset_dir": films, "checkpoint": learned / "model.pt", "device": "cpu"}
+    spent = {}
+    for name, draws in (("fast.json", 60), ("few_draws.json", 1)):
+        output = tmp_path / name
+        run_bundle(small, ("inference.json", name), {**values, "output_dir": output, "num_draws": draws})
+        rows = list(csv.DictReader((output / "predictions.csv").read_text(encoding="utf-8").splitlines()))
+        spent[name] = [int(row["network_evaluations"]) for row in rows]
+        assert all(row["decided"] == "true" and 0 <= float(row["probability_nodule"]) <= 1 for row in rows)
+    assert len(spent["fast.json"]) == 3 and all(count <= 240 for count in spent["fast.json"])
+    assert spent["few_draws.json"] == [4, 4, 4]
+
+
 def test_a_finding_without_any_positive_ends_the_training_in_one_line(small, capsys, tmp_path):
     code, refused = ended(
         capsys, "train", small, "--output", tmp_path / "r", "--set", "population={'prevalence':[0,.5]}"
@@ -150,6 +205,8 @@ def test_a_finding_without_any_positive_ends_the_training_in_one_line(small, cap
     assert code != 0
     assert "train: expected images with and without each finding, got none with nodule" in refused["error"]
     assert not (tmp_path / "r" / "model.pt").exists()
+    code, refused = ended(capsys, "train", small, "--output", tmp_path / "r", "--set", "classes=['a','b','c']")
+    assert code != 0 and "expected a state for each of the 3 findings ['a', 'b', 'c'], got [2]" in refused["error"]
 
 
 def test_the_shipped_weights_find_both_and_point_at_them(device):
