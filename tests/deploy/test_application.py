@@ -22,6 +22,7 @@ from monai_diffclf.deploy.application import (  # noqa: E402
     classify_series,
     selected_series,
 )
+from tests.volume_fixtures import volume_bundle  # noqa: E402
 from tools import dicom_sources  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,13 +98,13 @@ def test_a_series_is_a_folder_for_bundles_that_read_volumes(tmp_path, monkeypatc
     assert len(list(where.iterdir())) == len(slices) + 1, "the input is left as it is"
 
 
-@pytest.mark.slow
 def test_a_series_of_slices_is_one_volume(tmp_path):
     (tmp_path / "in").mkdir()
     files = [tmp_path / "in" / f"{number}.dcm" for number in range(8)]
     for number, path in enumerate(files):
         pydicom.dcmwrite(path, dicom_sources.ct(number + 1), enforce_file_format=True)
-    dicom = classify_series(selected(files), find_bundle("phantom_volume_diffusion"), tmp_path / "out")
+    bundle = volume_bundle(tmp_path / "tiny")
+    dicom = classify_series(selected(files), bundle, tmp_path / "out")
     objects = [pydicom.dcmread(path) for path in dicom.glob("*.dcm")]
     assert {"Comprehensive SR Storage", "Parametric Map Storage"} <= {one.SOPClassUID.name for one in objects}
     (report,) = (one for one in objects if one.Modality == "SR")
