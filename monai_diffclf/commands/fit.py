@@ -105,10 +105,10 @@ def command(
             fitted = fit_findings(opened, folder, confidence=confidence, method=method)
             values, words = fitted.report(confidence)
             if decision:
-                learned = fit_findings_decision(opened, folder)
-                learned.save(folder / "decision.json")
-                values |= _learned_values(folder / "decision.json", learned)
-                words = "\n".join([*learned.remarks, f"how to spend draws: {folder / 'decision.json'}", words])
+                spending = fit_findings_decision(opened, folder)
+                spending.save(folder / "decision.json")
+                values |= _learned_values(folder / "decision.json", spending)
+                words = "\n".join([*spending.remarks, f"how to spend draws: {folder / 'decision.json'}", words])
         finish(values, words)
         return
     where = _evaluated(root, folder, bundle, named=run is not None)
