@@ -22,6 +22,7 @@ from monai_diffclf.deploy.application import (  # noqa: E402
     classify_series,
     selected_series,
 )
+from tests.volume_fixtures import volume_bundle  # noqa: E402
 from tools import dicom_sources  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +96,22 @@ def test_a_series_is_a_folder_for_bundles_that_read_volumes(tmp_path, monkeypatc
     assert film[0] == "film.dcm" and volume[0] == slices[0].SeriesInstanceUID
     assert volume[1] == [dataset.SOPInstanceUID for dataset in slices]
     assert len(list(where.iterdir())) == len(slices) + 1, "the input is left as it is"
+
+
+def test_a_series_of_slices_is_one_volume(tmp_path):
+    (tmp_path / "in").mkdir()
+    files = [tmp_path / "in" / f"{number}.dcm" for number in range(8)]
+    for number, path in enumerate(files):
+        pydicom.dcmwrite(path, dicom_sources.ct(number + 1), enforce_file_format=True)
+    bundle = volume_bundle(tmp_path / "tiny")
+    dicom = classify_series(selected(files), bundle, tmp_path / "out")
+    objects = [pydicom.dcmread(path) for path in dicom.glob("*.dcm")]
+    assert {"Comprehensive SR Storage", "Parametric Map Storage"} <= {one.SOPClassUID.name for one in objects}
+    (report,) = (one for one in objects if one.Modality == "SR")
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert {one.ReferencedSOPInstanceUID for one in evidence} == {
+        pydicom.dcmread(path).SOPInstanceUID for path in files
+    }
 
 
 def test_nothing_selected_is_refused():

@@ -73,8 +73,9 @@ def test_labels_train_judge_and_change_what_is_served(make_training: Any, tmp_pa
     assert state["status"] == "DONE", state
     result = state["result"]
     assert result["images"] == started["labels"]["held_back"] and result["version"] == "0001"
-    gain = result["new"]["value"] - result["difference"]["value"]
-    assert 0 <= gain <= 1 and result["served"] == "0001" and changed == [NAME]
+    former = result["new"]["value"] - result["difference"]["value"]
+    assert result["before"]["value"] == pytest.approx(former)
+    assert 0 <= former <= 1 and result["served"] == "0001" and changed == [NAME]
     assert result["better"] == (result["difference"]["value"] >= 0.01)
     assert task.model.made_by() != before and task.model.run == studies / "models" / NAME / "0001"
     note = json.loads((studies / "models" / NAME / "0001" / "training.json").read_text())
