@@ -133,7 +133,8 @@ def _whole_paths(typed: dict[str, str], root: Path, files: tuple[str, ...]) -> d
             is_path = kind_of_default(config, name) is Kind.PATH
         except KeyError:  # refused, with the nearest name, before anything is kept
             is_path = False
-        return os.path.abspath(os.path.expanduser(value)) if is_path else value
+        whole = os.path.abspath(os.path.expanduser(value))
+        return whole if is_path and os.path.exists(whole) else value
 
     return {name: kept(name, value) for name, value in typed.items()}
 

@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Autoencoders in a local folder: as diffusers writes them, or the two files of a published tiny one."""
+"""Autoencoders in a local folder: as diffusers writes them, of MONAI, or the two files of a published tiny one."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from .weights_content import read_tensors
 
 __all__ = ["load_autoencoder"]
 
+MONAI = "monai.networks.nets."
+MONAI_KINDS = ("AutoencoderKL", "VQVAE")
 KINDS = ("AutoencoderKL", "AutoencoderTiny")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -31,7 +33,9 @@ def load_autoencoder(folder: str | os.PathLike[str]) -> nn.Module:
     A folder of diffusers holds ``config.json``, with the class `AutoencoderKL` or `AutoencoderTiny` and its scaling
     factor, and safetensors; it needs the extra ``diffusers``. A folder with one file ``*_encoder.pth`` and one
     ``*_decoder.pth`` holds a :class:`monai_diffclf.networks.nets.TinyAutoencoder`, whose channels follow from the
-    weights; it needs nothing more.
+    weights; it needs nothing more. A folder of MONAI's holds ``autoencoder.json``, the component as a bundle's
+    configuration has it (``{"_target_": "monai.networks.nets.AutoencoderKL", "spatial_dims": 2, ...}``, plain values
+    alone), and ``autoencoder.pt`` or ``autoencoder.safetensors``.
 
     Args:
         folder: the folder.
@@ -47,6 +51,8 @@ def load_autoencoder(folder: str | os.PathLike[str]) -> nn.Module:
     path = Path(folder)
     if (path / "config.json").is_file():
         return _of_diffusers(path)
+    if (path / "autoencoder.json").is_file():
+        return _of_monai(path)
     files = [sorted(path.glob(f"*_{part}.pth")) for part in ("encoder", "decoder")]
     if not all(files):
         raise ValueError(
@@ -85,6 +91,31 @@ def _of_diffusers(path: Path) -> nn.Module:
     if missing := sorted(report["missing_keys"]):  # they would be random numbers
         raise ValueError(f"folder: expected all weights of {kind} in {path}, {len(missing)} are missing: {missing[:3]}")
     return network.eval()  # type: ignore[no-any-return]
+
+
+def _of_monai(path: Path) -> nn.Module:
+    """MONAI's `AutoencoderKL` or `VQVAE`; nothing in the file is evaluated."""
+    file = path / "autoencoder.json"
+    try:
+        settings = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"folder: expected a JSON object in {file}, got an error: {joined(error)}") from None
+    kind = str(settings.pop("_target_", "")).removeprefix(MONAI)
+    if kind not in MONAI_KINDS:
+        raise ValueError(f"folder: expected as _target_ one of {[MONAI + each for each in MONAI_KINDS]} in {file}")
+    weights = [path / f"autoencoder.{end}" for end in ("safetensors", "pt") if (path / f"autoencoder.{end}").is_file()]
+    if not weights:
+        raise ValueError(f"folder: expected autoencoder.pt or autoencoder.safetensors beside {file}, got neither")
+    tensors = read_tensors(weights[0])
+    try:
+        network: nn.Module = getattr(import_module("monai.networks.nets"), kind)(**settings)
+        network.load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"folder: expected a {kind} by the settings of {file} with the weights of {weights[0].name}, got an error: "
+            f"{joined(error)[:300]}"
+        ) from None
+    return network.eval()
 
 
 def _tiny(path: Path, encoder: Mapping[str, torch.Tensor], decoder: Mapping[str, torch.Tensor]) -> nn.Module:

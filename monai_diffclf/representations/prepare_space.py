@@ -106,7 +106,8 @@ def prepare_space(
             return found if isinstance(found, AutoencoderSpace) else found.to(device)
         if isinstance(encoder.network, AutoencoderCodes):
             _refuse_for_autoencoder(whitening, global_token, precision, adaptation)
-            _check_grid(encoder, encoder.grid(_size(images)), grid)
+            size = _size(images)
+            _check_grid(encoder, encoder.grid(size), size, grid)
             batches = _batches(images, batch_size, num_workers, device, progress)
             scaled = fit_autoencoder(encoder.to(device), batches, num_components)
             replace_text(_note(path), json.dumps(wanted, indent=1) + "\n")
@@ -123,17 +124,17 @@ def prepare_space(
             amp_dtype=precision,
         )
         space.fit(_batches(images, batch_size, num_workers, device, progress))
-        _check_grid(encoder, space.grid, grid)
+        _check_grid(encoder, space.grid, space.image_size, grid)
         replace_text(_note(path), json.dumps(wanted, indent=1) + "\n")
         save_space(path, space)
     return space
 
 
-def _check_grid(encoder: Encoder, found: Sequence[int], grid: Sequence[int] | None) -> None:
+def _check_grid(encoder: Encoder, found: Sequence[int], size: Sequence[int], grid: Sequence[int] | None) -> None:
     if grid is not None and list(found) != list(grid):
         raise ValueError(
-            f"grid: expected {list(found)}, what {encoder.name} makes of images of this size, got {list(grid)}; make "
-            "the bundle anew with --encoder and --image-size"
+            f"grid: expected {list(found)}, what {encoder.name} makes of images of {list(size)} pixels, got "
+            f"{list(grid)}; make the bundle anew with --encoder and --image-size"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import AutoencoderKL
 from PIL import Image
 
 from monai_diffclf.bundle import open_bundle
@@ -52,6 +53,7 @@ def ended(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict
     return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_from_images_to_decoded_counterfactuals(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -86,7 +88,7 @@ def test_from_images_to_decoded_counterfactuals(
     for path in (out / "maps").glob("*.npy"):
         assert np.load(path).shape[-2:] == (SIZE, SIZE), "maps are in pixels"
 
-    settings = {"device": "cpu", "progress": False, "num_draws": 3, "calibrated": False}
+    settings = {"device": torch.device("cpu"), "progress": False, "num_draws": 3, "calibrated": False}
     settings |= {"dataset_dir": str(some), "output_dir": str(tmp_path / "pages"), "counterfactuals#num_steps": 2}
     run(bundle_workflow(bundle, "infer", "inference.json", "counterfactuals.json", **settings))
     page = (tmp_path / "pages" / "cases.html").read_text(encoding="utf-8")
@@ -150,3 +152,54 @@ def test_another_autoencoder_in_the_folder_is_refused(tmp_path: Path, capsys: py
     assert code == 2 and "--adapt: works with the features of an encoder" in refused["error"]
     with pytest.raises(ValueError, match="layers: expected none"):
         make_encoder(f"autoencoder:{folder}", layers=["features"])
+
+
+MONAI = {
+    "_target_": "monai.networks.nets.AutoencoderKL",
+    **{"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [8, 8], "latent_channels": 3},
+    **{"num_res_blocks": 1, "norm_num_groups": 4, "attention_levels": [False, False]},
+    **{"with_encoder_nonlocal_attn": False, "with_decoder_nonlocal_attn": False},
+}
+
+
+def write_monai(folder: Path, **changes: Any) -> Path:
+    """A small `AutoencoderKL` with random weights, as `load_autoencoder` reads it."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    made = AutoencoderKL(**{name: value for name, value in MONAI.items() if name != "_target_"})
+    torch.save(made.state_dict(), folder / "autoencoder.pt")
+    (folder / "autoencoder.json").write_text(json.dumps({**MONAI, **changes}))
+    return folder
+
+
+def test_an_autoencoder_of_monai(tmp_path: Path) -> None:
+    folder = write_monai(tmp_path / "kl")
+    encoder = make_encoder(f"autoencoder:{folder}", image_size=16)
+    assert (encoder.stride, encoder.out_channels, encoder.in_channels) == (2, 3, 1)
+    made = prepare_space(tmp_path / "r.pt", encoder, plain_images(), num_components=3, grid=[8, 8], progress=False)  # type: ignore[arg-type]
+    batch = torch.stack([item["image"] for item in plain_images()])
+    codes = encoder.network.autoencoder.encode(batch)[0]  # type: ignore[operator, union-attr]
+    assert isinstance(made, AutoencoderSpace)
+    torch.testing.assert_close(made.encode(batch), codes * made.scaling_factor, rtol=1e-4, atol=1e-5)
+    assert made.decode(codes).shape == batch.shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"_target_": "os.system"}, "folder: expected as _target_ one of"),
+        (
+            {"latent_channels": 5},
+            "folder: expected a AutoencoderKL by the settings of .* got an error: .*size mismatch",
+        ),
+        ({"channels": "$__import__('os').getcwd()"}, "folder: expected a AutoencoderKL by the settings of"),
+        ({"no_such": 1}, "got an error: .*no_such"),
+    ],
+)
+def test_other_autoencoders_of_monai_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_encoder(f"autoencoder:{write_monai(tmp_path / 'kl', **changes)}")
+    (tmp_path / "kl" / "autoencoder.json").write_text(json.dumps(MONAI))
+    (tmp_path / "kl" / "autoencoder.pt").unlink()
+    with pytest.raises(ValueError, match=r"folder: expected autoencoder.pt or autoencoder.safetensors"):
+        make_encoder(f"autoencoder:{tmp_path / 'kl'}")

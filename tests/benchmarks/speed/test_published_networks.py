@@ -33,7 +33,7 @@ def test_steps_of_the_whole_networks_stay_below_20_gb() -> None:
     written = json.loads(benchmark.RESULTS.read_text())
     for name in benchmark.FILES:
         steps = {kind: step for kind, step in written[name].items() if kind.startswith("cpu_step")}
-        assert set(steps) == {"cpu_step", "cpu_step_bfloat16"}
+        assert "cpu_step" in steps
         assert all(0 < step["peak_memory_gb"] < 20 for step in steps.values())
 
 
