@@ -74,7 +74,7 @@ def fit_autoencoder(encoder: Encoder, batches: Iterable[torch.Tensor], num_compo
             channels = batch.shape[1]
             yield batch.expand(-1, encoder.in_channels, *batch.shape[2:])
 
-    scaling = latent_scaling(codes.plain, seen())  # type: ignore[arg-type, union-attr]
+    scaling = latent_scaling(codes.plain, seen())  # type: ignore[arg-type]
     return AutoencoderSpace(codes.autoencoder, scaling_factor=scaling, shift_factor=0.0, channels=channels)  # type: ignore[arg-type]
 
 
