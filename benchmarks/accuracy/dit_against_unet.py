@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA_ROOT, help="folder of the data sets")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=400, help="processor time of each training")
+    parser.add_argument("--seconds", type=float, default=200, help="processor time of each training")
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--validate", action="store_true", help="stop before the test images")
     parser.add_argument("--output", type=Path, default=RESULTS / "dit_against_unet.json")
