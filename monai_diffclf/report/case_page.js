@@ -161,7 +161,7 @@ function otherFindings(row) {
   const rows = about.cases.filter((other) => other.image === row.image && other !== row);
   if (!row.finding || !rows.length) return [];
   const parts = rows.flatMap((other, i) => [i ? ", " : "", make("span", {}, `${other.finding} `), answer(other)]);
-  return [make("p", { class: "muted others" }, "Of the same image: ", ...parts)];
+  return [make("p", { class: "muted others" }, "In the same image: ", ...parts)];
 }
 
 function showCase(row) {
