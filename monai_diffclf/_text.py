@@ -80,4 +80,6 @@ def _is_number(text: str) -> bool:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the machine or of a device."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "allocate memory"))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in ("out of memory", "allocate memory"))

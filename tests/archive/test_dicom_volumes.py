@@ -191,14 +191,13 @@ def test_findings(films, device, tmp_path):
         report = highdicom.sr.ComprehensiveSR.from_dataset(pydicom.dcmread(dicom / f"{stem}_report.dcm"))
         groups = report.content.get_image_measurement_groups()
         assert [str(group.finding_type.meaning) for group in groups] == ["Nodule", "Effusion"]
-        maps = np.load(tmp_path / "out" / row["map"])
         for number, (name, group) in enumerate(zip(("nodule", "effusion"), groups, strict=True)):
             numbers = {str(each.name.meaning): float(each.value) for each in group.get_measurements()}
             assert numbers["Probability"] == float(row[f"probability_{name}"])
             assert numbers["Share of the draws that vote for the class"] == float(row[f"vote_share_{name}"])
             mapped = pydicom.dcmread(dicom / f"{stem}_finding_{number}_map.dcm")
             values = np.frombuffer(mapped.FloatPixelData, np.float32).reshape(mapped.Rows, mapped.Columns)
-            np.testing.assert_array_equal(values, maps[number])
+            np.testing.assert_array_equal(values, np.load(tmp_path / "out" / row[f"map_{name}"]))
             assert name in mapped.SeriesDescription and name in mapped.ContentDescription
             assert (dicom / f"{stem}_finding_{number}_overlay.dcm").is_file()
     valid(dicom)
