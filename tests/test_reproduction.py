@@ -16,7 +16,7 @@ from monai_diffclf.commands.options import read_settings
 from monai_diffclf.commands.runs import laid_over
 from monai_diffclf.run.run_bundle import settle
 from tests.bundles.conftest import bundle
-from tests.data import chexpert_trees, isic_trees
+from tests.data import favero_trees
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "reproduction.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
@@ -26,11 +26,7 @@ TRAININGS = [words for words in COMMANDS if words.startswith("monai-diffclf trai
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("data")
-    return {
-        "CHEXPERT": chexpert_trees.tree(root / "CheXpert-v1.0-small"),
-        "ISIC": isic_trees.melanoma_tree(root / "isic", ill=60, benign=40),
-    }
+    return dict(zip(("CHEXPERT", "ISIC"), favero_trees.trees(tmp_path_factory.mktemp("data")), strict=True))
 
 
 def parsed(words: str, folder: Path) -> tuple[str, dict[str, Any]]:

@@ -8,25 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from benchmarks.accuracy import dit_against_unet as benchmark
 from benchmarks.evidence.ledger import read_ledger
 from benchmarks.speed import dit_and_unet
 from monai_diffclf.classification import DenoisingErrors
+from tests.data import kermany_trees
 
 
 @pytest.fixture
 def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Arguments that name X-rays in the layout of the protocol's data set, a ledger and a folder to work in."""
-    folder, rows = tmp_path / "data" / "kermany_cxr_224", ["file,subtype,split"]
-    (folder / "images").mkdir(parents=True)
-    for n in range(24):
-        name = f"images/IM-{n:04d}-0001.jpeg" if n % 2 else f"images/person{n}_bacteria_1.jpeg"
-        pixels = np.random.default_rng(n).integers(0, 256, (64, 64), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-        rows.append(f"{name},{('bacteria', 'normal')[n % 2]},{('train', 'val', 'test')[n // 8]}")
-    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    kermany_trees.tree(tmp_path / "data" / "kermany_cxr_224", side=64, splits=("train", "val", "test"), each=8)
     # One small network in the place of both: what is tested is the program.
     small = dit_and_unet.WaveletNetwork(
         dit_and_unet.DiT(

@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,21 +13,16 @@ from PIL import Image
 from benchmarks.accuracy import latent_diffusion
 from monai_diffclf.networks import AutoencoderSpace
 from monai_diffclf.networks.nets import TinyAutoencoder
+from tests.data import kermany_trees
 
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Arguments that name X-rays in the layout of `load_kermany_cxr`, an autoencoder and a folder to work in."""
     monkeypatch.setattr(latent_diffusion, "PICTURE", tmp_path / "picture.png")
-    data, weights, rows = tmp_path / "data", tmp_path / "weights", ["file,subtype,split"]
-    for folder in (data / "images", weights):
-        folder.mkdir(parents=True)
-    for n in range(12):
-        name = f"images/IM-{n:04d}-0001.jpeg" if n % 2 else f"images/person{n}_bacteria_1.jpeg"
-        pixels = np.random.default_rng(n).integers(0, 256, (32, 32), dtype=np.uint8)
-        Image.fromarray(pixels).save(data / name)
-        rows.append(f"{name},{('bacteria', 'normal')[n % 2]},{('train', 'test')[n // 8]}")
-    (data / "labels.csv").write_text("\n".join(rows) + "\n")
+    data, weights = tmp_path / "data", tmp_path / "weights"
+    kermany_trees.tree(data, side=32, splits=("train", "train", "test"), each=4)
+    weights.mkdir()
     torch.manual_seed(0)
     autoencoder = TinyAutoencoder(32, features=8)
     for part in ("encoder", "decoder"):

@@ -16,7 +16,7 @@ from monai_diffclf.networks.schedulers import NoiseProcess
 from monai_diffclf.networks.schedulers.noise_schedules import shifted_cosine_log_snr
 from tests.bundles.conftest import bundle
 from tests.bundles.workflows import bundle_workflow, causes, run
-from tests.data import chexpert_trees, isic_trees
+from tests.data import favero_trees
 
 NAMES = ("chexpert_effusion_diffusion", "isic_melanoma_diffusion")
 SETTINGS: dict[str, Any] = {"progress": False, "device": torch.device("cpu"), "num_workers": 0, "image_size": [32, 32]}
@@ -45,11 +45,7 @@ def files(network: str, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("data")
-    return {
-        NAMES[0]: chexpert_trees.tree(root / "CheXpert-v1.0-small"),
-        NAMES[1]: isic_trees.melanoma_tree(root / "isic", ill=60, benign=40),
-    }
+    return dict(zip(NAMES, favero_trees.trees(tmp_path_factory.mktemp("data")), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)

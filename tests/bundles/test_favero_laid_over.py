@@ -17,7 +17,7 @@ from monai_diffclf.commands.runs import Started, laid_over
 from tests.bundles.conftest import bundle
 from tests.bundles.test_command_line import environment
 from tests.bundles.test_favero import NAMES, SMALL
-from tests.data import chexpert_trees, isic_trees
+from tests.data import favero_trees
 from tests.pipelines.tiny_pipelines import write_pipeline
 
 SETTINGS = {"num_workers": "0", "image_size": "[32, 32]", "batch_size": "8", "val_draws": "2", "audit": "False"}
@@ -32,11 +32,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("data")
-    return {
-        NAMES[0]: chexpert_trees.tree(root / "CheXpert-v1.0-small"),
-        NAMES[1]: isic_trees.melanoma_tree(root / "isic", ill=60, benign=40),
-    }
+    return dict(zip(NAMES, favero_trees.trees(tmp_path_factory.mktemp("data")), strict=True))
 
 
 @pytest.fixture(scope="module")
