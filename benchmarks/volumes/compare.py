@@ -14,6 +14,10 @@ test volumes with a lesion in which the highest voxel of the map of "lesion", as
 in the mask. Intervals are of 95 % by resampling volumes within their class. To reach: AUC `AUC_TO_REACH`, not below the
 ResNet-18's by more than `BELOW_RESNET`, pointing game `POINTING_TO_REACH`, the linear model below `LINEAR_LIMIT`.
 
+Volumes of seed 20261201 were opened before, for weights that had seen two slices of a volume at a time
+(``volumes_two_slices.json``). As their figures led to the training on whole volumes, it is judged on others. With a
+result file the program refuses to run.
+
 The ResNet-18 (MONAI's, half as wide: at full resolution of its first layers it fits the same minutes) is trained on the
 same phantoms with moving average, the same augmentation and bfloat16 by ``phantom_volume_resnet18.json`` over the
 configuration of the bundle ``pneumonia_xray_resnet18``. Writes ``benchmarks/results/volumes.json``.
@@ -45,7 +49,7 @@ from monai_diffclf.networks import load_weights, network_hash
 from monai_diffclf.storage.atomic_file import replace_text
 
 BUNDLE = BUNDLES / "phantom_volume_diffusion"
-TEST_SEED, TEST_COUNT, NUM_DRAWS = 20261201, 300, 25
+TEST_SEED, TEST_COUNT, NUM_DRAWS = 20261202, 300, 25
 WEIGHTINGS = ("learned", "min_snr", "uniform")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.1, 1.6)
@@ -136,6 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=TEST_SEED, help="seed of the test volumes")
     parser.add_argument("--output", type=Path, default=RESULTS / "volumes.json")
     args = parser.parse_args(arguments)
+    if args.output.exists():
+        raise SystemExit(f"{args.output} is there: the test volumes were opened already; give another file")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bundle = open_bundle(BUNDLE, "train.json", progress=False)
     counts, seeds = bundle.get("num_images"), bundle.get("phantom_seeds")
