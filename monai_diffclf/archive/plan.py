@@ -17,6 +17,7 @@ import monai
 import torch
 
 from .. import __version__
+from .._finding_files import finding_paths
 from ..bundle import Bundle, open_bundle
 from ..networks import network_hash
 from ..zoo import open_generative_bundle
@@ -212,7 +213,7 @@ def _configuration(bundle: Bundle) -> str:
     files = sorted((bundle.root / "configs").glob("*.json"))
     if bundle.run is not None:
         files += [path for name in ("uncertainty.json", "decision.json") if (path := bundle.run / name).is_file()]
-        files += sorted((bundle.run / "findings").glob("finding_*.json"))
+        files += finding_paths(bundle.run / "findings")
     for path in files:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from .._class_names import class_names
+from .._finding_files import finding_file
 from .._text_path import text_path
 
 # Registers the noise schedules that configurations name.
@@ -135,7 +136,7 @@ def _fitted(parser: ConfigParser, run: Path) -> tuple[dict[str, Any], list[str]]
     """What was fitted to a run, with its number of draws, and a note where nothing was."""
     name, path = ("fitted", run / "findings") if "fitted" in parser else ("uncertainty", run / "uncertainty.json")
     if path.exists():
-        draws = _fitted_draws(path / "finding_0.json" if name == "fitted" else path)
+        draws = _fitted_draws(finding_file(path, 0) if name == "fitted" else path)
         return {name: str(path)} | ({} if draws is None else {"num_draws": draws}), []
     if "calibrated" not in parser:
         return {}, []

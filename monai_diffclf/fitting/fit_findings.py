@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .._class_names import classes_of_finding
+from .._finding_files import finding_file, finding_folder, finding_paths
 from ..bundle import Bundle
 from ..classification import DenoisingErrors, classify_errors, replay
 from ..storage import StoredErrors, load_errors
@@ -49,7 +50,7 @@ class FindingsFit:
 
 def has_findings(run: str | os.PathLike[str]) -> bool:
     """Whether a run's evaluation is of several findings."""
-    return (Path(run) / "evaluation" / "finding_0").is_dir()
+    return finding_folder(Path(run) / "evaluation", 0).is_dir()
 
 
 def findings_errors(run: str | os.PathLike[str]) -> list[Path]:
@@ -58,7 +59,7 @@ def findings_errors(run: str | os.PathLike[str]) -> list[Path]:
     Raises:
         ValueError: when there is not one for each.
     """
-    folders = sorted(Path(run, "evaluation").glob("finding_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+    folders = finding_paths(Path(run) / "evaluation")
     found = []
     for folder in folders:
         files = sorted(folder.glob("errors_validation_seed_*.npz"))
@@ -98,7 +99,7 @@ def fit_findings(
     folder = Path(run) / "findings"
     folder.mkdir(exist_ok=True)
     for number, fit in enumerate(fits.values()):
-        fit.save(folder / f"finding_{number}.json")
+        fit.save(finding_file(folder, number))
     return FindingsFit(folder, fits)
 
 

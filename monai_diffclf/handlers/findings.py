@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler
 
 from .._class_names import class_names, classes_of_finding
+from .._finding_files import finding_folder
 from ..classification import by_finding
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import MultiLabelClassifierInferer
@@ -74,7 +74,7 @@ class FindingsSaver(EvidenceCollector):
         self.inferer = inferer
         self.savers = [
             ErrorsSaver(
-                Path(output_dir) / f"finding_{number}",
+                finding_folder(output_dir, number),
                 inferer,
                 results_path,
                 classes=classes_of_finding(name),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._class_names import classes_of_finding
+from .._finding_files import finding_folder
 from ..networks.model_description import read_model_note
 from ..storage.atomic_file import replaced
 from .evaluation_saver import EvaluationSaver, read_predictions
@@ -48,7 +49,7 @@ def table_of(docs: Path, split: str, model: str, seed: int, findings: Sequence[s
     plain, _, finding = model.partition(", ")
     names = [f"{split}_{plain}_seed_{seed}.csv", f"{split}_seed_{seed}.csv"]
     if finding in findings:
-        names = [f"finding_{list(findings).index(finding)}/{names[0]}"]
+        names = [f"{finding_folder('', list(findings).index(finding))}/{names[0]}"]
     if not (found := [path for name in names for path in docs.glob(f"*/{name}")]):
         raise ValueError(f"bundle: expected {names[0]} or {names[1]} in a folder of {docs}; evaluate again.")
     return found[0]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._class_names import classes_of_finding
+from .._finding_files import finding_file, finding_folder
 from .._text import from_csv_text
 from ..storage import StoredErrors, load_errors
 from .data import RULES
@@ -84,7 +85,9 @@ def read_run(
             f"--run: expected results of a diffusion classifier in {folder / 'results.json'}, found those of "
             f"{', '.join(sorted(models))}; a report is made from noise draws, which these do not have"
         )
-    evaluation = folder / "evaluation" if number is None else folder / "evaluation" / f"finding_{number}"
+    evaluation = folder / "evaluation"
+    if number is not None:
+        evaluation = finding_folder(evaluation, number)
     path = evaluation / f"errors_test_seed_{seed}.npz"
     if not path.is_file():
         raise ValueError(f"--run: {folder / 'results.json'} has results, but their errors {path} are gone; {command}")
@@ -115,7 +118,7 @@ def read_run(
         note=note,
         audit=_json(folder / "audit.json") or _json(folder / "audit_evaluation.json"),
         floor=_floor(_json(folder / "floor.json"), name),
-        fitted=folder / "uncertainty.json" if number is None else folder / "findings" / f"finding_{number}.json",
+        fitted=folder / "uncertainty.json" if number is None else finding_file(folder / "findings", number),
         finding=name,
     )
 

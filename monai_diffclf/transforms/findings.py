@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import CommonKeys
 
 from .._class_names import classes_of_finding
+from .._finding_files import finding_file
 from ..classification.findings import check_prior
 from ..classification.vote_statistics import probability_uncertainty
 from ..keys import NamedValues, OutputKeys
@@ -59,9 +59,7 @@ class CalibrateFindingsd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.prior = check_prior(prior, num_findings)
         self.fitted = [
-            load_uncertainty(
-                Path(folder) / f"finding_{number}.json", rule, provenance=_provenance_of(provenance, number)
-            )
+            load_uncertainty(finding_file(folder, number), rule, provenance=_provenance_of(provenance, number))
             for number in range(num_findings)
         ]
 
