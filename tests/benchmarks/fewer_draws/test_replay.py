@@ -7,27 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from benchmarks.fewer_draws import replay
 
 ROOT = Path(__file__).resolve().parents[3]
 STORED = ROOT / "bundles" / "pneumonia_xray_diffusion" / "docs" / "evaluation"
 
 
-def replay(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    command = [sys.executable, "-m", "benchmarks.fewer_draws.replay", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+@pytest.fixture
+def report(monkeypatch, capsys):
+    """What the command prints, in this process."""
 
+    def run(*arguments: str) -> dict:
+        monkeypatch.setattr(sys, "argv", ["replay", *arguments])
+        replay.main()
+        return json.loads(capsys.readouterr().out)
 
-def report(*arguments: str) -> dict:
-    """What the command prints."""
-    done = replay(*arguments)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_promises_hold_on_the_real_errors(split):
+def test_promises_hold_on_the_real_errors(split, report):
     file = str(STORED / f"errors_{split}_draws_501.npz")
     loose, strict = (report("--errors", file, "--alpha", alpha, "--orders", "4") for alpha in ("0.01", "0.001"))
     assert loose["curtailed"]["vote"]["agreement"] == 1
@@ -43,7 +45,7 @@ def test_promises_hold_on_the_real_errors(split):
         assert loose["staged"][rule]["evaluations_ratio"] == pytest.approx(25 / 501)
 
 
-def test_the_new_order_beside_the_old_one():
+def test_the_new_order_beside_the_old_one(report):
     found = report("--errors", str(STORED / "errors_test_draws_501.npz"), "--alpha", "0.01", "--orders", "1")
     new, old = found["predictive"]["mean"], found["predictive_as_made"]["mean"]
     assert set(new) == set(old)
@@ -55,7 +57,7 @@ def test_the_new_order_beside_the_old_one():
     assert found["predictive_as_made"]["vote"]["differ"] == 0
 
 
-def test_model_from_another_file(tmp_path):
+def test_model_from_another_file(report):
     loose = report(
         *("--errors", str(STORED / "errors_test_draws_501.npz"), "--alpha", "0.01", "--orders", "1"),
         *("--fit", str(STORED / "errors_validation_draws_501.npz")),
@@ -64,7 +66,7 @@ def test_model_from_another_file(tmp_path):
     assert loose["predictive"]["mean"]["agreement"] >= 0.99
 
 
-def test_the_path_of_old_prints_the_same_from_any_folder(tmp_path):
+def test_the_path_of_old_prints_the_same_from_any_folder(tmp_path, report):
     arguments = ["--errors", str(STORED / "errors_validation_seed_0.npz"), "--alpha", "0.01", "--orders", "2"]
     command = [sys.executable, str(ROOT / "benchmarks" / "replay.py"), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300)
@@ -72,27 +74,21 @@ def test_the_path_of_old_prints_the_same_from_any_folder(tmp_path):
 
 
 @pytest.mark.parametrize("alpha", ["0", "1", "-0.1", "2"])
-def test_refuses_alpha(alpha):
-    done = replay("--errors", str(STORED / "errors_validation_seed_0.npz"), "--alpha", alpha)
-    assert done.returncode == 1
-    assert "alpha: expected a probability between 0 and 1" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_refuses_alpha(alpha, report):
+    with pytest.raises(SystemExit, match=r"^replay: .*alpha: expected a probability between 0 and 1"):
+        report("--errors", str(STORED / "errors_validation_seed_0.npz"), "--alpha", alpha)
 
 
-def test_refuses_a_model_of_another_network(tmp_path):
-    import numpy as np
-
+def test_refuses_a_model_of_another_network(tmp_path, report):
     path = STORED / "errors_validation_draws_501.npz"
     arrays = dict(np.load(path))
     arrays["provenance"] = np.asarray(json.dumps({**json.loads(str(arrays["provenance"])), "network": "0" * 16}))
     np.savez(tmp_path / "other.npz", **arrays)
-    done = replay("--errors", str(path), "--alpha", "0.01", "--fit", str(tmp_path / "other.npz"))
-    assert done.returncode == 1
-    assert "network: expected" in done.stderr
+    with pytest.raises(SystemExit, match="network: expected"):
+        report("--errors", str(path), "--alpha", "0.01", "--fit", str(tmp_path / "other.npz"))
 
 
-def test_refuses_a_file_that_is_none(tmp_path):
+def test_refuses_a_file_that_is_none(tmp_path, report):
     (tmp_path / "broken.npz").write_bytes(b"PK")
-    done = replay("--errors", str(tmp_path / "broken.npz"), "--alpha", "0.01")
-    assert done.returncode == 1
-    assert "expected a file written by save_errors" in done.stderr
+    with pytest.raises(SystemExit, match="expected a file written by save_errors"):
+        report("--errors", str(tmp_path / "broken.npz"), "--alpha", "0.01")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fewer_draws import tied_populations
 from benchmarks.fewer_draws.tied_populations import eliminations, measure, rate, ties
 from monai_diffclf.classification import DenoisingErrors
 from monai_diffclf.storage import load_errors, save_errors
@@ -61,11 +61,9 @@ def test_limits_by_hand():
     assert rate(3, 100)["rate"] == 0.03
 
 
-def test_command(stored, tmp_path):
+def test_command(stored, tmp_path, monkeypatch, capsys):
     keys = [str(i) for i in range(6)]
     save_errors(tmp_path / "few.npz", stored[:6], labels=torch.zeros(6, dtype=torch.long), keys=keys)
-    command = [sys.executable, "-m", "benchmarks.fewer_draws.tied_populations", "--errors", str(tmp_path / "few.npz")]
-    done = subprocess.run(
-        [*command, "--orders", "1"], capture_output=True, text=True, check=True, timeout=300, cwd=ROOT
-    )
-    assert json.loads(done.stdout)["images"] == 6
+    monkeypatch.setattr(sys, "argv", ["tied_populations", "--errors", str(tmp_path / "few.npz"), "--orders", "1"])
+    tied_populations.main()
+    assert json.loads(capsys.readouterr().out)["images"] == 6
