@@ -46,6 +46,7 @@ class ReadImage(InvertibleTransform):
         max_pixels: most pixels that a file may hold, see `read_image_file`.
         window: values of NIfTI files that become 0 and 1, lowest first, see `read_image_file`; None for each file's
             own lowest and highest. Arrays are taken as they are.
+        repeat_grey: whether a grey image is repeated as three channels where three are expected.
 
     Raises:
         ValueError: naming the image: it cannot be read, has NaN or infinite pixels, another number of
@@ -67,17 +68,18 @@ class ReadImage(InvertibleTransform):
         resize: bool = False,
         max_pixels: int = MAX_PIXELS,
         window: Sequence[float] | None = None,
+        repeat_grey: bool = False,
     ) -> None:
         size = (spatial_size, spatial_size) if isinstance(spatial_size, int) else tuple(spatial_size)
         if len(size) not in (2, 3) or any(not isinstance(n, int) or n < 1 for n in size):
             raise ValueError(f"spatial_size: expected two or three positive integers, got {spatial_size!r}")
         if channels not in (1, 3):
             raise ValueError(f"channels: expected 1 (grey) or 3 (colour), got {channels!r}")
-        if window is not None and not (len(window) == 2 and -np.inf < window[0] < window[1] < np.inf):
+        if window is not None and not _are_rising(window):
             raise ValueError(f"window: expected None or two rising numbers, such as [-1000, 1000], got {window!r}")
         self.window = window
         self.spatial_size, self.spatial_dims = size, len(size)
-        self.channels = channels
+        self.channels, self.repeat_grey = channels, repeat_grey
         self.resize = resize
         self.max_pixels = check_max_pixels(max_pixels)
         self._fit = CropAndResize(size)
@@ -169,6 +171,8 @@ class ReadImage(InvertibleTransform):
     def _check_channels(self, array: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
         if self.channels == 1:
             array = merge_equal_channels(array)
+        elif self.repeat_grey and array.shape[-1] == 1:
+            array = np.repeat(array, 3, axis=-1)
         found = array.shape[-1]
         if found != self.channels:
             fix = "convert it to grey" if self.channels == 1 else "convert it to colour"
@@ -177,6 +181,11 @@ class ReadImage(InvertibleTransform):
                 f"(the network needs as many), or {fix} first"
             )
         return array
+
+
+def _are_rising(window: Any) -> bool:
+    pair = isinstance(window, list | tuple) and len(window) == 2 and all(isinstance(n, int | float) for n in window)
+    return pair and -np.inf < window[0] < window[1] < np.inf
 
 
 class ReadImaged(ReadItems):
@@ -189,6 +198,7 @@ class ReadImaged(ReadItems):
         resize: see `ReadImage`.
         max_pixels: see `ReadImage`.
         window: see `ReadImage`.
+        repeat_grey: see `ReadImage`.
         allow_missing_keys: leave out a key that the item lacks instead of raising.
 
     Example:
@@ -209,7 +219,15 @@ class ReadImaged(ReadItems):
         resize: bool = False,
         max_pixels: int = MAX_PIXELS,
         window: Sequence[float] | None = None,
+        repeat_grey: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.read = ReadImage(spatial_size, channels=channels, resize=resize, max_pixels=max_pixels, window=window)
+        self.read = ReadImage(
+            spatial_size,
+            channels=channels,
+            resize=resize,
+            max_pixels=max_pixels,
+            window=window,
+            repeat_grey=repeat_grey,
+        )

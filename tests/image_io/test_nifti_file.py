@@ -193,5 +193,6 @@ def test_a_window_of_stored_values(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="expected a NIfTI file, as a window"):
         read(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="window: expected None or two rising numbers"):
-        ReadImage([2, 2], window=[1, 1])
+    for window in ([1, 1], [1], 5, ["a", "b"]):
+        with pytest.raises(ValueError, match="window: expected None or two rising numbers"):
+            ReadImage([2, 2], window=window)

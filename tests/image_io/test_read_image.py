@@ -87,6 +87,12 @@ def test_channels(tmp_path):
     assert ReadImage(4, channels=3)(tmp_path / "grey.png").shape == (3, 4, 4)
     with pytest.raises(ValueError, match=r"expected 3 channel\(s\), got 1; set channels=1 .* to colour first"):
         ReadImage(4, channels=3)(grey[..., 0])
+    repeated = ReadImage(4, channels=3, repeat_grey=True)(grey[..., 0])
+    assert torch.equal(repeated, ReadImage(4)(grey[..., 0]).expand(3, -1, -1))
+    assert torch.equal(
+        ReadImage(4, channels=3, repeat_grey=True)(tmp_path / "colour.png"),
+        ReadImage(4, channels=3)(tmp_path / "colour.png"),
+    )
 
 
 def test_size_is_an_error_unless_resize(tmp_path):
