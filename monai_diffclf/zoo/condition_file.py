@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,9 @@ def read_condition_file(path: Path) -> ConditionFile:
         raise ValueError(f"conditions: expected a file, but there is no {path}")
     content: Any
     try:
-        content = ConfigParser.load_config_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Duplicate key")  # of a class given twice the last alone would count
+            content = ConfigParser.load_config_file(path)
     except Exception as error:
         raise ValueError(f"conditions: cannot read {path}: {shown(joined(error), 200)}") from error
     if not isinstance(content, Mapping) or not content:
@@ -80,6 +83,11 @@ def read_condition_file(path: Path) -> ConditionFile:
         content = _mapping(content["classes"], "classes")
     if len(content) < 2:
         raise ValueError(f"conditions: expected two classes or more to compare in {path}, got {len(content)}")
+    if wrong := [name for name in content if isinstance(name, bool) or name is None]:
+        raise ValueError(
+            f"conditions: expected names of classes in {path}, got {wrong[0]}, which YAML makes of words such as yes, "
+            "no, on, off and null; put quotes around the name"
+        )
     classes = class_names([str(name) for name in content])
     check_plain("conditions", classes)
     found = tuple(_conditions(name, value, shared) for name, value in zip(classes, content.values(), strict=True))
@@ -133,6 +141,11 @@ def _conditions(name: str, value: Any, shared: Mapping[str, Any]) -> tuple[Condi
 
 
 def _condition(name: str, value: Any, shared: Mapping[str, Any]) -> Condition:
+    if shared and (isinstance(value, str) or (isinstance(value, list) and value)):
+        raise ValueError(
+            f"conditions: expected nothing under shared, as class {shown(name)!r} is not said in numbers by their "
+            f"names, got {', '.join(shared)}"
+        )
     if isinstance(value, str) and value.strip():
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -143,7 +156,7 @@ def _condition(name: str, value: Any, shared: Mapping[str, Any]) -> Condition:
         return {**shared, **_mapping(value, name)}
     raise ValueError(
         f"conditions: expected for class {shown(name)!r} a prompt, a class label, a list of numbers, or numbers by "
-        f"their names, or several of these, got {shown(value)}"
+        f"their names, or several of these, got {shown(value) or 'an empty text'}"
     )
 
 
