@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from monai.networks.schedulers import Scheduler
 from ..classification import DenoisingClassification
 from ..inferers import DiffusionClassifierInferer
 from ..networks import AutoencoderSpace
+from ..networks.latent_space import strides
 from .networks import PipelineNetwork
 from .prompts import PromptConditioning
 
@@ -63,6 +65,38 @@ class DiffusersPipeline:
     def conditioning(self) -> PromptConditioning:
         """Arguments of the network by class, index K the null prompt; several prompts' embeddings are averaged."""
         return self.by_prompt.averaged(self.prompts_per_class)
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Size [H, W] of the images that it was made for; None where its folder does not say."""
+        size = getattr(self.network.config, "sample_size", None)
+        if size is None:
+            return None
+        height, width = (size, size) if isinstance(size, int) else size
+        down, across = strides(self.latent_space.stride, 2)
+        return int(height) * down, int(width) * across
+
+    def check_image_size(self, size: Sequence[int]) -> None:
+        """Refuse a size [H, W] of images that its parts cannot take.
+
+        Raises:
+            ValueError: when the stride of the autoencoder, times the patch of a transformer, does not divide it, or it
+                is larger than the positions that the transformer knows.
+        """
+        stride, patch = strides(self.latent_space.stride, 2), self.network.patch_size
+        steps = [patch * step for step in stride]
+        if any(length % step for length, step in zip(size, steps, strict=True)):
+            what = "the stride of its autoencoder" + (" times the patch of its transformer" if patch > 1 else "")
+            raise ValueError(
+                f"image_size: expected a size that {steps} divides, {what}, got {list(size)}; of images of another "
+                "size the middle is taken and resized"
+            )
+        most = self.network.most_latents
+        if most is not None and any(length > most * step for length, step in zip(size, stride, strict=True)):
+            raise ValueError(
+                f"image_size: expected at most {[most * step for step in stride]}, as far as the positions of its "
+                f"transformer reach, got {list(size)}"
+            )
 
     def inferer(self, prompt_average: str = "errors", **settings: Any) -> DiffusionClassifierInferer:
         """An inferer for the pipeline's network and classes.

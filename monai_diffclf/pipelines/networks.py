@@ -23,6 +23,12 @@ class PipelineNetwork(nn.Module):
     part: str
     """Name of the network in the pipeline and its folder."""
 
+    patch_size: int = 1
+    """Latent pixels along a side that the network takes together: the size of latents must be a multiple of it."""
+
+    most_latents: int | None = None
+    """Latent pixels along a side at most; None for any number."""
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model.eval()
@@ -117,6 +123,11 @@ class TextTransformer(PipelineNetwork):
     """
 
     part = "transformer"
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.patch_size = int(self.config.patch_size)
+        self.most_latents = int(self.config.pos_embed_max_size) * self.patch_size
 
     @property
     def widths(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from .diffusers_pipeline import DiffusersPipeline
 from .networks import PipelineNetwork, TextTransformer, TextUNet
 from .pipeline_folder import read_pipeline
 from .prompts import PromptConditioning, check_lengths, check_prompts, encode_prompts, in_order
+from .quiet_loading import quiet_loading
 from .scheduler import monai_scheduler
 from .weights import load_pipeline_weights
 
@@ -43,7 +44,8 @@ def open_diffusers_pipeline(
         classes: names of the classes in the order of their labels, where something else, such as a bundle, has them:
             there must be prompts of each and of no other. None for the order of the prompts.
         weights: safetensors file of weights that were trained here, LoRA or all, see `save_pipeline_weights`.
-        dtype: dtype of the weights, in which the networks then run: half precision takes half the memory.
+        dtype: dtype of the weights, in which the networks then run: half precision takes half the memory. With float16
+            an autoencoder that would overflow stays in float32 (``force_upcast`` of its folder).
         device: where networks and encoded prompts are.
 
     Raises:
@@ -57,9 +59,13 @@ def open_diffusers_pipeline(
         ValueError: folder: expected a local folder with model_index.json, as diffusers writes pipelines, got ...
     """
     names, texts = check_prompts(prompts if classes is None else in_order(prompts, classes))
-    pipeline = read_pipeline(folder, dtype).to(device)
+    pipeline = read_pipeline(folder, dtype)
     every = [text for each in texts for text in each]
     check_lengths(pipeline, every)
+    with quiet_loading():  # of half precision on a CPU diffusers says that it does not work
+        pipeline = pipeline.to(device)
+    if dtype == torch.float16 and getattr(pipeline.vae.config, "force_upcast", False):
+        pipeline.vae.float()  # as diffusers itself does: SDXL's overflows in half precision
     space = AutoencoderSpace(pipeline.vae, channels=channels)
     network = _network(pipeline, space)
     by_prompt = encode_prompts(pipeline, every, device)

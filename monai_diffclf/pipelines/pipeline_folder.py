@@ -15,6 +15,7 @@ import torch
 from .._class_names import shown
 from .._optional import require
 from .._text import joined
+from .quiet_loading import quiet_loading
 
 __all__ = ["read_pipeline"]
 
@@ -72,13 +73,14 @@ def read_pipeline(folder: str | os.PathLike[str] | None, dtype: torch.dtype = to
     parts = (*PARTS[kind], *optional)
     for part in parts:
         _check_part(path, part, index.get(part))
-    found = {part: _load(path / part, index[part][0], index[part][1], dtype) for part in parts if part in NETWORKS}
     left_out = {name: None for name in (*UNUSED, *OPTIONAL) if name in index and name not in parts}
     library: Any = import_module("diffusers")
-    try:
-        return getattr(library, kind).from_pretrained(path, local_files_only=True, **found, **left_out)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"folder: expected the parts of {kind} in {path}, got an error: {_short(error)}") from None
+    with quiet_loading():
+        found = {part: _load(path / part, index[part][0], index[part][1], dtype) for part in parts if part in NETWORKS}
+        try:
+            return getattr(library, kind).from_pretrained(path, local_files_only=True, **found, **left_out)
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"folder: expected the parts of {kind} in {path}, got an error: {_short(error)}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .._optional import require
 from .._text import joined
 from ..networks.weights_content import read_tensors
 from .lora import has_lora
@@ -56,7 +57,8 @@ def load_pipeline_weights(network: PipelineNetwork, path: str | os.PathLike[str]
     """Load weights of `save_pipeline_weights`, or LoRA that was trained with diffusers, into a network, in place.
 
     Raises:
-        ValueError: when the file is no safetensors file or belongs to another network; names the first layer.
+        ValueError: when the file is no safetensors file or belongs to another network; names the first layer; when it
+            is LoRA and peft is not installed.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -66,6 +68,7 @@ def load_pipeline_weights(network: PipelineNetwork, path: str | os.PathLike[str]
         _check_shapes(path, tensors, network.model.state_dict())
         network.model.load_state_dict(tensors)
         return
+    require("peft", argument="weights", purpose="LoRA", extra="diffusers")
     model: Any = network.model
     foreign = next((name for name in tensors if not name.startswith(f"{network.part}.")), None)
     if foreign is not None:
