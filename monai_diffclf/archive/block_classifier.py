@@ -28,12 +28,9 @@ from .block_record import BlockRecord, RankedCase
 from .dicom_results import algorithm_of, image_files, is_dicom
 from .inputs import ArchiveImage
 from .maps import map_files
-from .plan import ClassifierSettings, batch_size
+from .plan import THREADS, ClassifierSettings, batch_size
 
 __all__ = ["BlockClassifier", "bundle_handler", "case_report", "reads_volumes"]
-
-THREADS = 1
-"""Threads of a process on a CPU: sums come out otherwise with another number."""
 
 
 class BlockClassifier:

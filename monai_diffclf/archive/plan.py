@@ -7,7 +7,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,9 @@ from .series import Slice
 __all__ = ["ArchivePlan", "ClassifierSettings", "make_plan", "read_plan"]
 
 MAPS = ("png", "npy", "nifti", "none")
+THREADS = 1
+"""Threads of a process on a CPU: sums come out otherwise with another number."""
+
 _BLOCK = 16  # images at least
 
 
@@ -75,7 +79,8 @@ class ClassifierSettings:
         where = device or self.device
         given = {} if where is None else {"device": where}
         if self.conditions is not None:
-            bundle = open_generative_bundle(self.bundle, self.conditions, **self.values, **given)
+            with _own_threads():  # prompts are encoded
+                bundle = open_generative_bundle(self.bundle, self.conditions, **self.values, **given)
         else:
             bundle = open_bundle(self.bundle, "inference.json", *self.configs, run=self.run, **self.values, **given)
         # Before anything is made of it. Images and handlers are given block by block.
@@ -196,6 +201,17 @@ def make_plan(images: Sequence[ArchiveImage], settings: ClassifierSettings, bund
         "versions": {"monai_diffclf": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
     return ArchivePlan(tuple(images), settings, made_by, block_size)
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Within it torch computes with as many threads as every process does that classifies."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def batch_size(bundle: Bundle) -> int:
