@@ -20,7 +20,7 @@ from ..archive import ArchiveResult, ClassifierSettings, classify_archive
 from ..archive.plan import MAPS
 from ..bundle import find_bundle
 from ..run.run_bundle import settle
-from ..zoo import ZOO
+from ..zoo import ZOO, config_files
 from .options import device_option, draws_option, processes_option, read_settings, run_option, set_option
 from .results import command_options, finish
 from .runs import Started, laid_over, run_folder
@@ -46,7 +46,7 @@ _OWN = {
 @click.option(
     "--generative-bundle",
     metavar="DIR",
-    help="In its place: folder of a bundle that generates images, such as of MONAI's model zoo.",
+    help="In its place: folder of a bundle of MONAI's model zoo that generates images, or of a diffusers pipeline.",
 )
 @click.option("--conditions", metavar="FILE", help="What each class is to it: prompts, numbers, labels (YAML or JSON).")
 @run_option
@@ -127,7 +127,8 @@ def command(
     started = Started() if of_run is None else Started.of(Path(of_run))
     configs = laid_over(configured, started.configs, option="--run")
     typed = {**(started.of_inference(root) if configs else {}), **read_settings(settings)}
-    values = settle(configured, ["inference.json", *configs], {"num_draws": draws}, typed, names)
+    files = ["inference.json", *configs] if generative_bundle is None else config_files(root)
+    values = settle(configured, files, {"num_draws": draws}, typed, names)
     if taken := [name for name in _OWN if name in values]:
         raise ValueError(f"--set {taken[0]}: expected {_OWN[taken[0]]} instead")
     chosen = ClassifierSettings(
@@ -155,7 +156,7 @@ def command(
             dicom_out=dicom_out,
         )
     weights = Path(chosen.run, "model.pt") if chosen.run else root / "models" / "model.pt"
-    weights = weights if generative_bundle is None else root
+    weights = weights if generative_bundle is None else Path(values.get("weights") or root)
     finish(_as_json(done), _as_text(done, weights))
     return FAULT if done.failed or done.without_dicom else 0
 
@@ -180,7 +181,10 @@ def _root(bundle: str | None, generative: str | None, conditions: str | None, ru
             "--conditions: expected a file that says what each class is to the generative bundle, got none"
         )
     if run is not None:
-        raise ValueError("--run: expected it with --bundle; a generative bundle says itself where its weights are")
+        raise ValueError(
+            "--run: expected it with --bundle; a generative bundle says itself where its weights are, and those of a "
+            "pipeline that were trained are --set weights=FILE"
+        )
     return Path(str(generative)).expanduser().resolve()
 
 

@@ -19,7 +19,7 @@ from .condition_file import Condition, ConditionFile, read_condition_file
 from .parts import GenerativeParts
 from .prompts import encode_texts, read_embeddings
 
-__all__ = ["ClassConditions", "read_conditions"]
+__all__ = ["ClassConditions", "check_different", "read_conditions"]
 
 # What MAISI's networks take beside the timestep: which setting says so, and how many numbers. Its bundle gives them
 # times a hundred.
@@ -37,6 +37,7 @@ class ClassConditions(ConditionTables):
     Args:
         file: what the classes are.
         tables: by the argument's name one row a condition, class by class.
+        averaged: whether the conditions of each class have been averaged to one: a row a class.
 
     Example:
         >>> file = ConditionFile(("young", "old"), (((0.1,),), ((0.9,),)))
@@ -45,9 +46,9 @@ class ClassConditions(ConditionTables):
         ([[[0.8999999761581421]]], ['young', 'old'])
     """
 
-    def __init__(self, file: ConditionFile, tables: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, file: ConditionFile, tables: Mapping[str, torch.Tensor], *, averaged: bool = False) -> None:
         super().__init__(tables)
-        self.file = file
+        self.file, self.averaged = file, averaged
 
     @property
     def classes(self) -> list[str]:
@@ -56,8 +57,8 @@ class ClassConditions(ConditionTables):
 
     @property
     def per_class(self) -> list[int]:
-        """How many conditions each class has."""
-        return [len(each) for each in self.file.conditions]
+        """How many conditions each class is denoised under."""
+        return [1 if self.averaged else len(each) for each in self.file.conditions]
 
     def described(self) -> dict[str, list[Any]]:
         """The conditions of each class, as the file has them."""
@@ -94,7 +95,7 @@ def read_conditions(
     else:
         rows = [takes.arguments(each, file.classes[k]) for k, of in enumerate(file.conditions) for each in of]
         tables = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    _check_different(file, tables)
+    check_different(file, tables)
     return ClassConditions(file, tables)
 
 
@@ -227,8 +228,16 @@ def _prompts(
     return torch.stack(tokens)
 
 
-def _check_different(file: ConditionFile, tables: Mapping[str, torch.Tensor]) -> None:
-    """Refuse two classes that are the same to the network."""
+def check_different(file: ConditionFile, tables: Mapping[str, torch.Tensor]) -> None:
+    """Refuse two classes that are the same to the network.
+
+    Args:
+        file: what the classes are.
+        tables: by the argument's name one row a condition, class by class.
+
+    Raises:
+        ValueError: naming the two.
+    """
     sizes = [len(each) for each in file.conditions]
     rows = [torch.cat([table[i].double().flatten() for _, table in sorted(tables.items())]) for i in range(sum(sizes))]
     sets, start = [], 0
