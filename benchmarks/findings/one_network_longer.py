@@ -6,7 +6,7 @@ Written before any of its networks was trained and before its test phantoms were
 (`benchmarks.findings.one_network`) one network is behind separate ones; here each has 6,000 steps:
 
 - ``one``: the weights of the bundle phantom_findings_diffusion after 6,000 steps (48 epochs) on its 8,000 training
-  phantoms, known by their hash (`ONE`).
+  phantoms, known by their hash (`ONE`); the bundle was trained on after that, so they are in the project's history.
 - ``separate``: a network for each finding on those of the same phantoms of which it is known, 6,000 steps each, by
   `benchmarks.findings.one_network.train`, whose recipe is the bundle's (batches of 64, mirrored at random, AdamW at
   1e-3 with warm-up and cosine, contrastive term, average of the weights). So twice the training of ``one`` in all.
