@@ -122,7 +122,10 @@ def read_autoencoder(
 
 def how_to_give() -> str:
     """How a bundle's user says where its autoencoder is."""
-    return "give its folder: --set autoencoder=FOLDER, or --autoencoder FOLDER with MONAI's own command"
+    return (
+        "give its folder: --set autoencoder=FOLDER, with MONAI's own command --autoencoder FOLDER, elsewhere the "
+        "environment variable MONAI_DIFFCLF_AUTOENCODER"
+    )
 
 
 def _without_folder(source: Mapping[str, Any]) -> dict[str, Any]:

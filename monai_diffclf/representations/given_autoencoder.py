@@ -32,8 +32,7 @@ def given_autoencoder(folder: str | os.PathLike[str] | None, origin: str | None 
     Example:
         >>> given_autoencoder(None, "TINY of example.org")
         Traceback (most recent call last):
-        ValueError: autoencoder: expected the folder of TINY of example.org, which this bundle does not hold, got None;
-        get it there and give its folder: --set autoencoder=FOLDER, or --autoencoder FOLDER with MONAI's own command
+        ValueError: autoencoder: expected the folder of TINY of example.org, which this bundle does not hold, got None; ...
     """
     path = None if folder is None else text_path(folder, "autoencoder").expanduser()
     if path is None or not path.is_dir():
@@ -45,7 +44,7 @@ def given_autoencoder(folder: str | os.PathLike[str] | None, origin: str | None 
     try:
         encoder = make_autoencoder_encoder(Path(os.path.abspath(path)), settings)
     except ValueError as error:
-        raise ValueError(f"autoencoder: expected {_of(origin)} in {path}; {error}") from None
+        raise ValueError(f"autoencoder: expected {_of(origin)} in {path}: {error}; {how_to_give()}") from None
     encoder.source = {"name": GIVEN, "origin": _of(origin), "folder": str(path)}
     return encoder
 
