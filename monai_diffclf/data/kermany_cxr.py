@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The chest X-rays of Kermany et al. with their subtypes, as MONAI datalists: normal, bacterial and viral pneumonia, or two."""
+"""The chest X-rays of Kermany et al. as MONAI datalists: normal, bacterial and viral pneumonia, or these as one."""
 
 from __future__ import annotations
 

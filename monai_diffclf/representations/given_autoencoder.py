@@ -32,7 +32,7 @@ def given_autoencoder(folder: str | os.PathLike[str] | None, origin: str | None 
     Example:
         >>> given_autoencoder(None, "TINY of example.org")
         Traceback (most recent call last):
-        ValueError: autoencoder: expected the folder of TINY of example.org, which this bundle does not hold, got None; ...
+        ValueError: autoencoder: expected the folder of TINY of example.org, which this bundle does not hold, ...
     """
     path = None if folder is None else text_path(folder, "autoencoder").expanduser()
     if path is None or not path.is_dir():

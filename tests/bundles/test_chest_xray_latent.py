@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from monai_diffclf.bundle import open_bundle, read_settings, write_bundle
 from monai_diffclf.commands import main
@@ -71,9 +70,8 @@ def test_a_run_keeps_the_scaling_and_no_weights_of_the_autoencoder(place: Path) 
     assert codes.shape == (2, 4, 4, 4)
 
 
-def test_by_commands_from_evaluation_to_maps(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_by_commands_from_evaluation_to_maps(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, images = place / NAME, place / "data"
     code, judged = ended(capsys, "evaluate", bundle, "--data", images, *words(place))
     assert code == 0 and 0 <= judged["test"]["diffusion_mean"]["auc"]["value"] <= 1, judged
