@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.bundles import RESULTS
-from benchmarks.evidence.data import DATA_ROOT, Images, load, load_test
+from benchmarks.evidence.data import DATA_ROOT, Images, load_test
 from benchmarks.evidence.ledger import LEDGER, open_test
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import DenoisingErrors, classify_errors
+from monai_diffclf.data.kermany_cxr import TWO_CLASSES, load_kermany_cxr
 from monai_diffclf.metrics import (
     SUBGROUP_METRICS,
     bootstrap_interval,
@@ -77,7 +79,7 @@ def main() -> None:
     bundle = open_bundle(
         args.bundle, *files, run=args.run, device="cpu", progress=False, autoencoder=str(args.autoencoder)
     )
-    validation = chosen_on(bundle, load(DATA, root=args.data)[1], args.data)
+    validation = chosen_on(bundle, args.data)
     if args.validate:
         print(json.dumps(validation, indent=1))
         return
@@ -107,19 +109,21 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def errors_of(bundle: Bundle, images: Images, root: Path, batch: int = 16) -> tuple[DenoisingErrors, dict[str, float]]:
+def errors_of(
+    bundle: Bundle, keys: Sequence[str], root: Path, batch: int = 16
+) -> tuple[DenoisingErrors, dict[str, float]]:
     """Errors of all draws, and processor seconds an image of encoding and of the network."""
     parts, spent = [], {"encoding": 0.0, "network": 0.0}
     space = bundle.inferer.latent_space
-    for keys in tqdm(np.array_split(images.keys, max(1, len(images) // batch)), desc=NAME, unit="batch"):
-        pixels = bundle.read([root / DATA / key for key in keys])
+    for first in tqdm(range(0, len(keys), batch), desc=NAME, unit="batch"):
+        pixels = bundle.read([root / DATA / key for key in keys[first : first + batch]])
         start = time.process_time()
         space.encode(pixels)  # once more, to be timed by itself
         middle = time.process_time()
         parts.append(bundle.classify(pixels).errors)
         spent["network"] += time.process_time() - middle - (middle - start)
         spent["encoding"] += middle - start
-    return DenoisingErrors.concatenate(parts), {name: seconds / len(images) for name, seconds in spent.items()}
+    return DenoisingErrors.concatenate(parts), {name: seconds / len(keys) for name, seconds in spent.items()}
 
 
 def scores(errors: DenoisingErrors) -> dict[str, NDArray[np.float64]]:
@@ -132,10 +136,11 @@ def scores(errors: DenoisingErrors) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def chosen_on(bundle: Bundle, images: Images, root: Path) -> dict[str, Any]:
+def chosen_on(bundle: Bundle, root: Path) -> dict[str, Any]:
     """AUC of every decision on validation images, and the temperature of the best one with the smallest log-loss."""
-    labels = (images.labels > 0).astype(np.int64)
-    errors, _ = errors_of(bundle, images, root)
+    items = load_kermany_cxr(root / DATA, "validation", classes=TWO_CLASSES)
+    labels = np.array([item["label"] for item in items])
+    errors, _ = errors_of(bundle, [item["key"] for item in items], root)
     aucs = {name: float(roc_auc(labels, values)) for name, values in scores(errors).items()}
     best = max(aucs, key=aucs.__getitem__)
     rule, weighting = DECISIONS[best]
@@ -156,7 +161,7 @@ def chosen_on(bundle: Bundle, images: Images, root: Path) -> dict[str, Any]:
 def judged(bundle: Bundle, test: Images, root: Path) -> dict[str, Any]:
     """What the protocol asks of the test images."""
     labels = (test.labels > 0).astype(np.int64)
-    errors, spent = errors_of(bundle, test, root)
+    errors, spent = errors_of(bundle, test.keys.tolist(), root)
     inferer = bundle.inferer
     own = classify_errors(errors, inferer.rule, weighting=inferer.weighting, temperature=inferer.temperature)
     p, found = own.probabilities.double().numpy(), own.predicted.numpy()

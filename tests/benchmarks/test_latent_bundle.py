@@ -41,6 +41,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["program", *(text for name, path in words.items() for text in (f"--{name}", str(path)))]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_from_files_to_results(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = tmp_path / "openings.json"
@@ -68,7 +69,7 @@ def test_from_files_to_results(arguments: list[str], tmp_path: Path, monkeypatch
 
 def test_scores_rise_with_the_error_of_normal_less_that_of_pneumonia() -> None:
     values = torch.tensor([[[0.1, 0.2, 0.1], [0.2, 0.4, 0.3]], [[0.3, 0.2, 0.4], [0.2, 0.1, 0.2]]])
-    errors = DenoisingErrors(values, torch.arange(3), torch.zeros(3))
+    errors = DenoisingErrors(values, torch.arange(3), torch.zeros(3), torch.ones(3))
     found = benchmark.scores(errors)
     assert set(found) == set(benchmark.DECISIONS)
     np.testing.assert_allclose(found["mean_uniform"], (values[:, 0] - values[:, 1]).mean(1), rtol=1e-6)
