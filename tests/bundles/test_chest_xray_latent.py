@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.bundles import RESULTS
 from monai_diffclf.bundle import open_bundle, read_settings, write_bundle
 from monai_diffclf.commands import main
 from monai_diffclf.monailabel.bundle_model import BundleModel
@@ -132,3 +133,25 @@ def test_the_environment_names_it_where_no_option_reaches(place: Path, monkeypat
     model = BundleModel(place / NAME, run_folder)
     outcome = model.classify(model.read(film))
     assert outcome.map.shape == (SIZE, SIZE) and bool(outcome.map.isfinite().all())
+
+
+def test_what_is_shipped_is_ours_alone() -> None:
+    models = shipped(NAME) / "models"
+    assert sorted(path.name for path in models.iterdir()) == ["model.json", "model.pt", "representation.pt"]
+    assert sum(path.stat().st_size for path in models.iterdir()) < 10e6
+    content = torch.load(models / "representation.pt", weights_only=True)
+    assert set(content) == {"format", "version", "encoder", "settings"}, "no weights of the autoencoder"
+    assert content["settings"]["channels"] == 1 and content["version"].startswith("TinyAutoencoder ")
+    assert content["version"] == json.loads((models / "model.json").read_text())["model"]["latent_space"]["version"]
+    with pytest.raises(ValueError, match=r"^autoencoder: expected the folder of TAEF2 \(MIT\)"):
+        _ = open_bundle(NAME, device="cpu").network
+
+
+def test_the_shipped_weights_give_the_stored_probabilities(dataset: Any) -> None:
+    films, autoencoder = dataset("kermany_cxr_224"), dataset("weights_taef2")
+    stored = json.loads((RESULTS / "latent_bundle.json").read_text())["test"]["examples"]
+    chosen = [next(iter(stored)), list(stored)[-1]]  # one of each class
+    bundle = open_bundle(NAME, device="cpu", autoencoder=str(autoencoder))
+    result = bundle.classify([films / key for key in chosen], error_maps=True)
+    assert result.error_maps is not None and result.error_maps.shape == (2, 2, 128, 128)
+    assert result.probabilities[:, 1].tolist() == pytest.approx([stored[key] for key in chosen], abs=2e-3)
