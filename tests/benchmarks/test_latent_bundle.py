@@ -48,6 +48,8 @@ def test_from_files_to_results(arguments: list[str], tmp_path: Path, monkeypatch
     monkeypatch.setattr("sys.argv", [*arguments, "--validate"])
     benchmark.main()
     assert not ledger.exists() and not (tmp_path / "result.json").exists()
+    chosen = json.loads((tmp_path / "result_validation.json").read_text())
+    assert chosen["images"] == 8 and chosen["decision"] in benchmark.DECISIONS
     monkeypatch.setattr("sys.argv", arguments)
     # The ledger asks git for a committed protocol; whether it is does not matter here.
     monkeypatch.setattr("benchmarks.evidence.ledger.committed", lambda root: "0" * 40)
@@ -56,8 +58,8 @@ def test_from_files_to_results(arguments: list[str], tmp_path: Path, monkeypatch
     (line,) = read_ledger(ledger)
     assert line == found["opening"] and line["condition"] == "latent_bundle" and not line["repeat"]
     test = found["test"]
-    assert (found["validation"]["images"], test["images"], test["counterfactuals"]["images"]) == (8, 8, 2)
-    assert found["validation"]["decision"] in benchmark.DECISIONS
+    assert found["settings"] == chosen["settings"]
+    assert (test["images"], test["counterfactuals"]["images"]) == (8, 2)
     for name in ("auc", "accuracy", "balanced_accuracy", "calibration_error"):
         assert 0 <= test[name]["low"] <= test[name]["value"] <= test[name]["high"] <= 1
     assert len(test["examples"]) == 4 and all(0 <= p <= 1 for p in test["examples"].values())
