@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.bundle import verify_metadata
 
 from benchmarks.bundles import RESULTS
 from monai_diffclf.bundle import open_bundle, read_settings, write_bundle
@@ -71,7 +72,6 @@ def test_a_run_keeps_the_scaling_and_no_weights_of_the_autoencoder(place: Path) 
     assert codes.shape == (2, 4, 4, 4)
 
 
-@pytest.mark.slow
 def test_by_commands_from_evaluation_to_maps(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, images = place / NAME, place / "data"
     code, judged = ended(capsys, "evaluate", bundle, "--data", images, *words(place))
@@ -133,6 +133,11 @@ def test_the_environment_names_it_where_no_option_reaches(place: Path, monkeypat
     model = BundleModel(place / NAME, run_folder)
     outcome = model.classify(model.read(film))
     assert outcome.map.shape == (SIZE, SIZE) and bool(outcome.map.isfinite().all())
+
+
+def test_metadata_fits_the_schema() -> None:
+    schema = Path(__file__).with_name("metadata_schema.json")
+    verify_metadata(meta_file=str(shipped(NAME) / "configs" / "metadata.json"), filepath=str(schema))
 
 
 def test_what_is_shipped_is_ours_alone() -> None:
