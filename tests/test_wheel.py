@@ -17,7 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FEATURES = {
     name
-    for name in ("breast_ultrasound_features", "chest_xray_features", "skin_lesion_features")
+    for name in (
+        *("breast_ultrasound_features", "chest_xray_features", "skin_lesion_features"),
+        "chest_xray_latent_diffusion",
+    )
     if (ROOT / "bundles" / name / "models" / "model.pt").is_file()
 }
 SHIPPED = {

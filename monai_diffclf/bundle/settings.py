@@ -30,6 +30,7 @@ PARTS = (
     "mammograms",
     "favero",
     "grey_as_colour",
+    "latents",
     "weights",
     "fitted",
 )
@@ -63,7 +64,8 @@ class BundleSettings:
             ``"volumes"`` (3D), ``"slices"`` (of volumes, through a network of planes), ``"phantoms"``,
             ``"findings"`` (the classes are findings, of which an image has any
             number), ``"mammograms"``, ``"favero"`` (networks and training of Favero et al. 2025),
-            ``"grey_as_colour"`` (grey images repeated as three channels), ``"weights"`` (that the bundle ships
+            ``"grey_as_colour"`` (grey images repeated as three channels), ``"latents"`` (of an autoencoder whose folder
+            its user gives, with the method representation), ``"weights"`` (that the bundle ships
             in ``models``), ``"fitted"`` (what was fitted to these and lies in ``configs``).
         configs: what else a configuration file has otherwise, by the file's name; laid over it key by key, where
             ``"~key"`` takes a key away. This is configuration, thus code.

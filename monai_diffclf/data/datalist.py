@@ -61,7 +61,8 @@ def load_datalist(
     - the folder of CheXpert as it is distributed: `load_chexpert`, the balanced task;
     - that of ISIC 2017 to 2020: `load_isic2017`, `load_isic2018`, `load_isic2019`, `load_isic2020`;
     - that of CBIS-DDSM, INbreast or VinDr-Mammo: `load_cbis_ddsm`, `load_inbreast`, `load_vindr_mammo`;
-    - a folder of Kermany's X-rays with their subtypes, for the classes normal, bacterial and viral: `load_kermany_cxr`;
+    - a folder of Kermany's X-rays with their subtypes, for the classes normal, bacterial and viral, or normal and
+      pneumonia where no column of labels is named: `load_kermany_cxr`;
     - a ``.csv`` (or .tsv) file, or a folder with ``labels.csv``: `load_image_table`;
     - a folder with class folders (in split folders or not): `load_image_folder`.
 
@@ -102,9 +103,11 @@ def load_datalist(
         if is_it(path):
             _check_fixed(names, fixed, name)
             return load(path, split)
-    # The same table may be read as two classes, by its column label: only its own three classes ask for this.
-    if [plain_text(name) for name in names] == list(kermany_cxr.CLASSES) and kermany_cxr.is_kermany_cxr(path):
-        return kermany_cxr.load_kermany_cxr(path, split)
+    # The same table may be read as any other, by a column of labels: only its own classes, without one, ask for this.
+    own = tuple(plain_text(name) for name in names)
+    by_subtype = own == kermany_cxr.TWO_CLASSES and label_column is None and label_type is None
+    if (own == kermany_cxr.CLASSES or by_subtype) and kermany_cxr.is_kermany_cxr(path):
+        return kermany_cxr.load_kermany_cxr(path, split, classes=own)
     path = path / TABLE if (path / TABLE).is_file() else path
     shared: dict[str, Any] = {"patient_pattern": patient_pattern, "allow_shared_patients": allow_shared_patients}
     if path.is_dir():

@@ -1,11 +1,12 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The chest X-rays of Kermany et al. with their subtypes, as MONAI datalists: normal, bacterial and viral pneumonia."""
+"""The chest X-rays of Kermany et al. as MONAI datalists: normal, bacterial and viral pneumonia, or these as one."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from .._text_path import text_path
 from .splits import check_split
 from .table_rows import read_rows
 
-__all__ = ["CLASSES", "is_kermany_cxr", "load_kermany_cxr", "patient_of"]
+__all__ = ["CLASSES", "TWO_CLASSES", "is_kermany_cxr", "load_kermany_cxr", "patient_of"]
 
 CLASSES = ("normal", "bacterial", "viral")
+TWO_CLASSES = ("normal", "pneumonia")
 TABLE = "labels.csv"
 _SUBTYPES = {"normal": 0, "bacteria": 1, "bacterial": 1, "virus": 2, "viral": 2}
 _COLUMNS = ("file", "subtype", "split")
@@ -32,8 +34,10 @@ def is_kermany_cxr(root: str | os.PathLike[str]) -> bool:
     return set(_COLUMNS) <= set(header)
 
 
-def load_kermany_cxr(root: str | os.PathLike[str], split: str) -> list[dict[str, Any]]:
-    """One split of the X-rays of Kermany et al. (Cell 2018), three classes, in the sets of PneumoniaMNIST.
+def load_kermany_cxr(
+    root: str | os.PathLike[str], split: str, *, classes: Sequence[str] = CLASSES
+) -> list[dict[str, Any]]:
+    """One split of the X-rays of Kermany et al. (Cell 2018), three classes or two, in the sets of PneumoniaMNIST.
 
     The official validation set shares 190 patients with the training set: it is taken without their images. Patients
     are those of the files' names, see `patient_of`.
@@ -41,14 +45,18 @@ def load_kermany_cxr(root: str | os.PathLike[str], split: str) -> list[dict[str,
     Args:
         root: folder of the table ``labels.csv`` with the columns file, subtype (normal, bacteria or virus) and split.
         split: "train", "validation" or "test".
+        classes: ``CLASSES``, or ``TWO_CLASSES``, where bacterial and viral are pneumonia.
 
     Returns:
         Items ``{"image": path, "label": int, "key": file as in the table, "patient": str}``, sorted by key.
 
     Raises:
-        ValueError: when a row's subtype or split is unknown, a file is missing, or a split has no row.
+        ValueError: when the classes are others, a row's subtype or split is unknown, a file is missing, or a split has
+            no row.
     """
     check_split(split)
+    if tuple(classes) not in (CLASSES, TWO_CLASSES):
+        raise ValueError(f"classes: expected {list(CLASSES)} or {list(TWO_CLASSES)}, got {list(classes)}")
     folder = text_path(root, "root")
     items: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "test": []}
     for row in read_rows(folder / TABLE, _COLUMNS):
@@ -60,7 +68,8 @@ def load_kermany_cxr(root: str | os.PathLike[str], split: str) -> list[dict[str,
         if where == split and not path.is_file():
             raise ValueError(f"{row.where}: expected the image {path}, it is not there")
         patient = patient_of(row["file"])
-        items[where].append({"image": str(path), "label": _SUBTYPES[subtype], "key": row["file"], "patient": patient})
+        label = min(_SUBTYPES[subtype], len(classes) - 1)
+        items[where].append({"image": str(path), "label": label, "key": row["file"], "patient": patient})
     known = {item["patient"] for item in items["train"]}
     items["validation"] = [item for item in items["validation"] if item["patient"] not in known]
     if not items[split]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from .adapt import AdaptedEncoder, adapt_encoder
 from .cross_fit import cross_fitted_features
 from .encoder import Encoder, Features
+from .given_autoencoder import given_autoencoder
 from .latent_dataset import LatentDataset
 from .make_encoder import make_encoder
 from .prepare_space import prepare_space
@@ -35,6 +36,7 @@ __all__ = [
     "adapt_encoder",
     "cross_fitted_features",
     "edit_latents",
+    "given_autoencoder",
     "index_training_images",
     "load_space",
     "make_encoder",

@@ -19,6 +19,8 @@ from .named_layers import OUTPUT
 __all__ = ["AutoencoderCodes", "fit_autoencoder", "make_autoencoder_encoder", "read_autoencoder", "save_autoencoder"]
 
 FORMAT = "monai_diffclf autoencoder 1"
+GIVEN = "given"
+"""Name of an autoencoder whose folder is given anew each time, see `given_autoencoder`."""
 
 
 class AutoencoderCodes(nn.Module):
@@ -83,7 +85,7 @@ def save_autoencoder(path: str | os.PathLike[str], space: AutoencoderSpace, enco
     content = {
         "format": FORMAT,
         "version": space.version,
-        "encoder": {"source": encoder.source, "name": encoder.name},
+        "encoder": {"source": _without_folder(encoder.source), "name": encoder.name},
         "settings": {
             "scaling_factor": space.scaling_factor,
             "shift_factor": space.shift_factor,
@@ -107,8 +109,25 @@ def read_autoencoder(
         raise ValueError(f"encoder: expected {content['encoder']['name']}, as in {path}, got {encoder.name}")
     space = AutoencoderSpace(network if device is None else network.to(device), **content["settings"])
     if space.version != content["version"]:
+        source = encoder.source
+        place, remedy = source["name"], "put the former one back, or train anew"
+        if place == GIVEN:
+            place, remedy = source["folder"], f"take {source['origin']} and {how_to_give()}"
         raise ValueError(
             f"encoder: expected the autoencoder that {path} was made with ({content['version']}), got another in "
-            f"{encoder.source['name']} ({space.version}); put the former one back, or train anew"
+            f"{place} ({space.version}); {remedy}"
         )
     return space
+
+
+def how_to_give() -> str:
+    """How a bundle's user says where its autoencoder is."""
+    return (
+        "give its folder: --set autoencoder=FOLDER, with MONAI's own command --autoencoder FOLDER, elsewhere the "
+        "environment variable MONAI_DIFFCLF_AUTOENCODER"
+    )
+
+
+def _without_folder(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an autoencoder that is given each time the place on this machine is not kept."""
+    return {name: value for name, value in source.items() if source.get("name") != GIVEN or name != "folder"}

@@ -25,6 +25,7 @@ from .._checks import plain_tensor
 from ..networks.latent_space import LatentSpace, check_latent_space, encode
 from ..networks.model_description import describe_settings
 from .latent_store import LatentStore
+from .representation_space import check_precision
 
 __all__ = ["LatentDataset"]
 
@@ -52,6 +53,8 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         key: key of the image.
         batch_size: views that are encoded at once.
         device: where the encoder is.
+        amp_dtype: reduced precision to encode in, such as ``"bfloat16"``, which is several times as fast where the
+            processor has units for it; None for the latent space's own.
         progress: whether to show a bar on stderr.
 
     Raises:
@@ -80,6 +83,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         key: str = "image",
         batch_size: int = 32,
         device: torch.device | str = "cpu",
+        amp_dtype: torch.dtype | str | None = None,
         progress: bool = True,
     ) -> None:
         for name, value, least in (("views", views, 0), ("batch_size", batch_size, 1), ("seed", seed, 0)):
@@ -92,6 +96,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         self.latent_space = check_latent_space(latent_space)
         self.views, self.seed, self.key, self.batch_size = views, seed, key, batch_size
         self.device, self.progress = torch.device(device), progress
+        self.amp_dtype = check_precision(amp_dtype)
         self.set_random_state(seed)
         self._latents: Any = self._in_memory() if cache_dir is None else self._on_disk(Path(cache_dir))
 
@@ -157,7 +162,8 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         """Latents [n, V, D, *grid] of some images."""
         images = [image for index in chunk for image in self._views(self.data[index])]
         parts = torch.stack(images).split(self.batch_size)
-        latents = torch.cat([encode(self.latent_space, part.to(self.device)).float().cpu() for part in parts])
+        with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
+            latents = torch.cat([encode(self.latent_space, part.to(self.device)).float().cpu() for part in parts])
         return latents.reshape(len(chunk), max(1, self.views), *latents.shape[1:])
 
     def _views(self, item: Mapping[str, Any]) -> Iterator[torch.Tensor]:
@@ -180,6 +186,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
             "views": self.views,
             "seed": self.seed if self.views else None,
             "key": self.key,
+            **({} if self.amp_dtype is None else {"amp_dtype": str(self.amp_dtype)}),
         }
 
     def _bar(self, images: int) -> Any:

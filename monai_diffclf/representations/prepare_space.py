@@ -22,7 +22,7 @@ from ..storage.atomic_file import replace_text
 from .adapt import adapt_encoder
 from .autoencoder_encoder import AutoencoderCodes, fit_autoencoder, save_autoencoder
 from .encoder import Encoder
-from .representation_space import AMP_DTYPES, RepresentationSpace
+from .representation_space import RepresentationSpace, check_precision
 from .space_file import load_space, save_space
 
 __all__ = ["prepare_space"]
@@ -95,7 +95,7 @@ def prepare_space(
         "adaptation": None if adaptation is None else {**adaptation, "seed": seed},
         "data": data,
     }
-    precision = _precision(amp_dtype)
+    precision = check_precision(amp_dtype)
     wanted = json.loads(json.dumps(wanted))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes may ask at the same time: the first one makes it.
@@ -150,13 +150,6 @@ def _refuse_for_autoencoder(
 
 def _size(images: Dataset) -> tuple[int, ...]:
     return tuple(torch.as_tensor(images[0]["image"]).shape[1:])
-
-
-def _precision(amp_dtype: torch.dtype | str | None) -> torch.dtype | None:
-    found = getattr(torch, amp_dtype, amp_dtype) if isinstance(amp_dtype, str) else amp_dtype
-    if found not in AMP_DTYPES:
-        raise ValueError(f"amp_dtype: expected None, 'bfloat16' or 'float16', got {amp_dtype!r}")
-    return found if isinstance(found, torch.dtype) else None
 
 
 def _adapt(

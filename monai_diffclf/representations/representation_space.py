@@ -27,6 +27,18 @@ __all__ = ["RepresentationSpace"]
 AMP_DTYPES = (None, torch.bfloat16, torch.float16)
 
 
+def check_precision(amp_dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A reduced precision to encode in, from its name too; None for float32.
+
+    Raises:
+        ValueError: for another.
+    """
+    found = getattr(torch, amp_dtype, amp_dtype) if isinstance(amp_dtype, str) else amp_dtype
+    if found not in AMP_DTYPES:
+        raise ValueError(f"amp_dtype: expected None, 'bfloat16' or 'float16', got {amp_dtype!r}")
+    return found if isinstance(found, torch.dtype) else None
+
+
 class RepresentationSpace(nn.Module):
     """The latent space of an encoder: principal components of its feature maps, and of its global vector if asked for.
 

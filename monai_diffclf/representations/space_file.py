@@ -13,7 +13,7 @@ from ..networks import AutoencoderSpace
 from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
 from .autoencoder_encoder import FORMAT as AUTOENCODER
-from .autoencoder_encoder import read_autoencoder
+from .autoencoder_encoder import GIVEN, read_autoencoder
 from .encoder import Encoder
 from .make_encoder import make_encoder
 from .representation_space import RepresentationSpace
@@ -71,7 +71,7 @@ def load_space(
     """
     content = read_torch_file(path, what="a representation")
     if isinstance(content, dict) and content.get("format") == AUTOENCODER:
-        return read_autoencoder(path, content, encoder or make_encoder(**content["encoder"]["source"]), device)
+        return read_autoencoder(path, content, encoder or _autoencoder_again(path, content["encoder"]), device)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"path: expected a file of save_space, got another in {path}")
     made = content["encoder"]
@@ -95,6 +95,16 @@ def load_space(
     if space.version != content["version"]:
         raise ValueError(f"path: the content of {path} is not what was written ({content['version']}); copy it again")
     return space
+
+
+def _autoencoder_again(path: str | os.PathLike[str], made: dict[str, Any]) -> Encoder:
+    source = made["source"]
+    if source.get("name") == GIVEN:
+        raise ValueError(
+            f"encoder: expected {source['origin']}, which {path} does not hold; give load_space(path, "
+            "encoder=given_autoencoder(FOLDER)) one with the same weights"
+        )
+    return make_encoder(**source)
 
 
 def _made_again(path: str | os.PathLike[str], made: dict[str, Any], adapted: str | bool) -> Encoder:

@@ -34,7 +34,7 @@ def parser(bundle: str, *files: str, **settings: object) -> ConfigParser:
 
 
 def test_all_are_there():
-    assert len(TRAINING) == 15
+    assert len(TRAINING) == 16
 
 
 @pytest.mark.parametrize("bundle", TRAINING)

@@ -50,6 +50,16 @@ def test_the_three_classes_ask_for_it_and_others_read_the_table(tmp_path):
     assert len(two) == 4 and {item["label"] for item in two} == {0, 1}
 
 
+def test_two_classes_are_of_the_same_images(tmp_path):
+    write(tmp_path)
+    three = load_kermany_cxr(tmp_path, "validation")
+    two = load_datalist(tmp_path, "validation", classes=["normal", "pneumonia"])
+    assert [item["label"] for item in two] == [min(item["label"], 1) for item in three] == [0, 1, 1]
+    assert [item["key"] for item in two] == [item["key"] for item in three]
+    with pytest.raises(ValueError, match=r"classes: expected .* or \['normal', 'pneumonia'\], got \['a', 'b'\]"):
+        load_kermany_cxr(tmp_path, "validation", classes=["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -324,3 +324,23 @@ def test_the_header_says_what_was_made(files, tmp_path):
     header = json.loads((tmp_path / "kept" / "latents.json").read_text())
     assert header["shape"] == [1, 4, 2, 3]
     assert header["made_with"]["space"] == "blocks of two" and header["made_with"]["seed"] is None
+
+
+class Convolved(EncodesOnly):
+    """Encodes by a convolution, which automatic mixed precision rounds."""
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(images, torch.full((3, 1, 2, 2), 1 / 3), stride=2)
+
+
+def test_images_may_be_encoded_in_reduced_precision(files, tmp_path):
+    settings = {"views": 0, "progress": False}
+    exact = LatentDataset(files, read(), Convolved(), **settings)
+    rounded = LatentDataset(files, read(), Convolved(), cache_dir=tmp_path / "r", amp_dtype="bfloat16", **settings)
+    one, other = (torch.stack([made[i]["image"] for i in range(len(files))]) for made in (exact, rounded))
+    assert other.dtype == torch.float32 and not torch.equal(one, other)
+    torch.testing.assert_close(other, one, rtol=2e-2, atol=1e-2)
+    with pytest.raises(ValueError, match="cache_dir: expected latents made with these settings"):
+        LatentDataset(files, read(), Convolved(), cache_dir=tmp_path / "r", **settings)
+    with pytest.raises(ValueError, match="amp_dtype: expected None, 'bfloat16' or 'float16', got 'int8'"):
+        LatentDataset(files, read(), Convolved(), amp_dtype="int8", **settings)
