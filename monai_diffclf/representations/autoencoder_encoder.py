@@ -123,8 +123,8 @@ def read_autoencoder(
 def how_to_give() -> str:
     """How a bundle's user says where its autoencoder is."""
     return (
-        "give its folder: --set autoencoder=FOLDER, with MONAI's own command --autoencoder FOLDER, elsewhere the "
-        "environment variable MONAI_DIFFCLF_AUTOENCODER"
+        "put it into the bundle's folder models/autoencoder, or give its own: --set autoencoder=FOLDER, with MONAI's "
+        "own command --autoencoder FOLDER"
     )
 
 

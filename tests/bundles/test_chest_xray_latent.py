@@ -22,7 +22,7 @@ from tests.bundles.workflows import bundle_workflow, causes, run
 from tests.data import kermany_trees
 from tests.representations.test_autoencoder_bundle import write_autoencoder
 
-NAME, GIVEN = "chest_xray_latent_diffusion", "MONAI_DIFFCLF_AUTOENCODER"
+NAME = "chest_xray_latent_diffusion"
 SIZE = 32
 TINY = {
     **{"grid": [4, 4], "num_components": 4, "denoiser#hidden_size": 16, "denoiser#num_layers": 1},
@@ -123,14 +123,14 @@ def test_training_without_it_is_refused(place: Path, tmp_path: Path, capsys: pyt
     assert not list((tmp_path / "run").glob("*.pt"))
 
 
-def test_the_environment_names_it_where_no_option_reaches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundles_own_folder_may_hold_it(place: Path, tmp_path: Path) -> None:
     film = place / "data" / "images" / "IM-0049-0001.jpeg"
-    run_folder = place / NAME / "runs" / "seed_0"
+    bundle = shutil.copytree(place / NAME, tmp_path / NAME)
     with pytest.raises(RuntimeError) as refused:
-        BundleModel(place / NAME, run_folder)
-    assert any("MONAI_DIFFCLF_AUTOENCODER" in text for text in causes(refused.value))
-    monkeypatch.setenv(GIVEN, str(place / "autoencoder"))
-    model = BundleModel(place / NAME, run_folder)
+        BundleModel(bundle, bundle / "runs" / "seed_0")
+    assert any("put it into the bundle's folder models/autoencoder" in text for text in causes(refused.value))
+    shutil.copytree(place / "autoencoder", bundle / "models" / "autoencoder")
+    model = BundleModel(bundle, bundle / "runs" / "seed_0")
     outcome = model.classify(model.read(film))
     assert outcome.map.shape == (SIZE, SIZE) and bool(outcome.map.isfinite().all())
 

@@ -48,7 +48,7 @@ def test_another_in_its_place_is_refused(made: tuple[Path, AutoencoderSpace], tm
     with pytest.raises(ValueError, match="^encoder: expected the autoencoder that .* was made with") as refused:
         load_space(made[0], other)
     said = str(refused.value)
-    assert f"got another in {tmp_path / 'other'}" in said and f"take {ORIGIN} and give its folder" in said
+    assert f"got another in {tmp_path / 'other'}" in said and f"take {ORIGIN} and put it into" in said
     assert "--set autoencoder=FOLDER" in said and "\n" not in said
 
 
@@ -59,4 +59,4 @@ def test_what_is_no_autoencoder_is_refused_in_one_line(folder: Any, tmp_path: Pa
     with pytest.raises(ValueError, match=rf"^autoencoder: expected .*{ORIGIN}") as refused:
         given_autoencoder(place, ORIGIN)
     said = str(refused.value)
-    assert "--set autoencoder=FOLDER" in said and "MONAI_DIFFCLF_AUTOENCODER" in said and "\n" not in said
+    assert "--set autoencoder=FOLDER" in said and "models/autoencoder" in said and "\n" not in said
