@@ -124,9 +124,10 @@ def test_with_a_rule_that_decides_by_forecast():
     same = (result.errors.evaluated == exact.errors.evaluated).all((1, 2))
     assert same.sum() > 40
     assert torch.equal(result.predicted[same], exact.predicted[same])
-    # What is in doubt is told by the forecast: with all its draws in float32 an image has the very same mean errors.
+    # What is in doubt is told by the forecast: with all its draws in float32 an image has the same mean errors, but for
+    # the order in which a processor sums them.
     dear = result.network_evaluations == 2 * result.errors.network_evaluations
-    assert torch.equal(result.mean_error[same & dear], exact.mean_error[same & dear])
+    torch.testing.assert_close(result.mean_error[same & dear], exact.mean_error[same & dear], rtol=1e-12, atol=0)
 
 
 def test_float16_too():
