@@ -59,6 +59,15 @@ def load(count: int, seed: int, unknown: float) -> Images:
     return images, torch.stack([torch.as_tensor(item["label"]) for item in items])
 
 
+def make_network(classes: int | None) -> WaveletDiffusionUNet:
+    """The bundle's network, of so many classes; None for one of all findings."""
+    embedding = {"num_findings": len(FINDINGS)} if classes is None else {"num_class_embeds": classes + 1}
+    return WaveletDiffusionUNet(
+        2, 1, levels=1, channels=[16, 32, 64], attention_levels=[False, False, True], num_res_blocks=1,
+        num_head_channels=32, norm_num_groups=16, **embedding,
+    )  # fmt: skip
+
+
 def train(images: torch.Tensor, labels: torch.Tensor, steps: int, name: str, **conditions: Any) -> tuple[Any, float]:
     """The average of a network's weights after so many steps, in eval mode, and the CPU time in seconds.
 
@@ -71,11 +80,7 @@ def train(images: torch.Tensor, labels: torch.Tensor, steps: int, name: str, **c
     """
     torch.manual_seed(0)
     classes = conditions.get("num_classes")
-    embedding = {"num_findings": len(FINDINGS)} if classes is None else {"num_class_embeds": classes + 1}
-    network = WaveletDiffusionUNet(
-        2, 1, levels=1, channels=[16, 32, 64], attention_levels=[False, False, True], num_res_blocks=1,
-        num_head_channels=32, norm_num_groups=16, **embedding,
-    )  # fmt: skip
+    network = make_network(classes)
     average = MovingAverage(network, LIMIT, WARMUP)
     loss_function = ClassContrastiveLoss(
         make_scheduler(), classes or 2, **CONTRAST, denoising_weighting="min_snr", gamma=5.0

@@ -28,13 +28,12 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.bundles import BUNDLES, RESULTS
-from benchmarks.findings.one_network import CORRELATION, UNKNOWN, judge, load, log_odds, train
+from benchmarks.findings.one_network import CORRELATION, UNKNOWN, judge, load, log_odds, make_network, train
 from benchmarks.schedule import make_scheduler
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data.phantom_findings import FINDINGS
 from monai_diffclf.inferers import DiffusionClassifierInferer, MultiLabelClassifierInferer
 from monai_diffclf.networks import load_weights, network_hash
-from monai_diffclf.networks.nets import WaveletDiffusionUNet
 from monai_diffclf.storage.atomic_file import replace_text, replaced
 
 BUNDLE = BUNDLES / "phantom_findings_diffusion"
@@ -52,10 +51,7 @@ def separate_network(number: int, work: Path) -> tuple[torch.nn.Module, float]:
         with replaced(kept) as partial:
             torch.save({"network": network.state_dict(), "seconds": seconds}, partial)
     stored = torch.load(kept, weights_only=True)
-    network = WaveletDiffusionUNet(
-        2, 1, levels=1, channels=[16, 32, 64], attention_levels=[False, False, True], num_res_blocks=1,
-        num_head_channels=32, norm_num_groups=16, num_class_embeds=3,
-    )  # fmt: skip
+    network = make_network(2)
     network.load_state_dict(stored["network"])
     return network.eval(), float(stored["seconds"])
 
