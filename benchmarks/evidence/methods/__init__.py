@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.evidence.method import Fitted, Method, Prediction
 from benchmarks.evidence.methods.bundles import FEATURES, PIXELS, AdaptedBundleMethod, BundleMethod, KeptRunMethod
-from benchmarks.evidence.methods.combined import CombinedMethod
+from benchmarks.evidence.methods.combined import CascadeMethod, CombinedMethod
 from benchmarks.evidence.methods.finetuned import FinetunedMethod
 from benchmarks.evidence.methods.floor import PixelMethod
 from benchmarks.evidence.methods.linear import ProbeMethod
@@ -32,6 +32,7 @@ METHODS: dict[str, Callable[[str], Method]] = {
     "resnet18_ensemble": lambda data: CombinedMethod(data, "resnet18"),
     "ensemble_diffusion_resnet18": lambda data: CombinedMethod(data, _diffusion(data), "resnet18"),
     "ensemble_diffusion_cnn": lambda data: CombinedMethod(data, _diffusion(data), "cnn_finetuned"),
+    "cascade": lambda data: CascadeMethod(data, _cheap(data), _diffusion(data)),
     "densenet121": lambda data: NetworkMethod("densenet121", data),
 }
 """Name in the protocol -> the method as it is set for a data set."""
@@ -45,6 +46,10 @@ def _known(table: dict[str, Any], data: str, method: str) -> Any:
 
 def _diffusion(data: str) -> str:
     return "diffusion_pixels" if data in DIFFUSION else "diffusion_representation"
+
+
+def _cheap(data: str) -> str:
+    return "resnet18" if data in DIFFUSION else "cnn_finetuned"
 
 
 def make_method(name: str, data: str) -> Method:

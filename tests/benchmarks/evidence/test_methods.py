@@ -14,7 +14,7 @@ from benchmarks.evidence.data import Images
 from benchmarks.evidence.measures import temperature
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods import METHODS, bundles, finetuned, make_method
-from benchmarks.evidence.methods.combined import CombinedMethod
+from benchmarks.evidence.methods.combined import CascadeMethod, CombinedMethod
 from benchmarks.evidence.methods.linear import ProbeMethod, class_distances
 from benchmarks.evidence.methods.networks import NetworkMethod, at_plateau, balanced_rows, build
 from benchmarks.evidence.methods.stored import StoredMethod
@@ -165,33 +165,47 @@ def test_runs_that_are_not_there_are_refused(dataset) -> None:
         method.fit(train, validation, 99, Path())
 
 
-def test_mean_of_methods_is_that_of_their_calibrated_probabilities(tmp_path: Path) -> None:
+def stored_results(folder: Path) -> tuple[Images, Images, dict]:
+    """Validation and test images, and what results in a folder say of both, calibrated."""
     validation, test = blobs(60, 8, 1, 2), blobs(10, 8, 1, 2, seed=1)
     rng, said = np.random.default_rng(0), {}
     for method, seed in (("resnet18", 0), ("resnet18", 1), ("diffusion_pixels", 0)):
         first = [rng.uniform(0.05, 0.95, len(images)) for images in (validation, test)]
         p = [np.stack([one, 1 - one], 1).astype(np.float32) for one in first]
-        said[method, seed] = p
         record = {"data": "d", "split": "test", "method": method, "condition": "primary", "seed": seed}
-        record["facts"] = {"evaluations": 2}
-        write_result(record, Prediction(p[1]), Prediction(p[0]), (test, validation), folder=tmp_path)
+        record["facts"] = {"evaluations": 1 if method == "resnet18" else 50}
+        write_result(record, Prediction(p[1]), Prediction(p[0]), (test, validation), folder=folder)
+        power = [part.astype(float) ** (1 / temperature(validation.labels, p[0].astype(float))) for part in p]
+        said[method, seed] = [part / part.sum(1, keepdims=True) for part in power]
+    return validation, test, said
 
-    def calibrated_test(*member) -> np.ndarray:
-        known, p = said[member]
-        power = p.astype(float) ** (1 / temperature(validation.labels, known.astype(float)))
-        return power / power.sum(1, keepdims=True)
 
+def test_mean_of_methods_is_that_of_their_calibrated_probabilities(tmp_path: Path) -> None:
+    validation, test, said = stored_results(tmp_path)
     both = CombinedMethod("d", "diffusion_pixels", "resnet18", results=tmp_path).fit(validation, validation, 1, Path())
-    expected = (calibrated_test("diffusion_pixels", 0) + calibrated_test("resnet18", 1)) / 2
+    expected = (said["diffusion_pixels", 0][1] + said["resnet18", 1][1]) / 2
     np.testing.assert_allclose(both.predict(test).probabilities, expected, atol=1e-6)
     alone = CombinedMethod("d", "resnet18", results=tmp_path).fit(validation, validation, 0, Path())
-    expected = (calibrated_test("resnet18", 0) + calibrated_test("resnet18", 1)) / 2
+    expected = (said["resnet18", 0][1] + said["resnet18", 1][1]) / 2
     np.testing.assert_allclose(alone.predict(test).probabilities, expected, atol=1e-6)
-    assert (both.facts["evaluations"], alone.facts["evaluations"]) == (4, 4)
+    assert (both.facts["evaluations"], alone.facts["evaluations"]) == (51, 2)
     with pytest.raises(ValueError, match="expected a result of resnet18 with seed 2"):
         CombinedMethod("d", "diffusion_pixels", "resnet18", results=tmp_path).fit(validation, validation, 2, Path())
     with pytest.raises(ValueError, match="expected a result of cnn_finetuned"):
         CombinedMethod("d", "cnn_finetuned", results=tmp_path).fit(validation, validation, 0, Path())
+
+
+def test_a_cascade_asks_the_second_for_the_share_of_which_the_first_is_least_sure(tmp_path: Path) -> None:
+    validation, test, said = stored_results(tmp_path)
+    fitted = CascadeMethod("d", "resnet18", "diffusion_pixels", 0.25, tmp_path).fit(validation, validation, 1, Path())
+    first, second = said["resnet18", 1], said["diffusion_pixels", 0]
+    limit = np.sort(first[0].max(1))[round(0.25 * len(validation)) - 1]
+    expected = np.where(first[1].max(1)[:, None] <= limit, (first[1] + second[1]) / 2, first[1])
+    assert (expected != first[1]).any() and (expected == first[1]).any()
+    np.testing.assert_allclose(fitted.predict(test).probabilities, expected, atol=1e-6)
+    assert fitted.facts["evaluations"] == pytest.approx(1 + 0.25 * 50, abs=0.5)
+    with pytest.raises(ValueError, match="expected a result of resnet18 with seed 2"):
+        CascadeMethod("d", "resnet18", "resnet18", results=tmp_path).fit(validation, validation, 2, Path())
 
 
 def test_fewer_images_make_the_same_steps() -> None:
