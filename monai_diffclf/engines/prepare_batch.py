@@ -42,8 +42,8 @@ class DenoisingPrepareBatch(PrepareBatch):
         all_classes: whether the same noisy image goes to the network under each of the K classes, as
             :class:`monai_diffclf.losses.ClassContrastiveLoss` needs it; a dropped label stays the null class alone.
             Targets then also hold ``"own"``, ``"contrasted"`` and ``"labels"``, see there. Of findings one that is
-            known is drawn for each image, which goes to the network with it absent and present, the others as they are:
-            two classes to that loss.
+            known is drawn for each image, which goes to the network with it absent and present, the others as
+            ``label_dropout`` has left them: two classes to that loss.
         log_snr_range: with ``all_classes``, log-SNR from and to which it is done: every other image gets a level there
             and is seen under all classes, the rest levels of the whole schedule and their own class. None for all
             images and levels.
@@ -113,10 +113,10 @@ class DenoisingPrepareBatch(PrepareBatch):
             raise ValueError("image: expected finite values, got NaN or infinity in a training batch")
         if not isinstance(self.latent_space, PixelSpace):
             images = encode(self.latent_space, images.to(device=device, non_blocking=non_blocking))
-        labels, dropped = self._labels(batchdata[CommonKeys.LABEL], len(images))
+        given, labels = self._labels(batchdata[CommonKeys.LABEL], len(images))
         part = torch.randperm(len(images), generator=self.generator)
         offset = torch.rand(len(images), generator=self.generator, dtype=torch.float64)
-        contrasted = ~dropped if self.all_classes else torch.zeros_like(dropped)
+        contrasted = self._askable(given, labels) & self.all_classes
         levels = (part + offset) / len(images)
         if self.all_classes and self.levels is not None:
             within = torch.arange(len(images)) % 2 == 0
@@ -136,7 +136,7 @@ class DenoisingPrepareBatch(PrepareBatch):
             if self.num_findings is None:
                 image, labels, marks = _rows(labels, contrasted, self.num_classes)
             else:
-                image, labels, marks = self._finding_rows(labels, contrasted)
+                image, labels, marks = self._finding_rows(given, labels, contrasted)
             image, *others = (tensor.to(noisy.device) for tensor in (image, *marks.values()))
             noisy, targets = noisy[image], {name: tensor[image] for name, tensor in targets.items()}
             targets |= dict(zip(marks, others, strict=True))
@@ -144,27 +144,32 @@ class DenoisingPrepareBatch(PrepareBatch):
         return noisy, targets, (), {"timesteps": targets["timesteps"], **conditions}
 
     def _labels(self, given: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Classes [B], some of them null, or states of findings [B, L], some unknown; and which images were dropped."""
+        """Classes [B] or states of findings [B, L]: as given, and some of them null or unknown."""
         if self.num_findings is None:
-            classes = torch.from_numpy(check_labels(given, self.num_classes, count, name="label"))
-            dropped = torch.rand(count, generator=self.generator) < self.label_dropout
-            return torch.where(dropped, self.num_classes, classes), dropped
-        states = torch.from_numpy(check_findings(given, self.num_findings, count, name="label"))
-        hidden = torch.rand(states.shape, generator=self.generator) < self.label_dropout
-        states = torch.where(hidden, UNKNOWN, states)
-        return states, (states == UNKNOWN).all(1)
+            checked, null = check_labels(given, self.num_classes, count, name="label"), self.num_classes
+        else:
+            checked, null = check_findings(given, self.num_findings, count, name="label"), UNKNOWN
+        labels = torch.from_numpy(checked)
+        hidden = torch.rand(labels.shape, generator=self.generator) < self.label_dropout
+        return labels, torch.where(hidden, null, labels)
+
+    def _askable(self, given: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Images [B] that may be seen under all classes: not of the null class, or with a finding that is known."""
+        return labels != self.num_classes if self.num_findings is None else (given != UNKNOWN).any(1)
 
     def _finding_rows(
-        self, states: torch.Tensor, contrasted: torch.Tensor
+        self, given: torch.Tensor, states: torch.Tensor, contrasted: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """A row for each image, and of those contrasted one with a known finding absent and one with it present.
+
+        The finding is one that is known in the image's label, whether it was dropped or not: what was dropped are the
+        others, and the question is asked as the classifier will ask it.
 
         Returns:
             image [R] and states [R, L] of each row, and which rows are which.
         """
-        place = torch.rand(states.shape, generator=self.generator).masked_fill(states == UNKNOWN, -1).argmax(1)
-        asked = states.gather(1, place[:, None])[:, 0]
-        image, value, marks = _rows(asked, contrasted, 2)
+        place = torch.rand(given.shape, generator=self.generator).masked_fill(given == UNKNOWN, -1).argmax(1)
+        image, value, marks = _rows(given.gather(1, place[:, None])[:, 0], contrasted, 2)
         states, two = states[image], contrasted[image]
         states[two, place[image][two]] = value[two]
         return image, states, marks

@@ -262,7 +262,8 @@ def test_one_known_finding_of_each_image_is_contrasted():
     given = torch.tensor([[0, 1, 1], [2, 2, 2], [1, 2, 0], [2, 1, 2], [0, 0, 0]]).repeat(20, 1)
     noisy, targets, _, kwargs = prepare({"image": torch.randn(100, 1, 8, 8), "label": given})
     states, own, rows, labels = kwargs["states"], targets["own"], targets["contrasted"], targets["labels"]
-    assert len(noisy) == len(states) == len(targets["timesteps"]) == 100 + len(rows) and 0 < len(rows) < 80
+    assert len(rows) == 80, "every image of which something is known"
+    assert len(noisy) == len(states) == len(targets["timesteps"]) == 180
     assert torch.equal(noisy[rows[:, 0]], noisy[rows[:, 1]]) and torch.isin(own[1::5], rows).logical_not().all()
     absent, present = states[rows[:, 0]], states[rows[:, 1]]
     differs = absent != present
@@ -275,3 +276,19 @@ def test_one_known_finding_of_each_image_is_contrasted():
     asked = differs.float().mean(0)
     assert (asked > 0.15).all(), "every finding is asked about"
     assert torch.equal(states[rows][:, 0][differs], torch.zeros(len(rows), dtype=torch.int64))
+
+
+def test_a_finding_is_asked_whether_it_was_dropped_or_not_and_the_others_are_dropped():
+    dropout = 0.75
+    prepare = DenoisingPrepareBatch(
+        DDPMScheduler(100), num_findings=2, all_classes=True, label_dropout=dropout, conditioning=lambda s: {"s": s}
+    )
+    given = torch.tensor([[0, 1], [1, 0]]).repeat(2000, 1)
+    _, targets, _, kwargs = prepare({"image": torch.zeros(4000, 1, 2, 2), "label": given})
+    rows = kwargs["s"][targets["contrasted"]]
+    asked = (rows[:, 0] != rows[:, 1]).long().argmax(1)
+    other = rows[:, 0].gather(1, 1 - asked[:, None])[:, 0]
+    assert len(rows) == 4000
+    assert float((other == 2).double().mean()) == pytest.approx(dropout, abs=4.5 * (0.1875 / 4000) ** 0.5)
+    assert float(asked.double().mean()) == pytest.approx(0.5, abs=4.5 * (0.25 / 4000) ** 0.5)
+    assert torch.equal(targets["labels"], given.gather(1, asked[:, None])[:, 0])
