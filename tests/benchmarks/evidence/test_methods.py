@@ -140,6 +140,28 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
     assert fitted.facts["evaluations"] == 27
 
 
+@pytest.mark.parametrize(("count", "epochs"), [(640, 8), (128, 40), (20, 160)])
+def test_the_fine_tuned_network_makes_as_many_steps_with_fewer_images(tmp_path: Path, monkeypatch, count, epochs):
+    everything = blobs(640, 16, 3, 3, everywhere=True)
+    told: dict = {}
+
+    def adapt(encoder, train, validation, classes, **settings):
+        told.update(settings, validated=validation is not None)
+        network = torch.nn.Linear(1, 1)
+        network.history = []
+        return network
+
+    monkeypatch.setattr(finetuned, "load", lambda name: (everything, everything))
+    monkeypatch.setattr(finetuned, "make_encoder", lambda *args, **kwargs: None)
+    monkeypatch.setattr(finetuned, "adapt_encoder", adapt)
+    method = finetuned.FinetunedMethod("busi_224", size=8)
+    few = everything.take(np.arange(count)).with_pixels(everything.pixels[:count])
+    fitted = method.fit(few, few, 3, tmp_path)
+    assert told["epochs"] * max(1, count // told["batch_size"]) == 8 * 20
+    assert (told["epochs"], told["seed"], told["validated"]) == (epochs, 3, epochs == 8)
+    assert fitted.facts["epochs"] == epochs
+
+
 @pytest.mark.slow
 def test_classifier_on_the_fine_tuned_encoder_sees_images_at_its_size(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra encoders")
