@@ -16,9 +16,11 @@ from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced
 from benchmarks.evidence.protocol import ROOT
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import DenoisingErrors
+from monai_diffclf.networks import PixelSpace
+from monai_diffclf.networks.latent_space import encode
 from monai_diffclf.representations import Encoder, RepresentationSpace, load_space, save_space
 from monai_diffclf.run import run_bundle
-from monai_diffclf.uncertainty import fit_typicality
+from monai_diffclf.uncertainty import fit_typicality, image_statistics, latent_statistics
 
 # Data set -> bundle. What is shipped is seed 0 on all training images.
 FEATURES = {
@@ -29,6 +31,7 @@ FEATURES = {
 
 
 PIXELS = {"isic2017_64": "skin_lesion_diffusion"}
+BATCH = 64  # images at a time
 ADAPTED_SIZE = 160  # of cnn_finetuned, whose encoder diffusion_adapted takes
 
 
@@ -155,12 +158,15 @@ def train_bundle(
 
 
 class FittedBundle:
-    """See `BundleMethod`."""
+    """See `BundleMethod`; unlikeness is typicality, learned on validation images as the command ``fit`` does."""
 
     def __init__(self, bundle: Bundle, settings: dict[str, Any], validation: Images, seconds: float | None) -> None:
         self.bundle, self.settings = bundle, settings
-        errors, _, evaluations = self._classify(validation)
-        self.typicality = fit_typicality(errors, groups=validation.groups)
+        pixels = self._pixels(validation)
+        errors, _, evaluations = self._classify(pixels)
+        parts = [self._describe(part) for part in pixels.split(BATCH)]
+        described = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self.typicality = fit_typicality(errors, images=described, groups=validation.groups)
         self.facts: dict[str, Any] = {
             "parameters": sum(p.numel() for p in bundle.network.parameters()),
             "training_seconds": seconds,
@@ -169,18 +175,30 @@ class FittedBundle:
 
     def predict(self, images: Images) -> Prediction:
         """Probabilities by the rule, and the typicality's distance."""
-        errors, probabilities, _ = self._classify(images)
-        return Prediction(probabilities.double().numpy(), self.typicality.score(errors).double().numpy())
+        pixels = self._pixels(images)
+        errors, probabilities, _ = self._classify(pixels)
+        scores = []
+        for rows in torch.arange(len(pixels)).split(BATCH):
+            part = pixels[rows]
+            scores.append(self.typicality.score(errors[rows], images=part, latents=self._latents(part)))
+        return Prediction(probabilities.double().numpy(), torch.cat(scores).double().numpy())
 
-    def _classify(self, images: Images, batch: int = 64) -> tuple[DenoisingErrors, torch.Tensor, int]:
+    def _classify(self, pixels: torch.Tensor) -> tuple[DenoisingErrors, torch.Tensor, int]:
         """Errors and probabilities of images, and the most evaluations that one took."""
         found: list[Any] = [
-            self.bundle.classify(part)
-            for part in tqdm(self._pixels(images).split(batch), desc=self.bundle.name, unit="batch")
+            self.bundle.classify(part) for part in tqdm(pixels.split(BATCH), desc=self.bundle.name, unit="batch")
         ]
         p = [one.vote_share if self.settings["rule"] == "vote" else one.probabilities for one in found]
         evaluations = max(int(one.network_evaluations.max()) for one in found)
         return DenoisingErrors.concatenate([one.errors for one in found]), torch.cat(p), evaluations
+
+    def _latents(self, pixels: torch.Tensor) -> torch.Tensor | None:
+        space = self.bundle.inferer.latent_space
+        return None if isinstance(space, PixelSpace) else encode(space, pixels)
+
+    def _describe(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        latents = self._latents(pixels)
+        return image_statistics(pixels) | ({} if latents is None else latent_statistics(latents))
 
     def _pixels(self, images: Images) -> torch.Tensor:
         size = self.bundle.image_size[0]
