@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from benchmarks.bundles import RESULTS
@@ -27,6 +28,8 @@ from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data import make_findings_phantoms
 from monai_diffclf.metrics import bootstrap_interval, roc_auc
 from monai_diffclf.storage.atomic_file import replace_text
+
+Rows = list[dict[str, Any]]
 
 NAME, SEED, COUNT, MAPS, NEAR = "phantom_findings_diffusion", 15, 1000, 200, 2
 OUTPUT = RESULTS / "findings_bundle.json"
@@ -52,7 +55,7 @@ def main() -> None:
     print(OUTPUT)
 
 
-def pointing(bundle: Any, phantoms: list[dict[str, Any]], images: torch.Tensor, truth: np.ndarray) -> list[dict]:
+def pointing(bundle: Any, phantoms: Rows, images: torch.Tensor, truth: NDArray[np.int64]) -> Rows:
     """Of each finding: whether its map points at it, and what the other finding's map says there."""
     alone = np.flatnonzero(truth.sum(1) == 1)[:MAPS]
     result = bundle.classify(images[torch.as_tensor(alone)], error_maps=True)
