@@ -85,7 +85,12 @@ def train(images: torch.Tensor, labels: torch.Tensor, steps: int, name: str, **c
     network = make_network(classes)
     average = MovingAverage(network, LIMIT, WARMUP)
     loss_function = ClassContrastiveLoss(
-        make_scheduler(), classes or 2, **CONTRAST, denoising_weighting="min_snr", gamma=5.0
+        make_scheduler(),
+        classes or 2,
+        **CONTRAST,
+        denoising_weighting="min_snr",
+        gamma=5.0,
+        num_questions=conditions.get("num_findings", 1),
     )
     dropout = 0.75 if classes is None else 0.1
     prepare = DenoisingPrepareBatch(
