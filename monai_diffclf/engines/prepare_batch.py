@@ -43,7 +43,7 @@ class DenoisingPrepareBatch(PrepareBatch):
             :class:`monai_diffclf.losses.ClassContrastiveLoss` needs it; a dropped label stays the null class alone.
             Targets then also hold ``"own"``, ``"contrasted"`` and ``"labels"``, see there. Of findings one that is
             known is drawn for each image, which goes to the network with it absent and present, the others as
-            ``label_dropout`` has left them: two classes to that loss, and ``"questions"`` says which finding it was.
+            ``label_dropout`` has left them: two classes to that loss.
         log_snr_range: with ``all_classes``, log-SNR from and to which it is done: every other image gets a level there
             and is seen under all classes, the rest levels of the whole schedule and their own class. None for all
             images and levels.
@@ -172,7 +172,7 @@ class DenoisingPrepareBatch(PrepareBatch):
         image, value, marks = _rows(given.gather(1, place[:, None])[:, 0], contrasted, 2)
         states, two = states[image], contrasted[image]
         states[two, place[image][two]] = value[two]
-        return image, states, {**marks, "questions": place[contrasted]}
+        return image, states, marks
 
     def _levels(self, part: torch.Tensor, offset: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
         """Levels [B]: of those within the range spread evenly over it, of the others over the whole schedule."""

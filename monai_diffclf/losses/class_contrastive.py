@@ -36,7 +36,7 @@ class ClassContrastiveLoss(DenoisingLoss):
 
         cross-entropy(softmax_k(-s(lambda) (D / 2) e_k), y).
 
-    The scale s is learned, a number for each of ``num_bands`` bands of lambda; (D / 2) e is the error in nats. It
+    The scale s is learned, one number for each of ``num_bands`` bands of lambda; (D / 2) e is the error in nats. It
     starts at a tenth of what would give the differences between classes in the first batch a standard deviation of 1,
     and where they are less than a thousandth of the error, as in a network that is not trained, at 1 over 1 % of it.
     The sum is
@@ -60,8 +60,6 @@ class ClassContrastiveLoss(DenoisingLoss):
         gamma: limit of its min-SNR.
         log_snr_range: log-SNR from and to which images are contrasted; None for all of the process.
         num_bands: bands of the log-SNR.
-        num_questions: questions asked of images, each with a scale of its own: the number of findings, of which one is
-            asked absent and present. 1 for classes.
         label_smoothing: smoothing of the class, in [0, 1).
 
     Raises:
@@ -92,7 +90,6 @@ class ClassContrastiveLoss(DenoisingLoss):
         gamma: float = 5.0,
         log_snr_range: Sequence[float] | None = None,
         num_bands: int = 8,
-        num_questions: int = 1,
         label_smoothing: float = 0.1,
     ) -> None:
         super().__init__(scheduler, weighting=denoising_weighting, gamma=gamma)
@@ -100,18 +97,17 @@ class ClassContrastiveLoss(DenoisingLoss):
             raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
         if not weight >= 0 or math.isinf(weight):
             raise ValueError(f"weight: expected a number of at least 0, got {weight!r}")
-        for name, value in (("num_bands", num_bands), ("num_questions", num_questions)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        if isinstance(num_bands, bool) or not isinstance(num_bands, int) or num_bands < 1:
+            raise ValueError(f"num_bands: expected a positive integer, got {num_bands!r}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
         self.num_classes, self.contrastive_weight, self.label_smoothing = num_classes, float(weight), label_smoothing
-        self.num_bands, self.num_questions = num_bands, num_questions
+        self.num_bands = num_bands
         self.log_snr_range = None if log_snr_range is None else check_range(log_snr_range)
         if not weight:
             return
         low, high = self.log_snr_range or self._whole_range()
-        self.log_scale = nn.Parameter(torch.zeros(num_questions * num_bands))  # those of a question side by side
+        self.log_scale = nn.Parameter(torch.zeros(num_bands))
         self.register_buffer("edges", torch.linspace(low, high, num_bands + 1, dtype=torch.float64))
         self.register_buffer("measured", torch.tensor(False))
         self.register_buffer("squared_norms", torch.zeros(2, dtype=torch.float64))
@@ -123,8 +119,7 @@ class ClassContrastiveLoss(DenoisingLoss):
             prediction: what the network predicted [R, C, *spatial], a row for each image and class.
             targets: ``"target"`` [R, C, *spatial] and ``"timesteps"`` [R]; ``"own"`` [B], the row of each image under
                 its own class or the null class; ``"contrasted"`` [M, K], rows of the same noisy image under all
-                classes; ``"labels"`` [M], their class; with several questions ``"questions"`` [M], which was asked. As
-                ``DenoisingPrepareBatch(all_classes=True)`` makes them.
+                classes; ``"labels"`` [M], their class. As ``DenoisingPrepareBatch(all_classes=True)`` makes them.
 
         Raises:
             ValueError: when the shapes differ.
@@ -142,15 +137,14 @@ class ClassContrastiveLoss(DenoisingLoss):
                 f"targets: expected rows of contrasted images [M, {self.num_classes}] and their labels [M], got "
                 f"{list(rows.shape)} and {list(labels.shape)}"
             )
-        questions = self._questions(targets)
         log_snr = self.process.log_snr(timesteps[rows[:, 0]]).to(squared.device)
         if self.log_snr_range is not None:
             inside = (log_snr >= self.log_snr_range[0]) & (log_snr <= self.log_snr_range[1])
-            rows, labels, log_snr, questions = rows[inside], labels[inside], log_snr[inside], questions[inside]
+            rows, labels, log_snr = rows[inside], labels[inside], log_snr[inside]
         elements = prediction[0].numel()
         factor = self.process.epsilon_factor(timesteps[rows[:, 0]]).to(squared.device)
         nats = squared[rows].double() * (factor * elements / 2)[:, None]
-        scale = self._scale(nats.detach(), log_snr, questions)
+        scale = self._scale(nats.detach(), log_snr)
         logits = (nats.mean(1, keepdim=True) - nats) * scale[:, None]
         terms = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
         # The sum of none is 0 and has a graph: another process may have images to contrast where this one has none.
@@ -177,15 +171,12 @@ class ClassContrastiveLoss(DenoisingLoss):
     def learned(self) -> dict[str, Any] | None:
         """Level weights and temperature for the classifier, in plain values; None where nothing is learned.
 
-        Of several questions their geometric mean.
-
         The weights have mean 1 over the schedule, and are 0 beyond ``log_snr_range``. With the temperature the mean of
         many draws has the scale of one: s(lambda) = weight / temperature, for draws spread evenly over the range.
         """
         if not self.contrastive_weight or not bool(self.measured):
             return None
-        scales = self.log_scale.detach().double().view(self.num_questions, self.num_bands)
-        scale, edges = scales.mean(0).exp().tolist(), self.edges.tolist()
+        scale, edges = self.log_scale.detach().double().exp().tolist(), self.edges.tolist()
         beyond = [0.0] if self.log_snr_range is not None else []
         inner = edges if self.log_snr_range is not None else edges[1:-1]
         levels = self.process.log_snr(self.process.timesteps((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000))
@@ -207,26 +198,11 @@ class ClassContrastiveLoss(DenoisingLoss):
     def _band(self, log_snr: torch.Tensor) -> torch.Tensor:
         return torch.bucketize(log_snr, self.edges[1:-1])
 
-    def _questions(self, targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Which question was asked of each contrasted image [M]."""
-        labels = targets["labels"]
-        if self.num_questions == 1:
-            return torch.zeros_like(labels)
-        questions = targets.get("questions")
-        if questions is None or questions.shape != labels.shape or bool((questions >= self.num_questions).any()):
-            got = "none" if questions is None else f"{list(questions.shape)}, up to {int(questions.max())}"
-            raise ValueError(
-                f"targets: expected 'questions' [{len(labels)}] below num_questions={self.num_questions}, got {got}; "
-                "make the batches by DenoisingPrepareBatch(num_findings=..., all_classes=True)"
-            )
-        return questions
-
-    def _scale(self, nats: torch.Tensor, log_snr: torch.Tensor, questions: torch.Tensor) -> torch.Tensor:
+    def _scale(self, nats: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
         """s of each contrasted image [M], float64; at the first call of a training it is measured."""
         if self.training and not bool(self.measured):
             self._measure_scale(nats, log_snr)
-        place = questions.to(log_snr.device) * self.num_bands + self._band(log_snr)
-        return synchronised(self.log_scale)[place].double().exp()
+        return synchronised(self.log_scale)[self._band(log_snr)].double().exp()
 
     @torch.no_grad()
     def _measure_scale(self, nats: torch.Tensor, log_snr: torch.Tensor) -> None:
@@ -245,7 +221,7 @@ class ClassContrastiveLoss(DenoisingLoss):
         bend = torch.diag(torch.tensor([0.0, 1e-2, 1e-2], dtype=sums.dtype, device=sums.device)) * sums[0, 0]
         coefficients = torch.linalg.solve(sums[:, :3] + bend, sums[:, 3])
         centres = (self.edges[1:] + self.edges[:-1]) / 2
-        self.log_scale.copy_(-(features(centres) @ coefficients).repeat(self.num_questions))
+        self.log_scale.copy_(-(features(centres) @ coefficients))
         self.measured.fill_(True)
 
     @torch.no_grad()

@@ -268,7 +268,6 @@ def test_processes_agree(tmp_path):
         ({"weight": -1.0}, "weight: expected a number of at least 0, got -1.0"),
         ({"weight": math.inf}, "weight: expected a number of at least 0, got inf"),
         ({"num_bands": 0}, "num_bands: expected a positive integer, got 0"),
-        ({"num_questions": 0}, "num_questions: expected a positive integer, got 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing: expected a number in \[0, 1\), got 1.0"),
         ({"log_snr_range": (4.0, 1.0)}, r"log_snr_range: expected None or two ascending numbers, got \[4.0, 1.0\]"),
         ({"denoising_weighting": "elbo"}, "weighting: expected one of"),
@@ -295,64 +294,3 @@ def test_it_can_be_copied():
     targets = make_targets()
     loss(make_prediction(targets), targets)
     assert copy.deepcopy(loss).learned() == loss.learned()
-
-
-def test_each_question_is_judged_by_a_scale_of_its_own(device):
-    """What two questions are asked with is what two losses, one for each, would ask with."""
-    asked = torch.tensor([0, 1, 1, 0, 1, 0])
-    targets = {name: value.to(device) for name, value in {**make_targets(level=0.5), "questions": asked}.items()}
-    prediction = make_prediction({"target": targets["target"].cpu()}).to(device)
-    both, single = make(num_questions=2).to(device).eval(), make().to(device).eval()
-    for loss in (both, single):
-        loss.squared_norms.fill_(1.0)  # a factor of 1
-        loss.measured.fill_(True)
-    scales = torch.tensor([-3.0, 1.0], device=device)
-    both.log_scale.data.copy_(scales.repeat_interleave(both.num_bands))
-
-    def term(loss: ClassContrastiveLoss, rows: torch.Tensor) -> torch.Tensor:
-        chosen = {**targets, **{name: targets[name][rows] for name in ("contrasted", "labels", "questions")}}
-        nothing = {**chosen, **{name: chosen[name][:0] for name in ("contrasted", "labels", "questions")}}
-        return loss(prediction, chosen) - loss(prediction, nothing)
-
-    everything = torch.arange(6, device=device)
-    expected = 0.0
-    for question, scale in enumerate(scales):
-        single.log_scale.data.fill_(scale)
-        expected = expected + 0.5 * term(single, everything[targets["questions"] == question])
-    torch.testing.assert_close(term(both, everything), expected)
-    rows = everything[targets["questions"] == 1]
-    (gradient,) = torch.autograd.grad(term(both, rows), both.log_scale)
-    first, second = gradient.view(2, -1)
-    assert not bool(first.any()) and bool(second.any()), "only the scale of what was asked moves"
-
-
-def test_of_several_questions_the_geometric_mean_is_learned():
-    one, two = make(), make(num_questions=2)
-    for loss in (one, two):
-        loss.measured.fill_(True)
-    level = torch.linspace(-1, 1, one.num_bands)
-    one.log_scale.data.copy_(level)
-    two.log_scale.data.copy_(torch.cat([level - 0.5, level + 0.5]))
-    assert two.learned()["temperature"] == pytest.approx(one.learned()["temperature"])
-    assert two.learned()["level_weights"]["weights"] == pytest.approx(one.learned()["level_weights"]["weights"])
-
-
-@pytest.mark.parametrize("questions", [None, torch.zeros(2, dtype=torch.int64), torch.full((6,), 2)])
-def test_questions_that_do_not_fit_are_refused(questions):
-    targets = make_targets() if questions is None else {**make_targets(), "questions": questions}
-    with pytest.raises(ValueError, match=r"targets: expected 'questions' \[6\] below num_questions=2, got"):
-        make(num_questions=2)(make_prediction(targets), targets)
-
-
-def test_findings_are_contrasted_each_by_its_own_scale():
-    prepare = DenoisingPrepareBatch(SCHEDULER, num_findings=3, all_classes=True, conditioning=lambda s: {"s": s})
-    batch = {"image": torch.randn(12, 1, 8, 8), "label": torch.randint(0, 2, (12, 3))}
-    _, targets, _, kwargs = prepare(batch)
-    rows = kwargs["s"][targets["contrasted"]]
-    assert torch.equal(targets["questions"], (rows[:, 0] != rows[:, 1]).long().argmax(1))
-    loss = ClassContrastiveLoss(SCHEDULER, 2, weight=1.0, num_questions=3)
-    prediction = make_prediction(targets)
-    loss(prediction, targets)
-    loss(prediction, targets).backward()
-    asked = loss.log_scale.grad.view(3, -1).any(1)
-    assert torch.equal(asked, torch.bincount(targets["questions"], minlength=3) > 0)
