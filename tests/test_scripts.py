@@ -23,7 +23,6 @@ PLACEHOLDERS = {"benchmarks.FOLDER.NAME", "tools.NAME"}
 # Files that a script writes when it is first run.
 NOT_RUN = {
     "benchmarks/results/evidence/chosen.json",
-    "benchmarks/results/one_network.json",
     "benchmarks/results/served_training.json",
 }
 

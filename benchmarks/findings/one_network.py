@@ -21,7 +21,7 @@ of each finding, with the 95 % interval of its difference to ``one`` from 2,000 
 in seconds of CPU time.
 
 What is in ``benchmarks/results/one_network_dropped_not_asked.json`` was found before, with each finding hidden in half
-of the images, hidden ones not asked about, and test seed 23. It was not run since.
+of the images, hidden ones not asked about, and test seed 23.
 """
 
 from __future__ import annotations
