@@ -94,22 +94,20 @@ def compare_all(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
 def compare(name: str, folder: Path = RESULTS) -> dict[str, Any]:
     """One comparison: values and differences of the mean over the data sets that were run; p is 1 where none was."""
     settings, overall = protocol()["comparisons"]["list"][name], protocol()["comparisons"]
-    subject, values, each, gaps, used = overall["subject"], {}, {}, {}, {}
+    subject, each, gaps = overall["subject"], {}, {}
     for method in [subject, *overall["comparators"]]:
         where = [d for d in overall["data"] if _complete(d, method, settings, folder)]
         both = [d for d in where if _complete(d, subject, settings, folder)]
         if where:
-            used[method] = where
             each[method] = {d: _value(d, method, settings, folder) for d in where}
-            values[method] = float(np.mean(list(each[method].values())))
         if method != subject and both:
             gaps[method] = _gap(both, subject, method, settings, folder)
     decided = len(gaps) >= 2 and any(method in END_TO_END for method in gaps)
     ahead, behind = [g.p_value for g in gaps.values() if g.value > 0], [g for g in gaps.values() if g.value < 0]
     return {
-        "values": values,
+        "values": {method: float(np.mean(list(own.values()))) for method, own in each.items()},
         "each": each,
-        "data": used,
+        "data": {method: list(own) for method, own in each.items()},
         "differences": {method: gap._asdict() for method, gap in gaps.items()},
         "decidable": decided,
         "p_better": max(ahead) if decided and not behind and len(ahead) == len(gaps) else 1.0,

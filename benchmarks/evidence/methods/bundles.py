@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.evidence.data import Images, as_tensor, is_same, load
 from benchmarks.evidence.method import Prediction
-from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced
+from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced, steps_ratio
 from benchmarks.evidence.protocol import ROOT
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import DenoisingErrors
@@ -138,7 +138,7 @@ def same_steps(name: str, images: int, all_images: int) -> dict[str, int]:
     """Epochs that make as many steps with fewer images as the bundle makes with all, and as many validations."""
     training = open_bundle(name, "train.json")
     epochs, interval, batch = (int(training.get(value)) for value in ("max_epochs", "val_interval", "batch_size"))
-    more = max(1, all_images // batch) / max(1, images // batch)
+    more = steps_ratio(images, all_images, batch)
     return {"max_epochs": round(epochs * more), "val_interval": max(1, round(interval * more))}
 
 

@@ -81,14 +81,11 @@ class CascadeMethod:
         rows = {key: row for row, key in enumerate(keys)}
         judged = [rows[key] for key in validation.keys.tolist()]
         labels = torch.from_numpy(validation.labels)
-        threshold = fit_cascade(
-            first[judged], second[judged], labels, deferred=self.settings["deferred"], combine=_mean
-        ).threshold
-        asked = first.amax(1) <= threshold
+        fit = fit_cascade(first[judged], second[judged], labels, deferred=self.settings["deferred"], combine=_mean)
+        asked = first.amax(1) <= fit.threshold
         answer = torch.where(asked[:, None], _mean([first, second]), first)
-        share = float(asked[judged].double().mean())
-        facts = _facts(round(_evaluations(found[0]) + share * _evaluations(found[1]), 1))
-        return FittedTables(dict(zip(keys, answer.numpy(), strict=True)), facts | {"threshold": threshold})
+        facts = _facts(round(_evaluations(found[0]) + fit.deferred * _evaluations(found[1]), 1))
+        return FittedTables(dict(zip(keys, answer.numpy(), strict=True)), facts | {"threshold": fit.threshold})
 
 
 def _mean(members: Sequence[torch.Tensor]) -> torch.Tensor:

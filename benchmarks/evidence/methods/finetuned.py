@@ -49,8 +49,8 @@ class FinetunedMethod:
             return FittedCNN(*read_trained(file, self.settings), self.settings)
         folder.mkdir(parents=True, exist_ok=True)
         start, size = time.perf_counter(), self.settings["size"]
-        steps = self.settings["epochs"] * max(1, len(load(self.settings["data"])[0]) // BATCH)
-        epochs = max(self.settings["epochs"], round(steps / max(1, len(train) // BATCH)))
+        more = steps_ratio(len(train), len(load(self.settings["data"])[0]), BATCH)
+        epochs = max(self.settings["epochs"], round(self.settings["epochs"] * more))
         longer = epochs > self.settings["epochs"]
         adapted = adapt_encoder(
             make_encoder(self.settings["encoder"], image_size=size),
@@ -87,6 +87,16 @@ class FittedCNN:
             parts = [self.network(part.to(device)).double().cpu() for part in small.split(64)]
         logits = torch.cat(parts)
         return Prediction(torch.softmax(logits, 1).numpy(), -torch.logsumexp(logits, 1).numpy())
+
+
+def steps_ratio(images: int, all_images: int, batch: int) -> float:
+    """How many times the steps of a pass over some of the images a pass over all of them has.
+
+    Example:
+        >>> steps_ratio(64, 640, 32), steps_ratio(11, 640, 32)
+        (10.0, 20.0)
+    """
+    return max(1, all_images // batch) / max(1, images // batch)
 
 
 def reduced(images: Images, settings: dict[str, Any]) -> torch.Tensor:
