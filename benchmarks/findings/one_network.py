@@ -71,7 +71,15 @@ def make_network(classes: int | None) -> WaveletDiffusionUNet:
     )  # fmt: skip
 
 
-def train(images: torch.Tensor, labels: torch.Tensor, steps: int, name: str, **conditions: Any) -> tuple[Any, float]:
+def train(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    steps: int,
+    name: str,
+    start: torch.nn.Module | None = None,
+    seed: int = 0,
+    **conditions: Any,
+) -> tuple[Any, float]:
     """The average of a network's weights after so many steps, in eval mode, and the CPU time in seconds.
 
     Args:
@@ -79,25 +87,27 @@ def train(images: torch.Tensor, labels: torch.Tensor, steps: int, name: str, **c
         labels: classes [n] or states [n, L].
         steps: steps of the optimiser.
         name: what the progress bar calls it.
+        start: a trained network to go on with; None begins anew.
+        seed: of first weights, order and noise.
         conditions: ``num_findings`` or ``num_classes``.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     classes = conditions.get("num_classes")
-    network = make_network(classes)
+    network = make_network(classes) if start is None else start
     average = MovingAverage(network, LIMIT, WARMUP)
     loss_function = ClassContrastiveLoss(
         make_scheduler(), classes or 2, **CONTRAST, denoising_weighting="min_snr", gamma=5.0
     )
     dropout = 0.75 if classes is None else 0.1
     prepare = DenoisingPrepareBatch(
-        make_scheduler(), label_dropout=dropout, seed=0, all_classes=True,
+        make_scheduler(), label_dropout=dropout, seed=seed, all_classes=True,
         log_snr_range=CONTRAST["log_snr_range"], **conditions,
     )  # fmt: skip
     optimizer = torch.optim.AdamW(
         parameter_groups(network, loss_function), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01
     )
     rate = WarmupCosineSchedule(optimizer, warmup_steps=WARMUP, t_total=steps)
-    start = time.process_time()
+    begun = time.process_time()
     network.train()
     for _ in tqdm(range(steps), name, mininterval=5):
         chosen = torch.randint(len(images), (BATCH,))
@@ -111,7 +121,7 @@ def train(images: torch.Tensor, labels: torch.Tensor, steps: int, name: str, **c
         optimizer.step()
         rate.step()
         average.update()
-    return average.ema_model.eval(), time.process_time() - start
+    return average.ema_model.eval(), time.process_time() - begun
 
 
 def settings() -> dict[str, Any]:
