@@ -12,7 +12,7 @@ from benchmarks.evidence.methods.finetuned import FinetunedMethod
 from benchmarks.evidence.methods.floor import PixelMethod
 from benchmarks.evidence.methods.linear import ProbeMethod
 from benchmarks.evidence.methods.networks import NetworkMethod
-from benchmarks.evidence.methods.stored import DIFFUSION, StoredMethod
+from benchmarks.evidence.methods.stored import DIFFUSION, RESNET, StoredMethod
 
 __all__ = ["METHODS", "Fitted", "Method", "Prediction", "make_method"]
 
@@ -21,7 +21,7 @@ METHODS: dict[str, Callable[[str], Method]] = {
     "pixels_trees": lambda data: PixelMethod("extra_trees"),
     "linear_probe": lambda data: ProbeMethod("logistic"),
     "shrunken_lda": lambda data: ProbeMethod("lda"),
-    "resnet18": lambda data: NetworkMethod("resnet18", data),
+    "resnet18": lambda data: StoredMethod(*RESNET[data]) if data in RESNET else NetworkMethod("resnet18", data),
     "cnn_finetuned": FinetunedMethod,
     "diffusion_pixels": lambda data: StoredMethod(*_known(DIFFUSION, data, "diffusion_pixels")),
     "diffusion_representation": lambda data: BundleMethod(data, _known(FEATURES, data, "diffusion_representation")),

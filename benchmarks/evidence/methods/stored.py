@@ -18,6 +18,7 @@ DIFFUSION = {
     "pneumoniamnist_28": ("pneumonia_xray_diffusion", "docs/evaluation/{}_diffusion_mean_seed_{}.csv", 102, "mean"),
     "isic2017_64": ("skin_lesion_diffusion", "docs/evaluation/{}_diffusion_vote_seed_{}.csv", 153, "vote"),
 }
+RESNET = {"isic2017_64": ("skin_lesion_resnet18", "docs/predictions/{}_seed_{}.csv", 1, "from scratch, 24 epochs")}
 
 
 class StoredMethod:

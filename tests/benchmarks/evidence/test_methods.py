@@ -11,7 +11,7 @@ import torch
 from benchmarks.evidence import data
 from benchmarks.evidence import features as feature_store
 from benchmarks.evidence.data import Images
-from benchmarks.evidence.measures import temperature
+from benchmarks.evidence.measures import MEASURES, temperature
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods import METHODS, bundles, finetuned, make_method
 from benchmarks.evidence.methods.combined import CascadeMethod, CombinedMethod
@@ -124,6 +124,14 @@ def test_stored_probabilities_are_those_of_the_bundle(dataset) -> None:
         fitted.predict(blobs(3, 28, 1, 2))
     with pytest.raises(ValueError, match="it is missing; evaluate the bundle"):
         StoredMethod("pneumonia_xray_diffusion", "docs/{}_{}.csv", 1, "").fit(validation, validation, 7, Path())
+
+
+def test_stored_resnet_is_that_of_the_skin_lesions_alone(dataset) -> None:
+    root = dataset("isic2017_256").parent
+    _, validation = data.load("isic2017_64", root=root)
+    found = make_method("resnet18", "isic2017_64").fit(validation, validation, 0, Path()).predict(validation)
+    assert MEASURES["macro_auc"](validation.labels, found.probabilities) == pytest.approx(0.8149, abs=1e-4)  # its log
+    assert isinstance(make_method("resnet18", "busi_64"), NetworkMethod)
 
 
 @pytest.mark.slow
