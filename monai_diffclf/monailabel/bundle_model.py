@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.transforms import ScaleIntensityRange
 from monai.utils import CommonKeys
 
 from ..bundle import find_bundle, open_bundle
@@ -123,6 +124,15 @@ class BundleModel:
         metadata = self.folder / "configs" / "metadata.json"
         text = json.loads(metadata.read_text()).get("description") if metadata.is_file() else None
         return str(text or self.folder.name)
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The units that the preprocessing brings to the network's range, cut off beyond; None where it sets none."""
+        for transform in self._preprocessing(self._parsed()):
+            scaler = getattr(transform, "scaler", transform)
+            if isinstance(scaler, ScaleIntensityRange):
+                return float(scaler.a_min), float(scaler.a_max)
+        return None
 
     def inferer(self, **settings: Any) -> DiffusionClassifierInferer | ScoreClassifierInferer:
         """The bundle's inferer with other settings: num_draws, rule, seed, device; None leaves the bundle's own."""

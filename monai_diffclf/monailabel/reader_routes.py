@@ -110,8 +110,9 @@ def pixels(
     if plane is None:
         raise HTTPException(409, f"of: expected the {of} to be asked for before its pixels")
     values = plane.values.astype(plane.values.dtype.newbyteorder("<"))
-    size = {"x-size": ",".join(map(str, values.shape)), "x-slices": str(plane.slices)}
-    return Response(values.tobytes(), media_type="application/octet-stream", headers=size)
+    about = {"size": values.shape, "slices": [plane.slices], "spacing": plane.spacing, "window": plane.window}
+    headers = {f"x-{name}": ",".join(map(str, numbers)) for name, numbers in about.items()}
+    return Response(values.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
 @router.post("/label")

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from ..image_io.image_files import read_image_file
 from .bundle_model import BundleModel, Outcome
 from .counterfactual_paint import Painting, can_paint, paint
 from .infer_task import describe_outcome
 from .inference_queue import Job, stoppable
+from .shown_image import FULL, ShownImage, read_shown, shrink
 
 __all__ = ["Plane", "ReadImages"]
 
@@ -34,10 +33,14 @@ class Plane:
     Args:
         values: [H, W, C], uint16 for an image in [0, 1], int16 for a map in [-1, 1] of its largest magnitude.
         slices: how many planes there are.
+        spacing: height and width of a pixel, of which only the ratio counts.
+        window: values that are shown black and white at first, in [0, 1].
     """
 
     values: npt.NDArray[Any]
     slices: int
+    spacing: tuple[float, float] = (1.0, 1.0)
+    window: tuple[float, float] = (0.0, 1.0)
 
 
 class ReadImages:
@@ -95,22 +98,22 @@ class ReadImages:
         Raises:
             ValueError: when the image cannot be read, or has no such slice.
         """
-        values: npt.NDArray[Any] | None
+        shown = self._shown(path, name)
+        values: npt.NDArray[Any] | None = shown.values
         if of == "map":
             found = self._get(("outcome", name, *_stamp(path)))
-            values = None if found is None else _signed(found[0].map[..., None].numpy())
-        else:
-            values = self._pixels(path)
+            values = None if found is None else _signed(shown.upright(found[0].map.numpy()))[..., None]
         if of == "counterfactual":
             painting: Painting | None = self._get(("painting", name, *_stamp(path)))
-            values = None if painting is None or values is None else _changed(values, painting.difference.numpy())
+            values = None if painting is None else _changed(shown, painting.difference.numpy())
         if values is None:
             return None
         slices = values.shape[2] if values.ndim == 4 else 1
         index = slices // 2 if index is None else index
         if not 0 <= index < slices:
             raise ValueError(f"slice: expected an integer from 0 to {slices - 1}, got {index}")
-        return Plane(_shrink(values[:, :, index] if values.ndim == 4 else values), slices)
+        plane = shrink(values[:, :, index] if values.ndim == 4 else values, LONGEST)
+        return Plane(plane, slices, shown.spacing, shown.window)
 
     def _outcome(self, path: str, name: str, job: Job) -> tuple[Outcome, dict[str, Any]]:
         key = ("outcome", name, *_stamp(path))
@@ -124,13 +127,16 @@ class ReadImages:
             self._keep(key, found, outcome.map.nbytes)
         return found
 
-    def _pixels(self, path: str) -> npt.NDArray[np.uint16]:
-        """The image's values [H, W, C] or [H, W, D, C]."""
-        key = ("pixels", *_stamp(path))
-        found: npt.NDArray[np.uint16] | None = self._get(key)
+    def _shown(self, path: str, name: str) -> ShownImage:
+        """The image as readers of a model see it: volumes in the planes into which its map is brought."""
+        model = self.models.get(name)
+        volumes = model is not None and model.spatial_dims == 3
+        window = model.window if model is not None and volumes else None
+        key = ("shown", volumes, window, *_stamp(path))
+        found: ShownImage | None = self._get(key)
         if found is None:
-            found = np.rint(65535 * read_image_file(path)).astype(np.uint16)
-            self._keep(key, found, found.nbytes)
+            found = read_shown(path, volumes=volumes, window=window)
+            self._keep(key, found, found.values.nbytes)
         return found
 
     def _get(self, key: Hashable) -> Any:
@@ -147,10 +153,11 @@ class ReadImages:
                 self._kept.popitem(last=False)
 
 
-def _stamp(path: str) -> tuple[str, int, int]:
-    """A file as it is now: another one of the same name is another image."""
-    status = os.stat(path)
-    return path, status.st_mtime_ns, status.st_size
+def _stamp(path: str) -> tuple[Hashable, ...]:
+    """A file, or a folder's files, as they are now: another one of the same name is another image."""
+    files = sorted(os.scandir(path), key=lambda entry: entry.name) if os.path.isdir(path) else []
+    found = [(entry.name, entry.stat()) for entry in files] or [("", os.stat(path))]
+    return (path, *((name, status.st_mtime_ns, status.st_size) for name, status in found))
 
 
 def _signed(values: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
@@ -158,23 +165,11 @@ def _signed(values: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
     return np.rint(32767 * (values / largest)).astype(np.int16)
 
 
-def _changed(values: npt.NDArray[Any], difference: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+def _changed(shown: ShownImage, difference: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """The image with a difference [C, *spatial] added; grey where either is."""
-    change = np.moveaxis(difference, 0, -1)
-    image = values.astype(np.float32) / 65535
+    change = np.moveaxis(shown.upright(difference), 0, -1)
+    image = shown.values.astype(np.float32) / FULL
     if change.shape[-1] == 1:
         image = image.mean(-1, keepdims=True)
-    changed: npt.NDArray[np.uint16] = np.rint(65535 * np.clip(image + change, 0, 1)).astype(np.uint16)
+    changed: npt.NDArray[np.uint16] = np.rint(FULL * np.clip(image + change, 0, 1)).astype(np.uint16)
     return changed
-
-
-def _shrink(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A plane [H, W, C] of a size that screens show."""
-    factor = LONGEST / max(values.shape[:2])
-    if factor >= 1:
-        return values
-    size = [max(1, round(n * factor)) for n in values.shape[:2]]
-    planes = torch.from_numpy(np.moveaxis(values, -1, 0).astype(np.float32))[None]
-    smaller = torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=True)[0]
-    shrunk: npt.NDArray[Any] = np.rint(np.moveaxis(smaller.numpy(), 0, -1)).astype(values.dtype)
-    return shrunk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from monai_diffclf.bundle import find_bundle
 from monai_diffclf.image_io.image_files import read_image_file
+from monai_diffclf.image_io.volume_file import read_volume_file
+from tests.volume_fixtures import phantom, save_nifti, volume_bundle, write_enhanced, write_series
 
 MODEL = {"model": "pneumonia"}
 
@@ -98,6 +101,86 @@ def test_volume_is_read_slice_by_slice(tmp_path: Path, monailabel: None) -> None
     assert middle is not None and np.array_equal(middle.values, images.plane(str(path), "image", "", 2).values)
     with pytest.raises(ValueError, match="slice: expected an integer from 0 to 4, got 5"):
         images.plane(str(path), "image", "", 5)
+
+
+@pytest.mark.parametrize("kind", ["RAS", "PSL", "LIA", "series", "frames", "zip", "nrrd"])
+def test_map_of_a_volume_lies_on_its_slices(tmp_path: Path, monailabel: None, kind: str) -> None:
+    """The reader sees front up and the patient's right on the left, whatever the file's axes, and the map with it."""
+    from monai_diffclf.monailabel.bundle_model import BundleModel
+    from monai_diffclf.monailabel.inference_queue import Job
+    from monai_diffclf.monailabel.reading import ReadImages
+
+    path = volume_file(tmp_path, kind)
+    model = BundleModel(volume_bundle(tmp_path / "bundle"))
+    images = ReadImages({"tiny": model})
+    images.predict(str(path), "tiny", Job())
+    planes = [images.plane(str(path), "image", "tiny", index) for index in range(10)]
+    assert all(plane is not None and plane.slices == 10 and plane.values.shape == (12, 14, 1) for plane in planes)
+    upright = np.stack([plane.values[..., 0] for plane in planes if plane is not None], 2)
+    expected = phantom()[::-1, ::-1].transpose(1, 0, 2)  # rows to the back, columns to the left, slices up
+    low, high = int(expected.min()), int(expected.max())
+    np.testing.assert_allclose(upright, 65535 * ((expected - float(low)) / (high - low)), atol=0.002 * 65535)
+    assert planes[0] is not None and planes[0].spacing == pytest.approx((0.8, 1.0))
+    # What the model has found is the map in the axes of the file: a mark in it must appear where the voxel is shown.
+    outcome = next(found for key, (found, _) in images._kept.items() if key[0] == "outcome")[0]
+    source = read_volume_file(path)
+    mark = np.unravel_index(source.values.argmax(), source.values.shape)
+    outcome.map.zero_()
+    outcome.map[tuple(int(n) for n in mark)] = 1.0
+    maps = [images.plane(str(path), "map", "tiny", index) for index in range(10)]
+    shown = np.stack([plane.values[..., 0] for plane in maps if plane is not None], 2)
+    assert np.unravel_index(shown.argmax(), shown.shape) == np.unravel_index(upright.argmax(), upright.shape)
+    assert np.count_nonzero(shown) == 1
+
+
+def volume_file(folder: Path, kind: str) -> Path:
+    """The asymmetric phantom as a file or a folder."""
+    stored = (phantom()[::-1, ::-1].transpose(2, 1, 0) + 1024) // 2  # DICOM: to the left, to the back, up
+    if kind == "frames":
+        return write_enhanced(folder / "frames.dcm", stored)
+    if kind == "nrrd":
+        nrrd = pytest.importorskip("nrrd")
+        header = {"space": "right-anterior-superior", "space directions": np.diag([1.0, 0.8, 2.5])}
+        nrrd.write(str(folder / "scan.nrrd"), phantom(), {**header, "space origin": np.zeros(3)})
+        return folder / "scan.nrrd"
+    if kind not in ("series", "zip"):
+        save_nifti(folder / "scan.nii.gz", phantom(), codes=kind)
+        return folder / "scan.nii.gz"
+    series = write_series(folder / "series", stored)
+    if kind == "series":
+        return series
+    with zipfile.ZipFile(folder / "scan.zip", "w") as archive:
+        for file in series.iterdir():
+            archive.write(file, file.name)
+    return folder / "scan.zip"
+
+
+def test_volume_opens_in_the_window_of_its_model(tmp_path: Path, monailabel: None) -> None:
+    from monai_diffclf.monailabel.shown_image import read_shown
+
+    save_nifti(tmp_path / "scan.nii.gz", phantom())
+    path, values = str(tmp_path / "scan.nii.gz"), phantom()
+    low, high = int(values.min()), int(values.max())
+    shown = read_shown(path, volumes=True, window=(-900.0, 100.0))
+    assert shown.window == pytest.approx(((-900 - low) / (high - low), (100 - low) / (high - low)))
+    assert read_shown(path, volumes=True, window=(-5000.0, 5000.0)).window == (0.0, 1.0)
+    assert read_shown(path, volumes=True, window=(5000.0, 6000.0)).window == (0.0, 1.0)  # nothing would be seen
+    assert read_shown(path, volumes=True).window == (0.0, 1.0)
+
+
+def test_a_plane_among_volumes_is_shown_and_a_broken_series_refused(tmp_path: Path, monailabel: None) -> None:
+    from PIL import Image
+
+    from monai_diffclf.monailabel.shown_image import read_shown
+
+    Image.new("L", (30, 20), 128).save(tmp_path / "plane.png")
+    plane = read_shown(str(tmp_path / "plane.png"), volumes=True)
+    assert plane.values.shape == (20, 30, 1) and plane.affine is None
+    stored = (phantom().transpose(2, 1, 0) + 1024) // 2
+    broken = write_series(tmp_path / "series", stored, change=lambda n, dataset: n != 4)
+    for volumes in (True, False):
+        with pytest.raises(ValueError, match="series: cannot be read as a volume: .*slice"):
+            read_shown(str(broken), volumes=volumes)
 
 
 def test_large_planes_are_made_smaller(tmp_path: Path, monailabel: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.monailabel.browser import opened_page, shown_image, wait_for_image
 from tests.monailabel.example_images import make_picture, write_png
 from tests.monailabel.started_server import StartedServer, started
+from tests.volume_fixtures import phantom, volume_bundle, write_series
 
 TOKEN = "a-token-of-more-than-thirty-two-signs"  # noqa: S105
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -208,6 +211,37 @@ def test_slices_of_a_volume(monailabel: None, bundle: Path, tmp_path: Path) -> N
         page.keyboard.press("b")
         page.wait_for_selector("#progress:has-text('1 bad')")
         assert shown_image(page) == "volume"
+
+
+@pytest.mark.slow
+def test_series_in_a_folder_with_the_map_of_a_model_of_volumes(monailabel: None, tmp_path: Path) -> None:
+    """Scanned from the side, with voxels that are twice as long from front to back."""
+    studies, values = tmp_path / "studies", phantom((16, 20, 12), (4, 14, 6), 2.0)
+    stored = (values[:, ::-1, ::-1].transpose(0, 2, 1) + 1024) // 2  # slices to the right, rows down, columns back
+    write_series(studies / "series", stored, axes=(0, 1, 0, 0, 0, -1), spacing=(1.0, 2.0, 1.0))
+    model = volume_bundle(tmp_path / "tiny")
+    with started(str(studies), tmp_path / "home", {"bundle": str(model)}) as server, opened_page() as page:
+        page.goto(f"{server.url}/reader/")
+        assert wait_for_image(page) == "series"
+        page.wait_for_selector("#slice-text:has-text('7 of 12')")
+        page.wait_for_timeout(500)
+        with_map = picture(page)
+        page.keyboard.press("m")
+        page.wait_for_timeout(300)
+        plain = picture(page)
+        assert not np.array_equal(with_map, plain)
+        # Axial: 20 rows of 2 mm and 16 columns of 1 mm; the blob lies in front, and to the left of the patient.
+        rows, columns = np.nonzero(plain > 0)
+        assert (np.ptp(rows) + 1) / (np.ptp(columns) + 1) == pytest.approx(40 / 16, rel=0.1)
+        row, column = (float(place.mean()) for place in np.nonzero(plain == plain.max()))
+        assert row < rows.mean() and column > columns.mean()
+        assert page.errors == []
+
+
+def picture(page: Any) -> np.ndarray:
+    """The grey levels of the image's canvas, as the browser shows them."""
+    shown = Image.open(io.BytesIO(page.screenshot(clip=box(page))))
+    return np.asarray(shown.convert("L")).astype(int)[10:-10, 10:-10]  # less the border
 
 
 def box(page: Any) -> Any:

@@ -94,8 +94,8 @@ function showImage(item) {
   $("slice").max = slices - 1;
   $("slice").value = slice;
   $("slice-text").textContent = `${slice + 1} of ${slices}`;
-  viewer.reset();
   viewer.show({ image: item.pixels, map: null, counterfactual: null });
+  viewer.reset();
   document.body.dataset.image = item.id; // for whoever watches the page
 }
 

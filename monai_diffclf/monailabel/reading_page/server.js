@@ -48,11 +48,12 @@ export const getPrediction = (query, signal) => json("prediction", { query, sign
 export const makeCounterfactual = (query, signal) => json("counterfactual", { query, signal, method: "POST" });
 export const sendAnswer = (body) => json("label", { body });
 
-/** A plane of 16-bit numbers: {values, height, width, channels, slices}. */
+/** A plane of 16-bit numbers: {values, height, width, channels, slices, spacing: [height, width], window: [black, white]}. */
 export async function getPixels(query, signal) {
   const response = await ask("pixels", { query, signal });
-  const [height, width, channels] = response.headers.get("x-size").split(",").map(Number);
+  const numbers = (name) => response.headers.get(`x-${name}`).split(",").map(Number);
+  const [height, width, channels] = numbers("size");
   const buffer = await response.arrayBuffer();
   const values = query.of === "map" ? new Int16Array(buffer) : new Uint16Array(buffer);
-  return { values, height, width, channels, slices: Number(response.headers.get("x-slices")) };
+  return { values, height, width, channels, slices: numbers("slices")[0], spacing: numbers("spacing"), window: numbers("window") };
 }

@@ -17,10 +17,11 @@ export class Viewer {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  /** Forget zoom, window and level. */
+  /** Forget zoom, window and level: the image's own window, or all of its range. */
   reset() {
-    this.level = 0.5;
-    this.width = 1;
+    const [black, white] = this.planes.image ? this.planes.image.window : [0, 1];
+    this.level = (black + white) / 2;
+    this.width = white - black;
     this.zoom = 1;
     this.x = 0;
     this.y = 0;
@@ -80,16 +81,19 @@ export class Viewer {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
     if (!image) return;
-    const scale = Math.min(width / image.width, height / image.height) * this.zoom;
+    // Pixels have the shape that they have in millimetres.
+    const [tall, wide] = this.planes.image.spacing.map((side) => side / Math.min(...this.planes.image.spacing));
+    const [high, broad] = [image.height * tall, image.width * wide];
+    const scale = Math.min(width / broad, height / high) * this.zoom;
     context.translate(width / 2 + this.x * width, height / 2 + this.y * height);
     context.scale(scale, scale);
     // Large pixels are pixels, not a smooth surface that was never measured.
     context.imageSmoothingEnabled = scale < 4;
-    context.drawImage(image, -image.width / 2, -image.height / 2);
+    context.drawImage(image, -broad / 2, -high / 2, broad, high);
     if (!map) return;
     context.globalAlpha = this.strength;
     context.imageSmoothingEnabled = true;
-    context.drawImage(map, -image.width / 2, -image.height / 2, image.width, image.height);
+    context.drawImage(map, -broad / 2, -high / 2, broad, high);
     context.globalAlpha = 1;
   }
 
