@@ -250,6 +250,8 @@ def test_queue_holds_known_methods_and_data() -> None:
     for group in GROUPS:
         assert set(group.methods) <= set(METHODS)
         assert set(group.data) <= set(protocol()["data"])
+    # What no command can make anew has to be there: a training that was kept.
+    assert set(METHODS) - {method for group in GROUPS for method in group.methods} == {"diffusion_contrastive"}
     everything = list(runs())
     assert len({(m, d, s, tuple(c), step) for m, d, s, c, step in everything}) == len(everything)
     assert next(runs(first="scratch"))[0] == "resnet18"
