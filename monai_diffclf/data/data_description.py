@@ -16,7 +16,7 @@ from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
 from .label_vectors import check_findings_present, has_findings
 from .pneumonia_mnist import FILE_NAME
 
-__all__ = ["describe_data"]
+__all__ = ["describe_data", "items_hash"]
 
 _DISTRIBUTED = (
     ("ISIC 2017", isic2017.is_isic2017),
@@ -75,7 +75,7 @@ def describe_data(
             "images": len(items),
             "patients": _patients(items),
             "classes": {str(given): int(count) for given, count in zip(classes, counts, strict=True)},
-            "hash": _hash(items),
+            "hash": items_hash(items),
         }
     return found
 
@@ -90,7 +90,7 @@ def _findings(
         "patients": _patients(items),
         "classes": {name: count["present"] for name, count in counts.items()},
         "unknown": {name: count["unknown"] for name, count in counts.items()},
-        "hash": _hash(items),
+        "hash": items_hash(items),
     }
 
 
@@ -114,7 +114,8 @@ def _size(image_size: int | Sequence[int] | None) -> str:
     return f", {sides[0]} px" if len({*sides}) == 1 else f", {' x '.join(map(str, sides))} px"
 
 
-def _hash(items: Sequence[Mapping[str, Any]]) -> str:
+def items_hash(items: Sequence[Mapping[str, Any]]) -> str:
+    """Sixteen hexadecimal digits of the keys, labels and patients of a datalist, whatever its order."""
     rows = sorted(f"{_key(item)}\0{_label(item['label'])}\0{item.get('patient', '')}" for item in items)
     return hashlib.blake2b("\1".join(rows).encode(), digest_size=8).hexdigest()
 

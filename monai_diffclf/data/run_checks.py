@@ -18,6 +18,7 @@ from .._class_names import class_names
 from .._text_path import text_path
 from ..storage.atomic_file import replace_text
 from .audit import audit_splits
+from .data_description import items_hash
 from .label_vectors import check_findings_present, has_findings
 from .patients import check_patients, patients_of
 from .splits import NoSplitError, check_classes_present
@@ -26,7 +27,7 @@ __all__ = ["audit_run"]
 
 Datalist = Sequence[Mapping[str, Any]]
 # Of what is measured: another number, and stored audits are made anew.
-_VERSION = 2
+_VERSION = 3
 
 
 def audit_run(
@@ -72,6 +73,7 @@ def audit_run(
             check_classes_present(items, split, names, all_of_them=True)
         elif split in ("train", "validation"):
             check_findings_present(items, split, names)
+    hashes = {split: items_hash(items) for split, items in found.items()}
     if any(has_findings(items) for items in found.values()):
         found, names = {split: _any_finding(items) for split, items in found.items()}, ["no finding", "a finding"]
     check_patients({split: patients_of(items) for split, items in found.items()}, allow_shared_patients)
@@ -87,7 +89,8 @@ def audit_run(
     if text is None:
         audit = audit_splits(found, classes=names, absent=absent, progress=progress)
         text = str(audit)
-        record = {"version": _VERSION, "fingerprint": fingerprint, **audit.to_dict(), "text": text.splitlines()}
+        about = {"version": _VERSION, "fingerprint": fingerprint, "data_hash": hashes}
+        record = {**about, **audit.to_dict(), "text": text.splitlines()}
         replace_text(file, json.dumps(record, indent=1) + "\n")
     replace_text(file.with_suffix(".txt"), text + "\n")
     print(text, flush=True)

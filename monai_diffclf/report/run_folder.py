@@ -116,7 +116,7 @@ def read_run(
         probabilities={rule: values for rule, (_, _, values) in tables.items()},
         entries=entries,
         note=note,
-        audit=_json(folder / "audit.json") or _json(folder / "audit_evaluation.json"),
+        audit=_audit(folder, next(iter(entries.values())).get("data_hash")),
         floor=_floor(_json(folder / "floor.json"), name),
         fitted=folder / "uncertainty.json" if number is None else finding_file(folder / "findings", number),
         finding=name,
@@ -175,6 +175,15 @@ def _floor(floor: dict[str, Any] | None, finding: str | None) -> dict[str, Any] 
     if floor is None or finding is None:
         return floor
     return {split: of_split[finding] for split, of_split in floor.items() if finding in of_split} or None
+
+
+def _audit(folder: Path, judged: str | None) -> dict[str, Any] | None:
+    """The audit of the images judged: that of the evaluation, or of the training where it saw the same test images."""
+    if (found := _json(folder / "audit_evaluation.json")) is not None:
+        return found
+    found = _json(folder / "audit.json") or {}
+    same = judged is not None and found.get("data_hash", {}).get("test") == judged
+    return found if same else None
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -26,7 +26,10 @@ _FLOOR = (
     "What simple classifiers on small pixels reach was not measured (floor.json): evaluate again to have it beside the "
     "result."
 )
-_AUDIT = "The splits were not audited (--audit false), so that shared patients and copies may make results look better."
+_AUDIT = (
+    "The splits were not audited with these test images (--audit false, or by an older version), so that shared patients "
+    "and copies may make results look better."
+)
 _TRAINING = "How the training went is not on record: the run's folder has no TensorBoard events."
 
 

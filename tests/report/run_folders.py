@@ -71,7 +71,11 @@ def make_run(
     (folder / "model.json").write_text(json.dumps(note))
     if audit:
         split = {"images": count, "images_of_class": dict(zip(classes, counts, strict=True)), "patients": 9}
-        content = {"splits": {"train": split, "test": split}, "shared_patients": {"train and test": ["P1", "P2", "P3"]}}
+        content = {
+            "splits": {"train": split, "test": split},
+            "shared_patients": {"train and test": ["P1", "P2", "P3"]},
+            "data_hash": {"test": "fedcba"},
+        }
         (folder / "audit.json").write_text(json.dumps(content))
     if floor is not None:
         of = {"macro_auc": floor, "accuracy": 0.5, "balanced_accuracy": 0.4}

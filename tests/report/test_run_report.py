@@ -104,6 +104,20 @@ def test_findings_of_the_audit_stand_out(tmp_path):
     assert "Some of this may make the results look better" in checker.text
 
 
+def test_audit_is_that_of_the_images_judged(tmp_path):
+    run = make_run(tmp_path / "run", SIX[:3])
+    of_training = json.loads((run / "audit.json").read_text())
+    # Evaluated on images in which more was found than in those that the training knew.
+    worse = of_training | {"shared_patients": {"train and test": [f"P{i}" for i in range(17)]}}
+    (run / "audit_evaluation.json").write_text(json.dumps(worse))
+    assert '<td class="wrong">train and test: 17</td>' in page_of(run, tmp_path)[0]
+    (run / "audit_evaluation.json").unlink()
+    for other in ({"data_hash": {"test": "012345"}}, {"data_hash": {}}):
+        (run / "audit.json").write_text(json.dumps(of_training | other))
+        text, checker = page_of(run, tmp_path)
+        assert "train and test: 3" not in text and "were not audited with these test images" in checker.text
+
+
 def test_pictures_of_the_images_shown_alone(tmp_path):
     run = make_run(tmp_path / "run", SIX[:3])
     rng = np.random.default_rng(0)
