@@ -69,9 +69,21 @@ def _check(docs: Path, found: list[tuple[str, str, dict[str, Any]]], replace: bo
             )
 
 
-def _check_of_bundle(bundle: Path, run: Path) -> None:
+def _check_weights(run: Path, note: dict[str, Any], found: list[tuple[str, str, dict[str, Any]]]) -> None:
+    """Refuse results of other weights than the run's, which the description and the log published with them are of."""
+    own = note.get("weights")
+    for split, model, entry in found:
+        judged = entry.get("weights_hash")
+        if own is not None and judged is not None and judged != own:
+            raise ValueError(
+                f"run: its {split} results of {model}, seed {entry['seed']}, are of the weights {judged}, but model.pt in "
+                f"{run} are {own}; run the evaluation again"
+            )
+
+
+def _check_of_bundle(bundle: Path, run: Path, note: dict[str, Any]) -> None:
     """Refuse a training of another bundle, whose classes and images are others."""
-    made = (read_model_note(run / "model.pt").get("model") or {}).get("bundle")
+    made = (note.get("model") or {}).get("bundle")
     config = bundle / "configs" / "train.json"
     content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     name = (content.get("model_description") or {}).get("bundle", made)
@@ -105,8 +117,8 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
     """Publish the results of a run; returns what was published, a text an evaluation.
 
     Raises:
-        ValueError: when the run holds no results or is of another bundle, the bundle holds some of other images, or is
-            none.
+        ValueError: when the run holds no results, some of other weights than its own, or is of another bundle, or when
+            the bundle holds some of other images, or is none.
     """
     docs, results = bundle / "docs", read_results(run / "results.json")
     found = list(entries(results))
@@ -114,7 +126,9 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
         raise ValueError(f"run: expected results in {run / 'results.json'}, found none; run the evaluation")
     if not bundle.is_dir():
         raise ValueError(f"bundle: expected the folder of a bundle, got {bundle}, which is none")
-    _check_of_bundle(bundle, run)
+    note = read_model_note(run / "model.pt")
+    _check_of_bundle(bundle, run, note)
+    _check_weights(run, note, found)
     _check(docs, found, replace)
     tables = [table_of(run, split, model, entry["seed"], entry.get("classes", ())) for split, model, entry in found]
     published = []
@@ -140,6 +154,6 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
         for stored in table.parent.glob(f"*{split}_seed_{seed}.npz"):
             _copy_whole(stored, folder / stored.name)
         published.append(f"{split} {model} seed {seed}: {entry['num_images']} images of {entry['data']}")
-        if (note := run / "model.json").is_file():
-            _copy_whole(note, docs / "training" / f"seed_{seed}.json")
+        if note:
+            _copy_whole(run / "model.json", docs / "training" / f"seed_{seed}.json")
     return published

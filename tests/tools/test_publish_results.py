@@ -65,6 +65,19 @@ def test_runs_become_seeds_of_the_bundle(tmp_path):
         assert (bundle / "docs" / "training" / f"seed_{seed}.json").is_file()
 
 
+def test_results_of_other_weights_than_the_runs_are_refused(tmp_path):
+    """As after a training that went on, or began anew, and was not evaluated since."""
+    bundle, run = tmp_path / "bundle", tmp_path / "run"
+    bundle.mkdir()
+    evaluate(run)
+    (run / "model.json").write_text(json.dumps({"metric": "auc", "weights": "1" * 16}))
+    with pytest.raises(ValueError, match=r"are of the weights 0{16}, but model.pt in .* are 1{16}; run the evaluation"):
+        publish(bundle, run, num_resamples=50)
+    assert not (bundle / "docs").exists()
+    (run / "model.json").write_text(json.dumps({"metric": "auc", "weights": "0" * 16}))
+    assert publish(bundle, run, num_resamples=50) == ["test vote seed 0: 40 images of films, 28 px"]
+
+
 def test_a_training_of_another_bundle_is_refused(tmp_path):
     bundle, run = tmp_path / "bundle", tmp_path / "run"
     evaluate(run)
