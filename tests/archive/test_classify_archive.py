@@ -281,6 +281,13 @@ def test_images_unlike_those_of_the_validation_are_told(tmp_path, device):
     )
     with pytest.warns(UserWarning, match="differ"):
         classify(tmp_path / "noise", settings, tmp_path / "out")
+    # Each image is told, too, whether maps are made or not.
+    rows = read_table(tmp_path / "out")
+    assert all(float(row["ood_p_value"]) < 0.01 for row in rows)
+    with pytest.warns(UserWarning, match="differ"):
+        classify(tmp_path / "noise", replace(settings, maps="npy"), tmp_path / "with_maps")
+    with_maps = read_table(tmp_path / "with_maps")
+    assert [row["ood_score"] for row in rows] == [row["ood_score"] for row in with_maps]
 
 
 def test_report_is_that_of_the_bundle(pictures, settings, tmp_path):
