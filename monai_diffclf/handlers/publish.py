@@ -76,8 +76,8 @@ def _check_weights(run: Path, note: dict[str, Any], found: list[tuple[str, str, 
         judged = entry.get("weights_hash")
         if own is not None and judged is not None and judged != own:
             raise ValueError(
-                f"run: its {split} results of {model}, seed {entry['seed']}, are of the weights {judged}, but model.pt in "
-                f"{run} are {own}; run the evaluation again"
+                f"run: its {split} results of {model}, seed {entry['seed']}, are of the weights {judged}, but model.pt "
+                f"in {run} are {own}; run the evaluation again"
             )
 
 

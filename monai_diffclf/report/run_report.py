@@ -27,8 +27,8 @@ _FLOOR = (
     "result."
 )
 _AUDIT = (
-    "The splits were not audited with these test images (--audit false, or by an older version), so that shared patients "
-    "and copies may make results look better."
+    "The splits were not audited with these test images (--audit false, or by an older version), so that shared "
+    "patients and copies may make results look better."
 )
 _TRAINING = "How the training went is not on record: the run's folder has no TensorBoard events."
 
