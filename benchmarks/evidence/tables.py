@@ -24,6 +24,7 @@ from monai_diffclf.storage.atomic_file import replace_text
 
 DOCUMENT = ROOT / "docs" / "evidence.md"
 SUMMARY = RESULTS / "summary.json"
+ADDED = Path(__file__).with_name("added.json")  # questions that came after the protocol, in its form
 _NAMES = {
     "few_images": "few images (2, 5, 10 %)",
     "more_images": "more images (25, 50, 100 %)",
@@ -50,18 +51,32 @@ def summarise(folder: Path = RESULTS, ledger: Path = LEDGER) -> dict[str, Any]:
         }
         for data in settings["data"]
     }
+    return {
+        "protocol": protocol_hash(),
+        "metrics": {d: {s: found for s, found in own.items() if found} for d, own in metrics.items()},
+        **answers(settings, folder),
+        "added": answers(added(), folder),
+        "comparisons": compare_all(folder),
+        "openings": _openings(read_ledger(ledger)),
+    }
+
+
+def added() -> dict[str, Any]:
+    """The content of ``added.json``."""
+    content: dict[str, Any] = json.loads(ADDED.read_text(encoding="utf-8"))
+    return content
+
+
+def answers(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The differences that questions ask for, of those whose methods were run."""
     superior = []
-    for row in settings["superiority"]:
+    for row in asked["superiority"]:
         other, method = row["reference"].split("/")
         gap = paired((row["data"], other), (row["method"], method), folder=folder)
         superior += [{**row, **gap._asdict(), "superior": bool(gap.low > 0)}] if gap else []
     return {
-        "protocol": protocol_hash(),
-        "metrics": {d: {s: found for s, found in own.items() if found} for d, own in metrics.items()},
-        "margins": [found for row in settings["margins"] if (found := margin(row, folder))],
+        "margins": [found for row in asked["margins"] if (found := margin(row, folder))],
         "superiority": superior,
-        "comparisons": compare_all(folder),
-        "openings": _openings(read_ledger(ledger)),
     }
 
 
@@ -79,7 +94,8 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
     return {
         "methods": _methods(summary),
         "copies": _copies(summary),
-        "questions": _questions(summary),
+        "questions": _questions(protocol(), summary, summary["metrics"]),
+        "added": _questions(added(), summary["added"], summary["metrics"]),
         "comparisons": _comparisons(summary),
         "selective": _other(summary),
         "cost": _cost(summary),
@@ -112,28 +128,28 @@ def _copies(summary: dict[str, Any]) -> str:
     return _table(["data", "method", "macro AUC, all 600", "without the four copies"], rows)
 
 
-def _questions(summary: dict[str, Any]) -> str:
+def _questions(asked: dict[str, Any], answered: dict[str, Any], metrics: dict[str, Any]) -> str:
     rows = [
         [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", f"not inferior, {r['margin']}", _cell(r),
          "yes" if r["not_inferior"] else "not shown"]
-        for r in summary["margins"]
+        for r in answered["margins"]
     ]  # fmt: skip
     rows += [
         [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", "superior", _cell(r),
          "yes" if r["superior"] else "not shown"]
-        for r in summary["superiority"]
+        for r in answered["superiority"]
     ]  # fmt: skip
-    for data, figures in protocol()["figures"].items():
+    for data, figures in asked["figures"].items():
         for method, figure in figures.items():
             for name, value in figure.items():
-                found = summary["metrics"].get(data, {}).get("test", {}).get(method, {}).get(name)
+                found = metrics.get(data, {}).get("test", {}).get(method, {}).get(name)
                 reached = "" if found is None else "yes" if found["value"] >= value else "no"
                 rows.append(
                     [f"`{data}`", f"`{method}`", f"{name} at least {value:.2f}", _cell(found), reached or "not run"]
                 )
     for name in ("margins", "superiority"):
-        for r in protocol()[name]:
-            if not _has(summary[name], r):
+        for r in asked[name]:
+            if not _has(answered[name], r):
                 what = f"not inferior, {r['margin']}" if "margin" in r else "superior"
                 rows.append([f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", what, "", "not run"])
     return _table(["data", "method", "asked", "found", "holds"], rows)

@@ -191,6 +191,20 @@ def test_tables_of_made_results_say_what_was_run(tmp_path: Path) -> None:
         filled("nothing", found)
 
 
+def test_questions_asked_later_are_answered_apart(tmp_path: Path) -> None:
+    put(tmp_path, "busi_224", "diffusion_adapted", 3.0)
+    put(tmp_path, "busi_224", "cnn_finetuned", 0.5)
+    (tmp_path / "openings.json").write_text("[]")
+    summary = summarise(tmp_path, tmp_path / "openings.json")
+    (gap,) = summary["added"]["margins"]
+    assert gap["not_inferior"] and gap["low"] > 0 and not summary["margins"]
+    found = tables(summary)
+    assert "| `busi_224` | `diffusion_adapted` against `cnn_finetuned` | not inferior, 0.02 |" in found["added"]
+    assert "`busi_224` | `diffusion_adapted` | macro_auc at least 0.92 |" in found["added"]
+    assert found["added"].count("not run") == 3
+    assert "diffusion_adapted` | macro_auc at least 0.92" not in found["questions"]
+
+
 def test_document_has_the_tables_of_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SUMMARY.is_file()
     assert (ROOT / "docs" / "evidence.md").is_file()
