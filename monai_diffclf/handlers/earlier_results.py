@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._finding_files import finding_paths
 from ..storage.atomic_file import replace_text
 from ..storage.errors_journal import remove_journal_of_others
 from ..storage.outputs import Outputs
@@ -17,10 +19,13 @@ from .results import read_results
 
 __all__ = ["begin_evaluation", "remove_stale"]
 
+logger = logging.getLogger(__name__)
+
 _KIND = "evaluation"
 # What is made of results, or to stand beside them, when an evaluation is done.
 _ABOUT_RESULTS = ("report", "floor")
 _FITTED = ("uncertainty.json", "decision.json")
+_FITTED_OF_TWO = "deferral.json"
 
 
 def begin_evaluation(
@@ -37,8 +42,9 @@ def begin_evaluation(
 ) -> None:
     """Remove what earlier evaluations left that does not go with this one, and list what this one will write.
 
-    Of this seed go: everything of other weights or classes; of this split what was measured on other images; of this
-    kind what was made with other draws. What is left was made by the same, as of an evaluation that was stopped.
+    Of this seed go: everything of other weights or classes; of this split what was measured on other images, or with
+    other labels, and of validation what was fitted to it; of this kind what was made with other draws. What is left was
+    made by the same, as of an evaluation that was stopped.
 
     Args:
         folder: folder of the tables.
@@ -66,6 +72,8 @@ def begin_evaluation(
         before = outputs.made_by
         if outputs.step.startswith(_KIND) and isinstance(before, Mapping) and _stale(before, now):
             _remove(outputs, before)
+            if results_path is not None and _other_validation(before, now):
+                _remove_fits(Path(results_path).parent)
     if results_path is not None:
         _drop_other_weights(Path(results_path), models, str(int(seed)), now["weights"])
         for step in _ABOUT_RESULTS:
@@ -116,6 +124,12 @@ def _stale(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return bool(before["kind"] == now["kind"] and before["settings"] != now["settings"])
 
 
+def _other_validation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the validation images, or their labels, are others than those before."""
+    known = None not in (before["data"], now["data"])
+    return known and before["split"] == now["split"] == "validation" and before["data"] != now["data"]
+
+
 def _remove(outputs: Outputs, before: Mapping[str, Any]) -> None:
     """Remove the files of an evaluation and its entries in the results."""
     if before["results"] is not None:
@@ -124,6 +138,16 @@ def _remove(outputs: Outputs, before: Mapping[str, Any]) -> None:
     # Of MONAI's MetricsSaver, which the bundles let write beside the folder of tables, and which replaces it.
     (outputs.folder.parent / before["split"] / "metrics.csv").unlink(missing_ok=True)
     outputs.remove()
+
+
+def _remove_fits(run: Path) -> None:
+    """Remove what was fitted to other validation images: it would pass for a fit to these."""
+    fits = [path for name in (*_FITTED, _FITTED_OF_TWO) if (path := run / name).is_file()]
+    fits += finding_paths(run / "findings")
+    for path in fits:
+        path.unlink()
+    if fits:
+        logger.warning("%s: removed what was fitted to other validation images or labels; fit again", run)
 
 
 def _drop_other_weights(path: Path, models: Sequence[str], seed: str, weights: str | None) -> None:

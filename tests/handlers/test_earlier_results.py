@@ -65,6 +65,19 @@ def test_other_images_leave_the_other_split(run):
     assert set(read_results(run / "results.json")) == {"about", "validation"}
 
 
+def test_other_validation_images_or_labels_end_what_was_fitted_to_the_former(run, caplog):
+    fits = {"uncertainty.json", "decision.json", "deferral.json", "findings/finding_0.json"}
+    (run / "findings").mkdir()
+    for name in fits:
+        (run / name).write_text(json.dumps({"mean": {"provenance": {"network": "1"}}}))
+    evaluate(run, split="validation", end=False)
+    evaluate(run, split="test", data="other", end=False)
+    assert fits <= files(run)
+    evaluate(run, split="validation", data="other", end=False)
+    assert not fits & files(run)
+    assert "removed what was fitted to other validation images or labels; fit again" in caplog.text
+
+
 def test_the_same_again_leaves_all(run):
     before = files(run)
     evaluate(run, split="validation", end=False)
