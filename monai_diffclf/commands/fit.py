@@ -20,6 +20,7 @@ from ..fitting import (
     fit_uncertainty,
     measure_mirrored,
 )
+from ..fitting.evaluated_labels import check_evaluated_labels
 from ..fitting.fit_decision import check_enough
 from ..fitting.fit_findings import (
     findings_errors,
@@ -174,7 +175,19 @@ def _open_findings(root: Path, folder: Path, dataset: str | None) -> Bundle:
         settings["checkpoint"] = str(root / "models" / "model.pt")
     opened = open_run(root, _FILES, folder, **settings)
     _check_decision(opened, folder)
+    _check_findings_labels(opened, folder)
     return opened
+
+
+def _check_findings_labels(bundle: Bundle, folder: Path) -> None:
+    """Refuse validation images whose labels are others than those evaluated, where they are at hand."""
+    try:
+        items = bundle.get("validate#datalist")
+    except (ValueError, OSError):
+        return  # nothing of the fit needs them
+    for number, path in enumerate(findings_errors(folder)):
+        stored = load_errors(path)
+        check_evaluated_labels(stored.keys, stored.labels, items, finding=number)
 
 
 def _check_decision(bundle: Bundle, folder: Path) -> None:
@@ -200,6 +213,7 @@ def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated) -> bool:
             file=sys.stderr,
         )
         return False
+    check_evaluated_labels(stored.keys, stored.labels, bundle.get("validate#datalist"))
     return True
 
 

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ..bundle import Bundle
+from ..fitting.evaluated_labels import check_evaluated_labels
 from ..report import ReportData
 from ..report.curves import classify
 from ..report.findings_gallery import choose_of_findings
@@ -39,22 +40,28 @@ def add_pictures(
         progress: whether to show a progress bar.
 
     Raises:
-        ValueError: when they are ``needed`` and are not at hand, or others lie under their names.
+        ValueError: when they are ``needed`` and are not at hand, or others lie under their names; when they are at hand
+            with other labels than those evaluated.
     """
     chosen = choose_of_findings(pages) if findings else _chosen(next(iter(pages.values())))
     try:
         images = bundle.read(_items(bundle, chosen))
         if images.ndim != 4 or images.shape[1] not in (1, 3):
-            return _without(pages, "Of volumes the report shows no pictures.")
-        maps, errors = _classified(bundle, images, progress=progress)
-        return {
-            name: _with(page, chosen, images, *_of_page(maps, errors, number if findings else None))
-            for number, (name, page) in enumerate(pages.items())
-        }
+            made = _without(pages, "Of volumes the report shows no pictures.")
+        else:
+            maps, errors = _classified(bundle, images, progress=progress)
+            made = {
+                name: _with(page, chosen, images, *_of_page(maps, errors, number if findings else None))
+                for number, (name, page) in enumerate(pages.items())
+            }
     except (ValueError, OSError) as error:
         if needed:
             raise
         return _without(pages, f"{_NO_IMAGES} ({error})")
+    items = _split(bundle, "test")
+    for number, page in enumerate(pages.values()):
+        check_evaluated_labels(list(page.keys or []), page.labels, items, finding=number if findings else None)
+    return made
 
 
 def _chosen(page: ReportData) -> list[str]:

@@ -95,6 +95,37 @@ def test_train_evaluate_fit_publish(bundle, capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_labels_that_were_corrected_since_the_evaluation_are_told(bundle, scans, capsys, tmp_path):
+    table, run = tmp_path / "labels.csv", tmp_path / "run"
+    names = [path.name for path in sorted(scans.iterdir()) if path.is_dir()]
+    rows = []
+    for name in names:
+        files = sorted((scans / name).glob("*.png"))
+        patients = sorted({file.name.partition("_")[0] for file in files})
+        split = {patient: ("train", "validation", "test")[i % 3] for i, patient in enumerate(patients)}
+        rows += [[str(file), name, split[file.name.partition("_")[0]]] for file in files]
+
+    def write() -> None:
+        lines = [["image", "label", "split"], *rows]
+        table.write_text("".join(",".join(f'"{field}"' for field in line) + "\n" for line in lines), encoding="utf-8")
+
+    write()
+    more = ("--run", run, "--data", table)
+    code, said = ended(capsys, "train", bundle, "--data", table, "--output", run, "--device", "cpu")
+    assert code == 0, said
+    assert ended(capsys, "evaluate", bundle, *more, "--draws", 2, "--device", "cpu")[0] == 0
+    assert ended(capsys, "fit", bundle, *more)[0] == 0
+    for split, command in (("validation", "fit"), ("test", "report")):
+        row = next(row for row in rows if row[2] == split)
+        row[1] = names[-1]
+        write()
+        code, refused = ended(capsys, command, bundle, *more)
+        assert code == 2 and "--data: expected the labels that were evaluated, got 5 in place of 0" in refused["error"]
+    assert ended(capsys, "evaluate", bundle, *more, "--draws", 2, "--device", "cpu")[0] == 0
+    assert not (run / "uncertainty.json").exists()  # of the labels as they were
+
+
+@pytest.mark.slow
 def test_shipped_weights_are_measured_where_nothing_was_trained(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     shipped = shutil.copytree(
