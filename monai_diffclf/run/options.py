@@ -29,6 +29,8 @@ _CODE = ("$", "@", "%")
 _PARTS_RUN = {"init_id": "initialize", "run_id": "run", "final_id": "finalize"}
 # Of these there must be one at least.
 _COUNTS = {"max_epochs", "batch_size", "val_interval", "val_draws", "num_draws", "image_batch", "network_batch"}
+# What fits, tables and stopping rules are looked up by, beside the classifier that takes it.
+_SAID_ONCE = {"rule", "weighting", "temperature"}
 _YES_OR_NO = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
@@ -111,9 +113,15 @@ def _check_name(config: Mapping[str, Any], option: Option, files: Any) -> bool:
     """Whether the configuration has a default for an option.
 
     Raises:
-        ValueError: when there is no such option.
+        ValueError: when there is no such option, or it would say otherwise what has an option of its own.
     """
     name = option.name
+    *holder, whole = split_id(name)
+    if whole in _SAID_ONCE and whole in config and _is_inferer(config, "#".join(holder)):
+        raise ValueError(
+            f"--{name}: expected --{whole}, by which calibrations and other fits are looked up as well; with "
+            f"--{name} alone those of another classifier would be taken"
+        )
     try:
         find_default(config, name)
     except KeyError as error:
@@ -133,6 +141,15 @@ def _check_name(config: Mapping[str, Any], option: Option, files: Any) -> bool:
     near = _nearest(missing, known, prefix=f"--{parent}#" if parent else "--")
     typed = f"no{name}" if option.value is False and option.raw is None and not option.from_file else name
     raise ValueError(f"--{typed}: no such option{where}{near}{_elsewhere(name, files)}")
+
+
+def _is_inferer(config: Mapping[str, Any], name: str) -> bool:
+    """Whether an id is that of a classifier."""
+    try:
+        holder = find_default(config, name)
+    except KeyError:
+        return False
+    return isinstance(holder, Mapping) and str(holder.get("_target_", "")).endswith("Inferer")
 
 
 def _arguments(target: str) -> tuple[list[str], bool]:

@@ -28,7 +28,8 @@ class CalibrateFindingsd(MapTransform):
 
     Each finding is a question of two classes, with its own calibration and prediction sets, as ``monai-diffclf fit``
     makes them of its validation errors. What the inferer gave stays under KEY + "_uncalibrated"; the sets are
-    ``prediction_set`` [L, 2], bool; ``probability_margin`` and ``probability_entropy`` are made anew.
+    ``prediction_set`` [L, 2], bool; ``probability_margin`` and ``probability_entropy`` are made anew. With a prior there
+    are no sets: they hold what they promise where findings are as frequent as in validation.
 
     Args:
         keys: keys of the probabilities [L], e.g. ``"pred"``.
@@ -87,7 +88,8 @@ class CalibrateFindingsd(MapTransform):
                 calibrated.append(fitted.calibration(pair, prior)[0, 1])
                 sets.append(fitted.conformal.sets(pair)[0])
             out[f"{key}_uncalibrated"], out[key] = given, torch.stack(calibrated).to(given)
-            out[OutputKeys.PREDICTION_SET.value] = torch.stack(sets)
+            if self.prior is None:
+                out[OutputKeys.PREDICTION_SET.value] = torch.stack(sets)
             if key == CommonKeys.PRED and isinstance(out.get(OutputKeys.UNCERTAINTY), Mapping):
                 anew = probability_uncertainty(torch.stack([1 - out[key], out[key]], 1).double())
                 known = out[OutputKeys.UNCERTAINTY]

@@ -64,6 +64,8 @@ UNKNOWN = {
         "--inferer::tempratur",
         "5",
     ): "--inferer::tempratur: no such option of inferer; did you mean --inferer#temperature?",
+    ("--inferer#rule", "vote"): "--inferer#rule: expected --rule, by which calibrations and other fits are looked up",
+    ("--inferer::temperature", "1"): "--inferer::temperature: expected --temperature, by which",
     ("--inferrer#rule", "vote"): "--inferrer#rule: no such option; did you mean --inferer?",
     ("--inferer#steps#1#size", "4"): "--inferer#steps#1#size: no such option of inferer#steps",
     ("--num_draws", "5", "stray"): "stray: expected options such as --name value, got a word that belongs to none",
@@ -146,7 +148,6 @@ REFUSED = {
     ("--device", "gpu"): "--device: expected a device of this machine, such as cpu or cuda:0, got gpu",
     ("--device", "cuda:99"): "--device: expected a device of this machine, such as cpu or cuda:0, got cuda:99",
     ("--device", "meta"): "--device: expected a device of this machine, such as cpu or cuda:0, got meta",
-    ("--inferer#rule", "1"): "--inferer#rule: expected a text, but 1 is taken for something else; write \"'1'\"",
     ("--inferer#steps", "3"): "--inferer#steps: expected a list, got 3",
 }
 
