@@ -87,7 +87,8 @@ def check_patients(patients: Mapping[str, Mapping[str, str]], allow: Any = None,
 
     Raises:
         TypeError: when `allow` is no list of names.
-        ValueError: naming a patient and two images of theirs, or a name in `allow` that is no split.
+        ValueError: naming a patient and two images of theirs, also where the two names differ in case or spaces alone;
+            or a name in `allow` that is no split.
 
     Example:
         >>> check_patients({"train": {"P1": "a.png"}, "test": {"P1": "b.png"}}, ["train", "test"])
@@ -97,14 +98,31 @@ def check_patients(patients: Mapping[str, Mapping[str, str]], allow: Any = None,
     """
     allowed = _names(allow, patients)
     for a, b in combinations(patients, 2):
+        if {a, b} <= allowed:
+            continue
         shared = sorted(patients[a].keys() & patients[b].keys())
-        if shared and not {a, b} <= allowed:
+        if not shared:
+            _check_spelling(patients, a, b, where)
+        else:
             name = shared[0]
             some = f"'{shown(name)}' ({shown(patients[a][name])}; {shown(patients[b][name])})"
             raise ValueError(
                 f"{where}{': ' if where else ''}patient: expected each patient in one split, got {len(shared)} in both "
                 f"{a!r} and {b!r}: {some}{' and others' if len(shared) > 1 else ''}; split by patient, or allow it by "
                 f"name: --allow_shared_patients \"['{a}','{b}']\""
+            )
+
+
+def _check_spelling(patients: Mapping[str, Mapping[str, str]], a: str, b: str, where: str) -> None:
+    """Refuse names that differ in case or spaces alone: of one patient they would be two."""
+    plain = {" ".join(name.casefold().split()): name for name in patients[a]}
+    for other in sorted(patients[b]):
+        if (name := plain.get(" ".join(other.casefold().split()))) is not None:
+            raise ValueError(
+                f"{where}{': ' if where else ''}patient: expected each patient in one split, got '{shown(name)}' "
+                f"({shown(patients[a][name])}) in {a!r} and '{shown(other)}' ({shown(patients[b][other])}) in {b!r}, "
+                "which differ in case or spaces alone; write one patient the same everywhere, or allow it by name: "
+                f"--allow_shared_patients \"['{a}','{b}']\""
             )
 
 

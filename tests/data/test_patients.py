@@ -45,6 +45,17 @@ def test_what_allows_nothing_is_refused(allow, error, message):
         check_patients(SHARED, allow)
 
 
+def test_one_patient_spelt_in_two_ways_is_not_two():
+    splits = {"train": {"P1": "a.png", "Miller  J": "c.png"}, "test": {"p1": "b.png"}}
+    said = r"got 'P1' \(a.png\) in 'train' and 'p1' \(b.png\) in 'test', which differ in case or spaces alone"
+    with pytest.raises(ValueError, match=said):
+        check_patients(splits, where="table.csv")
+    check_patients(splits, ["train", "test"])
+    with pytest.raises(ValueError, match="'Miller  J'.*'miller j'"):
+        check_patients({**splits, "test": {"miller j": "b.png"}})
+    check_patients({**splits, "test": {"MillerJ": "b.png", "P 1": "d.png"}})
+
+
 def test_patterns():
     read = patient_reader(r"^[^/]+/(?:case|p)(\d+)")
     assert (read("ill/case12_left.png"), read("ill/p7/1.png")) == ("12", "7")
