@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose
+from monai.transforms import Compose, ScaleIntensityRange
 
 from .._class_names import class_names
 from ..classification import Classification
@@ -157,7 +157,8 @@ class Bundle:
 
         Raises:
             TypeError: when the bundle's inferer gives no `Classification`, as that of a ResNet.
-            ValueError: when an image cannot be read, or there are no weights.
+            ValueError: when an image cannot be read, there are no weights, or a tensor is not what `read` gives, by its
+                channels, its size or its range.
         """
         if not isinstance(self.inferer, ClassifierInferer):
             raise TypeError(
@@ -165,9 +166,30 @@ class Bundle:
                 f"{type(self.network).__name__} and {type(self.inferer).__name__}; call its network, or run its "
                 "configs/inference.json"
             )
-        batch = images if isinstance(images, torch.Tensor) else self.read(images)
+        batch = self._checked(images) if isinstance(images, torch.Tensor) else self.read(images)
         with torch.no_grad():
             return self.inferer.classify(batch.to(self.device), self.network, error_maps=error_maps)
+
+    def _checked(self, images: torch.Tensor) -> torch.Tensor:
+        """A tensor as `read` would have given it, as far as can be told."""
+        multiple = int(self.get("pad_multiple")) if "pad_multiple" in self.parser else 1
+        padded = tuple(multiple * -(-side // multiple) for side in self.image_size)
+        if images.ndim < 3 or images.shape[1] != self.channels or images.shape[2:] != padded:
+            raise ValueError(
+                f"images: expected [B, {self.channels}, {', '.join(map(str, padded))}], as {self.name} reads them, got "
+                f"{list(images.shape)}; give paths, or read them by its read(paths)"
+            )
+        scalers = [getattr(each, "scaler", each) for each in self._preprocessing.transforms]
+        for scaler in scalers:
+            if isinstance(scaler, ScaleIntensityRange) and scaler.clip and len(images):
+                low, high = float(images.amin()), float(images.amax())
+                room = 1e-3 * (scaler.b_max - scaler.b_min)
+                if not (scaler.b_min - room <= low and high <= scaler.b_max + room):
+                    raise ValueError(
+                        f"images: expected values from {scaler.b_min:g} to {scaler.b_max:g}, as {self.name} scales "
+                        f"them, got {low:g} to {high:g}; give paths, or read them by its read(paths)"
+                    )
+        return images
 
     @cached_property
     def _preprocessing(self) -> Compose:

@@ -112,6 +112,20 @@ def test_images_are_read_and_classified(pictures):
     torch.testing.assert_close(bundle.classify(images).probabilities, result.probabilities)
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(1, 1, 33, 32), r"expected \[B, 1, 32, 32\], as phantom_xray_diffusion reads them, got \[1, 1, 33"),
+        (torch.zeros(1, 3, 32, 32), r"expected \[B, 1, 32, 32\]"),
+        (torch.full((1, 1, 32, 32), 255.0), "expected values from -1 to 1, .*, got 255 to 255; give paths"),
+        (torch.full((1, 1, 32, 32), float("nan")), "expected values from -1 to 1"),
+    ],
+)
+def test_a_tensor_that_reading_would_not_give_is_refused(images, said):
+    with pytest.raises(ValueError, match=f"images: {said}"):
+        open_bundle("phantom_xray_diffusion", num_draws=1, device="cpu").classify(images)
+
+
 def test_a_score_bundle_classifies(pictures):
     result = open_bundle("pneumonia_xray_score", num_steps=5).classify(pictures[:1])
     assert isinstance(result, LikelihoodClassification)
