@@ -178,12 +178,12 @@ def _floor(floor: dict[str, Any] | None, finding: str | None) -> dict[str, Any] 
 
 
 def _audit(folder: Path, judged: str | None) -> dict[str, Any] | None:
-    """The audit of the images judged: that of the evaluation, or of the training where it saw the same test images."""
-    if (found := _json(folder / "audit_evaluation.json")) is not None:
-        return found
-    found = _json(folder / "audit.json") or {}
-    same = judged is not None and found.get("data_hash", {}).get("test") == judged
-    return found if same else None
+    """The audit that saw the test images judged: of the evaluation, or else of the training."""
+    for name in ("audit_evaluation.json", "audit.json"):
+        found = _json(folder / name) or {}
+        if judged is not None and found.get("data_hash", {}).get("test") == judged:
+            return found
+    return None
 
 
 def _json(path: Path) -> dict[str, Any] | None:
