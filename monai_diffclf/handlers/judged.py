@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -80,6 +81,7 @@ def judged_facts(
     network: torch.nn.Module,
     data: Mapping[str, Any],
     split: str,
+    audit: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """What results record of the weights and the images they were measured with; also logged.
 
@@ -88,10 +90,12 @@ def judged_facts(
         network: the network that holds them.
         data: the images, see :func:`monai_diffclf.data.describe_data`.
         split: name of the split.
+        audit: file of the audit of these images, see :func:`monai_diffclf.data.audit_run`, which need not be there.
 
     Returns:
-        ``weights`` (path), ``weights_hash``, ``data_hash``, ``classes`` and, of a network on what a pretrained encoder
-        sees, ``representation``: the encoder's name and whether it was frozen or adapted.
+        ``weights`` (path), ``weights_hash``, ``data_hash``, ``classes`` and, where there are such, ``audit``, the
+        fingerprint of the audit, and of a network on what a pretrained encoder sees ``representation``: the encoder's
+        name and whether it was frozen or adapted.
     """
     images = data[split]
     facts = {
@@ -100,6 +104,8 @@ def judged_facts(
         "data_hash": images["hash"],
         "classes": list(images["classes"]),
     }
+    if (fingerprint := _fingerprint(audit)) is not None:
+        facts["audit"] = fingerprint
     space = (read_model_note(checkpoint).get("model") or {}).get("latent_space") or {}
     if "encoder" in space:
         facts["representation"] = f"{space['encoder']}, {space['training']}"
@@ -109,3 +115,12 @@ def judged_facts(
         facts["weights"], facts["weights_hash"], data["name"], split, images["images"], counts,
     )  # fmt: skip
     return facts
+
+
+def _fingerprint(audit: str | os.PathLike[str] | None) -> str | None:
+    """What an audit says it is of; None without one."""
+    try:
+        found = json.loads(Path(audit or "").read_text(encoding="utf-8")).get("fingerprint")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None

@@ -116,7 +116,7 @@ def read_run(
         probabilities={rule: values for rule, (_, _, values) in tables.items()},
         entries=entries,
         note=note,
-        audit=_audit(folder, next(iter(entries.values())).get("data_hash")),
+        audit=_audit(folder, next(iter(entries.values()))),
         floor=_floor(_json(folder / "floor.json"), name),
         fitted=folder / "uncertainty.json" if number is None else finding_file(folder / "findings", number),
         finding=name,
@@ -177,11 +177,15 @@ def _floor(floor: dict[str, Any] | None, finding: str | None) -> dict[str, Any] 
     return {split: of_split[finding] for split, of_split in floor.items() if finding in of_split} or None
 
 
-def _audit(folder: Path, judged: str | None) -> dict[str, Any] | None:
-    """The audit that saw the test images judged: of the evaluation, or else of the training."""
+def _audit(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The audit that saw the images judged: the one that the results name, or else one of the same test images."""
     for name in ("audit_evaluation.json", "audit.json"):
         found = _json(folder / name) or {}
-        if judged is not None and found.get("data_hash", {}).get("test") == judged:
+        if (named := entry.get("audit")) is not None:
+            same = found.get("fingerprint") == named
+        else:
+            same = entry.get("data_hash") is not None and found.get("data_hash", {}).get("test") == entry["data_hash"]
+        if same:
             return found
     return None
 

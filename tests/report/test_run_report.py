@@ -118,6 +118,20 @@ def test_audit_is_that_of_the_images_judged(tmp_path):
         assert "train and test: 3" not in text and "were not audited with these test images" in checker.text
 
 
+def test_audit_of_an_evaluation_that_did_not_end_is_not_taken(tmp_path):
+    """Of images of the same names: it was written before the evaluation was refused, or stopped."""
+    run = make_run(tmp_path / "run", SIX[:3])
+    results = json.loads((run / "results.json").read_text())
+    for model in results["test"].values():
+        for entry in (model, *model["seeds"].values()):
+            entry["audit"] = "of these"
+    (run / "results.json").write_text(json.dumps(results))
+    audit = json.loads((run / "audit.json").read_text())
+    for fingerprint, taken in (("of others", False), ("of these", True)):
+        (run / "audit_evaluation.json").write_text(json.dumps(audit | {"fingerprint": fingerprint}))
+        assert ("train and test: 3" in page_of(run, tmp_path)[0]) == taken
+
+
 def test_pictures_of_the_images_shown_alone(tmp_path):
     run = make_run(tmp_path / "run", SIX[:3])
     rng = np.random.default_rng(0)
