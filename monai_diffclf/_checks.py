@@ -34,10 +34,14 @@ def plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
 def check_eval_mode(network: Any) -> None:
     """Refuse a network of which any module is in training mode; callables without modules have none.
 
+    Layers of einops, which know no modes, come out of a copy (`copy.deepcopy`) in training mode and do not count.
+
     Raises:
         ValueError: when it is.
     """
-    if isinstance(network, torch.nn.Module) and any(module.training for module in network.modules()):
+    if isinstance(network, torch.nn.Module) and any(
+        module.training for module in network.modules() if not type(module).__module__.startswith("einops.")
+    ):
         raise ValueError(
             "network: expected eval mode, got training mode; call network.eval(), as dropout changes what it predicts"
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from einops.layers.torch import Rearrange
 from monai.data import MetaTensor
 
-from monai_diffclf._checks import check_images, check_labels, check_probabilities, plain_tensor
+from monai_diffclf._checks import check_eval_mode, check_images, check_labels, check_probabilities, plain_tensor
 
 NETWORK = torch.nn.Sequential(torch.nn.Dropout()).eval()
 
@@ -39,6 +42,16 @@ def test_no_images():
     assert check_images(torch.zeros(0, 1, 4, 4), NETWORK).shape == (0, 1, 4, 4)
     with pytest.raises(ValueError, match=r"images: expected shape .* got \[0, 1, 4, 4\]"):
         check_images(torch.zeros(0, 1, 4, 4), NETWORK, min_images=1)
+
+
+def test_a_copy_of_a_network_in_eval_mode_is_in_eval_mode():
+    """Layers of einops forget the mode when they are copied, which changes nothing that they do."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), Rearrange("a b -> b a")).eval()
+    copied = copy.deepcopy(network)
+    check_eval_mode(copied)
+    copied[0].train()
+    with pytest.raises(ValueError, match="network: expected eval mode, got training mode"):
+        check_eval_mode(copied)
 
 
 def test_callables_have_no_mode():

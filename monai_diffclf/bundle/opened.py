@@ -145,6 +145,8 @@ class Bundle:
         several = [files] if isinstance(files, str | os.PathLike | Mapping) else list(files)
         if not several:
             raise ValueError("files: expected at least one image, got none")
+        if any(isinstance(each, torch.Tensor) for each in several):
+            raise TypeError("files: expected paths or items of a datalist, got a list of tensors; torch.stack them")
         items = [dict(each) if isinstance(each, Mapping) else {"image": os.fspath(each)} for each in several]
         return torch.stack([torch.as_tensor(self._preprocessing(item)["image"]) for item in items])
 

@@ -43,6 +43,7 @@ __all__ = ["command"]
 
 _LEARNED = ("nested_auc", "few_draws_auc", "stopping")
 _FILES = ("train.json", "evaluate.json")
+_UNUSUAL = 0.01  # p-value below which pages and warnings call an image unusual
 
 
 @click.command("fit")
@@ -119,7 +120,7 @@ def command(
     if decision:
         check_enough(stored, where.errors)
     with FolderLock(folder):
-        at_hand = _at_hand(opened, stored, where)
+        at_hand = _at_hand(opened, stored, where, named=data is not None)
         fit = fit_uncertainty(
             opened,
             stored,
@@ -202,11 +203,17 @@ def _check_decision(bundle: Bundle, folder: Path) -> None:
                 )
 
 
-def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated) -> bool:
-    """Whether the validation images are at hand, by which unusual and inverted ones are found."""
+def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, named: bool) -> bool:
+    """Whether the validation images are at hand, by which unusual and inverted ones are found.
+
+    Raises:
+        ValueError: when they are not those evaluated where the user has named them, or have other labels.
+    """
     try:
         check_images(bundle, stored, where.errors)
     except (ValueError, OSError) as error:
+        if named:
+            raise
         print(
             "the validation images are not at hand: unusual images will be found by their errors alone, and inverted "
             f"ones not at all ({error})",
@@ -242,7 +249,21 @@ def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
         "" if chosen is None else f"; loss of the mean {losses['none']:.3f} before, {chosen:.3f} after, cross-fitted"
     )
     of = f"{fit.notes['images']} validation images"
+    sets = f"prediction sets are to hold the true class of {100 * confidence:g} % of such images"
     return [
         f"probabilities are calibrated on {of} by {method}{better}" if method else f"{of} were looked at",
-        f"prediction sets are to hold the true class of {100 * confidence:g} % of such images; unusual ones get marked",
+        f"{sets}; {_marks(fit)}",
     ]
+
+
+def _marks(fit: UncertaintyFit) -> str:
+    """Whether an image can be marked as unusual: its p-value is at least 1 / (n + 1)."""
+    typicality = fit.fitted["mean"].typicality
+    if typicality is None:
+        return "none gets marked as unusual"
+    count = typicality.num_images
+    if 1 / (count + 1) < _UNUSUAL:
+        return "unusual ones get marked"
+    return (
+        f"none can be marked as unusual, which needs {round(1 / _UNUSUAL)} validation images (or patients), got {count}"
+    )

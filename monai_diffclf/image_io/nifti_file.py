@@ -14,6 +14,7 @@ from monai.utils import optional_import
 
 from .file_kind import NIFTI_SUFFIXES
 from .limits import MAX_PIXELS, byte_limit, check_pixel_count, read_bytes
+from .pixel_values import warn_if_faint
 
 nibabel, _ = optional_import("nibabel")
 orientations, _ = optional_import("nibabel.orientations")
@@ -75,7 +76,9 @@ def read_nifti(
         low, high = window
         return np.asarray(((array.astype(np.float64) - low) / (high - low)).clip(0, 1), dtype=np.float32)
     if array.dtype == np.uint8:
-        return np.asarray(array / np.float32(255), dtype=np.float32)
+        scaled = np.asarray(array / np.float32(255), dtype=np.float32)
+        warn_if_faint(scaled, 8, path)
+        return scaled
     array = array.astype(np.float64)
     low, high = array.min(), array.max()
     # A constant image has no contrast to stretch; NaN passes through and is refused by the caller.

@@ -89,6 +89,7 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) 
             deep = file.mode.startswith("I")
             image = turned(_as_floats(file), _orientation(file, path))
             if not deep:
+                warn_if_faint(image, 8, path)
                 return image
     warn_if_faint(image, 16, path)
     return image

@@ -73,9 +73,13 @@ def turned(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def warn_if_faint(image: npt.NDArray[np.float32], bits: int, path: str | os.PathLike[str]) -> None:
-    """Warn of a picture of more than 8 bits that uses less than a tenth of their range, such as 12 bits saved as 16."""
+    """Warn of a picture that uses little of its range: 12 bits saved as 16, or a mask of 0 and 1 as 8 bits.
+
+    Of more than 8 bits less than a tenth is little; of 8 bits, in which a dark picture may be as it is, less than 8 of
+    the 256 values.
+    """
     used = float(np.ptp(image))
-    if bits > 8 and 0 < used < 0.1:
+    if 0 < used < (0.1 if bits > 8 else 7.5 / 255):
         doubt(
             path,
             f"uses {used:.1%} of the range of its {bits} bits, so it is almost without contrast; scale the "

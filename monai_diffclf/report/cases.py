@@ -213,7 +213,9 @@ def _facts(records: list[CaseRecord], classes: list[str]) -> str:
         facts["Sets of one class"] = f"{sum(len(s) == 1 for s in sets):,} of {len(sets):,}"
     strange = [row["ood"] for row in rows if row["ood"] is not None]
     if strange:
-        facts["Unlike the model's images, p < 0.01"] = f"{sum(p < 0.01 for p in strange):,} of {len(strange):,}"
+        # Of few validation images no p-value can be small: the smallest says so.
+        marked = f"{sum(p < 0.01 for p in strange):,} of {len(strange):,}"
+        facts["Unlike the model's images, p < 0.01"] = f"{marked} (smallest p {min(strange):.2g})"
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{items}</dl>'
 

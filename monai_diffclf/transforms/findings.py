@@ -28,8 +28,8 @@ class CalibrateFindingsd(MapTransform):
 
     Each finding is a question of two classes, with its own calibration and prediction sets, as ``monai-diffclf fit``
     makes them of its validation errors. What the inferer gave stays under KEY + "_uncalibrated"; the sets are
-    ``prediction_set`` [L, 2], bool; ``probability_margin`` and ``probability_entropy`` are made anew. With a prior there
-    are no sets: they hold what they promise where findings are as frequent as in validation.
+    ``prediction_set`` [L, 2], bool; ``probability_margin`` and ``probability_entropy`` are made anew. With a prior
+    there are no sets: they hold what they promise where findings are as frequent as in validation.
 
     Args:
         keys: keys of the probabilities [L], e.g. ``"pred"``.
@@ -86,7 +86,9 @@ class CalibrateFindingsd(MapTransform):
                 share = None if self.prior is None else float(self.prior[number])
                 prior = None if share is None else (1 - share, share)
                 calibrated.append(fitted.calibration(pair, prior)[0, 1])
-                sets.append(fitted.conformal.sets(pair)[0])
+                chosen = fitted.conformal.sets(pair)[0]
+                chosen[int(calibrated[-1] > 0.5)] = True  # a calibration that bends may have turned the answer
+                sets.append(chosen)
             out[f"{key}_uncalibrated"], out[key] = given, torch.stack(calibrated).to(given)
             if self.prior is None:
                 out[OutputKeys.PREDICTION_SET.value] = torch.stack(sets)

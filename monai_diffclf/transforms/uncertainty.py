@@ -173,7 +173,7 @@ class ConformalSetd(MapTransform):
     """Dictionary form of `ConformalSet`; adds the sets and leaves the probabilities as they are.
 
     It may stand before or after `CalibrateProbabilitiesd`: the promise holds for the probabilities as the inferer gives
-    them, and these are taken.
+    them, and these are taken. After it, the class that the calibration makes the most probable is in, too.
 
     Args:
         keys: keys of the probabilities [K], e.g. ``"pred"``.
@@ -213,7 +213,10 @@ class ConformalSetd(MapTransform):
         """Add the prediction sets of the probabilities under the keys."""
         out = dict(data)
         for key, output_key in self.key_iterator(out, self.output_keys):
-            out[output_key] = self.predict(out.get(f"{key}{_UNCALIBRATED}", out[key]))
+            chosen = self.predict(out.get(f"{key}{_UNCALIBRATED}", out[key]))
+            if not self.predict.allow_empty:  # a calibration that bends may make another class the most probable
+                chosen[torch.as_tensor(out[key]).argmax()] = True
+            out[output_key] = chosen
         return out
 
 

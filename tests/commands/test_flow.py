@@ -82,9 +82,15 @@ def test_train_evaluate_fit_publish(bundle, capsys, monkeypatch, tmp_path):
 
     code, fit = ended(capsys, "fit", bundle, "--run", run)
     assert code == 0 and fit["path"] == str(run / "uncertainty.json") and set(fit["methods"]) == {"mean", "vote"}
+    before = (run / "uncertainty.json").read_bytes()
+    write_example_scans(tmp_path / "other", images=400, size=16, seed=5)
+    code, refused = ended(capsys, "fit", bundle, "--run", run, "--data", tmp_path / "other")
+    assert code == 2 and "--data: expected the validation images that the errors in" in refused["error"]
+    assert (run / "uncertainty.json").read_bytes() == before
+    shutil.rmtree(tmp_path / "other")
     assert open_bundle(bundle, run=run, device="cpu").calibrated
     code, refused = ended(capsys, "fit", bundle, "--run", run, "--decision")
-    assert code == 2 and "at least 100 draws" in refused["error"]
+    assert code == 2 and "at least 50 draws" in refused["error"]
 
     code, published = ended(capsys, "publish", bundle, "--run", run)
     assert code == 0 and len(published["published"]) == 4
@@ -138,6 +144,8 @@ def test_shipped_weights_are_measured_where_nothing_was_trained(capsys, monkeypa
     assert not (shipped / "docs" / "evaluation" / "x").exists()
     code, fit = ended(capsys, "fit", shipped)
     assert code == 0 and fit["images"] == 40
+    assert main(["fit", str(shipped), "--no-progress"]) == 0
+    assert "none can be marked as unusual, which needs 100 validation images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

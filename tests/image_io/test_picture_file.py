@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 import subprocess
+import warnings
 import zlib
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
@@ -194,6 +196,21 @@ def test_12_bits_saved_as_16_are_warned_of(tmp_path: Path) -> None:
         Image.fromarray(values).save(tmp_path / name)
         with pytest.warns(UserWarning, match=rf"{name}: uses 6\.\d% of the range of its 16 bits"):
             read_image_file(tmp_path / name)
+
+
+def test_a_mask_of_0_and_1_saved_as_8_bits_is_warned_of(tmp_path: Path) -> None:
+    mask = (RNG.random((12, 17)) < 0.5).astype(np.uint8)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    nibabel.save(nibabel.Nifti1Image(mask[..., None], np.eye(4)), tmp_path / "mask.nii.gz")
+    for name in ("mask.png", "mask.nii.gz"):
+        with pytest.warns(UserWarning, match=rf"{name}: uses 0\.4% of the range of its 8 bits"):
+            read_image_file(tmp_path / name)
+    # A dark picture, one of two values at the ends, and an empty one are what they are.
+    for number, values in enumerate((8 * mask, 255 * mask, 0 * mask)):
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read_image_file(tmp_path / f"{number}.png")
 
 
 @pytest.mark.parametrize(
