@@ -20,6 +20,7 @@ from monai_diffclf.networks import PixelSpace
 from monai_diffclf.networks.latent_space import encode
 from monai_diffclf.representations import Encoder, RepresentationSpace, load_space, save_space
 from monai_diffclf.run import run_bundle
+from monai_diffclf.storage.atomic_file import replaced
 from monai_diffclf.uncertainty import fit_typicality, image_statistics, latent_statistics
 
 # Data set -> bundle. What is shipped is seed 0 on all training images.
@@ -152,7 +153,8 @@ def train_bundle(
             file = folder / "data" / split / classes[label] / f"{number:05d}.png"
             if not file.is_file():
                 file.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file)
+                with replaced(file) as partial:  # one that was stopped half-way would stay
+                    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(partial, format="PNG")
     settings = {"dataset_dir": folder / "data", "output_dir": folder / "run", "seed": seed, **changes}
     run_bundle(name, ["train.json"], settings)
 
