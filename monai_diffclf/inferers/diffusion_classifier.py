@@ -311,7 +311,9 @@ class DiffusionClassifierInferer(ClassifierInferer):
     def _until_decided(self, source: DrawEvaluator, stopping: StoppingRule) -> DenoisingClassification:
         """Make draws, each time for the images and classes that the rule has not yet decided."""
         shape = (len(source.images), self.num_classes, self.num_draws)
-        blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)
+        blank = self.errors_from_values(
+            torch.full(shape, torch.nan, dtype=torch.float32, device=source.images.device), source.num_elements
+        )
         errors, decided = run_draws(blank, source.grid, stopping, rule=self.rule, weighting=self.weighting)
         return replace(self._from_errors(errors), decided=decided, guarantee=stopping.guarantee)
 

@@ -103,7 +103,9 @@ class DrawEvaluator:
         Raises:
             ValueError: when a prediction has the wrong shape or is not finite.
         """
-        values = torch.full((len(image), self.denoiser.num_classes), torch.nan, device=self.images.device)
+        values = torch.full(
+            (len(image), self.denoiser.num_classes), torch.nan, dtype=torch.float32, device=self.images.device
+        )
         place = torch.arange(len(image)) * self.denoiser.num_classes
         calls = self._calls(image.cpu(), draw.cpu(), classes.cpu(), torch.arange(len(image)), place, 1)
         self._run(calls, values, maps, map_weights, full_precision)
@@ -124,7 +126,9 @@ class DrawEvaluator:
         See :meth:`evaluate`.
         """
         count, num_classes = len(draws), self.denoiser.num_classes
-        values = torch.full((len(images), num_classes, count), torch.nan, device=self.images.device)
+        values = torch.full(
+            (len(images), num_classes, count), torch.nan, dtype=torch.float32, device=self.images.device
+        )
         row = torch.arange(len(images)).repeat_interleave(count)
         column = torch.arange(count).repeat(len(images))
         calls = self._calls(

@@ -223,7 +223,9 @@ class MultiLabelClassifierInferer(DiffusionClassifierInferer):
     ) -> tuple[DenoisingErrors, torch.Tensor]:
         """Errors made until each finding is decided, and which are [B L], bool."""
         shape = (len(source.images), self.num_classes, self.num_draws)
-        blank = self.errors_from_values(torch.full(shape, torch.nan, device=source.images.device), source.num_elements)
+        blank = self.errors_from_values(
+            torch.full(shape, torch.nan, dtype=torch.float32, device=source.images.device), source.num_elements
+        )
         made, decided = run_draws(by_finding(blank), source.grid, stopping, rule=self.rule, weighting=self.weighting)
         return replace(blank, values=made.values.reshape(shape)), decided
 

@@ -258,6 +258,19 @@ def test_global_random_state_neither_matters_nor_changes():
     assert torch.equal(inferer.compute_errors(images, network).values, values)
 
 
+@pytest.mark.parametrize("stopping", [None, CurtailedVote()])
+def test_default_precision_of_the_process_changes_no_bit(real, stopping):
+    _, network, images = real
+    inferer = DiffusionClassifierInferer(ddpm("v_prediction"), num_draws=5, stopping=stopping)
+    expected = inferer.classify(images, network).errors.values
+    torch.set_default_dtype(torch.float64)
+    try:
+        values = inferer.classify(images, network).errors.values
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
+
+
 def test_images_of_any_kind():
     inferer = DiffusionClassifierInferer(ddpm(), num_draws=5)
     images, network = images_of(), exact(inferer)
