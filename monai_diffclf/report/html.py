@@ -26,6 +26,7 @@ __all__ = ["background_section", "document", "fact_list", "missing_list", "repor
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 _MOST_LISTED = 6  # classes whose numbers of images stand above everything
+_FEW = 10  # images or patients of a class: of fewer, resampled ranges hold the truth too seldom
 NOTICE = (
     "Research software, not a medical device. Nothing here may be used to diagnose or to treat anybody. "
     "The numbers hold for the images described below and for no others."
@@ -165,9 +166,22 @@ def _tiles(data: ReportData, table: Metrics) -> str:
 <h2>How good is it?</h2>
 <p>Two ways to decide from the same errors. <b>Majority vote</b>: every noise draw votes for the class under which the
 noise was predicted best. <b>Mean error</b>: the class with the smallest error over all draws. Below each value is the
-range in which it lies with 95 % confidence, had other {unit} of the same kind been tested.</p>
+range in which it lies with 95 % confidence, had other {unit} of the same kind been tested.{_few(data, unit)}</p>
 <div class="tiles">{"".join(tiles)}</div>
 </section>"""
+
+
+def _few(data: ReportData, unit: str) -> str:
+    """That the ranges are too narrow, where a class has so few images or patients that resampling them says little."""
+    groups = np.arange(len(data.labels)) if data.groups is None else np.asarray(data.groups)
+    counts = [len(np.unique(groups[data.labels == k])) for k in range(len(data.class_names))]
+    fewest = int(np.argmin(counts))
+    if counts[fewest] >= _FEW:
+        return ""
+    return (
+        f" <b>With {counts[fewest]} {unit} of {escape(data.class_names[fewest])} the ranges are too narrow</b>: they "
+        f"are made by drawing from these {unit} again, and need about {_FEW} of each class."
+    )
 
 
 def _rule(name: str, value: float, low: float, high: float) -> str:

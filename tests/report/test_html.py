@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from monai_diffclf.report import html, write_report
@@ -112,6 +113,18 @@ def test_colours_follow_the_page(page):
     assert "@media print" in text
     used = set(re.findall(r"var\((--[\w-]+)\)", text))
     assert used <= set(re.findall(r"(--[\w-]+):", text))
+
+
+def test_ranges_of_few_images_are_called_too_narrow(data, tmp_path):
+    labels = np.asarray(data.labels)
+    for kept, told in ((9, True), (10, False)):
+        rows = np.sort(np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:kept]]))
+        some = replace(
+            data, labels=labels[rows], errors=data.errors[torch.from_numpy(rows)], groups=None, keys=None, images=None,
+            error_maps=None, shown=None, probabilities=None,
+        )  # fmt: skip
+        text = read(write_report(tmp_path / f"{kept}.html", some))[1].text
+        assert (f"With {kept} images of {data.class_names[1]} the ranges are too narrow" in text) == told
 
 
 def test_same_data_same_file(data, tmp_path):
