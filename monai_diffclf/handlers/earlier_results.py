@@ -106,11 +106,11 @@ def remove_stale(run: str | os.PathLike[str], weights: str) -> None:
     Outputs(folder, "report").remove()
     for journal in list((folder / "journal").glob("*/journal.json")):
         remove_journal_of_others(journal.parent, weights)
-        if not any((folder / "journal").iterdir()):
-            (folder / "journal").rmdir()
-    for name in _FITTED:
-        if _network_of(folder / name) not in (None, weights):
-            (folder / name).unlink()
+        _rmdir_if_empty(folder / "journal")
+    for path in (*(folder / name for name in _FITTED), *finding_paths(folder / "findings")):
+        if _network_of(path) not in (None, weights):
+            path.unlink()
+    _rmdir_if_empty(folder / "findings")  # whose being there says that findings are calibrated
 
 
 def _stale(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -146,6 +146,7 @@ def _remove_fits(run: Path) -> None:
     fits += finding_paths(run / "findings")
     for path in fits:
         path.unlink()
+    _rmdir_if_empty(run / "findings")
     if fits:
         logger.warning("%s: removed what was fitted to other validation images or labels; fit again", run)
 
@@ -187,6 +188,11 @@ def _drop_entries(path: Path, split: str, models: Sequence[str], seed: str) -> N
         path.unlink()
     else:
         replace_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def _rmdir_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _network_of(path: Path) -> str | None:

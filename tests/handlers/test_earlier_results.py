@@ -109,6 +109,8 @@ def test_results_of_a_version_that_kept_no_list_go_by_their_weights(run):
 def test_other_weights_of_a_training_end_what_is_about_the_former(run):
     (run / "uncertainty.json").write_text(json.dumps({"mean": {"provenance": {"network": "1"}}}))
     (run / "decision.json").write_text(json.dumps({"mean": {"network": "1"}}))
+    (run / "findings").mkdir()
+    (run / "findings" / "finding_0.json").write_text(json.dumps({"vote": {"provenance": {"network": "1"}}}))
     (run / "floor.json").write_text("{}")
     settings = {"provenance": {"network": "1"}, "num_classes": 2, "num_draws": 3}
     ErrorsJournal(run / "journal" / "test_seed_0", **settings).close()
@@ -119,7 +121,7 @@ def test_other_weights_of_a_training_end_what_is_about_the_former(run):
     (run / "report.html").write_text("...")
     remove_stale(run, "2")
     assert files(run) == {"evaluation/mine.csv", "floor.json"}
-    assert not (run / "journal").exists()
+    assert not (run / "journal").exists() and not (run / "findings").exists()
 
 
 def test_what_is_not_ours_is_left(run):
