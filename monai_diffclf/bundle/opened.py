@@ -181,16 +181,17 @@ class Bundle:
                 f"images: expected [B, {self.channels}, {', '.join(map(str, padded))}], as {self.name} reads them, got "
                 f"{list(images.shape)}; give paths, or read them by its read(paths)"
             )
-        scalers = [getattr(each, "scaler", each) for each in self._preprocessing.transforms]
-        for scaler in scalers:
-            if isinstance(scaler, ScaleIntensityRange) and scaler.clip and len(images):
-                low, high = float(images.amin()), float(images.amax())
-                room = 1e-3 * (scaler.b_max - scaler.b_min)
-                if not (scaler.b_min - room <= low and high <= scaler.b_max + room):
-                    raise ValueError(
-                        f"images: expected values from {scaler.b_min:g} to {scaler.b_max:g}, as {self.name} scales "
-                        f"them, got {low:g} to {high:g}; give paths, or read them by its read(paths)"
-                    )
+        for transform in self._preprocessing.transforms:
+            scaler = getattr(transform, "scaler", transform)
+            if not isinstance(scaler, ScaleIntensityRange) or not scaler.clip or not len(images):
+                continue
+            b_min, b_max = float(scaler.b_min or 0.0), float(scaler.b_max or 0.0)
+            low, high, room = float(images.amin()), float(images.amax()), 1e-3 * (b_max - b_min)
+            if not (b_min - room <= low and high <= b_max + room):
+                raise ValueError(
+                    f"images: expected values from {b_min:g} to {b_max:g}, as {self.name} scales them, got {low:g} to "
+                    f"{high:g}; give paths, or read them by its read(paths)"
+                )
         return images
 
     @cached_property
