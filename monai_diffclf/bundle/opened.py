@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, ScaleIntensityRange
+from monai.transforms import Compose
 
 from .._class_names import class_names
 from ..classification import Classification
+from ..image_io.map_file import intensity_scaling
 from ..inferers import ClassifierInferer
 from ..networks import load_weights
 
@@ -181,17 +182,16 @@ class Bundle:
                 f"images: expected [B, {self.channels}, {', '.join(map(str, padded))}], as {self.name} reads them, got "
                 f"{list(images.shape)}; give paths, or read them by its read(paths)"
             )
-        for transform in self._preprocessing.transforms:
-            scaler = getattr(transform, "scaler", transform)
-            if not isinstance(scaler, ScaleIntensityRange) or not scaler.clip or not len(images):
-                continue
-            b_min, b_max = float(scaler.b_min or 0.0), float(scaler.b_max or 0.0)
-            low, high, room = float(images.amin()), float(images.amax()), 1e-3 * (b_max - b_min)
-            if not (b_min - room <= low and high <= b_max + room):
-                raise ValueError(
-                    f"images: expected values from {b_min:g} to {b_max:g}, as {self.name} scales them, got {low:g} to "
-                    f"{high:g}; give paths, or read them by its read(paths)"
-                )
+        scaler = intensity_scaling(self._preprocessing.transforms)
+        if scaler is None or not scaler.clip or not len(images):
+            return images
+        b_min, b_max = float(scaler.b_min or 0.0), float(scaler.b_max or 0.0)
+        low, high, room = float(images.amin()), float(images.amax()), 1e-3 * (b_max - b_min)
+        if not (b_min - room <= low and high <= b_max + room):
+            raise ValueError(
+                f"images: expected values from {b_min:g} to {b_max:g}, as {self.name} scales them, got {low:g} to "
+                f"{high:g}; give paths, or read them by its read(paths)"
+            )
         return images
 
     @cached_property

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, ScaleIntensityRange
 
 from .image_grid import ImageGrid
 from .read_image import ReadImaged
 from .read_volume import ReadVolumed
 
-__all__ = ["image_reader", "is_of_volumes", "map_to_image_size", "nifti_bytes", "nifti_map"]
+__all__ = ["image_reader", "intensity_scaling", "is_of_volumes", "map_to_image_size", "nifti_bytes", "nifti_map"]
 
 
 def map_to_image_size(
@@ -74,6 +74,12 @@ def image_reader(preprocessing: Sequence[Callable[..., Any]]) -> ReadImaged | Re
 def is_of_volumes(preprocessing: Sequence[Callable[..., Any]]) -> bool:
     """Whether the first transform is `ReadVolumed`: images are whole volumes in the axes of their files."""
     return isinstance(next(iter(preprocessing), None), ReadVolumed)
+
+
+def intensity_scaling(preprocessing: Sequence[Callable[..., Any]]) -> ScaleIntensityRange | None:
+    """The transform that brings a file's units to the network's range, the first of them; None where there is none."""
+    found = (getattr(transform, "scaler", transform) for transform in preprocessing)
+    return next((scaler for scaler in found if isinstance(scaler, ScaleIntensityRange)), None)
 
 
 def nifti_map(values: npt.NDArray[Any], grid: ImageGrid) -> Any:

@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import ScaleIntensityRange
 from monai.utils import CommonKeys
 
 from ..bundle import find_bundle, open_bundle
 from ..explain import decision_map, rival_class
 from ..image_io import ImageGrid, ReadImaged, ReadVolumed
-from ..image_io.map_file import image_reader, map_to_image_size
+from ..image_io.map_file import image_reader, intensity_scaling, map_to_image_size
 from ..inferers import ClassifierInferer, DiffusionClassifierInferer, ScoreClassifierInferer, provenance
 from ..keys import NamedValues, OutputKeys, with_old_names
 from ..transforms import ImageWarningsd
@@ -128,11 +127,8 @@ class BundleModel:
     @property
     def window(self) -> tuple[float, float] | None:
         """The units that the preprocessing brings to the network's range, cut off beyond; None where it sets none."""
-        for transform in self._preprocessing(self._parsed()):
-            scaler = getattr(transform, "scaler", transform)
-            if isinstance(scaler, ScaleIntensityRange):
-                return float(scaler.a_min), float(scaler.a_max)
-        return None
+        scaler = intensity_scaling(self._preprocessing(self._parsed()))
+        return None if scaler is None else (float(scaler.a_min), float(scaler.a_max))
 
     def inferer(self, **settings: Any) -> DiffusionClassifierInferer | ScoreClassifierInferer:
         """The bundle's inferer with other settings: num_draws, rule, seed, device; None leaves the bundle's own."""
