@@ -27,6 +27,8 @@ from .slice_stack import Slice, Stack, stack_slices
 __all__ = ["DicomVolume", "is_slice", "open_dicom_volume"]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
+# What images of one volume have in common, where they say it: patient, place in space and units among it.
+_OF_ALL = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality", "RescaleType", "Units")
 # Keywords that tell acquisitions of one series apart, by the functional group that they are in.
 _MARKS = {
     "AcquisitionNumber": "",
@@ -167,17 +169,25 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _check_series(headers: Sequence[Any]) -> None:
-    """Refuse images of several series."""
+    """Refuse images of several series, or of one series that do not belong together for another reason."""
     found = Counter(str(value_of(header, "SeriesInstanceUID", "")) for header in headers)
-    if len(found) < 2:
-        return
-    words = {str(value_of(header, "SeriesInstanceUID", "")): _series_name(header) for header in headers}
-    told = ", ".join(f"{words[uid]} ({count} image{'' if count == 1 else 's'})" for uid, count in found.most_common(5))
-    more = "" if len(found) <= 5 else f" and {len(found) - 5} more"
-    raise ValueError(
-        f"expected one series ({field('SeriesInstanceUID')}), got {len(found)}: {told}{more}; put the files of each "
-        "into a folder of its own"
-    )
+    if len(found) > 1:
+        words = {str(value_of(header, "SeriesInstanceUID", "")): _series_name(header) for header in headers}
+        told = ", ".join(
+            f"{words[uid]} ({count} image{'' if count == 1 else 's'})" for uid, count in found.most_common(5)
+        )
+        more = "" if len(found) <= 5 else f" and {len(found) - 5} more"
+        raise ValueError(
+            f"expected one series ({field('SeriesInstanceUID')}), got {len(found)}: {told}{more}; put the files of "
+            "each into a folder of its own"
+        )
+    for keyword in _OF_ALL:
+        values = sorted({shown(str(value)) for header in headers if (value := value_of(header, keyword)) is not None})
+        if len(values) > 1:
+            raise ValueError(
+                f"expected one {field(keyword)} in all images of a series, got {len(values)}: {', '.join(values[:3])}; "
+                "put the files of each into a folder of its own, or export the series again"
+            )
 
 
 def _series_name(header: Any) -> str:

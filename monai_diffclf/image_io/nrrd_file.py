@@ -120,6 +120,12 @@ def _affine(found: dict[str, Any], directions: Any, spatial: list[int]) -> npt.N
             f"expected the fields 'space directions' and 'space' ({', '.join(list(_TO_RAS)[:3])}), without which "
             f"nothing says where the voxels lie, got space {space!r}; write them, or convert the file to NIfTI"
         )
+    units = {str(unit).strip().lower() for unit in np.atleast_1d(found.get("space units", []))}
+    if other := units - {"", "none", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres"}:
+        raise ValueError(
+            f"expected an NRRD file with lengths in millimetres, got 'space units' {', '.join(sorted(other))}; write "
+            "directions and origin in mm"
+        )
     origin = found.get("space origin")
     affine = np.eye(4)
     affine[:3, :3] = np.asarray(directions, dtype=np.float64)[spatial].T

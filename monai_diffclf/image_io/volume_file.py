@@ -27,6 +27,7 @@ __all__ = ["Volume", "read_volume_file", "read_volume_grid"]
 
 Found = TypeVar("Found")
 
+_NIFTI_LENGTHS = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
 _AS_STORED = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
 # DICOM counts x towards the patient's left and y towards the back, NIfTI towards the right and the front.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -125,6 +126,12 @@ def _check_nifti_affine(file: Any) -> None:
         raise ValueError(
             "expected an orientation, got none (sform_code and qform_code are 0); write the scan's own affine with "
             "nibabel's set_sform(affine, code=1), or convert the DICOM series again"
+        )
+    unit = _NIFTI_LENGTHS.get(int(header["xyzt_units"]) & 7, "another unit")
+    if unit not in ("unknown", "mm"):
+        raise ValueError(
+            f"expected an affine in millimetres, got lengths in {unit} (xyzt_units); write it in millimetres, and say "
+            "so by nibabel's header.set_xyzt_units('mm')"
         )
     affine = np.asarray(file.affine, dtype=np.float64)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)

@@ -114,9 +114,21 @@ def acquisitions(n: int, dataset: Dataset) -> None:
     dataset.AcquisitionNumber = 1 + n // 3
 
 
+def another(keyword: str, value: str):
+    def change(n: int, dataset: Dataset) -> None:
+        setattr(dataset, keyword, value if n == 2 else "1.2")
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (another("PatientID", "P2"), r"expected one PatientID \(.*\) in all images of a series, got 2: 1.2, P2; put"),
+        (another("StudyInstanceUID", "1.3"), r"expected one StudyInstanceUID .* got 2: 1.2, 1.3"),
+        (another("FrameOfReferenceUID", "1.3"), r"expected one FrameOfReferenceUID .* got 2"),
+        (another("Modality", "MR"), r"expected one Modality .* got 2: 1.2, MR"),
+        (another("RescaleType", "HU"), r"expected one RescaleType .* got 2: 1.2, HU"),
         (
             leave_out,
             r"a gap of 5 mm between IM\d+ and IM\d+, where others lie 2.5 mm apart: 1 missing; copy all slices",

@@ -111,6 +111,19 @@ def test_an_orientation_or_a_spacing_that_is_absent_is_refused(tmp_path):
         ReadVolume()(nifti(tmp_path, phantom(), flat))
 
 
+@pytest.mark.parametrize("unit", ["meter", "micron"])
+def test_lengths_that_are_no_millimetres_are_refused(tmp_path, unit):
+    image = nibabel.Nifti1Image(phantom(), affine())
+    for name, told in ((unit, True), ("mm", False), ("unknown", False)):
+        image.header.set_xyzt_units(name)
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+        if told:
+            with pytest.raises(ValueError, match=rf"expected an affine in millimetres, got lengths in {unit} \(xyzt"):
+                ReadVolume()(tmp_path / f"{name}.nii.gz")
+        else:
+            assert ReadVolume()(tmp_path / f"{name}.nii.gz").pixdim.tolist() == pytest.approx([1.0, 0.8, 2.5])
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [
@@ -186,6 +199,7 @@ class TestNrrd:
         [
             ({"space": None, "space directions": None}, "nothing says where the voxels lie, got space 'none'"),
             ({"space": "scanner-xyz"}, "got space 'scanner-xyz'"),
+            ({"space units": ["cm", "cm", "cm"]}, "lengths in millimetres, got 'space units' cm"),
             ({"encoding": "bzip2"}, "the encoding raw or gzip and nothing skipped, got bzip2"),
         ],
     )
