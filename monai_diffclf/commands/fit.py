@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def command(
         fit.save(where.uncertainty)
         learned = _decide(opened, stored, where, progress=progress) if decision else None
         joined = None if cascade is None else fit_run_cascade(cascade, folder, max_loss=max_loss, pool=pool)
-    result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": list(fit.remarks)}
+    remarks = [*fit.remarks, *_taken_by(folder, bundle, where.uncertainty)]
+    result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": remarks}
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
     lines = [*_meaning(fit, confidence), *result["remarks"]]
     if learned is not None:
@@ -144,6 +146,14 @@ def command(
         result |= {"cascade": str(joined.path), "deferred": {rule: fit.deferred for rule, fit in joined.fits.items()}}
         lines += [_deferred(rule, fit) for rule, fit in joined.fits.items()]
     finish(result, "\n".join([*lines, str(where.uncertainty)]))
+
+
+def _taken_by(folder: Path, bundle: str, fitted: Path) -> list[str]:
+    """How classify takes a fit to the weights that a bundle ships, which lies in the folder of no training."""
+    if (folder / "model.pt").is_file():
+        return []
+    words = shlex.join(["monai-diffclf", "classify", "IMAGES", "--bundle", bundle, "--set", f"uncertainty={fitted}"])
+    return [f"the weights are those that the bundle ships; classify takes this fit where it is named: {words}"]
 
 
 def _learned_values(path: Path, learned: DecisionFit) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _PARTS_RUN = {"init_id": "initialize", "run_id": "run", "final_id": "finalize"}
 # Of these there must be one at least.
 _COUNTS = {"max_epochs", "batch_size", "val_interval", "val_draws", "num_draws", "image_batch", "network_batch"}
 # What fits, tables and stopping rules are looked up by, beside the classifier that takes it.
-_SAID_ONCE = {"rule", "weighting", "temperature"}
+_SAID_ONCE = {"rule", "weighting", "temperature", "prior"}
 _YES_OR_NO = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 

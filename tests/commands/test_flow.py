@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from monai_diffclf.bundle import BundleSettings, find_bundle, open_bundle, write_bundle
 from monai_diffclf.commands import main
 from monai_diffclf.commands.runs import Started, check_data, check_settings, run_folder, run_seed, run_settings
 from monai_diffclf.data.example_scans import write_example_scans
+from monai_diffclf.data.phantoms import make_phantoms
 
 TINY = {
     "max_epochs": 1,
@@ -145,7 +149,19 @@ def test_shipped_weights_are_measured_where_nothing_was_trained(capsys, monkeypa
     code, fit = ended(capsys, "fit", shipped)
     assert code == 0 and fit["images"] == 40
     assert main(["fit", str(shipped), "--no-progress"]) == 0
-    assert "none can be marked as unusual, which needs 100 validation images" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "none can be marked as unusual, which needs 100 validation images" in told
+    # The fit lies in the folder of no training: what to type is said, and works.
+    (line,) = [line for line in told.splitlines() if "classify takes this fit where it is named: " in line]
+    words = shlex.split(line.split("named: ")[1])
+    films = tmp_path / "films"
+    films.mkdir()
+    for number, film in enumerate(make_phantoms(2, seed=77)):
+        values = np.rint(255 * np.asarray(film["image"])[0]).astype(np.uint8)
+        Image.fromarray(values).save(films / f"{number}.png")
+    words = [str(films) if word == "IMAGES" else word for word in words[1:]]
+    code, _ = ended(capsys, *words, "--draws", 5, "--no-report", "--maps", "none", "--output", tmp_path / "out")
+    assert code == 0 and "prediction_set" in (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize(
