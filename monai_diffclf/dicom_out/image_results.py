@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..image_io.image_files import read_image_file
+from ..image_io.image_files import cause, read_image_file
 from ..image_io.series_archive import is_series_archive, series_folder
 from .codes import Codes
 from .finding import STATES, Algorithm, Finding, finding_of
@@ -61,9 +61,9 @@ def dicom_files(
     if is_series_archive(path):
         with series_folder(path) as folder:
             return dicom_files(folder, row, classes, algorithm, values, when=when, codes=codes, volume=volume)
-    opened = read_volume_source(path) if volume else None
-    source = read_source(path) if opened is None else opened.source
     try:
+        opened = read_volume_source(path) if volume else None
+        source = read_source(path) if opened is None else opened.source
         made = {"report": structured_report(source, findings, algorithm, when=when, codes=codes)}
         for number, finding in enumerate(findings if values is not None else ()):
             begin = f"finding_{number}_" if finding.name else ""
@@ -73,8 +73,12 @@ def dicom_files(
             made[f"{begin}map"] = parametric_map(source, finding, algorithm, own, when=when)
             made[f"{begin}overlay"] = secondary_capture(source, finding, algorithm, shown, own, when=when)
         return {name: to_bytes(each) for name, each in made.items()}
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except ImportError:
+        raise
+    except Exception as error:
+        # Of a header that breaks the standard pydicom and highdicom raise whatever they meet; one line names the file.
+        told = cause(error)
+        raise ValueError(told if told.startswith(f"{os.fspath(path)}: ") else f"{path}: {told}") from error
 
 
 def _findings(row: Mapping[str, Any] | Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[Finding]:

@@ -272,6 +272,29 @@ def test_without_maps_there_is_a_report(tmp_path):
     assert set(dicom_files(path, ROW, CLASSES, ALGORITHM, None, when=WHEN)) == {"report"}
 
 
+@pytest.mark.parametrize(
+    ("make", "keyword", "value"),
+    [
+        ("dx", "PatientOrientation", ["L"]),
+        ("dx", "ImagerPixelSpacing", [0.5]),
+        ("ct", "ImagePositionPatient", [1.0, 2.0]),
+        ("ct", "ImageOrientationPatient", [1.0, 0.0, 0.0, 0.0, 1.0]),
+        ("cr", "PatientName", ["A", "B"]),
+    ],
+)
+def test_a_header_that_breaks_the_standard_ends_in_one_line_or_in_objects(tmp_path, make, keyword, value):
+    dataset = getattr(dicom_sources, make)()
+    setattr(dataset, keyword, value)
+    path = tmp_path / "a.dcm"
+    with pydicom.config.disable_value_validation():
+        pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    values = np.zeros((int(dataset.Rows), int(dataset.Columns)))
+    try:
+        assert "report" in dicom_files(path, ROW, CLASSES, ALGORITHM, values, when=WHEN)
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+
+
 def test_hostile_and_strange_headers(source, tmp_path):
     image = dicom_sources.cr()
     image.SpecificCharacterSet = ["", "ISO 2022 IR 87"]

@@ -106,7 +106,7 @@ def test_refuses_no_images(capsys):
 @pytest.mark.slow
 def test_small_run(tmp_path):
     torch.save(make_resnet().state_dict(), tmp_path / "resnet.pt")
-    small = {"images": 6, "draws": 5, "few": 2, "few-draws": 3, "steps": 2, "tune-images": 2, "counterfactuals": 2}
+    small = {"images": 10, "draws": 5, "few": 2, "few-draws": 3, "steps": 2, "tune-images": 2, "counterfactuals": 2}
     output, picture = tmp_path / "new" / "explanations.json", tmp_path / "new" / "explanations.png"
     quality.main(
         [
