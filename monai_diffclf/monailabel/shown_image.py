@@ -14,6 +14,7 @@ import torch
 
 from ..explain.volume_views import upright_volume
 from ..image_io.image_files import read_image_file
+from ..image_io.image_grid import read_grid
 from ..image_io.volume_file import read_volume_file
 
 __all__ = ["ShownImage", "read_shown"]
@@ -54,13 +55,13 @@ def read_shown(path: str, *, volumes: bool, window: tuple[float, float] | None =
         ValueError: when it cannot be read.
     """
     if not volumes and not os.path.isdir(path):
-        return ShownImage(_sixteen_bits(read_image_file(path)))
+        return _read_plane(path)
     try:
         volume = read_volume_file(path)
     except ValueError as refused:
         # A plane among volumes can be looked at and called bad; the model says for itself why it does not take it.
         try:
-            return ShownImage(_sixteen_bits(read_image_file(path)))
+            return _read_plane(path)
         except ValueError:
             raise refused from None
     values, (height, width, _) = upright_volume(volume.values, volume.grid.affine)
@@ -68,6 +69,16 @@ def read_shown(path: str, *, volumes: bool, window: tuple[float, float] | None =
     shares = (values - low) / ((high - low) or 1.0)
     first = (0.0, 1.0) if window is None or high == low else _shares(window, low, high)
     return ShownImage(_sixteen_bits(shares)[..., None], volume.grid.affine, (height, width), first)
+
+
+def _read_plane(path: str) -> ShownImage:
+    """An image that is upright as it is read, or a volume as a model of planes sees it."""
+    values = _sixteen_bits(read_image_file(path))
+    try:
+        height, width = read_grid(path).pixel_size[:2]
+    except ValueError:  # of a shape that cannot be meant, which the model refuses; it can be looked at
+        height = width = 1.0
+    return ShownImage(values, spacing=(float(height), float(width)))
 
 
 def _shares(window: tuple[float, float], low: float, high: float) -> tuple[float, float]:

@@ -175,7 +175,12 @@ def test_a_plane_among_volumes_is_shown_and_a_broken_series_refused(tmp_path: Pa
 
     Image.new("L", (30, 20), 128).save(tmp_path / "plane.png")
     plane = read_shown(str(tmp_path / "plane.png"), volumes=True)
-    assert plane.values.shape == (20, 30, 1) and plane.affine is None
+    assert plane.values.shape == (20, 30, 1) and plane.affine is None and plane.spacing == (1.0, 1.0)
+    # Seen from the side: rows are 2.5 mm, columns 0.8 mm; one that is too long to be meant is shown as it is stored.
+    for name, height, spacing in (("side", 2.5, (2.5, 0.8)), ("wrong", 90.0, (1.0, 1.0))):
+        image = nibabel.Nifti1Image(np.arange(120, dtype=np.uint8).reshape(1, 10, 12), np.diag([1.0, 0.8, height, 1.0]))
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+        assert read_shown(str(tmp_path / f"{name}.nii.gz"), volumes=False).spacing == pytest.approx(spacing)
     stored = (phantom().transpose(2, 1, 0) + 1024) // 2
     broken = write_series(tmp_path / "series", stored, change=lambda n, dataset: n != 4)
     for volumes in (True, False):
