@@ -123,8 +123,9 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
     of_fit, remark = _fitted(parser, run)
     values |= of_fit
     notes += remark
-    if (run / "decision.json").is_file():
-        values["decision"] = str(run / "decision.json")
+    for name in ("decision", "deferral"):
+        if (run / f"{name}.json").is_file():
+            values[name] = str(run / f"{name}.json")
     for name, value in values.items():
         if name in parser:
             _set(parser, name, value)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,18 @@ def align_predictions(tables: Sequence[Source]) -> Aligned:
             raise ValueError(f"tables: expected the labels of {tables[0]}, got others in {path}")
         if found["probabilities"].shape != first["probabilities"].shape:
             raise ValueError(f"tables: expected the classes of {tables[0]}, got another number of them in {path}")
+        if _named(found) and _named(first) and found["classes"].tolist() != first["classes"].tolist():
+            raise ValueError(
+                f"tables: expected the classes {first['classes'].tolist()} of {tables[0]} in their order, got "
+                f"{found['classes'].tolist()} in {path}"
+            )
         members.append(torch.from_numpy(found["probabilities"][order].astype(np.float64)))
     return Aligned(first["keys"].tolist(), first["patients"].tolist(), torch.from_numpy(first["labels"]), members)
+
+
+def _named(table: Mapping[str, Any]) -> bool:
+    """Whether a table's columns name the classes; those of older ones number them."""
+    return not all(str(name).isdecimal() for name in table["classes"])
 
 
 @dataclass(frozen=True)

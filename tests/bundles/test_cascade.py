@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from monai.transforms import Compose, ScaleIntensityRanged
 
 from monai_diffclf.bundle import open_bundle, open_first
 from monai_diffclf.inferers import CascadeInferer
@@ -69,3 +71,18 @@ def test_refusals(first_run: Path) -> None:
         open_first(FIRST, first_run, classes=["pneumonia", "normal"], channels=1)
     with pytest.raises(ValueError, match="first: expected a bundle with a SoftmaxClassifierInferer"):
         open_first(SECOND, **known)
+    scaled = Compose([ScaleIntensityRanged("image", a_min=0, a_max=255, b_min=-1, b_max=1, clip=True)])
+    with pytest.raises(ValueError, match=r"first: expected images scaled from \(0.0, 255.0\) to \(-1.0, 1.0\)"):
+        open_first(FIRST, first_run, preprocessing=scaled, **known)
+
+
+@pytest.mark.filterwarnings("ignore:.*model.json")
+def test_a_run_brings_its_own_fit_of_a_cascade(first_run: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "run"
+    shutil.copytree(SECOND / "models", run_folder)
+    settings = {"first": str(FIRST), "first_run": str(first_run), "device": "cpu"}
+    opened = open_bundle(SECOND, "inference.json", "cascade.json", deferral=str(tmp_path / "none.json"), **settings)
+    hashes = {"first": network_hash(opened.get("first_bundle").network), "second": network_hash(opened.network)}
+    save_cascade(run_folder / "deferral.json", {"mean": FittedCascade("mean", 0.875, None, **hashes)})
+    found = open_bundle(SECOND, "inference.json", "cascade.json", run=run_folder, **settings).inferer
+    assert isinstance(found, CascadeInferer) and found.threshold == 0.875

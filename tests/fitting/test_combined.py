@@ -52,6 +52,19 @@ def test_other_images_or_labels_are_refused(tmp_path):
         align_predictions([])
 
 
+def test_classes_in_another_order_are_refused_where_tables_name_them(tmp_path):
+    paths = []
+    for name, columns in (("a", "benign,malignant"), ("b", "malignant,benign"), ("c", "0,1")):
+        path = table(tmp_path / f"{name}.csv", list(range(40)))
+        head, _, rest = path.read_text().partition("\n")
+        first, second = (f"probability_{each}" for each in columns.split(","))
+        path.write_text(head.replace("probability_0", first).replace("probability_1", second) + "\n" + rest)
+        paths.append(path)
+    with pytest.raises(ValueError, match=r"tables: expected the classes \['benign', 'malignant'\] of .*a.csv in their"):
+        align_predictions(paths[:2])
+    assert len(align_predictions([paths[0], paths[2]]).members) == 2  # an older table, which numbers them
+
+
 def run(folder: Path, part: str, name: str, weights: str, shift: float) -> Path:
     """A folder as an evaluated run leaves it."""
     table(folder / part / name, list(range(40)), shift)
