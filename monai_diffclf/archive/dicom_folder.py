@@ -162,11 +162,13 @@ class DicomFolder:
         return shown_by(source, record.dicom[pictures[0]]) if pictures else source
 
     def _write_notes(self, positive: list[str], algorithm: Algorithm) -> None:
-        """A note for each study with images that are to be read first, the most urgent study first."""
-        studies: dict[str, list[Any]] = {}
+        """A note for each study of a patient with images that are to be read first, the most urgent study first."""
+        studies: dict[tuple[str, str], list[Any]] = {}
         for item in sort_by_urgency(self._items, positive):
             if item.source is not None and item.report and read_first(item, positive):
-                studies.setdefault(str(item.source.first.StudyInstanceUID), []).append(item.source)
+                header = item.source.first
+                place = str(header.StudyInstanceUID), str(header.get("PatientID") or "")
+                studies.setdefault(place, []).append(item.source)
         when = datetime.fromisoformat(self.plan.settings.begun)
         for number, sources in enumerate(studies.values(), start=1):
             note = key_objects(sources, positive, algorithm, when=when)

@@ -39,13 +39,16 @@ def key_objects(sources: Sequence[Source], positive: Sequence[str], algorithm: A
         the document, as highdicom makes it.
 
     Raises:
-        ValueError: when highdicom is not installed, there are no images, or they are of several studies.
+        ValueError: when highdicom is not installed, there are no images, or they are of several studies or patients.
     """
     hd = highdicom()
     headers = [header for source in sources for header in source.headers]
     studies = {str(header.StudyInstanceUID) for header in headers}
     if len(studies) != 1:
         raise ValueError(f"sources: expected images of one study, got those of {len(studies)}; make a note for each")
+    patients = {str(header.get("PatientID") or "") for header in headers}
+    if len(patients) != 1:
+        raise ValueError(f"sources: expected images of one patient, got those of {len(patients)}; make a note for each")
     instances = [(source.instances, source.frame) for source in sources]
     facts = (*studies, instances, list(positive), algorithm.__dict__, when.isoformat())
     slices = " Of a volume, the slice in which the map speaks most for it." if any(s.is_slice for s in sources) else ""

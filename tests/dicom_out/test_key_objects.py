@@ -28,3 +28,12 @@ def test_several_studies_are_refused(tmp_path):
     sources = [read_source(write_sources(tmp_path, name)) for name in ("cr", "dx")]
     with pytest.raises(ValueError, match="sources: expected images of one study, got those of 2"):
         key_objects(sources, ["a"], ALGORITHM, when=WHEN)
+
+
+def test_several_patients_under_one_study_are_refused(tmp_path):
+    paths = [path for name in ("mg_right", "mg_left") for path in write_sources(tmp_path, name)]
+    other = pydicom.dcmread(paths[1])
+    other.PatientID = "another"
+    other.save_as(paths[1], enforce_file_format=True)
+    with pytest.raises(ValueError, match="sources: expected images of one patient, got those of 2"):
+        key_objects([read_source(path) for path in paths], ["malignant"], ALGORITHM, when=WHEN)
