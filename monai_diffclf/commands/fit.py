@@ -134,7 +134,7 @@ def command(
         fit.save(where.uncertainty)
         learned = _decide(opened, stored, where, progress=progress) if decision else None
         joined = None if cascade is None else fit_run_cascade(cascade, folder, max_loss=max_loss, pool=pool)
-    remarks = [*fit.remarks, *_taken_by(folder, bundle, where.uncertainty)]
+    remarks = [*fit.remarks, *_taken_by(folder, bundle, where.uncertainty, stored.errors.num_draws)]
     result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": remarks}
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
     lines = [*_meaning(fit, confidence), *result["remarks"]]
@@ -148,11 +148,12 @@ def command(
     finish(result, "\n".join([*lines, str(where.uncertainty)]))
 
 
-def _taken_by(folder: Path, bundle: str, fitted: Path) -> list[str]:
+def _taken_by(folder: Path, bundle: str, fitted: Path, draws: int) -> list[str]:
     """How classify takes a fit to the weights that a bundle ships, which lies in the folder of no training."""
     if (folder / "model.pt").is_file():
         return []
-    words = shlex.join(["monai-diffclf", "classify", "IMAGES", "--bundle", bundle, "--set", f"uncertainty={fitted}"])
+    options = ["--bundle", bundle, "--draws", str(draws), "--set", f"uncertainty={fitted}"]
+    words = shlex.join(["monai-diffclf", "classify", "IMAGES", *options])
     return [f"the weights are those that the bundle ships; classify takes this fit where it is named: {words}"]
 
 

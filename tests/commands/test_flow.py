@@ -160,7 +160,7 @@ def test_shipped_weights_are_measured_where_nothing_was_trained(capsys, monkeypa
         values = np.rint(255 * np.asarray(film["image"])[0]).astype(np.uint8)
         Image.fromarray(values).save(films / f"{number}.png")
     words = [str(films) if word == "IMAGES" else word for word in words[1:]]
-    code, _ = ended(capsys, *words, "--draws", 5, "--no-report", "--maps", "none", "--output", tmp_path / "out")
+    code, _ = ended(capsys, *words, "--no-report", "--maps", "none", "--output", tmp_path / "out")
     assert code == 0 and "prediction_set" in (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0]
 
 
