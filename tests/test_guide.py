@@ -81,7 +81,7 @@ def test_commands_for_large_images_run(tmp_path: Path, run) -> None:
     commands = [words for words in guide_commands() if needs_encoder(words)]
     assert [words[1] for words in commands] == ["new-bundle", "train", "evaluate", "fit", "report", "classify"]
     run(["python", "-m", "monai_diffclf.data.example_scans", "DATA", "--images", "500", "--size", "32"])
-    run(["python", "-m", "monai_diffclf.data.example_scans", "NEW_IMAGES", "--images", "4", "--seed", "1"])
+    run(["python", "-m", "monai_diffclf.data.example_scans", "NEW_IMAGES", "--images", "6", "--seed", "1"])
     for words in commands:
         quick = ["--image-size", "32", "--no-floor"] if "new-bundle" in words else []
         quick = ["--set", "views=1"] if "train" in words else quick
