@@ -49,6 +49,8 @@ def make_network(calls: Path, kill_at: int | None):
         count = 0
 
         def forward(self, x, timesteps, context=None, class_labels=None):
+            if len(x) == 1:  # whether it makes use of the class is tried once with single images
+                return super().forward(x, timesteps, context, class_labels)
             self.count += 1
             with open(calls, "a") as file:
                 file.write(f"{len(x)}\n")
