@@ -183,9 +183,9 @@ class Bundle:
                 f"{list(images.shape)}; give paths, or read them by its read(paths)"
             )
         scaler = intensity_scaling(self._preprocessing.transforms)
-        if scaler is None or not scaler.clip or not len(images):
+        if scaler is None or not scaler.clip or scaler.b_min is None or scaler.b_max is None or not len(images):
             return images
-        b_min, b_max = float(scaler.b_min or 0.0), float(scaler.b_max or 0.0)
+        b_min, b_max = float(scaler.b_min), float(scaler.b_max)
         low, high, room = float(images.amin()), float(images.amax()), 1e-3 * (b_max - b_min)
         if not (b_min - room <= low and high <= b_max + room):
             raise ValueError(

@@ -73,8 +73,6 @@ def dicom_files(
             made[f"{begin}map"] = parametric_map(source, finding, algorithm, own, when=when)
             made[f"{begin}overlay"] = secondary_capture(source, finding, algorithm, shown, own, when=when)
         return {name: to_bytes(each) for name, each in made.items()}
-    except ImportError:
-        raise
     except Exception as error:
         # Of a header that breaks the standard pydicom and highdicom raise whatever they meet; one line names the file.
         told = cause(error)

@@ -24,8 +24,7 @@ logger = logging.getLogger(__name__)
 _KIND = "evaluation"
 # What is made of results, or to stand beside them, when an evaluation is done.
 _ABOUT_RESULTS = ("report", "floor")
-_FITTED = ("uncertainty.json", "decision.json")
-_FITTED_OF_TWO = "deferral.json"
+_FITTED = ("uncertainty.json", "decision.json", "deferral.json")
 
 
 def begin_evaluation(
@@ -107,7 +106,7 @@ def remove_stale(run: str | os.PathLike[str], weights: str) -> None:
     for journal in list((folder / "journal").glob("*/journal.json")):
         remove_journal_of_others(journal.parent, weights)
         _rmdir_if_empty(folder / "journal")
-    for path in (*(folder / name for name in _FITTED), *finding_paths(folder / "findings")):
+    for path in _fits(folder):
         if _network_of(path) not in (None, weights):
             path.unlink()
     _rmdir_if_empty(folder / "findings")  # whose being there says that findings are calibrated
@@ -142,8 +141,7 @@ def _remove(outputs: Outputs, before: Mapping[str, Any]) -> None:
 
 def _remove_fits(run: Path) -> None:
     """Remove what was fitted to other validation images: it would pass for a fit to these."""
-    fits = [path for name in (*_FITTED, _FITTED_OF_TWO) if (path := run / name).is_file()]
-    fits += finding_paths(run / "findings")
+    fits = [path for path in _fits(run) if path.is_file()]
     for path in fits:
         path.unlink()
     _rmdir_if_empty(run / "findings")
@@ -188,6 +186,11 @@ def _drop_entries(path: Path, split: str, models: Sequence[str], seed: str) -> N
         path.unlink()
     else:
         replace_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def _fits(run: Path) -> list[Path]:
+    """The files of all that may have been fitted to a run's validation images."""
+    return [*(run / name for name in _FITTED), *finding_paths(run / "findings")]
 
 
 def _rmdir_if_empty(folder: Path) -> None:

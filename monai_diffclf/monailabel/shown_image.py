@@ -17,7 +17,7 @@ from ..image_io.image_files import read_image_file
 from ..image_io.image_grid import read_grid
 from ..image_io.volume_file import read_volume_file
 
-__all__ = ["ShownImage", "read_shown"]
+__all__ = ["FULL", "ShownImage", "read_shown", "shrink"]
 
 FULL = 65535
 

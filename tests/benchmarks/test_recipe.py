@@ -40,5 +40,5 @@ def test_a_measurement(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(VARIANTS, "tiny", (0.05, {}))
     write_textures(tmp_path / "textures", 240, 16)
     found = measure(tmp_path / "textures", "tiny", {})
-    assert list(found["image_size"]) == [16, 16] and 0 <= found["vote"]["auc"] <= 1
+    assert found["image_size"] == [16, 16] and 0 <= found["vote"]["auc"] <= 1
     assert found["floor"]["extra_trees"]["macro_auc"] > 0.5
