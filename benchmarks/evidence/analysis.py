@@ -21,9 +21,11 @@ END_TO_END = ("cnn_finetuned", "resnet18")
 COPIES = [f"images/ISIC_{number}.jpg" for number in ("0012989", "0013109", "0015982", "0016018")]
 
 
-def method_metrics(data: str, method: str, split: str = "test", folder: Path = RESULTS) -> dict[str, Any] | None:
+def method_metrics(
+    data: str, method: str, split: str = "test", folder: Path = RESULTS, condition: str = "primary"
+) -> dict[str, Any] | None:
     """Every measure of a method on a test set with its interval, and what it cost; None where it was not run."""
-    results = results_of(data, method, "primary", split, folder)
+    results = results_of(data, method, condition, split, folder)
     if not results:
         return None
     images = read_images(results[0].record["test"], folder)
@@ -47,20 +49,30 @@ def method_metrics(data: str, method: str, split: str = "test", folder: Path = R
 
 
 def paired(
-    data: tuple[str, str], methods: tuple[str, str], measure: str = "macro_auc", folder: Path = RESULTS
+    data: tuple[str, str],
+    methods: tuple[str, str],
+    measure: str = "macro_auc",
+    folder: Path = RESULTS,
+    conditions: tuple[str, str] = ("primary", "primary"),
 ) -> Difference | None:
     """A measure of the first method less that of the second on the same test images; None where one was not run.
+
+    Of one method under two conditions only the trainings that both have count.
 
     Args:
         data: the data set of each; the same images, maybe of two sizes.
         methods: two methods.
         measure: name of a measure.
         folder: folder of the results.
+        conditions: the condition of each.
 
     Raises:
         ValueError: when the test images are not the same.
     """
-    results = [results_of(d, m, "primary", folder=folder) for d, m in zip(data, methods, strict=True)]
+    results = [results_of(d, m, c, folder=folder) for d, m, c in zip(data, methods, conditions, strict=True)]
+    if data[0] == data[1] and methods[0] == methods[1]:
+        both = {r.record["seed"] for r in results[0]} & {r.record["seed"] for r in results[1]}
+        results = [[r for r in own if r.record["seed"] in both] for own in results]
     if not all(results):
         return None
     images = _same_images([*results[0], *results[1]], folder)

@@ -9,17 +9,22 @@ from benchmarks.evidence.corruptions import corrupt
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.protocol import protocol
 
-__all__ = ["change_test", "change_training", "mark", "subset", "trained_as", "wrong_labels"]
+__all__ = ["FEW_DRAWS", "change_test", "change_training", "mark", "subset", "trained_as", "wrong_labels"]
+
+FEW_DRAWS = "few_draws"  # what one draw says, and how many a stopping rule takes
 
 
 def trained_as(condition: str) -> str:
-    """The condition of the training whose model is tested: corruptions and other kinds change test images alone.
+    """The condition of the training whose model is tested: the others change the test, or what is asked, alone.
 
     Example:
-        >>> trained_as("corruption/noise/0.08"), trained_as("learning_curve/0.05")
-        ('primary', 'learning_curve/0.05')
+        >>> trained_as("corruption/noise/0.08"), trained_as("learning_curve/0.05"), trained_as("longer/few_draws")
+        ('primary', 'learning_curve/0.05', 'longer')
     """
-    return "primary" if condition.split("/")[0] in ("corruption", "other_kinds") else condition
+    kind, _, value = condition.partition("/")
+    if value == FEW_DRAWS:
+        return kind
+    return "primary" if kind in ("corruption", "other_kinds", FEW_DRAWS) else condition
 
 
 def change_training(condition: str, train: Images, validation: Images, seed: int) -> tuple[Images, Images]:
@@ -29,7 +34,7 @@ def change_training(condition: str, train: Images, validation: Images, seed: int
         ValueError: for an unknown condition.
     """
     kind, _, value = condition.partition("/")
-    if condition == "primary":
+    if condition in ("primary", "longer"):
         return train, validation
     if kind == "learning_curve":
         return train.take(subset(train, float(value), seed)), validation
@@ -37,7 +42,9 @@ def change_training(condition: str, train: Images, validation: Images, seed: int
         return train.with_labels(wrong_labels(train.labels, float(value), seed)), validation
     if condition == "shortcut":
         return tuple(part.with_pixels(mark(part.pixels, corners(part.labels, seed))) for part in (train, validation))  # type: ignore[return-value]
-    raise ValueError(f"condition: expected primary, learning_curve/F, label_noise/S or shortcut, got {condition!r}")
+    raise ValueError(
+        f"condition: expected primary, longer, learning_curve/F, label_noise/S or shortcut, got {condition!r}"
+    )
 
 
 def change_test(condition: str, test: Images) -> Images:

@@ -27,6 +27,7 @@ class Result:
         validation: of the validation images [M, K].
         unlikeness: of the test images [N], or empty.
         kinds: kind of other images -> their unlikeness.
+        draws: of a diffusion classifier of few draws, see ``FittedBundle.few_draws``: classes and evaluations [N].
     """
 
     record: dict[str, Any]
@@ -34,6 +35,7 @@ class Result:
     validation: NDArray[np.float64]
     unlikeness: NDArray[np.float64]
     kinds: dict[str, NDArray[np.float64]]
+    draws: dict[str, NDArray[np.float64]]
 
 
 def result_path(data: str, split: str, method: str, condition: str, seed: int, folder: Path = RESULTS) -> Path:
@@ -47,6 +49,7 @@ def write_result(
     validation: Prediction,
     images: tuple[Images, Images],
     kinds: Mapping[str, NDArray[np.float64]] | None = None,
+    draws: Mapping[str, NDArray[np.float64]] | None = None,
     folder: Path = RESULTS,
 ) -> Path:
     """Write a result and, where they are not yet there, the keys, labels and groups of its images.
@@ -57,6 +60,7 @@ def write_result(
         validation: what it says of the validation images.
         images: test and validation images.
         kinds: unlikeness of images of other kinds.
+        draws: classes and evaluations of few draws.
         folder: folder of the results.
     """
     names = ("data", "split", "method", "condition", "seed")
@@ -66,6 +70,7 @@ def write_result(
         _write_images(part, folder)
     unlikeness = np.empty(0) if test.unlikeness is None else test.unlikeness
     arrays = {f"kind_{name}": values.astype(np.float32) for name, values in (kinds or {}).items()}
+    arrays |= {f"draws_{name}": values.astype(np.float32) for name, values in (draws or {}).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -84,9 +89,12 @@ def read_result(path: Path) -> Result:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     record = json.loads(str(arrays.pop("record")))
-    kinds = {name[5:]: arrays[name].astype(np.float64) for name in arrays if name.startswith("kind_")}
+    kinds, draws = (
+        {name.removeprefix(kind): arrays[name].astype(np.float64) for name in arrays if name.startswith(kind)}
+        for kind in ("kind_", "draws_")
+    )
     first, second, third = (arrays[name].astype(np.float64) for name in ("probabilities", "validation", "unlikeness"))
-    return Result(record, first, second, third, kinds)
+    return Result(record, first, second, third, kinds, draws)
 
 
 def results_of(data: str, method: str, condition: str, split: str = "test", folder: Path = RESULTS) -> list[Result]:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.evidence import corruptions
-from benchmarks.evidence.conditions import change_test, change_training, trained_as
+from benchmarks.evidence.conditions import FEW_DRAWS, change_test, change_training, trained_as
 from benchmarks.evidence.data import Images, load, load_test
 from benchmarks.evidence.ledger import open_test
 from benchmarks.evidence.measures import MEASURES
@@ -50,6 +50,8 @@ def conditions_of(name: str) -> list[str]:
         "shortcut": ["shortcut"],
         "corruption": [f"corruption/{k}/{s}" for k, values in settings["corruptions"].items() for s in values],
         "other_kinds": ["other_kinds"],
+        "few_draws": [FEW_DRAWS],  # added later, as are the next
+        "longer": ["longer", f"longer/{FEW_DRAWS}"],
     }
     if name not in known:
         raise ValueError(f"conditions: expected some of {', '.join(known)}, got {name!r}")
@@ -79,6 +81,10 @@ def _test(record: dict[str, Any], settings: dict[str, Any], fitted: Fitted, vali
     places = {"split": record["split"], "condition": record["condition"]}
     opening = open_test(*(record[name] for name in names), settings, **places)
     test = change_test(record["condition"], load_test(opening))
+    if record["condition"].endswith(FEW_DRAWS):
+        one, on_validation, arrays = fitted.few_draws(test)  # type: ignore[attr-defined]
+        line = {**record, "settings": settings, "facts": fitted.facts, "opening": opening.line()}
+        return write_result(line, one, on_validation, (test, validation), draws=arrays)
     kinds = _unlike(fitted, test, record["data"]) if record["condition"] == "other_kinds" else None
     line = {**record, "settings": settings, "facts": fitted.facts, "opening": opening.line()}
     return write_result(line, fitted.predict(test), fitted.predict(validation), (test, validation), kinds)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.analysis import compare_all, margin, method_metrics, paired
+from benchmarks.evidence.few_draws import few_draws_of
 from benchmarks.evidence.ledger import LEDGER, read_ledger
 from benchmarks.evidence.protocol import RESULTS, ROOT, protocol, protocol_hash
 from monai_diffclf.storage.atomic_file import replace_text
@@ -55,7 +56,7 @@ def summarise(folder: Path = RESULTS, ledger: Path = LEDGER) -> dict[str, Any]:
         "protocol": protocol_hash(),
         "metrics": {d: {s: found for s, found in own.items() if found} for d, own in metrics.items()},
         **answers(settings, folder),
-        "added": answers(added(), folder),
+        "added": {**answers(added(), folder), **later(added(), folder)},
         "comparisons": compare_all(folder),
         "openings": _openings(read_ledger(ledger)),
     }
@@ -80,6 +81,18 @@ def answers(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any
     }
 
 
+def later(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What longer trainings and few draws reach, of those that were run."""
+    found: dict[str, list[dict[str, Any]]] = {"longer": [], "few_draws": []}
+    for row in asked["longer"]:
+        if measured := method_metrics(row["data"], row["method"], folder=folder, condition="longer"):
+            found["longer"].append({**row, **measured})
+    for row in asked["few_draws"]["of"]:
+        if few := few_draws_of(row["data"], row["method"], row["condition"], folder):
+            found["few_draws"].append(few)
+    return found
+
+
 def _openings(lines: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     """How often each data set was opened, and how many of these looks were repeats or of another protocol."""
     found: dict[str, Counter[str]] = {}
@@ -96,6 +109,8 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         "copies": _copies(summary),
         "questions": _questions(protocol(), summary, summary["metrics"]),
         "added": _questions(added(), summary["added"], summary["metrics"]),
+        "longer": _longer(added(), summary["added"]["longer"]),
+        "few_draws": _few_draws(added()["few_draws"], summary["added"]["few_draws"]),
         "comparisons": _comparisons(summary),
         "selective": _other(summary),
         "cost": _cost(summary),
@@ -153,6 +168,33 @@ def _questions(asked: dict[str, Any], answered: dict[str, Any], metrics: dict[st
                 what = f"not inferior, {r['margin']}" if "margin" in r else "superior"
                 rows.append([f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", what, "", "not run"])
     return _table(["data", "method", "asked", "found", "holds"], rows)
+
+
+def _longer(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
+    rows = []
+    for row in found:
+        figure = next(one["figure"] for one in asked["longer"] if one["data"] == row["data"])
+        reached = "yes" if row["macro_auc"]["value"] >= figure else "no"
+        values = [_cell(row["macro_auc"]), f"{figure:.2f}", reached, _cell(row["balanced_accuracy"])]
+        rows.append([f"`{row['data']}`", f"`{row['method']}`", f"{len(row['seeds'])}", *values])
+    heads = ["data", "method", "seeds", "macro AUC", "asked at least", "reached", "balanced accuracy"]
+    return _table(heads, rows)
+
+
+def _few_draws(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
+    rows = []
+    for row in found:
+        close = abs(row["value"]) <= asked["gap"]
+        few = row["first"] >= asked["first"] and row["agreement"] >= asked["agreement"]
+        rows.append(
+            [f"`{row['data']}`", f"`{row['method']}`" + (", longer" if row["condition"].startswith("longer") else ""),
+             f"{len(row['seeds'])}", f"{row['one']:.3f}", f"{row['all']:.3f}", _cell(row), "yes" if close else "no",
+             f"{row['evaluations']:.1f}", f"{row['first']:.1%}", f"{row['agreement']:.1%}", "yes" if few else "no"]
+        )  # fmt: skip
+    heads = ["data", "method", "seeds", "one draw", "all 51", "difference", f"within {asked['gap']}",
+             "evaluations by the stopping rule", "no more than K + 1", "class of all draws",
+             f"{asked['first']:.0%} and {asked['agreement']:.0%}"]  # fmt: skip
+    return _table(heads, rows)
 
 
 def _has(found: list[dict[str, Any]], row: dict[str, Any]) -> bool:

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -15,9 +17,17 @@ from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced, steps_ratio
 from benchmarks.evidence.protocol import ROOT
 from monai_diffclf.bundle import Bundle, open_bundle
-from monai_diffclf.classification import DenoisingErrors
+from monai_diffclf.classification import (
+    DenoisingErrors,
+    FewDraws,
+    classify_errors,
+    fit_few_draws,
+    fit_stopping,
+    replay,
+)
 from monai_diffclf.networks import PixelSpace
 from monai_diffclf.networks.latent_space import encode
+from monai_diffclf.networks.model_description import read_model_note
 from monai_diffclf.representations import Encoder, RepresentationSpace, load_space, save_space
 from monai_diffclf.run import run_bundle
 from monai_diffclf.storage.atomic_file import replaced
@@ -31,8 +41,9 @@ FEATURES = {
 }
 
 
-PIXELS = {"isic2017_64": "skin_lesion_diffusion"}
+PIXELS = {"isic2017_64": "skin_lesion_diffusion", "pneumoniamnist_28": "pneumonia_xray_diffusion"}
 BATCH = 64  # images at a time
+RISK = 0.015  # of another class than that of all draws, for the stopping rule
 ADAPTED_SIZE = 160  # of cnn_finetuned, whose encoder diffusion_adapted takes
 
 
@@ -108,17 +119,21 @@ class KeptRunMethod:
         }  # fmt: skip
 
     def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> FittedBundle:
-        """Open the run of a seed.
+        """Open the run of a seed: that in the folder of a condition, or that of the primary one.
 
         Raises:
             ValueError: when there is none, or other images than all are asked for.
         """
         run = ROOT / "runs" / "evidence" / self.settings["runs"] / f"{self.settings['data']}_seed{seed}"
+        if folder.parent.name not in ("", "primary"):  # never the run of another condition
+            run = folder / "run"
         if not (run / "model.pt").is_file() or not is_same(train, load(self.settings["data"])[0]):
             raise ValueError(f"seed: expected a training on all images in {run}, there is none; train the bundle first")
         chosen = {name: self.settings[name] for name in ("rule", "weighting")}
         bundle = open_bundle(self.settings["bundle"], run=run, device="cpu", **chosen)
-        return FittedBundle(bundle, self.settings, validation, None)
+        fitted = FittedBundle(bundle, self.settings, validation, None)
+        fitted.facts["training"] = read_model_note(run / "model.pt").get("training")
+        return fitted
 
 
 def _space_of(encoder: Encoder, train: Images, training: Any, settings: dict[str, Any]) -> RepresentationSpace:
@@ -169,6 +184,7 @@ class FittedBundle:
         parts = [self._describe(part) for part in pixels.split(BATCH)]
         described = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         self.typicality = fit_typicality(errors, images=described, groups=validation.groups)
+        self.validation = (errors, torch.from_numpy(validation.labels), validation.groups.tolist())
         self.facts: dict[str, Any] = {
             "parameters": sum(p.numel() for p in bundle.network.parameters()),
             "training_seconds": seconds,
@@ -184,6 +200,29 @@ class FittedBundle:
             part = pixels[rows]
             scores.append(self.typicality.score(errors[rows], images=part, latents=self._latents(part)))
         return Prediction(probabilities.double().numpy(), torch.cat(scores).double().numpy())
+
+    def few_draws(self, images: Images) -> tuple[Prediction, Prediction, dict[str, NDArray[np.float64]]]:
+        """What one draw says, and how many a stopping rule takes to say what all do; both fitted on validation.
+
+        Returns:
+            Probabilities of the images and of the validation images by one draw at the level that tells most; of the
+            images the class by the predictive rule (``stopped``), the class by all draws (``all``), each [N], and the
+            network evaluations that the rule spends (``evaluations``) [N].
+        """
+        errors, labels, groups = self.validation
+        weighting = self.bundle.inferer.weighting
+        few = fit_few_draws(errors, labels)
+        stopping = fit_stopping(errors, "mean", risk=RISK, weighting=weighting, patients=groups).stopping
+        found, _, _ = self._classify(self._pixels(images))
+        stopped = replay(found, stopping, rule="mean", weighting=weighting)
+        values = {
+            "stopped": stopped.predicted,
+            "all": classify_errors(found, "mean", weighting=weighting).predicted,
+            "evaluations": stopped.network_evaluations,
+        }
+        self.facts |= {"few_draws": few.to_dict(), "stopping": {"alpha": stopping.alpha, "risk": RISK}}
+        arrays = {name: value.double().numpy() for name, value in values.items()}
+        return Prediction(_one_draw(found, few)), Prediction(_one_draw(errors, few)), arrays
 
     def _classify(self, pixels: torch.Tensor) -> tuple[DenoisingErrors, torch.Tensor, int]:
         """Errors and probabilities of images, and the most evaluations that one took."""
@@ -206,3 +245,10 @@ class FittedBundle:
         size = self.bundle.image_size[0]
         smaller = size != images.pixels.shape[1]
         return reduced(images, {**self.settings, "size": size}) if smaller else as_tensor(images)
+
+
+def _one_draw(errors: DenoisingErrors, few: FewDraws) -> NDArray[np.float64]:
+    """Probabilities by the draw at the level that was chosen."""
+    draw = torch.argmin((errors.log_snr - few.log_snr[0]).abs()).reshape(1)
+    found = classify_errors(errors.select(draw), "mean", temperature=few.temperature)
+    return found.probabilities.double().numpy()

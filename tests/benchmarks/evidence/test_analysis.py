@@ -11,10 +11,11 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.evidence import analysis
 from benchmarks.evidence.analysis import compare, compare_all, holm, kinds_auroc, margin, method_metrics, paired
 from benchmarks.evidence.data import Images
+from benchmarks.evidence.few_draws import few_draws_of
 from benchmarks.evidence.measures import calibrated, temperature
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import ROOT, protocol
-from benchmarks.evidence.results import read_result, result_path, results_of, write_result
+from benchmarks.evidence.results import Result, read_result, result_path, results_of, write_result
 from benchmarks.evidence.tables import SUMMARY, filled, main, summarise, tables
 
 SETS = protocol()["comparisons"]["data"]
@@ -45,7 +46,13 @@ def put(folder: Path, data: str, method: str, signal: float, *, seed: int = 0, c
     noise = sum(map(ord, method)) + 1000 * seed
     said = Prediction(probabilities(test.labels, signal, noise), more.get("unlikeness"))
     judged = Prediction(probabilities(validation.labels, signal, noise + 1))
-    return write_result(record, said, judged, (test, validation), more.get("kinds"), folder=folder)
+    kinds, draws = more.get("kinds"), more.get("draws")
+    return write_result(record, said, judged, (test, validation), kinds, draws, folder=folder)
+
+
+def sklearn_auc(result: Result) -> float:
+    p = result.probabilities / result.probabilities.sum(1, keepdims=True)
+    return float(roc_auc_score(np.arange(90) % 3, p, multi_class="ovr"))
 
 
 def test_result_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -60,16 +67,47 @@ def test_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert len(result.record["protocol"]) == 64
 
 
+def test_one_draw_is_compared_with_all_draws_of_the_same_trainings(tmp_path: Path) -> None:
+    method, classes = "diffusion_adapted", np.arange(90.0) % 3
+    for seed in range(3):
+        put(tmp_path, "busi_224", method, 2.0, seed=seed)
+    assert few_draws_of("busi_224", method, folder=tmp_path) is None
+    stopped = classes.copy()
+    stopped[:9] = (stopped[:9] + 1) % 3  # nine in ninety get another class
+    spent = np.where(np.arange(90) < 18, 30.0, 3.0)  # and eighteen spend more than one draw
+    draws = {"stopped": stopped, "all": classes, "evaluations": spent}
+    for seed in (1, 2):
+        put(tmp_path, "busi_224", method, 0.5, seed=seed, condition="few_draws", draws=draws)
+    found = few_draws_of("busi_224", method, folder=tmp_path)
+    assert found is not None
+    assert found["seeds"] == [1, 2]  # the first training was not asked
+    assert (found["agreement"], found["first"], found["evaluations"]) == pytest.approx((0.9, 0.8, 8.4))
+    one, everything = (
+        np.mean([sklearn_auc(r) for r in results_of("busi_224", method, name, folder=tmp_path) if r.record["seed"] > 0])
+        for name in ("few_draws", "primary")
+    )
+    assert (found["one"], found["all"], found["value"]) == pytest.approx((one, everything, one - everything))
+    assert found["low"] < found["value"] < found["high"] < 0
+    table = tables(summarise(tmp_path, tmp_path / "ledger.json"))["few_draws"]
+    assert table.splitlines()[-1].endswith("| no | 8.4 | 80.0% | 90.0% | no |")
+
+
+def test_longer_training_stands_beside_the_first(tmp_path: Path) -> None:
+    put(tmp_path, "isic2017_64", "diffusion_contrastive", 0.1)
+    assert "diffusion_contrastive" not in tables(summarise(tmp_path, tmp_path / "ledger.json"))["longer"]
+    put(tmp_path, "isic2017_64", "diffusion_contrastive", 3.0, condition="longer")
+    summary = summarise(tmp_path, tmp_path / "ledger.json")
+    first = summary["metrics"]["isic2017_64"]["test"]["diffusion_contrastive"]["macro_auc"]["value"]
+    assert first < 0.75 < summary["added"]["longer"][0]["macro_auc"]["value"]
+    assert "| 0.75 | yes |" in tables(summary)["longer"]
+
+
 def test_metrics_are_those_of_scikit_learn_and_intervals_hold_them(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, "busi_224", "resnet18", 1.0, seed=seed)
     found = method_metrics("busi_224", "resnet18", folder=tmp_path)
     assert found is not None
-    labels = np.arange(90) % 3
-    expected = [
-        roc_auc_score(labels, result.probabilities / result.probabilities.sum(1, keepdims=True), multi_class="ovr")
-        for result in results_of("busi_224", "resnet18", "primary", folder=tmp_path)
-    ]
+    expected = [sklearn_auc(result) for result in results_of("busi_224", "resnet18", "primary", folder=tmp_path)]
     assert found["macro_auc"]["value"] == pytest.approx(np.mean(expected))
     assert list(found["macro_auc"]["seeds"].values()) == pytest.approx(expected)
     assert found["macro_auc"]["low"] < found["macro_auc"]["value"] < found["macro_auc"]["high"]
@@ -201,7 +239,7 @@ def test_questions_asked_later_are_answered_apart(tmp_path: Path) -> None:
     found = tables(summary)
     assert "| `busi_224` | `diffusion_adapted` against `cnn_finetuned` | not inferior, 0.02 |" in found["added"]
     assert "`busi_224` | `diffusion_adapted` | macro_auc at least 0.92 |" in found["added"]
-    assert found["added"].count("not run") == 3
+    assert found["added"].count("not run") == 4
     assert "diffusion_adapted` | macro_auc at least 0.92" not in found["questions"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from benchmarks.evidence.protocol import protocol
 from benchmarks.evidence.results import write_result
 from benchmarks.evidence.run_all import GROUPS, runs
 from monai_diffclf.bundle import open_bundle
+from monai_diffclf.classification import DenoisingErrors, classify_errors
 from monai_diffclf.representations import Encoder
 
 
@@ -146,6 +148,41 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
     assert said.unlikeness is not None
     assert np.isfinite(said.unlikeness).all()
     assert fitted.facts["evaluations"] == 27
+    with pytest.raises(ValueError, match="risk: expected at least 0.04 with 24 validation patients"):
+        fitted.few_draws(validation)
+
+
+class KnownErrors(bundles.FittedBundle):
+    """A fitted bundle whose errors are made: what an image is shows at one level alone, log-SNR 3."""
+
+    def __init__(self, validation: Images) -> None:
+        self.bundle = SimpleNamespace(inferer=SimpleNamespace(weighting="uniform"))  # type: ignore[assignment]
+        self.facts = {}
+        errors = self._classify(self._pixels(validation))[0]
+        self.validation = (errors, torch.from_numpy(validation.labels), validation.groups.tolist())
+
+    def _pixels(self, images: Images) -> torch.Tensor:
+        return torch.from_numpy(images.labels)
+
+    def _classify(self, pixels: torch.Tensor):
+        log_snr = torch.linspace(7.9, -8, 40)
+        values = 1 + 0.1 * torch.rand(len(pixels), 3, 40, generator=torch.Generator().manual_seed(len(pixels)))
+        values[torch.arange(len(pixels)), pixels] -= torch.exp(-((log_snr - 3) ** 2) / 0.5)
+        errors = DenoisingErrors(values, torch.arange(40), log_snr, num_elements=100)
+        return errors, classify_errors(errors, "mean").probabilities, 120
+
+
+def test_one_draw_and_the_stopping_rule_are_fitted_on_validation() -> None:
+    fitted = KnownErrors(blobs(150, 4, 1, 3, seed=1))
+    one, on_validation, draws = fitted.few_draws(blobs(60, 4, 1, 3))
+    assert abs(fitted.facts["few_draws"]["log_snr"][0] - 3) < 0.6
+    labels = np.arange(60) % 3
+    assert (one.probabilities.argmax(1) == labels).all() and one.probabilities.shape == (60, 3)
+    assert on_validation.probabilities.shape == (150, 3)
+    assert (draws["all"] == labels).all()
+    assert (draws["stopped"] == draws["all"]).mean() >= 0.95
+    assert 3 <= draws["evaluations"].mean() < 120
+    assert fitted.facts["stopping"]["risk"] == bundles.RISK
 
 
 @pytest.mark.parametrize(("count", "epochs"), [(640, 8), (128, 40), (20, 160)])
@@ -193,6 +230,8 @@ def test_runs_that_are_not_there_are_refused(dataset) -> None:
     method, (train, validation) = make_method("diffusion_contrastive", "isic2017_64"), (blobs(6, 64, 3, 3),) * 2
     with pytest.raises(ValueError, match="expected a training on all images in .*isic2017_64_seed99"):
         method.fit(train, validation, 99, Path())
+    with pytest.raises(ValueError, match="expected a training on all images in longer/seed_0/run"):  # not the primary's
+        method.fit(train, validation, 0, Path("longer/seed_0"))
 
 
 def stored_results(folder: Path) -> tuple[Images, Images, dict]:
