@@ -1,0 +1,59 @@
+"""Which strength of the contrastive term is kept: the best on validation, with all that were tried beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from benchmarks.evidence import contrastive
+from monai_diffclf.storage.atomic_file import replace_text
+
+
+def finished(folder: Path, curve: dict[int, float]) -> None:
+    """What a finished training leaves."""
+    folder.mkdir(parents=True)
+    with SummaryWriter(str(folder)) as writer:
+        for epoch, value in curve.items():
+            writer.add_scalar("val_auc", value, epoch)
+    best = max(curve, key=curve.__getitem__)
+    note = {"metric": "val_auc", "value": curve[best], "epoch": best, "weights": f"hash of {folder.name}"}
+    replace_text(folder / "model.json", json.dumps(note))
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(contrastive, "WORK", tmp_path)
+    monkeypatch.setattr(contrastive, "CHOSEN", tmp_path / "chosen.json")
+    monkeypatch.setattr("benchmarks.evidence.methods.networks.CHOSEN", tmp_path / "chosen.json")
+    monkeypatch.setattr(contrastive, "run_bundle", lambda *args: pytest.fail("a finished training is not repeated"))
+    return tmp_path
+
+
+def test_the_best_on_validation_is_kept_and_all_are_written_down(work: Path) -> None:
+    finished(contrastive.tried_folder("isic2017_64", 3, 0), {5: 0.74, 10: 0.76})
+    finished(contrastive.tried_folder("isic2017_64", 20, 0), {5: 0.79, 10: 0.78})
+    contrastive.choose("isic2017_64", [3.0, 20.0], 0, 10, "longer")
+    kept = contrastive.kept_folder("isic2017_64", "longer", 0)
+    assert json.loads((kept / "model.json").read_text())["weights"] == "hash of isic2017_64_strength20_seed0"
+    own = json.loads((work / "chosen.json").read_text())["diffusion_contrastive/isic2017_64/longer/seed_0"]
+    assert own["strength"] == 20
+    assert [one["auc"] for one in own["tried"]] == [{"5": 0.74, "10": 0.76}, {"5": 0.79, "10": 0.78}]
+    assert own["tried"][1]["best"] == {"epoch": 5, "auc": 0.79, "weights": "hash of isic2017_64_strength20_seed0"}
+
+
+def test_training_that_was_stopped_goes_on(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = contrastive.tried_folder("pneumoniamnist_28", 20, 1)
+    finished(folder, {5: 0.9})
+    told: dict = {}
+
+    def run(name, files, settings):
+        told.update(settings, name=name)
+
+    monkeypatch.setattr(contrastive, "run_bundle", run)
+    found = contrastive.train("pneumoniamnist_28", 20, 1, 20)
+    assert (told["name"], told["output_dir"], told["max_epochs"]) == ("pneumonia_xray_diffusion", folder, 20)
+    assert told["initial_weights"].is_file() and told["contrastive_weight"] == 20.0
+    assert found["settings"]["seed"] == 1
