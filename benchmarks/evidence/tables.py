@@ -86,7 +86,9 @@ def later(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]
     found: dict[str, list[dict[str, Any]]] = {"longer": [], "few_draws": []}
     for row in asked["longer"]:
         if measured := method_metrics(row["data"], row["method"], folder=folder, condition="longer"):
-            found["longer"].append({**row, **measured})
+            pair = (row["data"], row["data"]), (row["method"], row["shipped"])
+            gap = paired(*pair, folder=folder, conditions=("longer", "primary"))
+            found["longer"].append({**row, **measured, "gap": gap and gap._asdict()})
     for row in asked["few_draws"]["of"]:
         if few := few_draws_of(row["data"], row["method"], row["condition"], folder):
             found["few_draws"].append(few)
@@ -175,9 +177,9 @@ def _longer(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
     for row in found:
         figure = next(one["figure"] for one in asked["longer"] if one["data"] == row["data"])
         reached = "yes" if row["macro_auc"]["value"] >= figure else "no"
-        values = [_cell(row["macro_auc"]), f"{figure:.2f}", reached, _cell(row["balanced_accuracy"])]
+        values = [_cell(row["macro_auc"]), f"{figure:.2f}", reached, _cell(row["balanced_accuracy"]), _cell(row["gap"])]
         rows.append([f"`{row['data']}`", f"`{row['method']}`", f"{len(row['seeds'])}", *values])
-    heads = ["data", "method", "seeds", "macro AUC", "asked at least", "reached", "balanced accuracy"]
+    heads = ["data", "method", "seeds", "macro AUC", "asked at least", "reached", "balanced accuracy", "less the shipped weights"]
     return _table(heads, rows)
 
 
