@@ -179,7 +179,16 @@ def _longer(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
         reached = "yes" if row["macro_auc"]["value"] >= figure else "no"
         values = [_cell(row["macro_auc"]), f"{figure:.2f}", reached, _cell(row["balanced_accuracy"]), _cell(row["gap"])]
         rows.append([f"`{row['data']}`", f"`{row['method']}`", f"{len(row['seeds'])}", *values])
-    heads = ["data", "method", "seeds", "macro AUC", "asked at least", "reached", "balanced accuracy", "less the shipped weights"]
+    heads = [
+        "data",
+        "method",
+        "seeds",
+        "macro AUC",
+        "asked at least",
+        "reached",
+        "balanced accuracy",
+        "less the shipped weights",
+    ]
     return _table(heads, rows)
 
 

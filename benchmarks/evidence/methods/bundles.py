@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import DivisiblePad
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -244,7 +245,11 @@ class FittedBundle:
     def _pixels(self, images: Images) -> torch.Tensor:
         size = self.bundle.image_size[0]
         smaller = size != images.pixels.shape[1]
-        return reduced(images, {**self.settings, "size": size}) if smaller else as_tensor(images)
+        pixels = reduced(images, {**self.settings, "size": size}) if smaller else as_tensor(images)
+        pad = (
+            DivisiblePad(self.bundle.get("pad_multiple"), mode="edge") if "pad_multiple" in self.bundle.parser else None
+        )
+        return pixels if pad is None else torch.stack([pad(image) for image in pixels])  # as the bundle's own reading
 
 
 def _one_draw(errors: DenoisingErrors, few: FewDraws) -> NDArray[np.float64]:

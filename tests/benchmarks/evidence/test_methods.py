@@ -152,6 +152,18 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
         fitted.few_draws(validation)
 
 
+def test_images_are_padded_as_the_bundle_reads_them(dataset) -> None:
+    root = dataset("pneumoniamnist_28").parent
+    few = data.load("pneumoniamnist_28", root=root)[1].take(np.arange(3))
+    fitted = object.__new__(bundles.FittedBundle)
+    fitted.bundle, fitted.settings = open_bundle("pneumonia_xray_diffusion", device="cpu"), {"rule": "mean"}
+    pixels = fitted._pixels(few)
+    assert pixels.shape == (3, 1, 32, 32)
+    assert torch.equal(pixels[:, :, 2:30, 2:30], torch.from_numpy(few.pixels[..., 0])[:, None] / 127.5 - 1)
+    assert torch.equal(pixels[:, :, 0], pixels[:, :, 2]) and torch.equal(pixels[:, :, :, 31], pixels[:, :, :, 29])
+    assert fitted._classify(pixels)[1].shape == (3, 2)
+
+
 class KnownErrors(bundles.FittedBundle):
     """A fitted bundle whose errors are made: what an image is shows at one level alone, log-SNR 3."""
 
