@@ -186,6 +186,10 @@ def _check_typicality(values: Mapping[str, Any], classes: int) -> None:
     _numbers(values, "log_snr", where, lambda value: abs(value) < 1000, "log-SNR values")
     _numbers(values, "scores", where, lambda score: score >= 0, "distances of at least 0")
     _numbers(values, "predicted", where, lambda k: k == int(k) and 0 <= k < classes, f"classes from 0 to {classes - 1}")
+    if values.get("num_classes", classes) != classes:
+        raise ValueError(
+            f"{where}.num_classes: expected {classes}, as in the calibration, got {_short(values['num_classes'])}"
+        )
     if values.get("parts") is None:  # of a file from before there were parts
         _check_symmetric(values, "precision", where)
         return

@@ -140,7 +140,10 @@ def _read(path: str | os.PathLike[str], rule: str) -> FittedUncertainty:
             rule,
             Calibration.from_dict(content["calibration"]),
             ConformalSets.from_dict(content["conformal"]),
-            None if typicality is None else Typicality.from_dict(typicality),
+            # Files of earlier versions say of how many classes the calibration is, and not the typicality.
+            None
+            if typicality is None
+            else Typicality.from_dict({"num_classes": len(content["calibration"]["prior"]), **typicality}),
             dict(content.get("provenance", {})),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
