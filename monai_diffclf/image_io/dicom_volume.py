@@ -81,7 +81,10 @@ class DicomVolume:
             if decoded is None or decoded[0] != path:
                 dataset = open_dicom(path, max_pixels=self._max_pixels)
                 check_image(dataset, self._max_pixels)
-                decoded = path, dataset, decode(dataset, path)
+                try:
+                    decoded = path, dataset, decode(dataset, path)
+                except ValueError as error:
+                    raise ValueError(f"{shown(path.name)}: {error}") from error
             target[...] = _frame_values(decoded[2], decoded[1], path, frame)
         return np.asarray(volume.transpose(2, 1, 0))
 

@@ -201,6 +201,19 @@ def test_a_slice_twice_is_refused_wherever_its_header_says_that_it_lies(tmp_path
         ReadVolume()(tmp_path)
 
 
+def test_a_slice_that_cannot_be_decoded_is_named(tmp_path):
+    def cut(n: int, dataset: Dataset) -> None:
+        if n == 4:
+            dataset.PixelData = dataset.PixelData[:8]
+
+    folder = write_series(tmp_path, VOLUME, cut)
+    (name,) = (
+        path.name for path in folder.iterdir() if path.stat().st_size < max(p.stat().st_size for p in folder.iterdir())
+    )
+    with pytest.raises(ValueError, match=rf"as a volume: {name}: PixelData \(7FE0,0010\) cannot be decoded"):
+        ReadVolume()(folder)
+
+
 def test_rotations_one_after_the_other_are_one_scan_and_said(tmp_path):
     def change(n: int, dataset: Dataset) -> None:
         dataset.AcquisitionNumber = 7 - n // 2
