@@ -15,7 +15,19 @@ from typing import Any
 
 from ._text import printable
 
-__all__ = ["class_names", "classes_of_finding", "find_name", "plain_text", "shown"]
+__all__ = [
+    "NO_FINDING",
+    "SEPARATOR",
+    "class_names",
+    "classes_of_finding",
+    "find_name",
+    "finding_names",
+    "plain_text",
+    "shown",
+]
+
+SEPARATOR = ";"  # between names in a cell of a table
+NO_FINDING = "none"  # what tables call an image of which no finding is present; "No Finding" is a label of CheXpert
 
 _FIX = "write for example --classes \"['benign','malignant']\""
 _ITEM = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]*))\s*(?:,|$)""")
@@ -32,7 +44,8 @@ def class_names(classes: Any) -> list[str]:
 
     Raises:
         TypeError: when it is no list, or a name is a list itself.
-        ValueError: when there are fewer than two names, an empty one, or two that differ in case and spaces only.
+        ValueError: when there are fewer than two names, an empty one, one with ";", or two that differ in case and
+            spaces only.
 
     Example:
         >>> class_names([1, 0]), class_names("[01, 02]"), class_names(("Normal ", None, True, 1.5))
@@ -61,6 +74,27 @@ def class_names(classes: Any) -> list[str]:
             )
             raise ValueError(f"classes: expected {what}, got {other!r} and {name!r}; rename one")
         first[plain] = name
+    return names
+
+
+def finding_names(findings: Any) -> list[str]:
+    """The names of findings: those of `class_names`, none of which is what tables call an image without any.
+
+    Raises:
+        TypeError: as `class_names`.
+        ValueError: as there, and when a finding is called "none".
+
+    Example:
+        >>> finding_names(["nodule", "None"])
+        Traceback (most recent call last):
+        ValueError: classes: expected findings by another name than 'none', which tables say of an image ...
+    """
+    names = class_names(findings)
+    if (place := find_name(NO_FINDING, names)) is not None:
+        raise ValueError(
+            f"classes: expected findings by another name than {NO_FINDING!r}, which tables say of an image without "
+            f"any, got {names[place]!r}; rename it"
+        )
     return names
 
 
@@ -102,6 +136,11 @@ def _name(value: Any) -> str:
     name = unicodedata.normalize("NFC", str(value)).strip()
     if not name or not name.isprintable():
         raise ValueError(f"classes: expected names to read, got {str(value)!r} among them; {_FIX}")
+    if SEPARATOR in name:
+        raise ValueError(
+            f"classes: expected names without {SEPARATOR!r}, which separates names in tables, got "
+            f"{shown(name)!r}; rename it"
+        )
     return name
 
 

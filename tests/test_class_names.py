@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fire.parser import DefaultParseValue
 
-from monai_diffclf._class_names import class_names, find_name, shown
+from monai_diffclf._class_names import class_names, find_name, finding_names, shown
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,22 @@ def test_names_are_composed_and_stripped():
         ("[a,,b]", "expected names to read, got ''"),
         (["a\n", "b\x1b[2J"], "expected names to read, got 'b"),
         ("['a','b", "expected names separated by commas"),
+        (["a;b", "c"], "expected names without ';', which separates names in tables, got 'a;b'; rename it"),
     ],
 )
 def test_lists_that_cannot_be_meant(given, message):
     with pytest.raises(ValueError, match=f"classes: .*{message}"):
         class_names(given)
+
+
+def test_no_finding_is_called_as_an_image_without_any():
+    assert finding_names(["No Finding", "Edema"]) == ["No Finding", "Edema"]  # a label of CheXpert
+    for name in ("none", " NONE", "N one", None):
+        assert class_names(["a", name])[0] == "a"
+        with pytest.raises(ValueError, match="classes: expected findings by another name than 'none', which"):
+            finding_names(["a", name])
+    with pytest.raises(ValueError, match="expected names without ';'"):
+        finding_names(["a", "b;c"])
 
 
 @pytest.mark.parametrize("given", [None, 1, 1.5, True, {"a": 1}, {"a", "b"}, [["a"], "b"], [{"a": 1}, "b"]])

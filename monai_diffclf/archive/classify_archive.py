@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from .._class_names import SEPARATOR
 from .._optional import require
 from ..handlers import ShiftWarning
 from ..inferers import DiffusionClassifierInferer, ScoreClassifierInferer
@@ -71,7 +72,7 @@ class ArchiveResult:
         return self.counts.get(name, 0) + sum(several)
 
     def _is_several(self, called: str, name: str) -> bool:
-        return called not in self.classes and name in called.split(";")
+        return called not in self.classes and name in called.split(SEPARATOR)
 
     @property
     def table(self) -> Path:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,11 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pydicom
 
+from .._class_names import shown
 from ..image_io.file_kind import DICOM_SUFFIXES, kind_of
 
 __all__ = ["Slice", "find_series"]
 
-_TAGS = ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames")
+_TAGS = (
+    *("SOPInstanceUID", "SeriesInstanceUID"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames"),
+)
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,9 @@ class Slice:
 
 class _Header(NamedTuple):
     path: str
+    uid: str
     series: str
+    """Empty where the file is no slice of a series."""
     place: tuple[float, ...] | None
     """Position across the slices, mm; None where it is not known."""
     instance: float
@@ -51,16 +59,37 @@ def find_series(paths: Iterable[str]) -> dict[str, Slice]:
 
     Returns:
         path -> its slice.
+
+    Warns:
+        UserWarning: naming files that have one SOPInstanceUID, by which results refer to an image.
     """
-    headers: dict[str, list[_Header]] = {}
-    for path in paths:
-        if (header := _read(path)) is not None:
-            headers.setdefault(header.series, []).append(header)
+    read = [header for path in paths if (header := _read(path)) is not None]
+    _warn_of_copies(read)
+    series_of: dict[str, list[_Header]] = {}
+    for header in read:
+        if header.series:
+            series_of.setdefault(header.series, []).append(header)
     slices = {}
-    for series, found in headers.items():
+    for series, found in series_of.items():
         if len(found) > 1:
             slices.update({header.path: Slice(series, i + 1) for i, header in enumerate(_ordered(found))})
     return slices
+
+
+def _warn_of_copies(headers: Sequence[_Header]) -> None:
+    first: dict[str, str] = {}
+    pairs = []
+    for header in headers:
+        if header.uid and (known := first.setdefault(header.uid, header.path)) != header.path:
+            pairs.append(f"{shown(header.path)} has that of {shown(known)}")
+    if pairs:
+        more = f" and {len(pairs) - _NAMED:,} more" if len(pairs) > _NAMED else ""
+        warnings.warn(
+            f"images: expected a SOPInstanceUID of its own for each, got one twice: {'; '.join(pairs[:_NAMED])}{more}. "
+            "Each file is classified, but what refers to an image by its UID (DICOM results, worklists) cannot tell "
+            "them apart; remove copies, or export the images again",
+            stacklevel=3,
+        )
 
 
 def _ordered(headers: Sequence[_Header]) -> list[_Header]:
@@ -78,9 +107,8 @@ def _read(path: str) -> _Header | None:
         series, frames = str(header.get("SeriesInstanceUID") or ""), int(header.get("NumberOfFrames") or 1)
     except Exception:  # pydicom raises whatever it meets; reading the image will say what is wrong
         return None
-    if not series or frames > 1:
-        return None
-    return _Header(path, series, _place(header), _number(header))
+    uid = str(header.get("SOPInstanceUID") or "")
+    return _Header(path, uid, series if frames == 1 else "", _place(header), _number(header))
 
 
 def _place(header: Any) -> tuple[float, ...] | None:

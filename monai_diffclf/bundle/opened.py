@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 class Bundle:
     """A bundle that :func:`monai_diffclf.bundle.open_bundle` has opened.
 
+    Its configuration holds modules and what was made so far, so that it can neither be pickled nor copied with all it
+    holds: both raise a TypeError. Open it again, or copy what it makes, such as its network.
+
     Args:
         root: its folder.
         parser: its configuration; what is made of it is made once.
@@ -41,6 +44,15 @@ class Bundle:
     parser: ConfigParser
     run: Path | None = None
     notes: tuple[str, ...] = ()
+
+    def __copy__(self) -> Bundle:
+        return replace(self)
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> Bundle:
+        raise _no_copy("be copied with all it holds")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise _no_copy("be pickled, nor be sent to another process")
 
     @property
     def name(self) -> str:
@@ -205,6 +217,12 @@ class Bundle:
             if name in self.parser:
                 return self.get(name)
         raise ValueError(f"bundle: the configuration of {self.name} has no {what} ({' or '.join(names)})")
+
+
+def _no_copy(what: str) -> TypeError:
+    return TypeError(
+        f"Bundle: an opened bundle cannot {what}; open it again there with open_bundle, or copy its network"
+    )
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._class_names import class_names, shown
+from .._class_names import class_names, finding_names, shown
 from .._text_path import text_path
 from .plain_values import check_plain, plain_value
 
@@ -102,7 +102,7 @@ class BundleSettings:
         for part in self.parts:
             _check_one_of("parts", part, PARTS)
         _check_one_of("channels", self.channels, (1, 3))
-        names = class_names(self.classes)
+        names = (finding_names if "findings" in self.parts else class_names)(self.classes)
         check_plain("classes", names)
         if len(names) not in _CLASSES:
             raise ValueError(f"classes: expected 2 to 100 names, got {len(names)}")

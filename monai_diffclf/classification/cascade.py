@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from .._checks import check_labels, check_probabilities
 from ..keys import OutputKeys
 from .result import Classification
 from .stopping import check_alpha
@@ -221,16 +222,15 @@ def _checked(
     first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor, patients: Sequence[str] | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Array]:
     """Both probabilities and the labels on the CPU, and a number for each patient."""
-    ours, theirs, y = first.detach().cpu(), second.detach().cpu(), labels.detach().cpu()
-    if ours.ndim != 2 or ours.shape != theirs.shape or len(y) != len(ours) or len(y) == 0:
+    ours, theirs = first.detach().cpu(), second.detach().cpu()
+    if ours.ndim != 2 or ours.shape != theirs.shape or len(labels) != len(ours) or len(labels) == 0:
         raise ValueError(
             f"first, second, labels: expected probabilities [n, K] of the same images and their classes [n], got "
-            f"{list(ours.shape)}, {list(theirs.shape)} and {list(y.shape)}"
+            f"{list(ours.shape)}, {list(theirs.shape)} and {list(labels.shape)}"
         )
-    if int(y.min()) < 0 or int(y.max()) >= ours.shape[1]:
-        raise ValueError(
-            f"labels: expected classes from 0 to {ours.shape[1] - 1}, got {int(y.min())} to {int(y.max())}"
-        )
+    for name, values in (("first", ours), ("second", theirs)):
+        check_probabilities(values, name=name)
+    y = torch.from_numpy(check_labels(labels, ours.shape[1], len(ours)))
     names = np.arange(len(y)) if patients is None else np.asarray(patients)
     if len(names) != len(y):
         raise ValueError(f"patients: expected one an image, {len(y)}, got {len(names)}")

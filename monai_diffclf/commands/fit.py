@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,16 @@ def command(
     if has_findings(folder):
         if cascade is not None:
             raise ValueError("--cascade: expected none for several findings, which have no such fit")
-        opened = _open_findings(root, folder, check_data(root, _FILES, data))
+        of_each = [load_errors(path) for path in findings_errors(folder)]
+        opened = _open_findings(root, folder, of_each, check_data(root, _FILES, data))
         if decision:
-            check_enough(join_findings([load_errors(path) for path in findings_errors(folder)]), folder / "evaluation")
+            check_enough(join_findings(of_each), folder / "evaluation")
         with FolderLock(folder):
-            fitted = fit_findings(opened, folder, confidence=confidence, method=method)
+            fitted = fit_findings(opened, folder, of_each, confidence=confidence, method=method)
+            draws = fit_findings_decision(opened, folder, of_each) if decision else None
+            fitted.save()
             values, words = fitted.report(confidence)
-            if decision:
-                draws = fit_findings_decision(opened, folder)
+            if draws is not None:
                 draws.save(folder / "decision.json")
                 values |= _learned_values(folder / "decision.json", draws)
                 words = "\n".join([*draws.remarks, f"how to spend draws: {folder / 'decision.json'}", words])
@@ -179,27 +182,27 @@ def _open(root: Path, folder: Path, where: Evaluated, dataset: str | None, draws
     return open_run(root, _FILES, folder, **settings)
 
 
-def _open_findings(root: Path, folder: Path, dataset: str | None) -> Bundle:
+def _open_findings(root: Path, folder: Path, stored: Sequence[StoredErrors], dataset: str | None) -> Bundle:
     """The bundle with the run's weights, or those it ships, set as its evaluation was."""
-    errors = load_errors(findings_errors(folder)[0]).errors
-    settings: dict[str, Any] = {"num_draws": errors.num_draws} | ({} if dataset is None else {"dataset_dir": dataset})
+    settings: dict[str, Any] = {"num_draws": stored[0].errors.num_draws} | (
+        {} if dataset is None else {"dataset_dir": dataset}
+    )
     if not (folder / "model.pt").is_file():
         settings["checkpoint"] = str(root / "models" / "model.pt")
     opened = open_run(root, _FILES, folder, **settings)
     _check_decision(opened, folder)
-    _check_findings_labels(opened, folder)
+    _check_findings_labels(opened, stored)
     return opened
 
 
-def _check_findings_labels(bundle: Bundle, folder: Path) -> None:
+def _check_findings_labels(bundle: Bundle, stored: Sequence[StoredErrors]) -> None:
     """Refuse validation images whose labels are others than those evaluated, where they are at hand."""
     try:
         items = bundle.get("validate#datalist")
     except (ValueError, OSError):
         return  # nothing of the fit needs them
-    for number, path in enumerate(findings_errors(folder)):
-        stored = load_errors(path)
-        check_evaluated_labels(stored.keys, stored.labels, items, finding=number)
+    for number, own in enumerate(stored):
+        check_evaluated_labels(own.keys, own.labels, items, finding=number)
 
 
 def _check_decision(bundle: Bundle, folder: Path) -> None:

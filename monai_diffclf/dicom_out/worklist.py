@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._class_names import SEPARATOR
 from .._text import csv_text
 from ..keys import OutputKeys, UncertaintyKeys
 from ..storage.atomic_file import replace_text
@@ -61,7 +62,7 @@ class WorklistItem:
         """Which of some classes or findings it has."""
         predicted = str(self.row["predicted"])
         if self.several:
-            return [name for name in positive if f";{name};" in f";{predicted};"]
+            return [name for name in positive if name in predicted.split(SEPARATOR)]
         return [name for name in positive if name == predicted]
 
     def entropy(self, positive: Sequence[str]) -> float | None:
@@ -74,9 +75,9 @@ class WorklistItem:
         """Classes of its prediction set; of findings each with what its set holds."""
         key = OutputKeys.PREDICTION_SET.value
         if not self.several:
-            return ";".join(self.row.get(key) or ())
+            return SEPARATOR.join(self.row.get(key) or ())
         sets = {name.removeprefix(f"{key}_"): held for name, held in self.row.items() if name.startswith(f"{key}_")}
-        return ";".join(f"{name}: {' or '.join(held) or 'none'}" for name, held in sets.items())
+        return SEPARATOR.join(f"{name}: {' or '.join(held) or 'none'}" for name, held in sets.items())
 
     @property
     def is_classified(self) -> bool:

@@ -15,14 +15,16 @@ import torch
 
 from ..classification import CascadeFit, fit_cascade
 from ..handlers.evaluation_saver import read_predictions
+from ..handlers.results import read_results
 from ..networks.model_description import read_model_note
-from ..storage import FittedCascade, save_cascade
+from ..storage import FittedCascade, load_errors, save_cascade
 from ..uncertainty import Ensemble, fit_ensemble
 
 __all__ = ["DEFERRAL", "Aligned", "RunCascade", "align_predictions", "fit_run_cascade"]
 
 DEFERRAL = "deferral.json"
 RULES = ("mean", "vote")
+_STATED = ("weighting", "temperature", "classes", "image_size")
 
 Source = str | os.PathLike[str]
 
@@ -126,7 +128,8 @@ def fit_run_cascade(
         pool: ``"log_linear"`` or ``"mean"`` gives deferred images the ensemble of both; None the second's answer.
 
     Raises:
-        ValueError: when a folder holds no evaluated run, or they are not of the same images.
+        ValueError: when a folder holds no evaluated run, the second's does not say what made its probabilities, or they
+            are not of the same images.
     """
     hashes, tables = {}, {}
     for name, run, part in (("first", first, "predictions"), ("second", second, "evaluation")):
@@ -147,9 +150,29 @@ def fit_run_cascade(
         combine: Ensemble | None = None if pool is None else fit_ensemble([one, two], both.labels, pool=pool)
         settings: dict[str, Any] = {"max_loss": max_loss, "deferred": deferred, "certainty": certainty}
         fits[rule] = fit_cascade(one, two, both.labels, patients=both.known_patients, combine=combine, **settings)
-        fitted[rule] = FittedCascade(rule, fits[rule].threshold, combine, hashes["first"], hashes["second"])
+        made_by = _made_by(Path(second), rule, own[0])
+        fitted[rule] = FittedCascade(rule, fits[rule].threshold, combine, hashes["first"], hashes["second"], made_by)
     if not fitted:
         raise ValueError(f"second: expected predictions of a diffusion classifier by mean or vote, none in {second}")
     path = Path(second) / DEFERRAL
     save_cascade(path, fitted, {"fits": {rule: asdict(fit) for rule, fit in fits.items()}})
     return RunCascade(fitted, fits, path)
+
+
+def _made_by(run: Path, rule: str, table: Path) -> dict[str, Any]:
+    """What made the probabilities of a run's table, by the names under which inference compares it.
+
+    Raises:
+        ValueError: when the run does not say it.
+    """
+    errors = table.with_name("errors_validation_seed_" + table.stem.rpartition("_seed_")[2] + ".npz")
+    judged = read_results(run / "results.json").get("validation", {}).get(f"diffusion_{rule}", {})
+    model = read_model_note(run / "model.pt").get("model") or {}
+    stated = {name: of[name] for of in (judged, model) for name in _STATED if name in of}
+    made_by = load_errors(errors).provenance if errors.is_file() else {}
+    if not made_by or set(stated) != set(_STATED):
+        raise ValueError(
+            "second: expected a run that says by which draws, weighting and temperature it was judged, with "
+            f"{errors.name} and results.json, got {run} without; evaluate it again"
+        )
+    return {**made_by, **stated}

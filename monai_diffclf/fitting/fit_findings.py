@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from .._class_names import classes_of_finding
 from .._finding_files import finding_file, finding_folder, finding_paths
 from ..bundle import Bundle
 from ..classification import DenoisingErrors, classify_errors, replay
-from ..storage import StoredErrors, load_errors
+from ..storage import StoredErrors
+from ..storage.atomic_file import replaced
 from .fit_decision import DecisionFit, fit_decision
 from .fit_uncertainty import NONE, UncertaintyFit, fit_uncertainty
 
@@ -28,12 +30,18 @@ class FindingsFit:
     """What was fitted for each finding, and where it is.
 
     Args:
-        folder: folder with a file for each finding, as :class:`monai_diffclf.transforms.CalibrateFindingsd` takes it.
+        folder: folder for a file of each finding, as :class:`monai_diffclf.transforms.CalibrateFindingsd` takes it.
         fits: name of each finding -> its fit.
     """
 
     folder: Path
     fits: Mapping[str, UncertaintyFit]
+
+    def save(self) -> None:
+        """Write ``finding_i.json`` of each: all of them, when all are written, or none."""
+        with ExitStack() as files:
+            for number, fit in enumerate(self.fits.values()):
+                fit.save(files.enter_context(replaced(finding_file(self.folder, number))))
 
     def report(self, confidence: float) -> tuple[dict[str, Any], str]:
         """What a command puts out: values, and the same in words."""
@@ -70,37 +78,39 @@ def findings_errors(run: str | os.PathLike[str]) -> list[Path]:
 
 
 def fit_findings(
-    bundle: Bundle, run: str | os.PathLike[str], *, confidence: float = 0.9, method: str | None = None
+    bundle: Bundle,
+    run: str | os.PathLike[str],
+    stored: Sequence[StoredErrors],
+    *,
+    confidence: float = 0.9,
+    method: str | None = None,
 ) -> FindingsFit:
     """Fit calibration and prediction sets to the validation errors of each finding, for the rules mean and vote.
 
     Args:
         bundle: opened with ``train.json`` and ``evaluate.json``, with the weights that made the errors.
-        run: folder of the evaluated run; ``findings/finding_i.json`` are written there.
+        run: folder of the evaluated run; the fit goes into its folder ``findings``, once it is saved.
+        stored: what the files of `findings_errors` hold.
         confidence: probability with which a set is to hold the truth about a finding.
         method: of the calibration, see :func:`monai_diffclf.fitting.fit_uncertainty`.
 
     Raises:
         ValueError: when the errors are not those of the bundle's findings, or too few.
     """
-    files, names = findings_errors(run), bundle.classes
-    if len(files) != len(names):
-        raise ValueError(f"run: expected errors of the {len(names)} findings {names}, got {len(files)} in {run}")
+    names = bundle.classes
+    if len(stored) != len(names):
+        raise ValueError(f"run: expected errors of the {len(names)} findings {names}, got {len(stored)} in {run}")
     fits = {}
-    for name, path in zip(names, files, strict=True):
+    for number, (name, own) in enumerate(zip(names, stored, strict=True)):
         fits[name] = fit_uncertainty(
             bundle,
-            load_errors(path),
-            source=path,
+            own,
+            source=finding_folder(Path(run) / "evaluation", number),
             classes=classes_of_finding(name),
             confidence=confidence,
             method=method,
         )
-    folder = Path(run) / "findings"
-    folder.mkdir(exist_ok=True)
-    for number, fit in enumerate(fits.values()):
-        fit.save(finding_file(folder, number))
-    return FindingsFit(folder, fits)
+    return FindingsFit(Path(run) / "findings", fits)
 
 
 def join_findings(stored: Sequence[StoredErrors]) -> StoredErrors:
@@ -134,7 +144,9 @@ def join_findings(stored: Sequence[StoredErrors]) -> StoredErrors:
     )
 
 
-def fit_findings_decision(bundle: Bundle, run: str | os.PathLike[str], *, risk: float = 0.01) -> DecisionFit:
+def fit_findings_decision(
+    bundle: Bundle, run: str | os.PathLike[str], stored: Sequence[StoredErrors], *, risk: float = 0.01
+) -> DecisionFit:
     """Learn how to spend draws from the validation errors of all findings together; each stops for itself.
 
     A draw is made for all findings at once, so that levels are chosen for all of them, and noise is not mirrored. The
@@ -143,14 +155,13 @@ def fit_findings_decision(bundle: Bundle, run: str | os.PathLike[str], *, risk: 
 
     Args:
         bundle: as for `fit_findings`.
-        run: folder of the evaluated run.
+        run: folder of the evaluated run, for messages.
+        stored: as for `fit_findings`.
         risk: see :func:`monai_diffclf.fitting.fit_decision`.
 
     Raises:
         ValueError: as :func:`monai_diffclf.fitting.fit_decision`.
     """
-    files = findings_errors(run)
-    stored = [load_errors(path) for path in files]
     learned = fit_decision(bundle, join_findings(stored), None, source=Path(run) / "evaluation", risk=risk)
     stopping, weighting = learned.learned["mean"].fitted, bundle.get("weighting")
     if stopping is None:

@@ -182,10 +182,20 @@ def cross_fitted_loss(
     for seed in range(repeats):
         calibrated = torch.empty_like(probabilities)
         for fit, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(groups, labels, groups):
+            _check_fold(labels, fit, probabilities.shape[1], folds)
             calibration = fit_calibration(probabilities[fit], labels[fit], method=method)
             calibrated[held] = calibration(probabilities[held])
         losses.append(log_loss(labels.numpy(), calibrated.numpy(), labels=range(probabilities.shape[1])))
     return float(np.mean(losses))
+
+
+def _check_fold(labels: torch.Tensor, fit: NDArray[Any], classes: int, folds: int) -> None:
+    """Refuse a fit without a part that gets too few images, or none of a class, by the numbers of all images."""
+    what = f"{len(labels)} images, of which a fit without one of {folds} parts gets"
+    if len(fit) < _MIN_IMAGES:
+        raise ValueError(f"{what} {len(fit)}, where it needs {_MIN_IMAGES}")
+    if absent := sorted(set(range(classes)) - set(labels[fit].tolist())):
+        raise ValueError(f"{what} none of class {absent[0]}")
 
 
 def describe_images(bundle: Bundle, stored: StoredErrors, *, batch_size: int = 64) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from .._class_names import class_names
+from .._class_names import class_names, finding_names
 from ..classification import DenoisingErrors
 from ..classification.vote_statistics import of_final_probabilities
 from ..explain import upright_volume
@@ -102,7 +102,7 @@ class CaseReport:
         if max_cases < 1:
             raise ValueError(f"max_cases: expected a positive number, got {max_cases}")
         self.path, self.classes, self.counterfactuals = Path(path), class_names(classes), counterfactuals
-        self.nearest, self.findings = nearest, class_names(findings) if findings else []
+        self.nearest, self.findings = nearest, finding_names(findings) if findings else []
         if self.findings and len(self.classes) != 2:
             raise ValueError(f"classes: expected what absent and present are called, got {len(self.classes)} names")
         self.max_cases, self.title, self.description = max_cases, title, description

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler
 
-from .._class_names import class_names, classes_of_finding
+from .._class_names import classes_of_finding, finding_names
 from .._finding_files import finding_folder
 from ..classification import by_finding
 from ..engines import DiffusionClassifierEvaluator
@@ -68,7 +68,7 @@ class FindingsSaver(EvidenceCollector):
         **settings: Any,
     ) -> None:
         super().__init__(OutputKeys.ERRORS, keep_journal=keep_journal)
-        self.findings = class_names(findings)
+        self.findings = finding_names(findings)
         if len(self.findings) != inferer.num_findings:
             raise ValueError(f"findings: expected {inferer.num_findings} names, got {len(self.findings)}")
         self.inferer = inferer

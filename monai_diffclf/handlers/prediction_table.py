@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 import torch
 from monai.utils import CommonKeys
 
-from .._class_names import class_names
+from .._class_names import NO_FINDING, SEPARATOR, class_names, finding_names
 from .._text import csv_text, csv_texts
 from ..classification.vote_statistics import of_final_probabilities
 from ..keys import OutputKeys, UncertaintyKeys
@@ -40,7 +40,6 @@ LIKELIHOOD_UNCERTAINTIES = (*_OF_PROBABILITIES, UncertaintyKeys.LOG_RATIO_ERROR)
 OPTIONAL = (OutputKeys.OOD_SCORE, OutputKeys.OOD_P_VALUE)
 _SIX_DIGITS = tuple(str(name.value) for name in OPTIONAL)  # all other numbers have six decimals
 
-NO_FINDING = "no finding"
 _STATES = ("absent", "present")
 _OF_FINDING = {
     "probability": "probability_present",
@@ -66,7 +65,7 @@ def prediction_row(
 
     Of several findings the classes are these: ``predicted`` names all that are present, and there are probability_NAME,
     vote_share_NAME, vote_entropy_NAME, probability_entropy_NAME, map_NAME and, where there are sets,
-    prediction_set_NAME.
+    prediction_set_NAME; "none" where none is.
 
     Example:
         >>> row = prediction_row({"key": "a"}, {"pred": torch.tensor([0.25, 0.75])}, ["no", "yes"])
@@ -121,9 +120,10 @@ def _findings_row(
     count = torch.as_tensor(result[CommonKeys.PRED]).numel()
     if count != len(findings):
         raise ValueError(f"classes: expected {count} names, one for each finding, got {len(findings)}")
+    findings = finding_names(findings)
     each = dict(zip(findings, finding_rows({}, result, findings), strict=True))
     present = [name for name, row in each.items() if row["predicted"] == _STATES[1]]
-    row: dict[str, Any] = {"key": str(source.get("key", "")), "predicted": ";".join(present) or NO_FINDING}
+    row: dict[str, Any] = {"key": str(source.get("key", "")), "predicted": SEPARATOR.join(present) or NO_FINDING}
     for column, wanted in _OF_FINDING.items():
         row |= {f"{column}_{name}": found[wanted] for name, found in each.items() if wanted in found}
     if OutputKeys.NETWORK_EVALUATIONS in result:
@@ -224,4 +224,4 @@ def _cell(name: str, value: Any) -> str:
         return f"{value:.6g}" if name in _SIX_DIGITS else f"{value:.6f}"
     if isinstance(value, int):
         return str(value)
-    return csv_text(";".join(value) if isinstance(value, list) else str(value))
+    return csv_text(SEPARATOR.join(value) if isinstance(value, list) else str(value))

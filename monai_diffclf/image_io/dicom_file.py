@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,15 @@ __all__ = ["check_decoder", "check_image", "class_name", "decode", "has_pixels",
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
+# Of each element that says how pixels are stored, in words and numbers.
+_STORED: dict[str, tuple[str, Container[int]]] = {
+    "Rows": ("from 1 to 65535", range(1, 65536)),
+    "Columns": ("from 1 to 65535", range(1, 65536)),
+    "BitsAllocated": ("1 or a multiple of 8 up to 64", (1, *range(8, 65, 8))),
+    "BitsStored": ("from 1 to 64", range(1, 65)),
+    "HighBit": ("from 0 to 63", range(64)),
+    "PixelRepresentation": ("0 or 1", (0, 1)),
+}
 INSTALL = "run `pip install python-gdcm` or `pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`"
 
 
@@ -97,7 +106,10 @@ def decode(dataset: Any, path: str | os.PathLike[str] = "") -> npt.NDArray[Any]:
     try:
         cells = pixel_array(dataset, correct_unused_bits=False)
     except Exception as error:  # decoders raise whatever they meet
-        raise ValueError(f"{type(error).__name__}: {error}{others}") from error
+        raise ValueError(
+            f"{field('PixelData')} cannot be decoded, as {dataset.Rows} x {dataset.Columns} pixels ({field('Rows')}, "
+            f"{field('Columns')}) of {dataset.BitsAllocated} bits ({field('BitsAllocated')}): {error}{others}"
+        ) from error
     # pydicom decodes every frame that there are bytes for.
     frames = number_of_frames(dataset)
     found = cells.shape[0] if cells.ndim > 2 + (dataset.SamplesPerPixel > 1) else 1
@@ -195,6 +207,12 @@ def check_image(dataset: Any, max_pixels: int = MAX_PIXELS) -> None:
     for name in ("Rows", "Columns", "BitsAllocated", *(() if floats else ("BitsStored", "PixelRepresentation"))):
         if value_of(dataset, name) is None:
             raise ValueError(f"{field(name)} is missing or empty, so the pixels cannot be read")
+    for name, (words, allowed) in _STORED.items():
+        value = value_of(dataset, name)
+        if value is not None and not (isinstance(value, int) and value in allowed):
+            raise ValueError(
+                f"{field(name)}: expected one whole number, {words}, got {value!r}; export the image again"
+            )
     samples = dataset.SamplesPerPixel
     if samples != (3 if kind in COLOUR else 1):
         raise ValueError(

@@ -81,7 +81,10 @@ class DicomVolume:
             if decoded is None or decoded[0] != path:
                 dataset = open_dicom(path, max_pixels=self._max_pixels)
                 check_image(dataset, self._max_pixels)
-                decoded = path, dataset, decode(dataset, path)
+                try:
+                    decoded = path, dataset, decode(dataset, path)
+                except ValueError as error:
+                    raise ValueError(f"{shown(path.name)}: {error}") from error
             target[...] = _frame_values(decoded[2], decoded[1], path, frame)
         return np.asarray(volume.transpose(2, 1, 0))
 
@@ -111,6 +114,7 @@ def open_dicom_volume(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIX
     path = Path(path)
     headers = _headers(path, max_pixels)
     _check_series([header for _, header in headers])
+    _check_copies(headers)
     slices, sources = [], []
     for file, header in headers:
         name, frames = shown(file.name), number_of_frames(header)
@@ -187,6 +191,18 @@ def _check_series(headers: Sequence[Any]) -> None:
             raise ValueError(
                 f"expected one {field(keyword)} in all images of a series, got {len(values)}: {', '.join(values[:3])}; "
                 "put the files of each into a folder of its own, or export the series again"
+            )
+
+
+def _check_copies(headers: Sequence[tuple[Path, Any]]) -> None:
+    """Refuse two images under one UID: the same slice twice, wherever its header says that it lies."""
+    first: dict[str, Path] = {}
+    for file, header in headers:
+        uid = str(value_of(header, "SOPInstanceUID", ""))
+        if uid and (known := first.setdefault(uid, file)) != file:
+            raise ValueError(
+                f"expected an own {field('SOPInstanceUID')} for each slice, got {shown(uid)} in both "
+                f"{shown(known.name)} and {shown(file.name)}; remove the copy, or export the series again"
             )
 
 

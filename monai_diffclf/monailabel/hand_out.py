@@ -28,6 +28,8 @@ class WithoutImages:
         self._datastore, self._hidden = datastore, frozenset(hidden)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_datastore" not in self.__dict__:  # a copy or pickle asks before there is one
+            raise AttributeError(name)
         return getattr(self._datastore, name)
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:

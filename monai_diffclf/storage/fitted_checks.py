@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Whether the numbers of ``uncertainty.json`` and ``decision.json`` are ones that a fit could have given."""
+"""Whether a file of what was fitted is for this model, and its numbers are ones that a fit could have given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_decision", "check_uncertainty", "read_fitted"]
+from .errors_file import list_differences
+
+__all__ = ["check_decision", "check_fitted_for", "check_uncertainty", "read_fitted"]
 
 _LARGEST_FILE = 100_000_000
 
@@ -46,6 +48,31 @@ def read_fitted(path: str | os.PathLike[str], rule: str, written_by: str) -> dic
             found = f"one with {sorted(name for name, value in content.items() if isinstance(value, dict))}"
         raise ValueError(f"path: expected {what}, got {path}: {found}")
     return content
+
+
+def check_fitted_for(
+    path: str | os.PathLike[str], made_by: Mapping[str, Any], wanted: Mapping[str, Any] | None, remedy: str
+) -> None:
+    """Refuse what was fitted for another network, other draws or settings.
+
+    Args:
+        path: the file, for the messages.
+        made_by: what the file says that made the probabilities of the fit.
+        wanted: what is to have made them; None accepts any.
+        remedy: what to do about a difference.
+
+    Raises:
+        ValueError: naming what differs, or that the file does not say.
+    """
+    if wanted is None:
+        return
+    if not made_by:
+        raise ValueError(
+            f"provenance: {path} does not say which network it was fitted for; fit anew, or load it without "
+            "provenance if you know"
+        )
+    if differences := list_differences(wanted, made_by):
+        raise ValueError(f"provenance: {path} was fitted for another model: {differences}; {remedy}")
 
 
 def check_uncertainty(content: Mapping[str, Any], rule: str) -> None:
@@ -159,6 +186,10 @@ def _check_typicality(values: Mapping[str, Any], classes: int) -> None:
     _numbers(values, "log_snr", where, lambda value: abs(value) < 1000, "log-SNR values")
     _numbers(values, "scores", where, lambda score: score >= 0, "distances of at least 0")
     _numbers(values, "predicted", where, lambda k: k == int(k) and 0 <= k < classes, f"classes from 0 to {classes - 1}")
+    if values.get("num_classes", classes) != classes:
+        raise ValueError(
+            f"{where}.num_classes: expected {classes}, as in the calibration, got {_short(values['num_classes'])}"
+        )
     if values.get("parts") is None:  # of a file from before there were parts
         _check_symmetric(values, "precision", where)
         return

@@ -14,8 +14,7 @@ from ..uncertainty.calibration import Calibration
 from ..uncertainty.conformal import ConformalSets
 from ..uncertainty.typicality import Typicality
 from .atomic_file import replace_text
-from .errors_file import list_differences
-from .fitted_checks import check_uncertainty, read_fitted
+from .fitted_checks import check_fitted_for, check_uncertainty, read_fitted
 
 __all__ = ["FittedUncertainty", "load_uncertainty", "save_uncertainty"]
 
@@ -97,18 +96,8 @@ def load_uncertainty(
         True
     """
     fitted = _read(path, rule)
-    if provenance is None:
-        return fitted
-    if not fitted.provenance:
-        raise ValueError(
-            f"provenance: {path} does not say which network it was fitted for; fit anew, or load it without "
-            "provenance if you know"
-        )
-    if differences := list_differences(provenance, fitted.provenance):
-        raise ValueError(
-            f"provenance: {path} was fitted for another model: {differences}; fit anew for this one, or leave "
-            "calibration and the like out (--calibrated False)"
-        )
+    remedy = "fit anew for this one, or leave calibration and the like out (--calibrated False)"
+    check_fitted_for(path, fitted.provenance, provenance, remedy)
     return fitted
 
 
@@ -151,7 +140,10 @@ def _read(path: str | os.PathLike[str], rule: str) -> FittedUncertainty:
             rule,
             Calibration.from_dict(content["calibration"]),
             ConformalSets.from_dict(content["conformal"]),
-            None if typicality is None else Typicality.from_dict(typicality),
+            # Files of earlier versions say of how many classes the calibration is, and not the typicality.
+            None
+            if typicality is None
+            else Typicality.from_dict({"num_classes": len(content["calibration"]["prior"]), **typicality}),
             dict(content.get("provenance", {})),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:

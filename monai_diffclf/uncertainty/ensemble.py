@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
+from .._checks import check_labels, check_probabilities
 from .calibration import fit_calibration
 
 __all__ = ["POOLS", "Ensemble", "ensemble_probabilities", "fit_ensemble"]
@@ -37,21 +38,23 @@ def ensemble_probabilities(
         pool: ``"log_linear"`` or ``"mean"``.
 
     Raises:
-        ValueError: when the shapes differ, there is no member, a weight is negative or all are 0, or ``pool`` is
-            unknown.
+        ValueError: when the shapes differ, there is no member, one gives no probabilities, a weight is negative or all
+            are 0, or ``pool`` is unknown.
 
     Example:
         >>> one, other = torch.tensor([[0.8, 0.2]]).double(), torch.tensor([[0.5, 0.5]]).double()
         >>> [ensemble_probabilities([one, other], pool=pool).round(decimals=3).tolist() for pool in POOLS]
         [[[0.667, 0.333]], [[0.65, 0.35]]]
     """
-    shapes = [tuple(member.shape) for member in members]
-    if not shapes or len(shapes[0]) != 2 or len(set(shapes)) > 1:
-        raise ValueError(f"members: expected probabilities [n, K] of the same images, got {[list(s) for s in shapes]}")
+    _check_members(members)
     used = [1 / len(members)] * len(members) if weights is None else list(weights)
     _check(used, len(members), pool)
+    return _pooled(members, used, pool)
+
+
+def _pooled(members: Sequence[torch.Tensor], weights: Sequence[float], pool: str) -> torch.Tensor:
     stacked = torch.stack([member.double() for member in members])
-    share = torch.tensor(used, dtype=torch.float64, device=stacked.device)[:, None, None]
+    share = torch.tensor(weights, dtype=torch.float64, device=stacked.device)[:, None, None]
     if pool == "mean":
         return ((stacked * share).sum(0) / share.sum()).to(members[0].dtype)
     return (stacked.clamp(min=_TINY).log() * share).sum(0).softmax(1).to(members[0].dtype)
@@ -94,9 +97,10 @@ class Ensemble:
         """Probabilities [n, K] from those of the members, in the order of the fit."""
         if len(members) != len(self.weights):
             raise ValueError(f"members: expected {len(self.weights)}, as were fitted, got {len(members)}")
+        _check_members(members)
         temperatures = self.temperatures or (1.0,) * len(members)
         calibrated = [_tempered(each, t) for each, t in zip(members, temperatures, strict=True)]
-        return ensemble_probabilities(calibrated, self.weights, self.pool)
+        return _pooled(calibrated, self.weights, self.pool)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
@@ -123,7 +127,8 @@ def fit_ensemble(members: Sequence[torch.Tensor], labels: torch.Tensor, *, pool:
         pool: ``"log_linear"`` or ``"mean"``.
 
     Raises:
-        ValueError: when the shapes do not fit, a class has no image, or there are too few images to calibrate on.
+        ValueError: when the shapes do not fit, members are no probabilities or labels no class numbers, a class has no
+            image, or there are too few images to calibrate on.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -136,11 +141,11 @@ def fit_ensemble(members: Sequence[torch.Tensor], labels: torch.Tensor, *, pool:
         True
     """
     ensemble_probabilities(members, pool=pool)  # refuses what does not fit
-    y, count = labels.cpu(), members[0].shape[1]
-    if len(y) != len(members[0]) or set(y.tolist()) != set(range(count)):
+    count = members[0].shape[1]
+    y = torch.from_numpy(check_labels(labels, count, len(members[0])))
+    if set(y.tolist()) != set(range(count)):
         raise ValueError(
-            f"labels: expected a class from 0 to {count - 1}, each there, for {len(members[0])} images, got {len(y)} "
-            f"of {sorted(set(y.tolist()))}"
+            f"labels: expected images of each class from 0 to {count - 1}, got {len(y)} of {sorted(set(y.tolist()))}"
         )
     temperatures: list[float] = []
     if pool == "mean":
@@ -153,7 +158,7 @@ def fit_ensemble(members: Sequence[torch.Tensor], labels: torch.Tensor, *, pool:
 
     def loss(free: np.ndarray[Any, Any]) -> float:
         weights = _softmax(free) if pool == "mean" else np.exp(free)
-        p = ensemble_probabilities(calibrated, weights.tolist(), pool)
+        p = _pooled(calibrated, weights.tolist(), pool)
         return float(-p.clamp(min=_TINY).log()[torch.arange(len(y)), y].mean())
 
     start = np.full(len(members), -math.log(len(members)))
@@ -171,6 +176,14 @@ def _tempered(probabilities: torch.Tensor, temperature: float) -> torch.Tensor:
 def _softmax(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     odds = np.exp(values - values.max())
     return np.asarray(odds / odds.sum())
+
+
+def _check_members(members: Sequence[torch.Tensor]) -> None:
+    shapes = [tuple(member.shape) for member in members]
+    if not shapes or len(shapes[0]) != 2 or len(set(shapes)) > 1:
+        raise ValueError(f"members: expected probabilities [n, K] of the same images, got {[list(s) for s in shapes]}")
+    for number, member in enumerate(members):
+        check_probabilities(member, name=f"members[{number}]")
 
 
 def _check(weights: Sequence[float], count: int, pool: str) -> None:

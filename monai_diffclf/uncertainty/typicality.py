@@ -49,6 +49,7 @@ class Typicality:
         scores: scores of the validation images, each under a fit without its fold [n].
         parts: name of each part to what is known of it; ``"errors"`` is always among them.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
+        num_classes: classes of the errors of the fit; None where it is not known, of a dictionary from before.
     """
 
     log_snr: NDArray[np.float64]
@@ -59,6 +60,7 @@ class Typicality:
     scores: NDArray[np.float64]
     parts: Mapping[str, GaussianPart]
     provenance: dict[str, Any] = field(default_factory=dict)
+    num_classes: int | None = None
 
     @property
     def num_images(self) -> int:
@@ -79,10 +81,11 @@ class Typicality:
         """Log errors in bands [B, J], float64, and best class [B] of images.
 
         Args:
-            errors: errors of the levels of the fit; as a tensor [B, K, N] they are taken to be of these levels.
+            errors: errors of the classes and levels of the fit; as a tensor [B, K, N] they are taken to be of these
+                levels.
 
         Raises:
-            ValueError: when the levels are others, or not all draws were evaluated.
+            ValueError: when the levels or the number of classes are others, or not all draws were evaluated.
         """
         self._check(errors)
         return _describe(_values(errors), self.log_snr, self.edges)
@@ -140,7 +143,8 @@ class Typicality:
         for name in ("features", "scores"):
             values[name] = np.vectorize(lambda x: float(f"{x:.7g}"))(getattr(self, name)).tolist()
         parts = {name: part.to_dict() for name, part in self.parts.items()}
-        return {**values, "parts": parts, "provenance": dict(self.provenance)}
+        known = {} if self.num_classes is None else {"num_classes": self.num_classes}
+        return {**values, **known, "parts": parts, "provenance": dict(self.provenance)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Typicality:
@@ -166,7 +170,13 @@ class Typicality:
                 raise ValueError(f"parts: expected {ERRORS!r} with {bands} features among them, got {sorted(parts)}")
         else:
             parts, arrays["scores"] = cross_fit({ERRORS: torch.from_numpy(arrays["features"])}, arrays["groups"])
-        return cls(**arrays, parts=parts, provenance=dict(values.get("provenance", {})))
+        classes = values.get("num_classes")
+        return cls(
+            **arrays,
+            parts=parts,
+            provenance=dict(values.get("provenance", {})),
+            num_classes=None if classes is None else int(classes),
+        )
 
     def _check(self, errors: DenoisingErrors | torch.Tensor) -> None:
         values, draws = _values(errors), len(self.log_snr)
@@ -174,6 +184,11 @@ class Typicality:
             raise ValueError(
                 f"errors: expected the shape [image, class, {draws}], the {draws} draws of the fit, got "
                 f"{list(values.shape)}; fit anew for another number of draws"
+            )
+        if self.num_classes not in (None, values.shape[1]):
+            raise ValueError(
+                f"errors: expected those of {self.num_classes} classes, as in the fit, got {values.shape[1]}; is this "
+                "the fit of another model?"
             )
         if isinstance(errors, DenoisingErrors):
             gap = float(np.abs(errors.log_snr.double().cpu().numpy() - self.log_snr).max())
@@ -249,6 +264,7 @@ def fit_typicality(
         scores=scores,
         parts=parts,
         provenance=dict(provenance or {}),
+        num_classes=errors.num_classes,
     )
 
 

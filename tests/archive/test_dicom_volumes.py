@@ -184,7 +184,7 @@ def test_findings(films, device, tmp_path):
     for place, key in enumerate(("cr.dcm", "dx.dcm")):
         stem, row, source = f"{place:06d}_{key[:2]}", table[key], pydicom.dcmread(films / key)
         # Of findings all are urgent unless some are named.
-        any_present = row["predicted"] != "no finding"
+        any_present = row["predicted"] != "none"
         assert (rows[key]["read_first"], source.SOPInstanceUID in noted) == (str(any_present).lower(), any_present)
         chances = [float(row[f"probability_{name}"]) for name in ("nodule", "effusion")]
         assert float(rows[key]["probability_positive"]) == max(chances)

@@ -86,3 +86,13 @@ def test_slices_without_positions_come_by_their_numbers(tmp_path, write_dicom):
     for name, number in (("a", 12), ("b", 3), ("c", 7)):
         write_dicom(tmp_path / f"{name}.dcm", pixels, SeriesInstanceUID="1.2", InstanceNumber=number)
     assert keys(tmp_path) == ["b.dcm", "c.dcm", "a.dcm"]
+
+
+def test_images_of_one_uid_are_named(tmp_path, write_dicom, recwarn):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    write_dicom(tmp_path / "a.dcm", pixels, SOPInstanceUID="1.2.3")
+    write_dicom(tmp_path / "b.dcm", pixels)
+    assert len(find_archive([tmp_path])) == 2 and not recwarn
+    write_dicom(tmp_path / "c.dcm", pixels[::-1], SOPInstanceUID="1.2.3", SeriesInstanceUID="1.4")
+    with pytest.warns(UserWarning, match="got one twice: .*c.dcm has that of .*a.dcm. Each file is classified"):
+        assert len(find_archive([tmp_path])) == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -202,3 +204,14 @@ def test_errors_of_components_are_their_own():
         _ = open_bundle(PHANTOMS, num_draws=0).inferer
     with pytest.raises(ValueError, match="id: expected one of"):
         open_bundle(PHANTOMS).get("nothing")
+
+
+def test_an_opened_bundle_refuses_copies_of_all_it_holds():
+    opened = open_bundle(PHANTOMS, device="cpu")
+    network = opened.network
+    assert copy.copy(opened).network is network
+    with pytest.raises(TypeError, match="Bundle: an opened bundle cannot be copied with all it holds; open it again"):
+        copy.deepcopy([opened])
+    with pytest.raises(TypeError, match="Bundle: an opened bundle cannot be pickled, nor be sent to another process"):
+        pickle.dumps(opened)
+    assert network_hash(copy.deepcopy(network)) == network_hash(network)

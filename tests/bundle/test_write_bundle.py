@@ -82,6 +82,8 @@ def test_a_value_is_set_wherever_its_id_is(tmp_path: Path) -> None:
         ({"values": {"device": "cpu"}}, "values: expected plain values as device"),
         ({"configs": {"../../train.json": {}}}, "configs: expected names of files"),
         ({"classes": ["a"]}, "two or more"),
+        ({"classes": ["a", "b;c"]}, "names without ';'"),
+        ({"classes": ["a", "none"], "parts": ["findings"]}, "findings by another name than 'none'"),
         ({"classes": ["a", "A "]}, "differ in more than case"),
         ({"classes": ["a", "$import os"]}, "would take for code"),
         ({"classes": ["a", "@seed"]}, "would take for code"),
@@ -124,7 +126,7 @@ def test_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "names", [["Ünïcode 猫", "b, c"], ['"quoted"', "it's"], [1, 0], ["a;b", "=1+1"], [f"class {n}" for n in range(100)]]
+    "names", [["Ünïcode 猫", "b, c"], ['"quoted"', "it's"], [1, 0], ["a|b", "=1+1"], [f"class {n}" for n in range(100)]]
 )
 def test_names_of_classes_arrive_as_they_are(names: list[Any], tmp_path: Path) -> None:
     made = write_bundle(tmp_path / "mine", settings(classes=names))

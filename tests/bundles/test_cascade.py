@@ -39,7 +39,8 @@ def test_who_is_sure_answers(first_run: Path, image_folder: Path, tmp_path: Path
     sure = cheap.classify(cheap.read(files)).probabilities.amax(1)
     threshold = float(sure.sort().values[len(sure) // 2])
     hashes = {"first": network_hash(cheap.network), "second": network_hash(opened.network)}
-    save_cascade(tmp_path / "deferral.json", {"mean": FittedCascade("mean", threshold, None, **hashes)})
+    hashes["provenance"] = opened.get("fitted_for")
+    save_cascade(tmp_path / "deferral.json", {"mean": FittedCascade("mean", threshold, **hashes)})
     assert isinstance(opened.inferer, CascadeInferer)
     result = opened.classify(files)
     # The ResNet sees its own images, without the padding of the diffusion classifier.
@@ -83,6 +84,15 @@ def test_a_run_brings_its_own_fit_of_a_cascade(first_run: Path, tmp_path: Path) 
     settings = {"first": str(FIRST), "first_run": str(first_run), "device": "cpu"}
     opened = open_bundle(SECOND, "inference.json", "cascade.json", deferral=str(tmp_path / "none.json"), **settings)
     hashes = {"first": network_hash(opened.get("first_bundle").network), "second": network_hash(opened.network)}
-    save_cascade(run_folder / "deferral.json", {"mean": FittedCascade("mean", 0.875, None, **hashes)})
+    made_by = {**opened.get("fitted_for"), "num_draws": 51}
+    save_cascade(run_folder / "deferral.json", {"mean": FittedCascade("mean", 0.875, provenance=made_by, **hashes)})
     found = open_bundle(SECOND, "inference.json", "cascade.json", run=run_folder, **settings).inferer
     assert isinstance(found, CascadeInferer) and found.threshold == 0.875
+    for other in ({"num_draws": 11}, {"temperature": 3.0}, {"weighting": "elbo"}):
+        opened = open_bundle(SECOND, "inference.json", "cascade.json", run=run_folder, **settings, **other)
+        with pytest.raises(Exception, match=f"another model: .*{next(iter(other))}: expected"):
+            _ = opened.inferer
+    save_cascade(run_folder / "deferral.json", {"mean": FittedCascade("mean", 0.875, **hashes)})
+    opened = open_bundle(SECOND, "inference.json", "cascade.json", run=run_folder, **settings)
+    with pytest.raises(Exception, match="does not say which network it was fitted for"):
+        _ = opened.inferer

@@ -80,7 +80,10 @@ def test_refusals():
     p, q, labels = classifiers(10)
     for bad, words in (
         ({"first": p[:5]}, "first, second, labels: expected probabilities"),
-        ({"labels": labels + 5}, "labels: expected classes from 0 to 1"),
+        ({"labels": labels + 5}, "labels: expected class numbers from 0 to 1"),
+        ({"labels": labels + 0.5}, "labels: expected class numbers from 0 to 1, got"),
+        ({"first": p - 0.5}, r"first: expected numbers in \[0, 1\] with rows that sum to 1, got 10 others"),
+        ({"second": q * torch.nan}, r"second: expected numbers in \[0, 1\] with rows that sum to 1, got 10 others"),
         ({"max_loss": 0.0}, "max_loss: expected a probability"),
         ({"certainty": 1}, "certainty: expected a probability"),
         ({"deferred": 1.5}, "deferred: expected a share"),

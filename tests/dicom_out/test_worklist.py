@@ -37,7 +37,7 @@ def test_order():
 def test_findings(tmp_path):
     def film(key, nodule, effusion, **more):
         chances = {"nodule": nodule, "effusion": effusion}
-        predicted = ";".join(name for name, chance in chances.items() if chance > 0.5) or "no finding"
+        predicted = ";".join(name for name, chance in chances.items() if chance > 0.5) or "none"
         row = {"key": key, "predicted": predicted, "error": "", **more}
         row |= {f"probability_{name}": chance for name, chance in chances.items()}
         row |= {f"probability_entropy_{name}": chance / 2 for name, chance in chances.items()}

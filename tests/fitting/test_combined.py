@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from monai_diffclf.classification import DenoisingErrors
 from monai_diffclf.fitting import align_predictions, fit_run_cascade
+from monai_diffclf.handlers import write_results
 from monai_diffclf.handlers.evaluation_saver import write_predictions
 from monai_diffclf.metrics import roc_auc
-from monai_diffclf.storage import load_cascade
+from monai_diffclf.storage import load_cascade, save_errors
 from monai_diffclf.uncertainty import fit_ensemble
 
 ROOT = Path(__file__).resolve().parents[2] / "bundles"
@@ -68,19 +71,57 @@ def test_classes_in_another_order_are_refused_where_tables_name_them(tmp_path):
 def run(folder: Path, part: str, name: str, weights: str, shift: float) -> Path:
     """A folder as an evaluated run leaves it."""
     table(folder / part / name, list(range(40)), shift)
-    (folder / "model.json").write_text(json.dumps({"weights": weights}))
+    model = {"classes": ["benign", "malignant"], "image_size": [8, 8]}
+    (folder / "model.json").write_text(json.dumps({"weights": weights, "model": model}))
+    return folder
+
+
+MADE_BY = {"network": "bbbb", "num_draws": 3, "log_snr": "dddd"}
+DECISION = {"weighting": "uniform", "temperature": 2.0}
+
+
+def judged(folder: Path, **decision) -> Path:
+    """A run of a diffusion classifier, with its errors and results."""
+    run(folder, "evaluation", "validation_diffusion_mean_seed_0.csv", "bbbb", 0.0)
+    errors = DenoisingErrors(torch.rand(40, 2, 3), torch.arange(3), torch.zeros(3))
+    keys = [f"image_{i:02d}" for i in range(40)]
+    path = folder / "evaluation" / "errors_validation_seed_0.npz"
+    save_errors(path, errors, labels=torch.arange(40) % 2, keys=keys, provenance=MADE_BY)
+    results = {"data": "none", "num_images": 40, "num_draws": 3, "network_evaluations": 6, "commit": "unknown"}
+    named = {"split": "validation", "model": "diffusion_mean", "seed": 0}
+    write_results(
+        folder / "results.json",
+        metrics={"auc": dict.fromkeys(("value", "low", "high"), 0.5)},
+        **named,
+        **results,
+        extra=decision,
+    )
     return folder
 
 
 def test_fit_of_two_runs(tmp_path):
     first = run(tmp_path / "resnet", "predictions", "validation_seed_0.csv", "aaaa", 0.3)
-    second = run(tmp_path / "diffusion", "evaluation", "validation_diffusion_mean_seed_0.csv", "bbbb", 0.0)
+    second = judged(tmp_path / "diffusion", **DECISION)
     made = fit_run_cascade(first, second, deferred=0.25, pool="mean")
     assert made.path == second / "deferral.json" and set(made.fitted) == {"mean"}
     read = load_cascade(made.path, "mean", first="aaaa", second="bbbb")
     assert read == made.fitted["mean"] and read.combine is not None and made.fits["mean"].deferred == 0.25
+    assert read.provenance == MADE_BY | DECISION | {"classes": ["benign", "malignant"], "image_size": [8, 8]}
     with pytest.raises(ValueError, match="first: expected an evaluated run, with model.json and predictions"):
         fit_run_cascade(second, second)
+
+
+def test_a_run_that_does_not_say_how_it_was_judged_is_refused(tmp_path):
+    first = run(tmp_path / "resnet", "predictions", "validation_seed_0.csv", "aaaa", 0.3)
+    words = "second: expected a run that says by which draws, weighting and temperature it was judged"
+    second = judged(tmp_path / "old")
+    with pytest.raises(ValueError, match=words):
+        fit_run_cascade(first, second)
+    second = judged(tmp_path / "lost", **DECISION)
+    (second / "evaluation" / "errors_validation_seed_0.npz").unlink()
+    with pytest.raises(ValueError, match=words):
+        fit_run_cascade(first, second)
+    assert not (second / "deferral.json").exists()
 
 
 def test_the_shipped_models_together():

@@ -8,6 +8,7 @@ import torch
 
 from monai_diffclf.classification import DenoisingErrors, classify_errors
 from monai_diffclf.fitting import UncertaintyFit, fit_uncertainty
+from monai_diffclf.fitting.fit_uncertainty import cross_fitted_loss
 from monai_diffclf.networks import network_hash
 from monai_diffclf.storage import StoredErrors, load_uncertainty
 
@@ -95,6 +96,18 @@ def test_few_images_get_what_they_suffice_for(tmp_path):
     assert "on average over the classes only: class 2 has 1 validation image(s)" in said
     fit.save(tmp_path / "uncertainty.json")
     assert load_uncertainty(tmp_path / "uncertainty.json", "mean").typicality.num_images == 51
+
+
+def test_folds_that_are_too_small_are_told_by_the_number_of_all_images():
+    remarks = fitted([12, 12]).remarks
+    assert remarks[0] == (
+        "the method of calibration was not chosen but is a temperature: too few validation images to judge methods by "
+        "(24 images, of which a fit without one of 5 parts gets 19, where it needs 20)"
+    )
+    labels = torch.tensor([0] * 30 + [1] * 3)
+    patients = np.array([*range(30), 30, 30, 30])  # of class 1 there is one patient
+    with pytest.raises(ValueError, match="33 images, of which a fit without one of 5 parts gets none of class 1"):
+        cross_fitted_loss(torch.full((33, 2), 0.5), labels, patients, "temperature")
 
 
 def test_few_patients_say_little_of_what_is_usual():

@@ -17,7 +17,9 @@ from monai_diffclf.explain import overlay
 from monai_diffclf.handlers import CaseReport, ClassificationWriter, FindingsROCAUC, FindingsSaver, read_results
 from monai_diffclf.handlers.classification_writer import map_of_class, map_pictures
 from monai_diffclf.handlers.finding_view import of_finding
+from monai_diffclf.handlers.prediction_table import prediction_row
 from monai_diffclf.inferers import MultiLabelClassifierInferer
+from monai_diffclf.keys import OutputKeys
 from monai_diffclf.metrics import FindingsROCAUCMetric
 from monai_diffclf.storage import FittedUncertainty, load_errors, save_uncertainty
 from monai_diffclf.transforms import CalibrateFindingsd, ErrorMapd
@@ -106,6 +108,15 @@ def test_findings_are_in_folders_by_number_as_their_names_are_text(saved):
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["finding_0", "finding_1"]
 
 
+def test_a_finding_called_as_the_absence_of_all_is_refused(device):
+    evaluator = make_evaluator(make_items(2), [], device)
+    with pytest.raises(ValueError, match="classes: expected findings by another name than 'none'"):
+        FindingsSaver("unused", evaluator.inferer, findings=["nodule", "None"], split="test", data="none")
+    result = {"pred": torch.tensor([0.9, 0.2]), OutputKeys.MULTI_LABEL: True}
+    with pytest.raises(ValueError, match="classes: expected findings by another name than 'none'"):
+        prediction_row({"key": "a"}, result, ["nodule", "None"])
+
+
 def test_the_table_has_a_column_a_finding(tmp_path, device):
     items = make_items(6, unknown=False)
     evaluator = make_evaluator(items, [ClassificationWriter(tmp_path, FINDINGS)], device)
@@ -119,7 +130,7 @@ def test_the_table_has_a_column_a_finding(tmp_path, device):
         assert float(row["probability_nodule"]) == pytest.approx(float(probabilities[0]), abs=1e-5)
         names = [name for name, state in zip(FINDINGS, predicted.tolist(), strict=True) if state]
         written = row["predicted"].lstrip("'")
-        assert written == (";".join(names) or "no finding")
+        assert written == (";".join(names) or "none")
         assert row["network_evaluations"] == "28" and row["decided"] == "true"
         assert [row["map_nodule"][-13:], row["map_=effusion"][-13:]] == ["finding_0.png", "finding_1.png"]
         assert all((tmp_path / row[f"map_{name}"]).is_file() for name in FINDINGS)

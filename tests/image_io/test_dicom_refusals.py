@@ -215,3 +215,31 @@ def test_damaged_files_end_in_one_line(tmp_path: Path) -> None:
             else:
                 assert 0 <= shown.min() <= shown.max() <= 1
     assert refused > 30
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("Rows", [8, 8], r"Rows \(0028,0010\): expected one whole number, from 1 to 65535, got \[8, 8\]; export"),
+        ("Columns", 0, r"Columns \(0028,0011\): expected one whole number, from 1 to 65535, got 0"),
+        (
+            "BitsAllocated",
+            12,
+            r"BitsAllocated \(0028,0100\): expected one whole number, 1 or a multiple of 8 .* got 12",
+        ),
+        ("BitsStored", [12, 12], r"BitsStored \(0028,0101\): expected one whole number, from 1 to 64, got"),
+        ("HighBit", [11, 11], r"HighBit \(0028,0102\): expected one whole number, from 0 to 63, got"),
+        ("PixelRepresentation", 2, r"PixelRepresentation \(0028,0103\): expected one whole number, 0 or 1, got 2"),
+        (
+            "Rows",
+            60000,
+            r"PixelData \(7FE0,0010\) cannot be decoded, as 60000 x \d+ pixels \(Rows .*of 16 bits .*bytes",
+        ),
+    ],
+)
+def test_an_odd_header_is_named_by_its_tag_and_not_by_an_exception(tmp_path, name, value, message):
+    dataset = image(RAMP)
+    setattr(dataset, name, value)
+    with pytest.raises(ValueError, match=message) as refused:
+        read_image_file(write(dataset, tmp_path / "a.dcm"))
+    assert str(refused.value).count("Error") == 0 and "\n" not in str(refused.value)

@@ -191,6 +191,29 @@ def test_slices_twice_are_refused_with_what_tells_them_apart(tmp_path):
         ReadVolume()(tmp_path)
 
 
+def test_a_slice_twice_is_refused_wherever_its_header_says_that_it_lies(tmp_path):
+    datasets = list(slices_of(VOLUME))
+    datasets[4].SOPInstanceUID, datasets[4].PixelData = datasets[1].SOPInstanceUID, datasets[1].PixelData
+    for n, dataset in enumerate(datasets):
+        save(dataset, tmp_path / f"{n}.dcm")
+    words = r"an own SOPInstanceUID \(0008,0018\) for each slice, got [\d.]+ in both 1.dcm and 4.dcm; remove the copy"
+    with pytest.raises(ValueError, match=words):
+        ReadVolume()(tmp_path)
+
+
+def test_a_slice_that_cannot_be_decoded_is_named(tmp_path):
+    def cut(n: int, dataset: Dataset) -> None:
+        if n == 4:
+            dataset.PixelData = dataset.PixelData[:8]
+
+    folder = write_series(tmp_path, VOLUME, cut)
+    (name,) = (
+        path.name for path in folder.iterdir() if path.stat().st_size < max(p.stat().st_size for p in folder.iterdir())
+    )
+    with pytest.raises(ValueError, match=rf"as a volume: {name}: PixelData \(7FE0,0010\) cannot be decoded"):
+        ReadVolume()(folder)
+
+
 def test_rotations_one_after_the_other_are_one_scan_and_said(tmp_path):
     def change(n: int, dataset: Dataset) -> None:
         dataset.AcquisitionNumber = 7 - n // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -107,6 +108,8 @@ def test_datastore_without_images_is_otherwise_the_same() -> None:
     store = Store("a", "b")
     view = WithoutImages(store, ["a"])
     assert view.get_unlabeled_images() == ["b"] and view.get_image_info("a") == {}
+    again = copy.deepcopy(view)
+    assert again.get_unlabeled_images() == ["b"] and again.images == store.images
 
 
 def test_readers_at_the_same_time(hand_out: HandOut) -> None:

@@ -25,6 +25,20 @@ def test_round_trip(tmp_path):
             load_cascade(tmp_path / "deferral.json", "mean", **wrong)
 
 
+def test_a_fit_is_for_its_draws_and_settings(tmp_path):
+    made_by = {"network": "bbbb", "num_draws": 51, "weighting": "uniform", "temperature": 2.0}
+    fitted = {"mean": FittedCascade("mean", 0.9, provenance=made_by), "vote": FittedCascade("vote", 0.9)}
+    path = tmp_path / "deferral.json"
+    save_cascade(path, fitted)
+    assert load_cascade(path, "mean", provenance={"num_draws": 51, "temperature": 2.0}) == fitted["mean"]
+    for name, value in {"num_draws": 11, "weighting": "elbo", "temperature": 1.0}.items():
+        words = f"{name}: expected {value!r}, found {made_by[name]!r}; fit anew"
+        with pytest.raises(ValueError, match=f"provenance: .*deferral.json was fitted for another model: {words}"):
+            load_cascade(path, "mean", provenance={**made_by, name: value})
+    with pytest.raises(ValueError, match=r"provenance: .*deferral.json does not say .* was fitted for; fit anew"):
+        load_cascade(path, "vote", provenance=made_by)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -35,6 +49,7 @@ def test_round_trip(tmp_path):
         {"mean": {"threshold": True}},
         {"mean": {"threshold": float("nan")}},
         {"mean": {"threshold": 0.5, "combine": 3}},
+        {"mean": {"threshold": 0.5, "provenance": 3}},
         {"mean": {"threshold": 0.5, "combine": {"pool": "mean", "weights": [-1.0, 2.0]}}},
         {"mean": {"threshold": 0.5, "combine": {"pool": "other", "weights": [1.0, 2.0]}}},
     ],

@@ -45,6 +45,7 @@ OUT_OF_RANGE = {
     "typicality/log_snr/0": [NAN, 1e9, "x"],
     "typicality/scores/5": [NAN, -1.0, INFINITE],
     "typicality/predicted/5": [2, -1, 0.5, NAN],
+    "typicality/num_classes": [3, 0, "x"],
     "typicality/parts": [[], 3, "x"],
     "typicality/parts/errors": [[], 3],
     "typicality/parts/errors/precision/0/1": [1e6, NAN],

@@ -48,6 +48,16 @@ def test_round_trip(tmp_path, fitted, errors):
     assert [file.name for file in path.parent.iterdir()] == ["uncertainty.json"]
 
 
+def test_a_file_that_does_not_say_of_how_many_classes_its_typicality_is(tmp_path, fitted):
+    save_uncertainty(tmp_path / "u.json", fitted)
+    content = json.loads((tmp_path / "u.json").read_text())
+    assert content["typicality"].pop("num_classes") == 2
+    (tmp_path / "u.json").write_text(json.dumps(content))
+    typicality = load_uncertainty(tmp_path / "u.json", "vote").typicality
+    with pytest.raises(ValueError, match="errors: expected those of 2 classes, as in the fit, got 3"):
+        typicality.score(torch.rand(1, 3, len(typicality.log_snr)))
+
+
 def test_without_typicality(tmp_path, fitted):
     save_uncertainty(tmp_path / "u.json", {"vote": replace(fitted["vote"], typicality=None)})
     assert load_uncertainty(tmp_path / "u.json", "vote").typicality is None

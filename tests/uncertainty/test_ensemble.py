@@ -83,9 +83,35 @@ def test_refusals(members, settings, words):
 
 
 def test_a_fit_refuses_other_labels():
-    for labels in (torch.zeros(30).long(), torch.arange(29) % 3, torch.arange(30) % 4):
-        with pytest.raises(ValueError, match="labels: expected a class from 0 to 2, each there, for 30 images"):
+    for labels, words in (
+        (torch.zeros(30).long(), r"labels: expected images of each class from 0 to 2, got 30 of \[0\]"),
+        (torch.arange(29) % 3, r"labels: expected one class an image, \[30\], got \[29\]"),
+        (torch.arange(30) % 4, "labels: expected class numbers from 0 to 2, got 3"),
+        (torch.arange(30) % 3 + 0.5, "labels: expected class numbers from 0 to 2, got 0.5"),
+        (torch.full((30,), torch.nan), "labels: expected class numbers from 0 to 2, got nan"),
+    ):
+        with pytest.raises(ValueError, match=words):
             fit_ensemble([ROWS], labels)
+
+
+def test_whole_numbers_of_any_type_are_labels():
+    members, _, labels = gaussians(100)
+    assert fit_ensemble(members, labels.float()) == fit_ensemble(members, labels)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [ROWS.log(), ROWS * 0.9, torch.full_like(ROWS, torch.nan), ROWS + torch.tensor([0.5, -0.5, 0.0])],
+    ids=["logits", "sum", "nan", "negative"],
+)
+def test_what_is_no_probability_is_refused(rows):
+    ensemble = Ensemble("mean", (0.5, 0.5), (1.0, 2.0))
+    asks = (ensemble_probabilities, ensemble, lambda members: fit_ensemble(members, torch.arange(30) % 3))
+    for ask in asks:
+        with pytest.raises(ValueError, match=r"members\[1\]: expected numbers in \[0, 1\] with rows that sum to 1"):
+            ask([ROWS, rows])
+    close = ROWS * 1.004  # as of half precision
+    assert bool(ensemble_probabilities([ROWS, close]).isfinite().all())
 
 
 def test_an_ensemble_refuses_other_members():

@@ -117,6 +117,17 @@ def test_exact_denoisers_do_not_break_it(fitted):
     assert torch.isfinite(fitted.score(errors)).all()
 
 
+def test_errors_of_another_number_of_classes_are_refused(fitted):
+    again = Typicality.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    for known in (fitted, again):
+        assert known.num_classes == 2
+        for ask in (known.score, known.p_value, known.describe):
+            with pytest.raises(ValueError, match="errors: expected those of 2 classes, as in the fit, got 3; is this"):
+                ask(torch.rand(5, 3, 12))
+    old = {name: value for name, value in fitted.to_dict().items() if name != "num_classes"}
+    assert Typicality.from_dict(old).num_classes is None
+
+
 def test_likelihood_score_is_the_best_weighted_mean():
     values = torch.tensor([[[0.2, 0.8], [0.6, 0.2]]])
     errors = DenoisingErrors(values, torch.arange(2), torch.zeros(2), log_snr_rate=torch.tensor([3.0, 1.0]))
