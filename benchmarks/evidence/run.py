@@ -77,11 +77,14 @@ def run(method_name: str, data: str, seed: int, conditions: Sequence[str], step:
 
 def _test(record: dict[str, Any], settings: dict[str, Any], fitted: Fitted, validation: Images) -> Path:
     """Open the test set for one condition and write what a fitted method says of it."""
+    few = record["condition"].endswith(FEW_DRAWS)
+    if few and not hasattr(fitted, "few_draws"):  # before the opening, which could not be taken back
+        raise ValueError(f"conditions: expected a diffusion classifier for {FEW_DRAWS}, got {record['method']}")
     names = ("data", "method", "seed")
     places = {"split": record["split"], "condition": record["condition"]}
     opening = open_test(*(record[name] for name in names), settings, **places)
     test = change_test(record["condition"], load_test(opening))
-    if record["condition"].endswith(FEW_DRAWS):
+    if few:
         one, on_validation, arrays = fitted.few_draws(test)  # type: ignore[attr-defined]
         line = {**record, "settings": settings, "facts": fitted.facts, "opening": opening.line()}
         return write_result(line, one, on_validation, (test, validation), draws=arrays)

@@ -46,6 +46,7 @@ GROUPS = (
     Group("diffusion", ("diffusion_representation",), LARGE),
     Group("changed", PROBES, LARGE, (0, 1, 2), CHANGED),
     Group("adapted", ("cnn_finetuned", "diffusion_adapted"), LARGE, (0, 1, 2)),
+    Group("few_draws", ("diffusion_adapted",), LARGE, (0, 1, 2), ("few_draws",)),
     Group("combined", ("ensemble_diffusion_cnn", "cascade"), LARGE),  # of stored results
     Group("corrupted", ("linear_probe", "diffusion_representation"), LARGE, (0,), ("corruption", "other_kinds")),
     Group("scratch", ("resnet18",), ("busi_64", "pneumoniamnist_28"), (0, 1, 2)),

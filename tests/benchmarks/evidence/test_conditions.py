@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.evidence import run
 from benchmarks.evidence.conditions import change_test, change_training, corners, mark, subset, wrong_labels
 from benchmarks.evidence.corruptions import CORRUPTIONS, corrupt, inverted, noise_image, shuffled
 from benchmarks.evidence.data import Images
@@ -122,3 +123,11 @@ def test_conditions_that_are_not_there_are_refused() -> None:
         conditions_of("fog")
     assert len(conditions_of("corruption")) == 12
     assert conditions_of("learning_curve") == [f"learning_curve/{f}" for f in (0.02, 0.05, 0.1, 0.25, 0.5)]
+    assert conditions_of("longer") == ["longer", "longer/few_draws"]
+
+
+def test_a_method_without_draws_opens_no_test_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "open_test", lambda *args, **kwargs: pytest.fail("the ledger was written"))
+    record = {"data": "busi_224", "split": "test", "method": "cnn_finetuned", "condition": "few_draws", "seed": 0}
+    with pytest.raises(ValueError, match="expected a diffusion classifier for few_draws, got cnn_finetuned"):
+        run._test(record, {}, object(), IMAGES)  # type: ignore[arg-type]
