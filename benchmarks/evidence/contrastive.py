@@ -20,10 +20,10 @@ import torch
 from filelock import FileLock
 
 from benchmarks.evidence.data import DATA_ROOT
-from benchmarks.evidence.methods.bundles import PIXELS
+from benchmarks.evidence.methods.bundles import PIXELS, kept_run
 from benchmarks.evidence.methods.networks import CHOSEN, read_chosen
 from benchmarks.evidence.protocol import data_settings
-from benchmarks.evidence.run import WORK
+from benchmarks.evidence.run import WORK, training_folder
 from monai_diffclf.bundle import find_bundle
 from monai_diffclf.networks.model_description import read_model_note
 from monai_diffclf.report.training_curve import read_training_curve
@@ -45,9 +45,7 @@ def tried_folder(data: str, strength: float, seed: int) -> Path:
 
 def kept_folder(data: str, condition: str, seed: int) -> Path:
     """Where `KeptRunMethod` looks for the run of a condition."""
-    if condition == "primary":
-        return WORK / "contrastive" / f"{data}_seed{seed}"
-    return WORK / "models" / data / "final" / "diffusion_contrastive" / condition / f"seed_{seed}" / "run"
+    return kept_run(data, "contrastive", seed, training_folder(data, "final", "diffusion_contrastive", condition, seed))
 
 
 def train(data: str, strength: float, seed: int, epochs: int) -> dict[str, Any]:

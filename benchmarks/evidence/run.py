@@ -58,6 +58,11 @@ def conditions_of(name: str) -> list[str]:
     return known[name]
 
 
+def training_folder(data: str, step: str, method_name: str, condition: str, seed: int) -> Path:
+    """Where a method's training on the images of a condition lies."""
+    return WORK / "models" / data / step / method_name / condition.replace("/", "_") / f"seed_{seed}"
+
+
 def run(method_name: str, data: str, seed: int, conditions: Sequence[str], step: str = "final") -> list[Path]:
     """Make the results of one seed that are not there yet."""
     split = step if step.startswith("fold") else "test"
@@ -66,8 +71,7 @@ def run(method_name: str, data: str, seed: int, conditions: Sequence[str], step:
     for trained in dict.fromkeys(map(trained_as, missing)):
         method = make_method(method_name, data)
         train, validation = change_training(trained, *load(data, step), seed)
-        folder = WORK / "models" / data / step / method_name / trained.replace("/", "_") / f"seed_{seed}"
-        fitted = method.fit(train, validation, seed, folder)
+        fitted = method.fit(train, validation, seed, training_folder(data, step, method_name, trained, seed))
         for condition in (c for c in missing if trained_as(c) == trained):
             record = {"data": data, "split": split, "method": method_name, "condition": condition, "seed": seed}
             written.append(_test(record, method.settings, fitted, validation))
@@ -85,12 +89,12 @@ def _test(record: dict[str, Any], settings: dict[str, Any], fitted: Fitted, vali
     opening = open_test(*(record[name] for name in names), settings, **places)
     test = change_test(record["condition"], load_test(opening))
     if few:
-        one, on_validation, arrays = fitted.few_draws(test)  # type: ignore[attr-defined]
-        line = {**record, "settings": settings, "facts": fitted.facts, "opening": opening.line()}
-        return write_result(line, one, on_validation, (test, validation), draws=arrays)
+        on_test, on_validation, draws = fitted.few_draws(test)  # type: ignore[attr-defined]
+    else:
+        on_test, on_validation, draws = fitted.predict(test), fitted.predict(validation), None
     kinds = _unlike(fitted, test, record["data"]) if record["condition"] == "other_kinds" else None
     line = {**record, "settings": settings, "facts": fitted.facts, "opening": opening.line()}
-    return write_result(line, fitted.predict(test), fitted.predict(validation), (test, validation), kinds)
+    return write_result(line, on_test, on_validation, (test, validation), kinds, draws)
 
 
 def _unlike(fitted: Fitted, test: Images, data: str) -> dict[str, NDArray[np.float64]]:
@@ -131,7 +135,7 @@ def validate(method_name: str, data: str, seed: int) -> dict[str, Any]:
     """Macro AUC on the selection images of a method that was fitted on the development part; opens nothing."""
     method = make_method(method_name, data)
     train, selection = load(data, "development")
-    folder = WORK / "models" / data / "development" / method_name / "primary" / f"seed_{seed}"
+    folder = training_folder(data, "development", method_name, "primary", seed)
     found = method.fit(train, selection, seed, folder).predict(selection).probabilities
     names = ("macro_auc", "balanced_accuracy", "log_loss")
     measured = {name: round(float(MEASURES[name](selection.labels, found)), 4) for name in names}

@@ -125,9 +125,7 @@ class KeptRunMethod:
         Raises:
             ValueError: when there is none, or other images than all are asked for.
         """
-        run = ROOT / "runs" / "evidence" / self.settings["runs"] / f"{self.settings['data']}_seed{seed}"
-        if folder.parent.name not in ("", "primary"):  # never the run of another condition
-            run = folder / "run"
+        run = kept_run(self.settings["data"], self.settings["runs"], seed, folder)
         if not (run / "model.pt").is_file() or not is_same(train, load(self.settings["data"])[0]):
             raise ValueError(f"seed: expected a training on all images in {run}, there is none; train the bundle first")
         chosen = {name: self.settings[name] for name in ("rule", "weighting")}
@@ -135,6 +133,18 @@ class KeptRunMethod:
         fitted = FittedBundle(bundle, self.settings, validation, None)
         fitted.facts["training"] = read_model_note(run / "model.pt").get("training")
         return fitted
+
+
+def kept_run(data: str, runs: str, seed: int, folder: Path) -> Path:
+    """The run of the primary condition, or that in the folder of another condition's training: never one for another.
+
+    Example:
+        >>> kept_run("isic2017_64", "contrastive", 0, Path("longer/seed_0")).as_posix()
+        'longer/seed_0/run'
+    """
+    if folder.parent.name in ("", "primary"):
+        return ROOT / "runs" / "evidence" / runs / f"{data}_seed{seed}"
+    return folder / "run"
 
 
 def _space_of(encoder: Encoder, train: Images, training: Any, settings: dict[str, Any]) -> RepresentationSpace:

@@ -26,6 +26,7 @@ def finished(folder: Path, curve: dict[int, float]) -> None:
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(contrastive, "WORK", tmp_path)
+    monkeypatch.setattr("benchmarks.evidence.run.WORK", tmp_path)
     monkeypatch.setattr(contrastive, "CHOSEN", tmp_path / "chosen.json")
     monkeypatch.setattr("benchmarks.evidence.methods.networks.CHOSEN", tmp_path / "chosen.json")
     monkeypatch.setattr(contrastive, "run_bundle", lambda *args: pytest.fail("a finished training is not repeated"))
@@ -37,6 +38,7 @@ def test_the_best_on_validation_is_kept_and_all_are_written_down(work: Path) -> 
     finished(contrastive.tried_folder("isic2017_64", 20, 0), {5: 0.79, 10: 0.78})
     contrastive.choose("isic2017_64", [3.0, 20.0], 0, 10, "longer")
     kept = contrastive.kept_folder("isic2017_64", "longer", 0)
+    assert kept.is_relative_to(work)
     assert json.loads((kept / "model.json").read_text())["weights"] == "hash of isic2017_64_strength20_seed0"
     own = json.loads((work / "chosen.json").read_text())["diffusion_contrastive/isic2017_64/longer/seed_0"]
     assert own["strength"] == 20
