@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from benchmarks.evidence.conditions import FEW_DRAWS, change_test, change_traini
 from benchmarks.evidence.data import Images, load, load_test
 from benchmarks.evidence.ledger import open_test
 from benchmarks.evidence.measures import MEASURES
-from benchmarks.evidence.methods import Fitted, make_method
+from benchmarks.evidence.methods import Fitted, Prediction, make_method
 from benchmarks.evidence.protocol import ROOT, protocol
 from benchmarks.evidence.results import result_path, write_result
 
@@ -72,29 +73,38 @@ def run(method_name: str, data: str, seed: int, conditions: Sequence[str], step:
         method = make_method(method_name, data)
         train, validation = change_training(trained, *load(data, step), seed)
         fitted = method.fit(train, validation, seed, training_folder(data, step, method_name, trained, seed))
+        on_validation = cache(partial(fitted.predict, validation))  # the same under every condition of the test
         for condition in (c for c in missing if trained_as(c) == trained):
             record = {"data": data, "split": split, "method": method_name, "condition": condition, "seed": seed}
-            written.append(_test(record, method.settings, fitted, validation))
+            written.append(_test(record, method.settings, fitted, validation, on_validation))
             print(written[-1], flush=True)
     return written
 
 
-def _test(record: dict[str, Any], settings: dict[str, Any], fitted: Fitted, validation: Images) -> Path:
+def _test(
+    record: dict[str, Any],
+    settings: dict[str, Any],
+    fitted: Fitted,
+    validation: Images,
+    on_validation: Callable[[], Prediction],
+) -> Path:
     """Open the test set for one condition and write what a fitted method says of it."""
     few = record["condition"].endswith(FEW_DRAWS)
     if few and not hasattr(fitted, "few_draws"):  # before the opening, which could not be taken back
         raise ValueError(f"conditions: expected a diffusion classifier for {FEW_DRAWS}, got {record['method']}")
+    if not few:
+        on_validation()  # a failure here costs no opening
     names = ("data", "method", "seed")
     places = {"split": record["split"], "condition": record["condition"]}
     opening = open_test(*(record[name] for name in names), settings, **places)
     test = change_test(record["condition"], load_test(opening))
     if few:
-        on_test, on_validation, draws = fitted.few_draws(test)  # type: ignore[attr-defined]
+        found, known, draws = fitted.few_draws(test)  # type: ignore[attr-defined]
     else:
-        on_test, on_validation, draws = fitted.predict(test), fitted.predict(validation), None
+        found, known, draws = fitted.predict(test), on_validation(), None
     kinds = _unlike(fitted, test, record["data"]) if record["condition"] == "other_kinds" else None
     line = {**record, "settings": settings, "facts": fitted.facts, "opening": opening.line()}
-    return write_result(line, on_test, on_validation, (test, validation), kinds, draws)
+    return write_result(line, found, known, (test, validation), kinds, draws)
 
 
 def _unlike(fitted: Fitted, test: Images, data: str) -> dict[str, NDArray[np.float64]]:

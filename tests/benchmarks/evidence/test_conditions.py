@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -9,6 +14,7 @@ from benchmarks.evidence import run
 from benchmarks.evidence.conditions import change_test, change_training, corners, mark, subset, wrong_labels
 from benchmarks.evidence.corruptions import CORRUPTIONS, corrupt, inverted, noise_image, shuffled
 from benchmarks.evidence.data import Images
+from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import protocol
 from benchmarks.evidence.run import conditions_of
 
@@ -130,4 +136,39 @@ def test_a_method_without_draws_opens_no_test_set(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(run, "open_test", lambda *args, **kwargs: pytest.fail("the ledger was written"))
     record = {"data": "busi_224", "split": "test", "method": "cnn_finetuned", "condition": "few_draws", "seed": 0}
     with pytest.raises(ValueError, match="expected a diffusion classifier for few_draws, got cnn_finetuned"):
-        run._test(record, {}, object(), IMAGES)  # type: ignore[arg-type]
+        run._test(record, {}, object(), IMAGES, lambda: pytest.fail("classified"))  # type: ignore[arg-type]
+
+
+class Counted:
+    """A method that counts what it predicts."""
+
+    settings: dict[str, Any] = {}  # noqa: RUF012 - as a Method has it
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.seen: list[str] = []
+
+    def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> Counted:
+        return self
+
+    def predict(self, images: Images) -> Prediction:
+        self.seen.append("changed" if images.changed else "validation")
+        return Prediction(np.full((len(images), 3), 1 / 3))
+
+
+def test_validation_images_are_classified_once_for_all_corruptions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    method, opening = Counted(), SimpleNamespace(line=lambda: 1)
+    write = Mock(return_value=tmp_path)
+    monkeypatch.setattr(run, "make_method", lambda name, data: method)
+    monkeypatch.setattr(run, "load", lambda data, step: (IMAGES, IMAGES))
+    monkeypatch.setattr(run, "open_test", lambda *args, **kwargs: opening)
+    monkeypatch.setattr(run, "load_test", lambda opening: IMAGES)
+    monkeypatch.setattr(run, "result_path", lambda *args: tmp_path / "none")
+    monkeypatch.setattr(run, "write_result", write)
+    run.run("linear_probe", "busi_224", 0, ["corruption/noise/0.08", "corruption/noise/0.16"])
+    assert method.seen == ["validation", "changed", "changed"]
+    written = [call.args for call in write.call_args_list]
+    assert [line["condition"] for line, *_ in written] == ["corruption/noise/0.08", "corruption/noise/0.16"]
+    assert all(len(on_validation.probabilities) == len(IMAGES) for _, _, on_validation, *_ in written)
