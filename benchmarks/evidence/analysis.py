@@ -44,6 +44,9 @@ def method_metrics(
         without = [MEASURES["macro_auc"](images["labels"][rows], r.probabilities[rows]) for r in results]
         found["without_copies"] = {"macro_auc": float(np.mean(without)), "images": int(rows.sum())}
     found["facts"] = {k: v for k, v in results[0].record["facts"].items() if k != "history"}
+    seconds = [result.record["facts"].get("training_seconds") for result in results]
+    if known := [value for value in seconds if value is not None]:  # one that was there already took none
+        found["facts"]["training_seconds"] = float(np.median(known))
     found["repeats"] = sum(r.record["opening"]["repeat"] for r in results)
     return found
 
