@@ -28,6 +28,8 @@ from .shipped import find_bundle
 
 __all__ = ["open_bundle"]
 
+_DECISION = ("rule", "weighting", "temperature")
+
 
 def open_bundle(
     bundle: str | os.PathLike[str], *files: str, run: str | os.PathLike[str] | None = None, **settings: Any
@@ -39,8 +41,8 @@ def open_bundle(
         files: files of its folder ``configs``, what a later one says holds; by default ``inference.json``.
         run: folder of a training, whose weights are taken, and with them the classes in their order, the images'
             channels and size and the network's settings (``model.json``); and what was fitted to it
-            (``uncertainty.json``) with its number of draws. Where nothing was, `Bundle.calibrated` is False and
-            `Bundle.notes` says so.
+            (``uncertainty.json``) with its number of draws and, for inference, the rule, weighting and temperature that
+            it was fitted with. Where nothing was, `Bundle.calibrated` is False and `Bundle.notes` says so.
         settings: other values by their ids, such as ``num_draws=9`` or ``**{"inferer#seed": 3}``: plain values, no
             expressions or components. A path may be text or a `pathlib.Path`.
 
@@ -63,7 +65,7 @@ def open_bundle(
     notes: list[str] = []
     folder = None if run is None else _run_folder(run)
     if folder is not None:
-        notes += _take_run(parser, folder)
+        notes += _take_run(parser, folder, said=_top(paths[1:]))
     for name, value in settings.items():
         _set(parser, name, plain_value(name, value))
     return Bundle(root=root, parser=parser, run=folder, notes=tuple(notes))
@@ -109,8 +111,19 @@ def _run_folder(run: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _take_run(parser: ConfigParser, run: Path) -> list[str]:
-    """Set what a run says of its weights; returns what could not be taken."""
+def _top(paths: list[str]) -> set[str]:
+    """The ids that configuration files say something of, at their top."""
+    return {name for path in paths for name in ConfigParser.load_config_file(path)}
+
+
+def _take_run(parser: ConfigParser, run: Path, *, said: set[str]) -> list[str]:
+    """Set what a run says of its weights; returns what could not be taken.
+
+    Args:
+        parser: the configuration.
+        run: folder of the run.
+        said: ids of the files that were laid over, such as ``few_draws.json``, which decide as these say.
+    """
     notes = []
     model = read_model_note(run / "model.pt").get("model") or {}
     if not model:
@@ -120,8 +133,8 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
         values["classes"] = class_names(values["classes"])
     values["checkpoint"] = str(run / "model.pt")
     values["resize"] = True  # whatever size the training's images had in their files
-    of_fit, remark = _fitted(parser, run)
-    values |= of_fit
+    of_fit, decision, remark = _fitted(parser, run)
+    values |= of_fit | {name: value for name, value in decision.items() if name not in said}
     notes += remark
     for name in ("decision", "deferral"):
         if (run / f"{name}.json").is_file():
@@ -133,19 +146,20 @@ def _take_run(parser: ConfigParser, run: Path) -> list[str]:
     return notes
 
 
-def _fitted(parser: ConfigParser, run: Path) -> tuple[dict[str, Any], list[str]]:
-    """What was fitted to a run, with its number of draws, and a note where nothing was."""
+def _fitted(parser: ConfigParser, run: Path) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """What was fitted to a run, with its draws; how it decides, for inference; and a note where nothing was."""
     name, path = ("fitted", run / "findings") if "fitted" in parser else ("uncertainty", run / "uncertainty.json")
     if path.exists():
-        draws = _fitted_draws(finding_file(path, 0) if name == "fitted" else path)
-        return {name: str(path)} | ({} if draws is None else {"num_draws": draws}), []
+        draws, decision = _fitted_with(finding_file(path, 0) if name == "fitted" else path)
+        of_fit = {name: str(path)} | ({} if draws is None else {"num_draws": draws})
+        return of_fit, decision if "calibrated" in parser else {}, []
     if "calibrated" not in parser:
-        return {}, []
-    return {"calibrated": False}, [f"{run} has no {path.name}: probabilities are not calibrated; fit it"]
+        return {}, {}, []
+    return {"calibrated": False}, {}, [f"{run} has no {path.name}: probabilities are not calibrated; fit it"]
 
 
-def _fitted_draws(path: Path) -> int | None:
-    """The number of draws that what was fitted holds for; None where the file says none."""
+def _fitted_with(path: Path) -> tuple[int | None, dict[str, Any]]:
+    """The draws that what was fitted holds for, None where the file says none; how it decides, where that is said."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -153,7 +167,9 @@ def _fitted_draws(path: Path) -> int | None:
     rules = content.values() if isinstance(content, dict) else ()
     found = {(rule.get("provenance") or {}).get("num_draws") for rule in rules if isinstance(rule, dict)}
     draws = [number for number in found if isinstance(number, int) and number > 0]
-    return draws[0] if len(draws) == 1 else None
+    settings = content.get("settings") if isinstance(content, dict) else None
+    decision = {name: settings[name] for name in _DECISION if name in settings} if isinstance(settings, dict) else {}
+    return draws[0] if len(draws) == 1 else None, decision
 
 
 def _take_network(parser: ConfigParser, settings: Mapping[str, Any]) -> None:

@@ -71,8 +71,9 @@ def fit_few_draws(
     """Choose the levels of a classifier of few draws on stored errors of many.
 
     One after the other, each draw goes to the level at which it raises the macro AUC of the mean error most, by the
-    mean over a twentieth of the draws around that level (three at least), as one draw alone decides by chance. The same
-    level may be chosen again. The temperature is that of the smallest cross-entropy.
+    mean over a twentieth of the draws around that level (three at least), as one draw alone decides by chance. No draw
+    of the errors is chosen twice; the next may go to a level beside it. The temperature is that of the smallest
+    cross-entropy.
 
     Args:
         errors: errors of validation images [n, K, N], all draws made, none at levels drawn with a density of their own.

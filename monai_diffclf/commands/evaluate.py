@@ -27,7 +27,7 @@ from .options import (
     set_option,
 )
 from .results import command_options, finish
-from .runs import Started, check_data, check_settings, laid_over, run_folder, run_seed, run_settings
+from .runs import Started, check_data, check_settings, keep_decision, laid_over, run_folder, run_seed, run_settings
 
 __all__ = ["command"]
 
@@ -64,6 +64,9 @@ def command(
 
     BUNDLE is the bundle that was trained. Data and settings are those of the training where they are not given. Where
     the bundle has not been trained, the weights that it ships are measured. Run the same command again to go on.
+
+    Rule, weighting and temperature given by --set are kept with the run: fit and report go by them, and classify by
+    those of the fit.
     """
     root, typed = find_bundle(bundle), read_settings(settings)
     check_settings(typed, _NAMES)
@@ -87,6 +90,7 @@ def command(
         shown = {**values, "progress": None if progress else False}
         run_in_processes(root, shared, shown, num_processes, typed=typed, names=_NAMES, debug=debug)
         opened = open_bundle(root, *files, **{name: value for name, value in values.items() if value is not None})
+    keep_decision(folder, typed)
     floor = _floor(opened, folder, progress=progress)
     results = read_results(folder / "results.json")
     again = ["monai-diffclf", "fit", bundle, *([] if run is None else ["--run", str(run)])]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from ..storage.folder_lock import FolderLock
 from ..uncertainty.ensemble import POOLS
 from .options import bundle_argument, data_option, run_option
 from .results import command_options, finish
-from .runs import Started, check_data, open_run, run_folder
+from .runs import Started, check_data, decision_of, open_run, run_folder
 
 __all__ = ["command"]
 
@@ -107,7 +107,8 @@ def command(
         if decision:
             check_enough(join_findings(of_each), folder / "evaluation")
         with FolderLock(folder):
-            fitted = fit_findings(opened, folder, of_each, confidence=confidence, method=method)
+            decided = decision_of(root, _FILES, folder)
+            fitted = fit_findings(opened, folder, of_each, confidence=confidence, method=method, settings=decided)
             draws = fit_findings_decision(opened, folder, of_each) if decision else None
             fitted.save()
             values, words = fitted.report(confidence)
@@ -120,6 +121,7 @@ def command(
     where = _evaluated(root, folder, bundle, named=run is not None)
     stored = load_errors(where.errors)
     opened = _open(root, folder, where, check_data(root, _FILES, data), stored.errors.num_draws)
+    decided = decision_of(root, _FILES, folder)
     _check_decision(opened, folder)
     if decision:
         check_enough(stored, where.errors)
@@ -133,6 +135,7 @@ def command(
             method=method,
             mean_image=mean_image_note(opened, where.uncertainty, with_images=at_hand),
             described=describe_images(opened, stored) if at_hand else None,
+            settings=decided,
         )
         learned = _decide(opened, stored, where, progress=progress) if decision else None
         # Saved when all is learned: half of it would be taken for the whole.
@@ -140,7 +143,7 @@ def command(
         fit.save(where.uncertainty)
         if learned is not None:
             learned.save(where.decision)
-    remarks = [*fit.remarks, *_taken_by(folder, bundle, where.uncertainty, stored.errors.num_draws)]
+    remarks = [*fit.remarks, *_taken_by(folder, bundle, where.uncertainty, stored.errors.num_draws, decided)]
     result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": remarks}
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
     lines = [*_meaning(fit, confidence), *result["remarks"]]
@@ -154,11 +157,13 @@ def command(
     finish(result, "\n".join([*lines, str(where.uncertainty)]))
 
 
-def _taken_by(folder: Path, bundle: str, fitted: Path, draws: int) -> list[str]:
+def _taken_by(folder: Path, bundle: str, fitted: Path, draws: int, decided: Mapping[str, Any]) -> list[str]:
     """How classify takes a fit to the weights that a bundle ships, which lies in the folder of no training."""
     if (folder / "model.pt").is_file():
         return []
-    options = ["--bundle", bundle, "--draws", str(draws), "--set", f"uncertainty={fitted}"]
+    options = ["--bundle", bundle, "--draws", str(draws)]
+    for name, value in {"uncertainty": fitted, **decided}.items():
+        options += ["--set", f"{name}={value}"]
     words = shlex.join(["monai-diffclf", "classify", "IMAGES", *options])
     return [f"the weights are those that the bundle ships; classify takes this fit where it is named: {words}"]
 
@@ -209,14 +214,14 @@ def _check_findings_labels(bundle: Bundle, stored: Sequence[StoredErrors]) -> No
 
 
 def _check_decision(bundle: Bundle, folder: Path) -> None:
-    """Refuse an evaluation with another weighting or temperature than the bundle classifies with."""
+    """Refuse an evaluation with another weighting or temperature than the run is opened with."""
     for model in read_results(folder / "results.json").get("validation", {}).values():
         for name in ("weighting", "temperature"):
             own = bundle.decision.get(name)
             if name in model and own is not None and str(model[name]) != str(own):
                 raise ValueError(
                     f"--run: expected an evaluation with {name} {own}, as the bundle classifies, got one with "
-                    f"{model[name]} in {folder}; evaluate again without --set {name}, or write {name} into the bundle"
+                    f"{model[name]} in {folder}; evaluate it again by monai-diffclf evaluate, which keeps --set {name}"
                 )
 
 

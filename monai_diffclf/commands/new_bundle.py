@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ from ..recipe import (
     pixel_floor,
     recipe_unseen,
 )
-from ..recipe.image_size import ENCODED, LARGEST_ENCODED, LEAST
-from ..representations import make_encoder
+from ..recipe.image_size import ENCODED
+from .encoder_choice import choose_encoder
 from .options import data_option
 from .results import command_options, finish
 from .runs import check_outside
@@ -76,6 +76,11 @@ def _data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     metavar="NAME",
     help="Work on the features of this pretrained network, such as efficientnet_lite0: recommended above 96 px.",
 )
+@click.option(
+    "--layers",
+    metavar="A,B",
+    help="Layers of the encoder whose maps are joined: earlier ones are finer; default: the encoder's own choice.",
+)
 @click.option("--adapt", is_flag=True, help="Fine-tune the encoder on the training images first.")
 @click.option("--minutes", type=float, metavar="M", help="How long the training may take on this machine.")
 @_data_options
@@ -90,6 +95,7 @@ def command(
     name: str | None,
     method: str | None,
     encoder: str | None,
+    layers: str | None,
     adapt: bool,
     minutes: float | None,
     no_floor: bool,
@@ -109,7 +115,7 @@ def command(
         given["allow_shared_patients"] = [part.strip(" '\"[]") for part in shared.split(",")]
     names = None if classes is None else class_names(classes)
     size = None if image_size is None else _read_size(image_size)
-    chosen = _choose_encoder(method, encoder, adapt, size)
+    chosen = choose_encoder(method, encoder, layers=layers, adapt=adapt, size=size)
     method = "representation" if chosen else method or "diffusion"
     common: dict[str, Any] = {"name": name or _name_of(target), "method": method}
     if data is None:
@@ -143,35 +149,6 @@ def command(
         recipe = choose_recipe(seen, minutes, time=time, image_size=size, method=method, encoder=chosen)
     path = write_bundle(target, settings_of(recipe))
     _report(path, seen, recipe, floor, time)
-
-
-def _choose_encoder(
-    method: str | None, encoder: str | None, adapt: bool, size: Sequence[int] | None
-) -> EncoderChoice | None:
-    """The encoder and the cells that it makes of an image; None for a model without."""
-    if encoder is None and method != "representation":
-        if adapt:
-            raise click.UsageError("--adapt: needs --encoder, the network to fine-tune")
-        return None
-    if method not in (None, "representation"):
-        raise click.UsageError(f"--encoder: works with the method representation alone, got --method {method}")
-    name = _with_whole_path(encoder or "efficientnet_lite0")
-    sides = tuple(size or (ENCODED, ENCODED))
-    if not all(LEAST <= side <= LARGEST_ENCODED for side in sides):
-        raise ValueError(
-            f"--image-size: expected {LEAST} to {LARGEST_ENCODED} px with --encoder, got {'x'.join(map(str, sides))}"
-        )
-    made = make_encoder(name, image_size=sides)
-    latents = made.out_channels if name.startswith("autoencoder:") else None
-    if latents is not None and adapt:
-        raise click.UsageError("--adapt: works with the features of an encoder, not with an autoencoder's latents")
-    return EncoderChoice(name, made.grid(sides), adapt, latents)
-
-
-def _with_whole_path(encoder: str) -> str:
-    """``torchscript:FILE`` with the whole path, as later commands run in other folders."""
-    kind, colon, place = encoder.partition(":")
-    return f"{kind}:{os.path.abspath(place)}" if colon and os.path.exists(place) else encoder
 
 
 def _name_of(target: Path) -> str:

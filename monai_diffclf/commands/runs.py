@@ -22,6 +22,8 @@ __all__ = [
     "check_data",
     "check_outside",
     "check_settings",
+    "decision_of",
+    "keep_decision",
     "laid_over",
     "open_run",
     "run_folder",
@@ -30,7 +32,8 @@ __all__ = [
 ]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_STARTED = "started.json"
+_STARTED, _EVALUATED = "started.json", "evaluated.json"
+_DECISION = ("rule", "weighting", "temperature")
 _OWN_FILES = {"train.json", "evaluate.json", "inference.json", "metadata.json"}
 
 
@@ -141,7 +144,7 @@ def laid_over(bundle: Path, configs: Sequence[str], *, option: str = "--config")
 
 
 def open_run(bundle: Path, files: Sequence[str], run: Path, **settings: Any) -> Bundle:
-    """A bundle as a run's training was started, with the run's weights where it holds some.
+    """A bundle as a run's training was started and evaluated, with the run's weights where it holds some.
 
     Args:
         bundle: folder of the bundle.
@@ -150,10 +153,54 @@ def open_run(bundle: Path, files: Sequence[str], run: Path, **settings: Any) -> 
         settings: plain values by their ids, over those that the training was started with.
     """
     of_run = Started.of(run)
-    started, files = of_run.settings, [*files, *laid_over(bundle, of_run.configs, option="--run")]
-    given = settle(bundle, files, {}, started, {}) if started else {}
+    files = [*files, *laid_over(bundle, of_run.configs, option="--run")]
+    typed = {**of_run.settings, **_kept_decision(run)}
+    given = settle(bundle, files, {}, typed, {}) if typed else {}
     weights = run if (run / "model.pt").is_file() else None
     return open_bundle(bundle, *files, run=weights, **{**given, "progress": False, **settings})
+
+
+def keep_decision(run: Path, settings: Mapping[str, str]) -> None:
+    """Write into a run's folder how the class was found in its evaluation, where ``--set`` said it.
+
+    Args:
+        run: the folder.
+        settings: what was typed; others than rule, weighting and temperature are left out.
+    """
+    decision = {name: settings[name] for name in _DECISION if name in settings}
+    replace_text(run / _EVALUATED, json.dumps(decision, indent=1) + "\n")
+
+
+def decision_of(bundle: Path, files: Sequence[str], run: Path) -> dict[str, Any]:
+    """How the class was found in a run's evaluation where the bundle's configuration says something else: plain values.
+
+    Args:
+        bundle: folder of the bundle.
+        files: files of its ``configs``.
+        run: folder of the run.
+
+    Raises:
+        ValueError: when the folder holds something else, or values that these settings do not have.
+    """
+    started = Started.of(run)
+    typed = {name: value for name, value in started.settings.items() if name in _DECISION} | _kept_decision(run)
+    files = [*files, *laid_over(bundle, started.configs, option="--run")]
+    settled = settle(bundle, files, {}, typed, {}) if typed else {}
+    return {name: settled[name] for name in typed}
+
+
+def _kept_decision(run: Path) -> dict[str, str]:
+    """What `keep_decision` wrote; nothing where the run was not evaluated by this command."""
+    path = run / _EVALUATED
+    if not path.is_file():
+        return {}
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        if not set(found) <= set(_DECISION) or not all(isinstance(text, str) for text in found.values()):
+            raise TypeError(f"expected texts for some of {', '.join(_DECISION)}")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--run: cannot read {path} ({error}); move it away and evaluate again") from error
+    return found
 
 
 def check_outside(name: str, folder: Path, images: Path, said: str) -> None:

@@ -84,6 +84,7 @@ def fit_findings(
     *,
     confidence: float = 0.9,
     method: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> FindingsFit:
     """Fit calibration and prediction sets to the validation errors of each finding, for the rules mean and vote.
 
@@ -93,6 +94,7 @@ def fit_findings(
         stored: what the files of `findings_errors` hold.
         confidence: probability with which a set is to hold the truth about a finding.
         method: of the calibration, see :func:`monai_diffclf.fitting.fit_uncertainty`.
+        settings: see there.
 
     Raises:
         ValueError: when the errors are not those of the bundle's findings, or too few.
@@ -109,6 +111,7 @@ def fit_findings(
             classes=classes_of_finding(name),
             confidence=confidence,
             method=method,
+            settings=settings,
         )
     return FindingsFit(Path(run) / "findings", fits)
 

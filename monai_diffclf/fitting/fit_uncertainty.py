@@ -95,6 +95,7 @@ def fit_uncertainty(
     mean_image: Mapping[str, Any] | None = None,
     described: Mapping[str, torch.Tensor] | None = None,
     classes: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> UncertaintyFit:
     """Fit calibration, prediction sets and typicality to the errors of validation images, for the rules mean and vote.
 
@@ -112,11 +113,13 @@ def fit_uncertainty(
         mean_image: mean of the validation images, see `mean_image_note`.
         classes: names of the errors' classes; None for the bundle's.
         described: what typicality is to describe the images by beside their errors, see `describe_images`.
+        settings: rule, weighting and temperature of the bundle, where they are others than its configuration says;
+            kept with the fit, so that `open_bundle` takes them with it.
 
     Raises:
         ValueError: when the errors are of another network, or the images too few even for a temperature.
     """
-    settings = bundle.decision
+    decision = bundle.decision
     network = network_hash(bundle.get("evaluate#network"))
     check_network(stored, network, source)
     if len(stored.keys) < _MIN_IMAGES:
@@ -125,11 +128,11 @@ def fit_uncertainty(
             f"{len(stored.keys)}; put more images into the validation split"
         )
     names = bundle.classes if classes is None else list(classes)
-    made_by = _made_by(bundle, stored, network, settings, names)
+    made_by = _made_by(bundle, stored, network, decision, names)
     typicality, remarks = _typicality(stored, described)
     fitted, losses = {}, {}
     for rule in RULES:
-        pred = classify_errors(stored.errors, rule, **settings).probabilities
+        pred = classify_errors(stored.errors, rule, **decision).probabilities
         losses[rule], remark = _losses(pred, stored)
         calibration, of_method = _calibration(pred, stored.labels, method or _best(losses[rule]), rule, method is None)
         remark = of_method or remark
@@ -137,6 +140,7 @@ def fit_uncertainty(
         fitted[rule] = FittedUncertainty(rule, calibration, sets, typicality, made_by)
         remarks += [each for each in (remark, of_sets) if each and each not in remarks]
     notes = {"images": len(stored.keys), "cross_fitted_loss": losses, **(mean_image or {})}
+    notes |= {"settings": dict(settings)} if settings else {}
     return UncertaintyFit(fitted, losses, notes, tuple(remarks))
 
 

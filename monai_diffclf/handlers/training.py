@@ -115,7 +115,8 @@ class ResumableCheckpoint:
             them, and its gradient scaler where it has one.
         interval: epochs between two saves.
         settings: what the training must have in common with the one that is resumed, in JSON values: model, data,
-            learning rate, but not the number of epochs. None resumes anything.
+            learning rate, but not the number of epochs. What the data are called (``training``, ``data``, ``name``) is
+            no matter: their hash is. None resumes anything.
 
     Raises:
         ValueError: when an object is called "trainer" or "settings", ``interval`` is not positive, or the file holds
@@ -237,11 +238,20 @@ class ResumableCheckpoint:
             raise ValueError(
                 f"path: {self.path} is of a training whose settings were not recorded, by an earlier version; {where}"
             )
-        if texts := differences(self.settings, found):
+        if texts := differences(_without_name(self.settings), found):
             raise ValueError(
                 f"path: the training in {self.path} was started with other settings ({'; '.join(texts)}); give those "
                 f"to go on (more epochs are allowed), or {where}"
             )
+
+
+def _without_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the name of the data, which is that of their folder: it may be renamed."""
+    training = settings.get("training")
+    data = training.get("data") if isinstance(training, Mapping) else None
+    if not isinstance(training, Mapping) or not isinstance(data, Mapping):
+        return dict(settings)
+    return {**settings, "training": {**training, "data": {name: data[name] for name in data if name != "name"}}}
 
 
 def __getattr__(name: str) -> Any:

@@ -42,8 +42,9 @@ def read_nifti(
     resampled), in whatever order and direction they are stored: a plane to rows downwards and columns to the
     right of a screen in the radiological convention (axial: back and left; coronal: feet and left; sagittal: feet
     and back), a volume to axial planes from the feet to the head. A file without an orientation (no sform and qform
-    code, or an identity rotation with voxels of size 1) is taken as stored, axis 0 the column and axis 1 the row. uint8
-    is divided by 255; anything else is stretched from its minimum and maximum to [0, 1].
+    code, or an identity rotation with voxels of size 1) is taken as stored, axis 0 the column and axis 1 the row, of a
+    plane the first and the second axis of more than one voxel, so that ``[1, X, Y]`` and ``[X, 1, Y]`` are read as
+    ``[X, Y, 1]`` is. uint8 is divided by 255; anything else is stretched from its minimum and maximum to [0, 1].
 
     Args:
         path: a single file, ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
@@ -128,12 +129,14 @@ def upright_orientation(file: Any) -> npt.NDArray[np.float64]:
     Raises:
         ValueError: when the file's affine orients nothing.
     """
-    if not _has_orientation(file):
-        return np.array([[1.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
-    stored = _nearest_axes(file)
     shape = nifti_shape(file)
     # Of several axes with one voxel the last is the one across the plane.
     across = max((axis for axis in range(3) if shape[axis] == 1), default=None)
+    if not _has_orientation(file):
+        column, row = (axis for axis in range(3) if axis != (2 if across is None else across))
+        upright = {column: 1.0, row: 0.0}  # the axis that is left runs across, or from slice to slice
+        return np.array([[upright.get(axis, 2.0), 1.0] for axis in range(3)])
+    stored = _nearest_axes(file)
     direction = _AXIAL if across is None else int(stored[across, 0])
     upright = orientations.axcodes2ornt(_UPRIGHT[direction])
     return np.asarray(orientations.ornt_transform(stored, upright), dtype=np.float64)

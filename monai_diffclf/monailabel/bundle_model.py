@@ -84,7 +84,8 @@ class BundleModel:
 
     Args:
         folder: the bundle.
-        run: folder of a training whose weights are taken in place of the bundle's, see `open_bundle`.
+        run: folder of a training whose weights are taken in place of the bundle's, see `open_bundle`; None for the
+            weights that the bundle takes by itself, of its own first training with what was fitted to it, as its draws.
 
     Raises:
         ValueError: when there is no such bundle, or its postprocessing was fitted for another model.
@@ -93,10 +94,11 @@ class BundleModel:
     """
 
     def __init__(self, folder: str | os.PathLike[str], run: str | os.PathLike[str] | None = None) -> None:
-        self.folder, self.run = Path(folder).expanduser().resolve(), run
+        self.folder = Path(folder).expanduser().resolve()
         self.config = self.folder / "configs" / "inference.json"
         if not self.config.is_file():
             raise ValueError(f"bundle: expected a bundle's folder, but there is no file {self.config}")
+        self.run = _own_run(self.folder) if run is None else run
         parser = self._parser({})
         for key in ("classes", "preprocessing", "inferer", "network"):
             if key not in parser:
@@ -285,6 +287,15 @@ class BundleModel:
             else:
                 made += [] if transform is None else [transform]  # None where the configuration disables it
         return made, refused
+
+
+def _own_run(folder: Path) -> Path | None:
+    """The training in a bundle's folder whose weights its inference takes by itself; None for weights that it ships."""
+    bundle = open_bundle(folder)
+    if not {"run_dir", "checkpoint"} <= bundle.parser.get().keys():
+        return None
+    run, weights = Path(str(bundle.get("run_dir"))), Path(str(bundle.get("checkpoint")))
+    return run if weights == run / "model.pt" and weights.is_file() else None
 
 
 def _apply(transforms: Sequence[Any], item: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

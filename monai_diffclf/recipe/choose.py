@@ -14,6 +14,7 @@ from .image_size import choose_image_size
 from .images_seen import ImagesSeen
 from .network_settings import (
     ADAPTATION,
+    COMPONENTS,
     augmentation_configs,
     augmentation_settings,
     decision_settings,
@@ -50,12 +51,16 @@ class EncoderChoice:
         grid: the cells that it makes of an image of the size worked at.
         adapt: whether it is fine-tuned on the training images first.
         latents: channels of the latents, where it is an autoencoder's, which can be decoded; None for features.
+        layers: the layers whose maps are joined; None for the encoder's own choice.
+        components: principal components of a cell, at most as many as the features have directions.
     """
 
     name: str
     grid: tuple[int, ...]
     adapt: bool = False
     latents: int | None = None
+    layers: tuple[str, ...] | None = None
+    components: int = COMPONENTS
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,9 @@ def choose_recipe(
         seen, image_size, encoder=None if encoder is None else encoder.name
     )
     images, num_classes = seen.count("train"), len(seen.classes)
+    if encoder is not None:  # so many vectors, less their mean, have no more directions
+        cells = images * math.prod(encoder.grid)
+        encoder = replace(encoder, components=max(1, min(encoder.components, cells - 1)))
     largest = BATCH if encoder is None else ENCODED_BATCH
     batch = largest if images >= 4 * largest else max(SMALLEST_BATCH, images // 4)
     per_epoch = max(1, images // batch)
@@ -216,7 +224,9 @@ def _reasons(size: tuple[int, int], channels: int, method: str, encoder: Encoder
 def _encoded(encoder: EncoderChoice) -> tuple[dict[str, Any], list[str]]:
     if encoder.latents is not None:
         return latent_settings(encoder.name, encoder.grid, encoder.latents)
-    return representation_settings(encoder.name, encoder.grid, adapt=encoder.adapt)
+    return representation_settings(
+        encoder.name, encoder.grid, adapt=encoder.adapt, layers=encoder.layers, components=encoder.components
+    )
 
 
 def _encoded_steps(images: int) -> tuple[int, str]:

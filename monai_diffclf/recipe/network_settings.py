@@ -21,6 +21,7 @@ __all__ = [
 INSIDE = 16  # px that the network sees after the wavelet transform
 NARROWEST = 12  # px inside below which it has one resolution less
 ADAPTATION = {"epochs": 8, "learning_rate": 5e-4}  # what fine-tunes an encoder, see adapt_encoder
+COMPONENTS = 64  # principal components of a cell, where so many can be found
 TEMPERATURE = 0.05  # of the probabilities, before fit learns it
 
 
@@ -55,20 +56,30 @@ def network_settings(size: tuple[int, int], channels: int) -> tuple[dict[str, An
     )
 
 
-def representation_settings(encoder: str, grid: Sequence[int], *, adapt: bool) -> tuple[dict[str, Any], list[str]]:
+def representation_settings(
+    encoder: str,
+    grid: Sequence[int],
+    *,
+    adapt: bool,
+    layers: Sequence[str] | None = None,
+    components: int = COMPONENTS,
+) -> tuple[dict[str, Any], list[str]]:
     """Settings of a diffusion transformer on an encoder's features, and why.
 
     Args:
         encoder: name of the encoder.
         grid: the cells that it makes of an image.
         adapt: whether it is fine-tuned first.
+        layers: the layers whose maps are joined; None for the encoder's own choice.
+        components: principal components of a cell.
 
     Example:
         >>> settings, reasons = representation_settings("efficientnet_lite0", [7, 7], adapt=False)
         >>> settings["grid"], len(reasons)
         ([7, 7], 2)
     """
-    settings: dict[str, Any] = {"encoder_name": encoder, "grid": list(grid)}
+    settings: dict[str, Any] = {"encoder_name": encoder, "grid": list(grid), "num_components": components}
+    settings |= {} if layers is None else {"encoder_layers": list(layers)}
     state = "frozen: it stays as it was published, and results say so"
     if adapt:
         settings["adaptation"] = dict(ADAPTATION)
@@ -79,10 +90,12 @@ def representation_settings(encoder: str, grid: Sequence[int], *, adapt: bool) -
             f"adapted: fine-tuned on the training images for {ADAPTATION['epochs']} epochs first, and results say so; "
             "it must have seen none of your test images"
         )
+    of = "" if layers is None else f" by its layers {', '.join(layers)}"
+    few = "" if components == COMPONENTS else ", as many as the encoder's features and the training images allow,"
     return settings, [
-        f"The encoder {encoder} makes {' x '.join(map(str, grid))} tokens of an image; it is {state}.",
-        "A diffusion transformer of 3 layers works on 64 principal components of these, with the contrastive term, "
-        "which makes few noise draws enough.",
+        f"The encoder {encoder} makes {' x '.join(map(str, grid))} tokens of an image{of}; it is {state}.",
+        f"A diffusion transformer of 3 layers works on {components} principal components of these{few or ','} with the "
+        "contrastive term, which makes few noise draws enough.",
     ]
 
 

@@ -136,9 +136,10 @@ def _time_encoder(opened: Bundle, items: Sequence[dict[str, Any]]) -> tuple[floa
     encoding = seconds[-1] / len(items)
     if opened.get("adaptation") is None:
         return encoding, 0.0
+    encoder.requires_grad_(True).train()
     for _ in range(2):
         start = time.perf_counter()
-        encoder.train()(batch).square().mean().backward()
+        encoder(batch).square().mean().backward()
         _wait(device)
         seconds.append(time.perf_counter() - start)
     # Beside it an image is read and augmented, which the time of encoding holds too.

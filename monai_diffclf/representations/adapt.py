@@ -141,6 +141,11 @@ def adapt_encoder(
         "select": select,
         "seed": seed,
     }
+    if not encoder.trainable:
+        raise ValueError(
+            f"encoder: expected one with weights that can be trained, but {encoder.name} has none, as ONNX files and "
+            "frozen exports have; export the network to TorchScript without freezing it"
+        )
     with _own_random_numbers(seed, device):
         head = torch.nn.Linear(encoder.vector_size, num_classes)
         network = AdaptedEncoder(copy.deepcopy(encoder), head, dropout).to(device).requires_grad_(True)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,16 @@ class Encoder(nn.Module):
         self.stride: int | tuple[int, ...] = steps[0] if len(set(steps)) == 1 else steps
         """Size of a cell of the maps in image pixels."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
+        """A copy that can be trained: weights in the copy of a TorchScript network are no leaves, which that takes."""
+        made = self.__class__.__new__(self.__class__)
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        for parameter in made.parameters():
+            if not parameter.is_leaf:
+                parameter.detach_().requires_grad_(True)
+        return made
+
     @property
     def out_channels(self) -> int:
         """Channels of the joined maps, F."""
@@ -110,6 +121,11 @@ class Encoder(nn.Module):
         settings = [self.name.partition(":")[0], self.layers, self.in_channels, self.mean.tolist(), self.std.tolist()]
         text = json.dumps([settings, self.digest, network_hash(self.network)])
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it has weights that could be trained; an ONNX file and a frozen TorchScript network have none."""
+        return next(self.network.parameters(), None) is not None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Feature maps [B, F, *grid] of images [B, C, *spatial] in [-1, 1]. See `features`."""
@@ -159,7 +175,7 @@ class Encoder(nn.Module):
         self.network.eval()  # a blank image must not move running means
         try:
             return self._features(torch.zeros(1, 1, *size, device=device))
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # the latter of networks of timm
             if out_of_memory(error):
                 raise
             raise ValueError(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -32,7 +33,8 @@ def make_encoder(name: str, *, layers: Sequence[str] | None = None, **settings: 
     - ``"transformers:FOLDER"``: the image part of a model in a local folder: ViT, DINOv2 (RAD-DINO is one), CLIP,
       SigLIP, BiomedCLIP in open_clip's form, see :func:`read_vision_folder`; extra ``transformers``. The last tokens
       are ``output``, those of a block ``model.layers.5``, ``model.encoder.layer.5`` or the like.
-    - ``"timm:NAME"``: a network of timm with the ``weights=`` of a local file; needs timm, and with it torchvision.
+    - ``"timm:NAME:FILE"``: a network of timm with the weights in a local file, which may be given as ``weights=`` as
+      well; needs timm, and with it torchvision.
     - ``"torchscript:FILE"`` and ``"onnx:FILE"``: an exported network; the latter on the CPU, with the extra ``onnx``.
       Layers are its outputs: ``output``, ``output.NAME`` or ``output.1``. They say nothing of the scaling of images:
       give ``mean=`` and ``std=`` of images in [0, 1]; else they get images in [-1, 1].
@@ -94,19 +96,28 @@ def _transformers(folder: str, layers: list[str] | None, settings: dict[str, Any
     return Encoder(found.network, layers or [OUTPUT], name=f"transformers:{found.kind}", **{**known, **settings})
 
 
-def _timm(name: str, layers: list[str] | None, settings: dict[str, Any]) -> Encoder:
+def _timm(what: str, layers: list[str] | None, settings: dict[str, Any]) -> Encoder:
+    name, _, file = what.partition(":")
+    own = {"weights": file, **settings} if file else dict(settings)
+    if "weights" not in own:
+        raise ValueError(
+            f"encoder: expected the file of its weights as well, timm:{name}:FILE, as nothing is downloaded, got "
+            f"timm:{name}"
+        )
+    if not os.path.isfile(own["weights"]):
+        raise ValueError(f"encoder: expected a file with the weights of {name}, but there is no {own['weights']}")
     for module in ("timm", "torchvision"):
         require(module, argument="encoder", purpose=f"timm:{name}", command="pip install timm")
-    own = dict(settings)
-    if "weights" not in own:
-        raise ValueError(f"weights: expected a file with the weights of {name}, as nothing is downloaded, got none")
     library: Any = import_module("timm")
     try:
         network = library.create_model(name, pretrained=False, num_classes=0, global_pool="")
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"encoder: expected the name of a network of timm, got {name!r}: {error}") from None
-    tensors = {key: value for key, value in read_tensors(own.pop("weights")).items() if key in network.state_dict()}
-    _load(network, tensors, name)
+    try:
+        found = read_tensors(own.pop("weights"))
+    except ValueError as error:
+        raise ValueError(f"encoder: {str(error).removeprefix('path: ')}") from None
+    _load(network, {key: value for key, value in found.items() if key in network.state_dict()}, name)
     published = network.pretrained_cfg
     known = {
         "mean": tuple(published.get("mean", IMAGENET_MEAN)),
@@ -140,7 +151,7 @@ def _load(network: nn.Module, tensors: dict[str, Any], name: str) -> None:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"weights: expected those of {name}, got others: {str(error)[:200]}") from None
+        raise ValueError(f"encoder: expected the weights of {name}, got others: {str(error)[:200]}") from None
 
 
 KINDS: dict[str, Callable[[str, list[str] | None, dict[str, Any]], Encoder]] = {

@@ -104,10 +104,10 @@ def prepare_space(
             _check_made_from(path, wanted)
             found = load_space(path, encoder, device)
             return found if isinstance(found, AutoencoderSpace) else found.to(device)
+        size = _size(images)
+        _check_grid(encoder, encoder.grid(size), size, grid)  # before anything that takes long
         if isinstance(encoder.network, AutoencoderCodes):
             _refuse_for_autoencoder(whitening, global_token, precision, adaptation)
-            size = _size(images)
-            _check_grid(encoder, encoder.grid(size), size, grid)
             batches = _batches(images, batch_size, num_workers, device, progress)
             scaled = fit_autoencoder(encoder.to(device), batches, num_components)
             replace_text(_note(path), json.dumps(wanted, indent=1) + "\n")
@@ -124,7 +124,6 @@ def prepare_space(
             amp_dtype=precision,
         )
         space.fit(_batches(images, batch_size, num_workers, device, progress))
-        _check_grid(encoder, space.grid, space.image_size, grid)
         replace_text(_note(path), json.dumps(wanted, indent=1) + "\n")
         save_space(path, space)
     return space
@@ -134,7 +133,8 @@ def _check_grid(encoder: Encoder, found: Sequence[int], size: Sequence[int], gri
     if grid is not None and list(found) != list(grid):
         raise ValueError(
             f"grid: expected {list(found)}, what {encoder.name} makes of images of {list(size)} pixels, got "
-            f"{list(grid)}; make the bundle anew with --encoder and --image-size"
+            f"{list(grid)}; say --set grid={str(list(found)).replace(' ', '')}, or make the bundle anew with "
+            "--encoder, --layers and --image-size"
         )
 
 

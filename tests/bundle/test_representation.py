@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from monai_diffclf.bundle import BundleSettings, open_bundle, write_bundle
-from monai_diffclf.classification import mean_errors
+from monai_diffclf.classification import LevelWeights, mean_errors
 from monai_diffclf.commands import main
 from monai_diffclf.monailabel.bundle_model import BundleModel
 from monai_diffclf.representations import load_space, save_space
@@ -151,6 +151,75 @@ def test_the_monai_label_app_serves_it(trained):
     outcome = model.classify(model.read(next((trained.parent / "data" / "test" / "bright").iterdir())))
     assert outcome.map.shape == (32, 32) and bool(outcome.map.isfinite().all())
     assert 0 < outcome.item["ood_p_value"] <= 1
+
+
+@pytest.fixture(scope="module")
+def judged_otherwise(trained, tmp_path_factory) -> Path:
+    """A copy that was evaluated with other draws, rule and weighting than the bundle's, and fitted."""
+    copy = shutil.copytree(trained, tmp_path_factory.mktemp("otherwise") / "tiny")
+    settings = ["--set", "weighting=learned", "--set", "temperature=0.5", "--set", "rule=vote"]
+    assert run("evaluate", copy, "--device", "cpu", "--draws", 4, *settings) == 0
+    assert run("fit", copy) == 0
+    return copy
+
+
+def test_a_fit_goes_by_the_evaluation_and_inference_by_the_fit(judged_otherwise, tmp_path, capsys):
+    """What was given to evaluate by --set needs not be said again."""
+    copy, folder = judged_otherwise, seed_0(judged_otherwise)
+    result = json.loads((folder / "results.json").read_text())["validation"]["diffusion_mean"]
+    fit = json.loads((folder / "uncertainty.json").read_text())
+    assert fit["mean"]["provenance"]["weighting"] == result["weighting"] != "uniform"
+    assert fit["settings"] == {"rule": "vote", "weighting": "learned", "temperature": 0.5}
+    bundle = open_bundle(copy, run=folder, device="cpu")
+    assert bundle.calibrated and isinstance(bundle.inferer.weighting, LevelWeights)
+    assert (bundle.inferer.rule, bundle.inferer.num_draws) == ("vote", 4)
+    assert bundle.inferer.temperature == result["temperature"]
+    words = ["classify", write_images(tmp_path / "new", {"": 2}), "--bundle", copy, "--device", "cpu"]
+    assert run(*words, "--output", tmp_path / "one") == 0
+    with (tmp_path / "one" / "predictions.csv").open(newline="") as file:
+        assert all(row["prediction_set"] for row in csv.DictReader(file))
+    capsys.readouterr()
+    assert run("report", copy) == 0
+    assert "of another weighting" not in capsys.readouterr().out
+    # Another weighting than that of the fit is never taken in silence.
+    assert run(*words, "--output", tmp_path / "two", "--set", "weighting=uniform") == 2
+    assert "was fitted for another model: weighting: expected 'uniform'" in capsys.readouterr().err
+
+
+def test_a_laid_over_file_keeps_its_own_rule(judged_otherwise):
+    run_folder = seed_0(judged_otherwise)
+    bundle = open_bundle(judged_otherwise, "inference.json", "few_draws.json", run=run_folder, device="cpu")
+    assert bundle.parser.get("rule") == "mean" and bundle.parser.get("weighting") == "learned"
+    assert str(bundle.parser.get("temperature")).startswith("$")
+
+
+def test_an_evaluation_without_settings_is_the_bundles_own_again(judged_otherwise, tmp_path, capsys):
+    copy = shutil.copytree(judged_otherwise, tmp_path / "tiny")
+    assert run("evaluate", copy, "--device", "cpu", "--draws", 4) == 0
+    # The fit is of another weighting now, which is told; it is still what inference goes by.
+    assert run("report", copy) == 0
+    assert "of another weighting or temperature: fit it again" in capsys.readouterr().out
+    assert open_bundle(copy, run=seed_0(copy), device="cpu").inferer.rule == "vote"
+    assert run("fit", copy) == 0
+    assert "settings" not in json.loads((seed_0(copy) / "uncertainty.json").read_text())
+    assert open_bundle(copy, run=seed_0(copy), device="cpu").inferer.weighting == "uniform"
+    # Results that another command has written are not taken for those of the settings that are kept.
+    (seed_0(copy) / "evaluated.json").write_text('{"weighting": "learned"}')
+    assert run("fit", copy) == 2
+    assert "expected an evaluation with weighting LevelWeights" in capsys.readouterr().err
+    (seed_0(copy) / "evaluated.json").write_text('{"dataset_dir": "/"}')
+    assert run("fit", copy) == 2
+    assert "evaluated.json (expected texts for some of rule, weighting, temperature)" in capsys.readouterr().err
+
+
+def test_the_monai_label_app_takes_what_was_fitted(judged_otherwise):
+    """Its draws, rule and weighting, as classify does."""
+    model = BundleModel(judged_otherwise)
+    assert model.draws == {"num_draws": 4, "rule": "vote"}
+    image = model.read(next((write_images(judged_otherwise.parent / "one", {"": 1})).iterdir()))
+    outcome = model.classify(image)
+    assert not any("expected" in text for text in outcome.warnings) and "prediction_set" in outcome.item
+    assert isinstance(outcome.inferer.weighting, LevelWeights)
 
 
 def test_settings_of_another_encoder_are_refused(trained, tmp_path, capsys):

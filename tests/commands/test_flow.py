@@ -13,7 +13,17 @@ from PIL import Image
 
 from monai_diffclf.bundle import BundleSettings, find_bundle, open_bundle, write_bundle
 from monai_diffclf.commands import main
-from monai_diffclf.commands.runs import Started, check_data, check_settings, run_folder, run_seed, run_settings
+from monai_diffclf.commands.runs import (
+    Started,
+    check_data,
+    check_settings,
+    decision_of,
+    keep_decision,
+    open_run,
+    run_folder,
+    run_seed,
+    run_settings,
+)
 from monai_diffclf.data.example_scans import write_example_scans
 from monai_diffclf.data.phantoms import make_phantoms
 
@@ -142,6 +152,7 @@ def test_shipped_weights_are_measured_where_nothing_was_trained(capsys, monkeypa
         find_bundle("phantom_xray_diffusion"), tmp_path / "phantoms", ignore=shutil.ignore_patterns("runs")
     )
     few = [word for split in ("train", "validation", "test") for word in ("--set", f"num_images#{split}=40")]
+    few += ["--set", "weighting=elbo"]
     code, result = ended(capsys, "evaluate", shipped, "--draws", 5, "--device", "cpu", *few)
     assert code == 0 and result["path"] == str(shipped / "runs" / "seed_0")
     assert result["test"]["diffusion_mean"]["auc"]["value"] > 0.8
@@ -154,6 +165,7 @@ def test_shipped_weights_are_measured_where_nothing_was_trained(capsys, monkeypa
     # The fit lies in the folder of no training: what to type is said, and works.
     (line,) = [line for line in told.splitlines() if "classify takes this fit where it is named: " in line]
     words = shlex.split(line.split("named: ")[1])
+    assert words[-2:] == ["--set", "weighting=elbo"]  # that of the evaluation, which the fit goes by
     films = tmp_path / "films"
     films.mkdir()
     for number, film in enumerate(make_phantoms(2, seed=77)):
@@ -195,6 +207,19 @@ def test_runs_of_an_installed_bundle_go_to_the_working_folder(monkeypatch, tmp_p
     own = tmp_path / "own"
     own.mkdir()
     assert run_folder(own) == own / "runs" / "seed_0"
+
+
+def test_how_an_evaluation_decided_is_kept_with_the_run(bundle, tmp_path):
+    """Over what the training was started with; settings of other kinds are not."""
+    assert decision_of(bundle, ("train.json", "evaluate.json"), tmp_path) == {}
+    Started(None, {"weighting": "learned", "rule": "vote", "resize": "yes"}).save(tmp_path)
+    keep_decision(tmp_path, {"weighting": "min_snr", "temperature": "0.5", "batch_size": "3"})
+    found = decision_of(bundle, ("train.json", "evaluate.json"), tmp_path)
+    assert found == {"weighting": "min_snr", "rule": "vote", "temperature": 0.5}
+    opened = open_run(bundle, ("train.json", "evaluate.json"), tmp_path)
+    assert [opened.get(name) for name in ("weighting", "rule", "temperature")] == ["min_snr", "vote", 0.5]
+    keep_decision(tmp_path, {})
+    assert decision_of(bundle, ("train.json", "evaluate.json"), tmp_path)["weighting"] == "learned"
 
 
 def test_what_a_training_was_started_with_is_kept(tmp_path):

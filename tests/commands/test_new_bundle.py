@@ -110,6 +110,10 @@ def test_any_method(data, tmp_path, capsys):
         (["--data", "DATA", "--adapt"], "--adapt: needs --encoder, the network to fine-tune"),
         (["--data", "DATA", "--encoder", "x", "--method", "score"], "--encoder: works with the method representation"),
         (["--data", "DATA", "--encoder", "magic"], "--encoder: expected one of"),
+        (["--data", "DATA", "--layers", "stem"], "--layers: needs --encoder, the network whose layers they are"),
+        (["--data", "DATA", "--encoder", "monai"], "export yours with its weights and give the file: torchscript:FILE"),
+        (["--data", "DATA", "--encoder", "timm:vit"], "--encoder: expected the file of its weights as well, timm:vit:"),
+        (["--data", "DATA", "--encoder", "timm:vit:no.pt"], "a file with the weights of vit, but there is no no.pt"),
         (
             ["--data", "DATA", "--encoder", "efficientnet_lite0", "--image-size", "1025"],
             "--image-size: expected 16 to 1024 px with --encoder, got 1025x1025",
@@ -172,3 +176,69 @@ def test_an_exported_encoder_is_named_by_its_whole_path(data, tmp_path, capsys, 
     assert code == 0, err
     values = read_settings(tmp_path / "later").values
     assert values["encoder_name"] == f"torchscript:{tmp_path / 'network.pt'}" and values["grid"] == [4, 4]
+
+
+def export(folder, *, width=6, frozen=False):
+    """A small network as a TorchScript file, its first layer a second output."""
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fine, self.coarse = torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Conv2d(4, width, 2, 2)
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            fine = self.fine(images)
+            return {"coarse": self.coarse(fine), "fine": fine}
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        scripted = torch.jit.trace(Network().eval(), torch.zeros(1, 3, 32, 32), strict=False)
+    (torch.jit.freeze(scripted.eval()) if frozen else scripted).save(str(folder / "network.pt"))
+    return f"torchscript:{folder / 'network.pt'}"
+
+
+def test_layers_are_chosen_and_grid_and_components_follow(tmp_path, capsys):
+    words = ["--classes", "a,b", "--channels", "3", "--image-size", "32", "--json", "--encoder", export(tmp_path)]
+    code, out, err = run(capsys, tmp_path / "coarse", *words, "--layers", "output.coarse")
+    assert code == 0, err
+    coarse = json.loads(out)["recipe"]["settings"]
+    code, out, err = run(capsys, tmp_path / "fine", *words, "--layers", "output.fine, output.coarse")
+    assert code == 0, err
+    fine = json.loads(out)["recipe"]["settings"]
+    assert (coarse["grid"], coarse["num_components"], coarse["encoder_layers"]) == ([4, 4], 5, ["output.coarse"])
+    assert (fine["grid"], fine["num_components"]) == ([8, 8], 8)
+    assert read_settings(tmp_path / "fine").values["encoder_layers"] == ["output.fine", "output.coarse"]
+    code, _, err = run(capsys, tmp_path / "none", *words[:-2], *words[-2:], "--layers", "stem")
+    assert code == 2 and "--layers: expected 'output' or an entry of it" in err
+
+
+def test_a_frozen_export_is_not_fine_tuned(tmp_path, capsys):
+    words = ["--classes", "a,b", "--channels", "3", "--image-size", "32", "--layers", "output.coarse", "--adapt"]
+    code, _, err = run(capsys, tmp_path / "mine", *words, "--encoder", export(tmp_path, frozen=True))
+    assert code == 2 and "error: --adapt: expected an encoder with weights that can be trained, but torchscript:" in err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_onnx_is_not_fine_tuned(tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    kind, weights = onnx.TensorProto.FLOAT, np.ones((6, 3, 8, 8), np.float32)
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], strides=[8, 8])
+    tensors = [onnx.helper.make_tensor_value_info(name, kind, ["b", c, "h", "w"]) for name, c in (("x", 3), ("y", 6))]
+    graph = onnx.helper.make_graph(
+        [node], "network", tensors[:1], tensors[1:], [onnx.numpy_helper.from_array(weights, "w")]
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    words = ["--classes", "a,b", "--channels", "3", "--image-size", "32", "--adapt"]
+    code, _, err = run(capsys, tmp_path / "mine", *words, "--encoder", f"onnx:{tmp_path / 'net.onnx'}")
+    assert code == 2 and "error: --adapt: expected an encoder with weights that can be trained, but onnx:" in err
+
+
+def test_an_exported_encoder_is_timed_and_fine_tuned(data, tmp_path, capsys):
+    """By a copy of a TorchScript network, whose weights are no leaves."""
+    words = ["--data", data, "--image-size", "32", "--layers", "output.coarse", "--no-floor", "--json", "--adapt"]
+    code, out, err = run(capsys, tmp_path / "mine", *words, "--encoder", export(tmp_path))
+    assert code == 0, err
+    settings = json.loads(out)["recipe"]["settings"]
+    assert settings["num_components"] == 5 and "adaptation" in settings

@@ -253,6 +253,21 @@ def test_the_gradient_scaler_is_kept(tmp_path):
     assert run(Scaler(), 4).state.epoch == 4
 
 
+def test_a_renamed_folder_of_images_is_gone_on_with(tmp_path):
+    """Their hash and number are what counts, not the name of the folder that they lie in."""
+
+    def run(epochs, **data):
+        read = {"name": "own images in MIX", "train": {"images": 4, "hash": "aa"}, **data}
+        settings = {"model": {"classes": ["a", "b"]}, "training": {"seed": 0, "data": read}}
+        engine = Engine(lambda engine, batch: None)
+        ResumableCheckpoint(tmp_path / "checkpoint.pt", {"network": zero()}, settings=settings).attach(engine)
+        return engine.run([0], max_epochs=epochs).epoch
+
+    assert run(1) == 1 and run(2, name="own images in films") == 2
+    with pytest.raises(ValueError, match="training data train hash: made with 'aa', asked for 'bb'"):
+        run(3, train={"images": 4, "hash": "bb"})
+
+
 def test_settings_are_checked(tmp_path):
     with pytest.raises(ValueError, match="save_dict: expected no object called 'trainer'"):
         ResumableCheckpoint(tmp_path / "a.pt", {"trainer": zero()})

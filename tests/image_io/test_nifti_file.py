@@ -112,6 +112,23 @@ def test_shapes_of_a_plane(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert np.array_equal(back, PLANE.reshape(shape[:3]))
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 1, 6), (1, 5, 6), (1, 5, 6, 1)])
+@pytest.mark.parametrize("zooms", [None, (2, 3)])
+def test_a_plane_without_orientation_is_read_alike_wherever_its_one_slice_is(
+    tmp_path: Path, shape: tuple[int, ...], zooms: tuple[int, int] | None
+) -> None:
+    stored = nibabel.Nifti1Image(PLANE.reshape(shape), np.eye(4) if zooms is None else None)
+    if zooms is not None:  # neither sform nor qform, but sizes of voxels
+        sizes = iter(zooms)
+        stored.header.set_zooms([next(sizes) if size > 1 else 1 for size in shape])
+    file = save(tmp_path / "a.nii", stored)
+    image = read_image_file(file)
+    assert np.array_equal(image[..., 0], (PLANE[:, :, 0].T / np.float32(255)).astype(np.float32))
+    assert np.array_equal(read_grid(file).to_stored(np.rint(255 * image[..., 0])), PLANE.reshape(shape[:3]))
+    assert read_grid(file).pixel_size[:2] == ((1, 1) if zooms is None else (3, 2))
+    assert ReadImage([6, 5], resize=True)(file).shape == (1, 6, 5)
+
+
 def test_colours_and_slopes(tmp_path: Path) -> None:
     names = ("R", "G", "B", "A")
     colour = np.zeros(PLANE.shape, dtype=[(name, "u1") for name in names])

@@ -246,6 +246,27 @@ def test_an_encoder_gets_its_size_and_large_images_are_pointed_to_it():
     assert not any("--encoder" in text for text in warnings)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "images", "expected"),
+    [
+        (FROZEN, SIX, 64),
+        (replace(FROZEN, components=15), SIX, 15),
+        (replace(FROZEN, grid=(1, 1)), seen(3, train=30, held_out=12), 29),
+    ],
+)
+def test_components_are_at_most_what_features_and_images_allow(encoder, images, expected):
+    recipe = choose_recipe(replace(images, smallest=(224, 224)), method="representation", encoder=encoder)
+    assert recipe.settings["num_components"] == expected
+    (reason,) = [reason for reason in recipe.reasons if "principal components" in reason]
+    assert f"{expected} principal components" in reason and ("allow" in reason) == (expected < 64)
+
+
+def test_layers_of_an_encoder_are_a_setting_and_named():
+    recipe = recipe_unseen(3, (64, 64), method="representation", encoder=replace(FROZEN, layers=("stem", "blocks.4")))
+    assert recipe.settings["encoder_layers"] == ["stem", "blocks.4"]
+    assert any("7 x 7 tokens of an image by its layers stem, blocks.4;" in reason for reason in recipe.reasons)
+
+
 def test_the_time_of_an_encoder_is_counted():
     """Images are encoded to fit the space, for the index, and as views; each costs what was measured."""
     recipe = choose_recipe(LARGE, method="representation", encoder=FROZEN)

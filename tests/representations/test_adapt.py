@@ -12,7 +12,15 @@ import torch
 from monai.data import Dataset
 from monai.transforms import Compose, EnsureTyped, RandFlipd
 
-from monai_diffclf.representations import AdaptedEncoder, Encoder, adapt_encoder
+from monai_diffclf.representations import (
+    AdaptedEncoder,
+    Encoder,
+    RepresentationSpace,
+    adapt_encoder,
+    load_space,
+    make_encoder,
+    save_space,
+)
 from monai_diffclf.representations import adapt as adapt_module
 
 FEW = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "progress": False}
@@ -65,6 +73,28 @@ def test_a_copy_learns_to_classify(device):
     assert torch.equal(weights(AdaptedEncoder(encoder, torch.nn.Linear(4, 2)))[:-10], before[:-10]), "a copy is adapted"
     assert encoder.adapted is False and encoder.version == version
     assert adapted.encoder.adapted == "48 images, 12 epochs, seed 0" and adapted.encoder.version != version
+
+
+@pytest.mark.parametrize("export", [torch.jit.script, lambda net: torch.jit.trace(net, torch.zeros(1, 1, 16, 16))])
+def test_an_exported_network_learns_as_the_network_itself(tmp_path, export, device):
+    encoder = tiny_encoder()
+    network = torch.nn.Sequential(*[layer for layer in encoder.network if not isinstance(layer, torch.nn.BatchNorm2d)])
+    export(network.eval()).save(str(tmp_path / "network.pt"))
+    exported = make_encoder(f"torchscript:{tmp_path / 'network.pt'}", in_channels=1, image_size=16)
+    before = exported.version
+    adapted = adapt_encoder(exported, train_set(), validation_set(), 2, **FEW | {"epochs": 12}, device=device)
+    assert adapted.history[-1]["val_auc"] > 0.95 and exported.version == before
+    space = RepresentationSpace(adapted.encoder, 2).fit([torch.stack([each["image"] for each in stripes(8, 2)])])
+    save_space(tmp_path / "representation.pt", space)
+    assert load_space(tmp_path / "representation.pt").version == space.version
+
+
+def test_what_has_no_weights_is_refused(tmp_path):
+    frozen = torch.jit.freeze(torch.jit.script(tiny_encoder().network))
+    frozen.save(str(tmp_path / "network.pt"))
+    exported = make_encoder(f"torchscript:{tmp_path / 'network.pt'}", in_channels=1, image_size=16)
+    with pytest.raises(ValueError, match="encoder: expected one with weights that can be trained, but torchscript has"):
+        adapt_encoder(exported, train_set(), None, 2, **FEW)
 
 
 def test_the_validation_is_that_of_the_weights_returned():

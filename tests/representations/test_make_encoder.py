@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import import_module, util
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 import torch
@@ -280,5 +283,56 @@ def test_timm(tmp_path):
     encoder, x = make_encoder("timm:resnet18", weights=str(tmp_path / "weights.pt"), image_size=64), images(size=64)
     with torch.no_grad():
         torch.testing.assert_close(encoder(x), model.forward_features(encoder.normalize(x)))
-    with pytest.raises(ValueError, match="weights: expected a file with the weights of resnet18"):
-        make_encoder("timm:resnet18")
+
+
+@pytest.fixture
+def timm_twin(monkeypatch, tmp_path):
+    """A package timm that knows one network, and a file with other weights than those that it makes."""
+
+    def create_model(name, *, pretrained, num_classes, global_pool):
+        assert (pretrained, num_classes, global_pool) == (False, 0, "")
+        if name != "twin":
+            raise RuntimeError(f"Unknown model ({name})")
+        made = network()
+        made.pretrained_cfg = {"mean": (0.4,) * 3, "std": (0.2,) * 3, "license": "mit", "input_size": (3, 32, 32)}
+        return made
+
+    for name in ("timm", "torchvision"):
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    sys.modules["timm"].create_model = create_model
+    weights = {name: value + 0.1 for name, value in network().state_dict().items()}
+    torch.save({**weights, "head.weight": torch.zeros(1)}, tmp_path / "twin.pt")
+    return tmp_path / "twin.pt"
+
+
+def test_timm_by_its_name_and_a_file(timm_twin):
+    """The file is part of the name, so that a bundle and a space find it again."""
+    encoder, x = make_encoder(f"timm:twin:{timm_twin}"), images()
+    other = network()
+    other.load_state_dict({name: value + 0.1 for name, value in other.state_dict().items()})
+    torch.testing.assert_close(encoder(x), other(((x + 1) / 2 - 0.4) / 0.2))
+    assert (encoder.licence, encoder.name) == ("mit", "timm:twin")
+    assert make_encoder(**encoder.source).version == encoder.version
+    assert make_encoder("timm:twin", weights=str(timm_twin)).version == encoder.version
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("timm:twin", "encoder: expected the file of its weights as well, timm:twin:FILE, as nothing is downloaded"),
+        ("timm:twin:nowhere.pt", "encoder: expected a file with the weights of twin, but there is no nowhere.pt"),
+        ("timm:other:FILE", "encoder: expected the name of a network of timm, got 'other'"),
+        ("timm:twin:TEXT", "encoder: expected a file of weights, but"),
+        ("timm:twin:FEW", "encoder: expected the weights of twin, got others"),
+    ],
+)
+def test_timm_says_what_is_missing(timm_twin, name, said):
+    text, few = timm_twin.with_name("text.pt"), timm_twin.with_name("few.pt")
+    text.write_text("no weights")
+    torch.save({"0.bias": torch.ones(6)}, few)
+    for word, file in (("FILE", timm_twin), ("TEXT", text), ("FEW", few)):
+        name = name.replace(word, str(file))
+    with pytest.raises(ValueError, match=said):
+        make_encoder(name)

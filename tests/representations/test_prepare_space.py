@@ -74,6 +74,9 @@ def test_what_cannot_be_is_refused(tmp_path):
     path = tmp_path / "representation.pt"
     with pytest.raises(ValueError, match=r"grid: expected \[2, 2\], what tiny makes of images of \[16, 16\] pixels"):
         prepare_space(path, make_encoder(), make_images(), grid=[7, 7], **SETTINGS)
+    with pytest.raises(ValueError, match=r"say --set grid=\[2,2\], or make the bundle anew with --encoder, --layers"):
+        # Before an adaptation, which takes long.
+        prepare_space(path, make_encoder(), make_images(), grid=[7, 7], adaptation={"epochs": "no"}, **SETTINGS)
     assert not path.exists()
     with pytest.raises(ValueError, match="amp_dtype: expected None, 'bfloat16' or 'float16', got 'int8'"):
         prepare_space(path, make_encoder(), make_images(), amp_dtype="int8", **SETTINGS)
