@@ -16,6 +16,7 @@ __all__ = [
     "check_eval_mode",
     "check_findings",
     "check_floating",
+    "check_folds",
     "check_images",
     "check_labels",
     "check_number",
@@ -220,6 +221,24 @@ def check_patients(patients: Sequence[Any] | None, num_images: int) -> NDArray[n
             "of its own, or leave them out"
         )
     return np.unique(np.asarray(names.tolist()), return_inverse=True)[1].astype(np.int64)
+
+
+def check_folds(num_folds: Any, most: int | None) -> int:
+    """A number of folds of a cross-validation.
+
+    Args:
+        num_folds: what was given.
+        most: how many there may be, by the number of patients or of images of a class; None for any number.
+
+    Raises:
+        ValueError: when it is no whole number from 2 to ``most``.
+    """
+    if most is not None and most < 2:
+        raise ValueError(f"num_folds: expected patients and images of a class for at least 2 folds, got {most}")
+    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= (most or num_folds):
+        limit = "of at least 2" if most is None else f"from 2 to {most}, by patients and images of a class"
+        raise ValueError(f"num_folds: expected a whole number {limit}, got {num_folds!r}")
+    return num_folds
 
 
 def check_findings(
