@@ -135,10 +135,10 @@ class PrincipalComponents(nn.Module):
         own = values.sqrt() ** self.whitening
         common = (values / own.square()).mean().sqrt()
         weight = vectors * scale / (common * own)[:, None]
-        self.weight.copy_(weight)
-        self.bias.copy_(-weight @ mean)
-        self.variances.copy_(values)
-        self.total_variance.copy_(covariance.trace())
+        found = {"weight": weight, "bias": -weight @ mean, "variances": values, "total_variance": covariance.trace()}
+        with torch.inference_mode(False):  # in place, what was made in inference mode could not be fitted again
+            for name, value in found.items():
+                setattr(self, name, value.to(getattr(self, name), copy=True))
         self.forget()
         return self
 
