@@ -217,8 +217,8 @@ def check_patients(patients: Sequence[Any] | None, num_images: int) -> NDArray[n
         raise ValueError(f"patients: expected one an image, {num_images}, got {got}")
     if missing := [n for n, name in enumerate(names.tolist()) if name is None or name != name]:
         raise ValueError(
-            f"patients: expected a name for each image, got none for image(s) {missing[:10]}; give each of these a name "
-            "of its own, or leave them out"
+            f"patients: expected a name for each image, got none for image(s) {missing[:10]}; give each of these "
+            "a name of its own, or leave them out"
         )
     return np.unique(np.asarray(names.tolist()), return_inverse=True)[1].astype(np.int64)
 

@@ -192,8 +192,8 @@ def check_errors(errors: Any, *, complete: bool = False) -> DenoisingErrors:
         )
     if complete and (missing := _images(errors, torch.isnan)):
         raise ValueError(
-            f"errors: expected all draws of all classes, some were not evaluated for image(s) {missing[:10]}; make them "
-            "without a stopping rule"
+            f"errors: expected all draws of all classes, some were not evaluated for image(s) {missing[:10]}; make "
+            "them without a stopping rule"
         )
     return errors
 

@@ -94,7 +94,8 @@ def fit_stopping(
 
     Raises:
         TypeError: when ``errors`` is no `DenoisingErrors`.
-        ValueError: when errors are missing or infinite, when there are too few patients for the risk, at least 1 / risk - 1, or too few draws for a model.
+        ValueError: when errors are missing or infinite, patients do not fit, or there are too few of them for the risk,
+            at least 1 / risk - 1, or too few draws for a model.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)

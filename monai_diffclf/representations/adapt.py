@@ -177,9 +177,7 @@ class _Training:
         self.network, self.train, self.settings, self.amp_dtype = network, train, dict(settings), amp_dtype
         items, batch = _datalist(train), settings["batch_size"]
         self.generator = torch.Generator()
-        sampler = WeightedRandomSampler(
-            _weights(items), len(items), generator=self.generator
-        )
+        sampler = WeightedRandomSampler(_weights(items), len(items), generator=self.generator)
         self.loader = DataLoader(
             train,
             num_workers,

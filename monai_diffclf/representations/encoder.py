@@ -21,8 +21,8 @@ from .named_layers import check_layers, feature_maps, run_layers
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Encoder", "Features"]
 
-# Brightness, contrast and interpolation may lead out of [-1, 1], to -2 and 2 or so; images of another scale, such as 0 to
-# 255 or Hounsfield units, lie much further out.
+# Brightness, contrast and interpolation may lead out of [-1, 1], to -2 and 2 or so; images of another scale, such as 0
+# to 255 or Hounsfield units, lie much further out.
 _ROOM = 9.0
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -153,7 +153,8 @@ class Encoder(nn.Module):
             ValueError: when they have another number of axes or channels, or no pixels.
         """
         check_floating(images, "images", "[B, C, *spatial]", "values in [-1, 1]")
-        if images.ndim != self.spatial_dims + 2 or images.shape[1] not in (1, self.in_channels) or 0 in images.shape[2:]:
+        axes = images.ndim == self.spatial_dims + 2
+        if not axes or images.shape[1] not in (1, self.in_channels) or 0 in images.shape[2:]:
             channels = f"1 or {self.in_channels}" if self.in_channels > 1 else "1"
             raise ValueError(
                 f"images: expected [B, C, *spatial] with {self.spatial_dims} spatial axes and {channels} channels for "

@@ -115,7 +115,8 @@ def test_vectors_are_checked(name):
 @pytest.mark.parametrize("name", ["timesteps", "log_snr", "log_snr_rate", "importance"])
 def test_what_is_known_of_a_draw_is_a_number(name):
     vectors = {each: torch.ones(7) for each in ("timesteps", "log_snr", "log_snr_rate", "importance")}
-    DenoisingErrors(torch.zeros(5, 3, 7), **vectors | {name: torch.full((7,), torch.inf)})  # as at the end of a schedule
+    # As at the end of a schedule:
+    DenoisingErrors(torch.zeros(5, 3, 7), **vectors | {name: torch.full((7,), torch.inf)})
     vectors[name][3] = torch.nan
     with pytest.raises(ValueError, match=f"{name}: expected a number for each draw, got NaN"):
         DenoisingErrors(torch.zeros(5, 3, 7), **vectors)

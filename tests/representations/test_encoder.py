@@ -201,7 +201,7 @@ def wrong_images() -> list:
     broken[0][1, 2, 3, 4], broken[1][0, 0, 0, 0] = torch.nan, torch.inf
     scale = "images: expected values from -1 to 1, as encoders take them, got"
     return [
-        ((x * 127 + 128).to(torch.uint8), TypeError, r"images: expected floating point values in \[-1, 1\], got torch.uint8"),
+        ((x * 127 + 128).byte(), TypeError, r"images: expected floating point values in \[-1, 1\], got torch.uint8"),
         (x.long(), TypeError, "images: expected floating point .* got torch.int64"),
         (x.to(torch.complex64), TypeError, "images: expected floating point .* got torch.complex64"),
         (x.to_sparse(), TypeError, "images: expected a dense Tensor .* got torch.sparse_coo"),

@@ -331,7 +331,11 @@ def test_refuses_images(tmp_path, kept, batch_size):
     bad = fine.clone()
     bad[0, 0, 0] = torch.nan
     for data, error, message in (
-        ([{"image": fine}, {"image": fine[:, :2]}], ValueError, r"data\[1\]\['image'\]: expected the shape \[1, 4, 6\] of"),
+        (
+            [{"image": fine}, {"image": fine[:, :2]}],
+            ValueError,
+            r"data\[1\]\['image'\]: expected the shape \[1, 4, 6\]",
+        ),
         ([{"image": fine}, {"label": 1}], ValueError, r"data\[1\]: expected an item with 'image', got \['label'\]"),
         ([{"image": fine}, "a.png"], ValueError, r"data\[1\]: expected an item with 'image', got str"),
         ([{"image": (255 * fine).byte()}], TypeError, r"data\[0\]\['image'\]: expected floating point .* torch.uint8"),
