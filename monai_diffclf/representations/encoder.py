@@ -143,7 +143,7 @@ class Encoder(nn.Module):
 
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
         """Cells of the maps along each axis for images of a spatial size; one blank image is encoded to know."""
-        return tuple(self._probe(size)[0].maps.shape[2:])
+        return tuple(self._probe(_size(size, self.spatial_dims))[0].maps.shape[2:])
 
     def check(self, images: torch.Tensor) -> torch.Tensor:
         """The images, where they are a batch that the encoder can take; their values are `normalize`'s to check.
@@ -229,7 +229,7 @@ def _size(image_size: Any, spatial_dims: int) -> tuple[int, ...]:
     """A number of pixels for each spatial axis."""
     several = isinstance(image_size, Sequence) and not isinstance(image_size, str)
     sides = list(image_size) if several else [image_size] * spatial_dims
-    whole = all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in sides)
+    whole = all(isinstance(side, Integral) and not isinstance(side, bool) and int(side) > 0 for side in sides)
     if len(sides) != spatial_dims or not whole:
         raise ValueError(
             f"image_size: expected a positive integer, or one for each of {spatial_dims} axes, got {image_size!r}"

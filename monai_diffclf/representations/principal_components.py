@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .._checks import check_number
+
 __all__ = ["PrincipalComponents"]
 
 LEAST_SHARE = 1e-10
@@ -59,8 +61,7 @@ class PrincipalComponents(nn.Module):
             raise ValueError(f"num_components: expected a positive integer, got {num_components!r}")
         if num_components > num_features:
             raise ValueError(f"num_components: expected at most the {num_features} features, got {num_components}")
-        if not 0 <= whitening <= 1:
-            raise ValueError(f"whitening: expected an exponent in [0, 1], got {whitening!r}")
+        check_number(whitening, "whitening", "an exponent in [0, 1]", lambda exponent: 0 <= exponent <= 1)
         self.groups = tuple(groups or (num_features,))
         if sum(self.groups) != num_features:
             raise ValueError(f"groups: expected sizes that add up to {num_features}, got {list(self.groups)}")

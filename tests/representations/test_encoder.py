@@ -181,6 +181,9 @@ def test_refuses():
         with pytest.raises(ValueError, match="image_size: expected a positive integer, or one for each of 2 axes, got"):
             make_encoder("monai", network=network[0], image_size=size)
     assert make_encoder("monai", network=network[0], image_size=np.int64(16)).image_size == (16, 16)
+    for size in ("16", 16.0, (16,)):
+        with pytest.raises(ValueError, match="image_size: expected a positive integer"):
+            make_encoder("monai", network=network[0]).grid(size)
     for settings, said in (
         ({"in_channels": "3"}, "in_channels: expected a positive integer, got '3'"),
         ({"mean": float("nan")}, "mean: expected one number, or one for each of 3 channels, got nan"),

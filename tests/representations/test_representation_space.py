@@ -226,6 +226,8 @@ def test_refuses():
         fitted().encode(images(channels=2))
     with pytest.raises(TypeError, match="encoder: expected an Encoder, see make_encoder, got Linear"):
         RepresentationSpace(nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"whitening: expected an exponent in \[0, 1\], got '0.5'"):
+        RepresentationSpace(tiny(), 3, whitening="0.5")
     with pytest.raises(ValueError, match="amp_dtype"):
         RepresentationSpace(tiny(), amp_dtype=torch.float64)
     with pytest.raises(
