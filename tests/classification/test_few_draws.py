@@ -151,7 +151,6 @@ def test_labels_may_be_any_whole_numbers():
         ({"patients": ["a"] * 40}, "num_folds: expected patients and images of a class for at least 2 folds, got 1"),
         ({"repeats": 0}, "repeats: expected a positive integer, got 0"),
     ],
-    ids=str,
 )
 def test_folds_that_cannot_be_are_refused(settings, said):
     errors, labels = gaussian(40)
