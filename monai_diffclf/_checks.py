@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,14 @@ from numpy.typing import NDArray
 __all__ = [
     "check_eval_mode",
     "check_findings",
+    "check_floating",
+    "check_folds",
     "check_images",
     "check_labels",
+    "check_number",
+    "check_patients",
     "check_probabilities",
+    "check_scale",
     "plain_tensor",
 ]
 
@@ -47,6 +54,78 @@ def check_eval_mode(network: Any) -> None:
         )
 
 
+def check_number(value: Any, name: str, expected: str, fits: Callable[[float], bool]) -> float:
+    """A number that fits, as a float; True and False are none.
+
+    Args:
+        value: what was given.
+        name: the argument's name.
+        expected: what it should be, for the message.
+        fits: says of a number whether it is one; of NaN it must say no.
+
+    Raises:
+        ValueError: when it is none.
+
+    Example:
+        >>> check_number("0.2", "dropout", "a number in [0, 1)", lambda share: 0 <= share < 1)
+        Traceback (most recent call last):
+        ValueError: dropout: expected a number in [0, 1), got '0.2'
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not fits(float(value)):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return float(value)
+
+
+def check_floating(tensor: Any, name: str, shape: str, what: str) -> torch.Tensor:
+    """Refuse what is no dense tensor of real floating point values.
+
+    Args:
+        tensor: what was given.
+        name: the argument's name.
+        shape: its shape in words, such as ``"[B, K]"``.
+        what: what its values are, for the message.
+
+    Raises:
+        TypeError: when it is none.
+
+    Example:
+        >>> check_floating(torch.zeros(1, 2).long(), "members[0]", "[n, K]", "probabilities")
+        Traceback (most recent call last):
+        TypeError: members[0]: expected floating point probabilities, got torch.int64
+    """
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name}: expected a Tensor {shape}, got {type(tensor).__name__}; torch.as_tensor makes one")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name}: expected floating point {what}, got {tensor.dtype}")
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        got = "one on the device meta, without values" if tensor.is_meta else str(tensor.layout)
+        raise TypeError(f"{name}: expected a dense Tensor {shape}, got {got}")
+    return tensor
+
+
+def check_scale(images: torch.Tensor, low: float, high: float, *, room: float, reader: str, remedy: str) -> None:
+    """Refuse images that are not finite, or of plainly another scale. The device is waited for once.
+
+    Args:
+        images: floating point values; of none nothing is said.
+        low: least value that is expected.
+        high: largest value that is expected.
+        room: how far beyond both a value may be.
+        reader: who expects them, for the message.
+        remedy: what to do.
+
+    Raises:
+        ValueError: when a value is further out, or NaN.
+    """
+    if images.numel() == 0:
+        return
+    least, most = torch.stack(torch.aminmax(images.detach())).tolist()
+    if not (low - room <= least and most <= high + room):  # so that NaN is wrong too
+        raise ValueError(
+            f"images: expected values from {low:g} to {high:g}, as {reader}, got {least:g} to {most:g}; {remedy}"
+        )
+
+
 def check_images(images: torch.Tensor, network: Any, *, min_images: int = 0, tokens: bool = False) -> torch.Tensor:
     """Refuse what would give a wrong answer; return a plain tensor, float32 or float64 as given.
 
@@ -65,12 +144,9 @@ def check_images(images: torch.Tensor, network: Any, *, min_images: int = 0, tok
         torch.float32
     """
     check_eval_mode(network)
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"images: expected a Tensor [B, C, *spatial], got {type(images).__name__}")
+    check_floating(images, "images", "[B, C, *spatial]", "values scaled as in training")
     if images.ndim not in ((3, 4, 5) if tokens else (4, 5)) or 0 in images.shape[1:] or len(images) < min_images:
         raise ValueError(f"images: expected shape [B, C, H, W] or [B, C, H, W, D], got {list(images.shape)}")
-    if not images.is_floating_point():
-        raise TypeError(f"images: expected floating point values scaled as in training, got {images.dtype}")
     images = plain_tensor(images).detach()
     images = images if images.dtype == torch.float64 else images.float()
     if not bool(torch.isfinite(images).all()):
@@ -116,6 +192,53 @@ def check_labels(
             f"{first}{'; leave images without a class out' if values[first] < 0 else ''}"
         )
     return values.astype(np.int64)
+
+
+def check_patients(patients: Sequence[Any] | None, num_images: int) -> NDArray[np.int64]:
+    """A number for each image [N] that images of one patient share.
+
+    Args:
+        patients: name of the patient of each image, words or numbers; None for one image a patient.
+        num_images: number of images N.
+
+    Raises:
+        ValueError: when there is not one an image, or a name is missing.
+
+    Example:
+        >>> check_patients(["b", "a", "b"], 3).tolist(), check_patients(None, 2).tolist()
+        ([1, 0, 1], [0, 1])
+    """
+    if patients is None:
+        return np.arange(num_images)
+    # As objects, for NumPy would make a word of NaN beside words.
+    names = _array(patients) if isinstance(patients, torch.Tensor) else np.asarray(patients, dtype=object)
+    if names.ndim != 1 or len(names) != num_images:
+        got = len(names) if names.ndim == 1 else f"{type(patients).__name__} of shape {list(names.shape)}"
+        raise ValueError(f"patients: expected one an image, {num_images}, got {got}")
+    if missing := [n for n, name in enumerate(names.tolist()) if name is None or name != name]:
+        raise ValueError(
+            f"patients: expected a name for each image, got none for image(s) {missing[:10]}; give each of these "
+            "a name of its own, or leave them out"
+        )
+    return np.unique(np.asarray(names.tolist()), return_inverse=True)[1].astype(np.int64)
+
+
+def check_folds(num_folds: Any, most: int | None) -> int:
+    """A number of folds of a cross-validation.
+
+    Args:
+        num_folds: what was given.
+        most: how many there may be, by the number of patients or of images of a class; None for any number.
+
+    Raises:
+        ValueError: when it is no whole number from 2 to ``most``.
+    """
+    if most is not None and most < 2:
+        raise ValueError(f"num_folds: expected patients and images of a class for at least 2 folds, got {most}")
+    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= (most or num_folds):
+        limit = "of at least 2" if most is None else f"from 2 to {most}, by patients and images of a class"
+        raise ValueError(f"num_folds: expected a whole number {limit}, got {num_folds!r}")
+    return num_folds
 
 
 def check_findings(

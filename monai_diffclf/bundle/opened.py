@@ -11,10 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
+from .._checks import check_floating, check_scale
 from .._class_names import class_names
 from ..classification import Classification
 from ..image_io.map_file import intensity_scaling
@@ -153,13 +155,21 @@ class Bundle:
             images [B, C, H, W] on the CPU.
 
         Raises:
+            TypeError: when they are neither paths nor items.
             ValueError: when there are none, or one cannot be read.
         """
+        if not isinstance(files, Iterable | os.PathLike) or isinstance(files, bytes):
+            raise TypeError(f"files: expected paths or items of a datalist, got {type(files).__name__}")
         several = [files] if isinstance(files, str | os.PathLike | Mapping) else list(files)
         if not several:
             raise ValueError("files: expected at least one image, got none")
         if any(isinstance(each, torch.Tensor) for each in several):
             raise TypeError("files: expected paths or items of a datalist, got a list of tensors; torch.stack them")
+        for each in several:
+            if not isinstance(each, str | os.PathLike | Mapping):
+                raise TypeError(f"files: expected paths or items of a datalist, got a list with {type(each).__name__}")
+            if isinstance(each, Mapping) and "image" not in each:
+                raise ValueError(f"files: expected items of a datalist with 'image', got {sorted(map(str, each))}")
         items = [dict(each) if isinstance(each, Mapping) else {"image": os.fspath(each)} for each in several]
         return torch.stack([torch.as_tensor(self._preprocessing(item)["image"]) for item in items])
 
@@ -171,7 +181,8 @@ class Bundle:
             error_maps: whether error maps are made as well.
 
         Raises:
-            TypeError: when the bundle's inferer gives no `Classification`, as that of a ResNet.
+            TypeError: when the bundle's inferer gives no `Classification`, as that of a ResNet, or the images are no
+                paths, items or dense tensor of floating point values.
             ValueError: when an image cannot be read, there are no weights, or a tensor is not what `read` gives, by its
                 channels, its size or its range.
         """
@@ -181,12 +192,15 @@ class Bundle:
                 f"{type(self.network).__name__} and {type(self.inferer).__name__}; call its network, or run its "
                 "configs/inference.json"
             )
+        if isinstance(images, np.ndarray):
+            raise TypeError("images: expected paths, items or a Tensor, got ndarray; torch.as_tensor makes one")
         batch = self._checked(images) if isinstance(images, torch.Tensor) else self.read(images)
         with torch.no_grad():
             return self.inferer.classify(batch.to(self.device), self.network, error_maps=error_maps)
 
     def _checked(self, images: torch.Tensor) -> torch.Tensor:
         """A tensor as `read` would have given it, as far as can be told."""
+        check_floating(images, "images", "[B, C, *spatial]", "values scaled as in training")
         multiple = int(self.get("pad_multiple")) if "pad_multiple" in self.parser else 1
         padded = tuple(multiple * -(-side // multiple) for side in self.image_size)
         if images.ndim < 3 or images.shape[1] != self.channels or images.shape[2:] != padded:
@@ -195,15 +209,11 @@ class Bundle:
                 f"{list(images.shape)}; give paths, or read them by its read(paths)"
             )
         scaler = intensity_scaling(self._preprocessing.transforms)
-        if scaler is None or not scaler.clip or scaler.b_min is None or scaler.b_max is None or not len(images):
+        if scaler is None or not scaler.clip or scaler.b_min is None or scaler.b_max is None:
             return images
-        b_min, b_max = float(scaler.b_min), float(scaler.b_max)
-        low, high, room = float(images.amin()), float(images.amax()), 1e-3 * (b_max - b_min)
-        if not (b_min - room <= low and high <= b_max + room):
-            raise ValueError(
-                f"images: expected values from {b_min:g} to {b_max:g}, as {self.name} scales them, got {low:g} to "
-                f"{high:g}; give paths, or read them by its read(paths)"
-            )
+        low, high = float(scaler.b_min), float(scaler.b_max)
+        remedy = "give paths, or read them by its read(paths)"
+        check_scale(images, low, high, room=1e-3 * (high - low), reader=f"{self.name} scales them", remedy=remedy)
         return images
 
     @cached_property

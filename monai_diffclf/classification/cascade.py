@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from .._checks import check_labels, check_probabilities
+from .._checks import check_floating, check_labels, check_number, check_patients, check_probabilities
 from ..keys import OutputKeys
 from .result import Classification
 from .stopping import check_alpha
@@ -84,7 +84,7 @@ def join_cascade(
     if second is not None:
         own, label = second.probabilities, second.predicted
         if combine is not None:
-            own = combine([first.probabilities[deferred], own])
+            own = _combined(combine, first.probabilities[deferred], own)
             label = own.argmax(1)
         probabilities[deferred], predicted[deferred] = own.to(probabilities), label
         evaluations[deferred] += second.network_evaluations
@@ -157,7 +157,8 @@ def fit_cascade(
             on all images.
 
     Raises:
-        ValueError: when shapes or arguments do not fit.
+        TypeError: when the probabilities are no floating point tensors.
+        ValueError: when shapes or arguments do not fit, or ``combine`` gives no probabilities of the images.
 
     Example:
         >>> sure = torch.tensor([[0.99, 0.01]]).repeat(400, 1)
@@ -170,7 +171,7 @@ def fit_cascade(
     """
     ours, theirs, y, group = _checked(first, second, labels, patients)
     check_alpha(certainty, "certainty")
-    answer = theirs if combine is None else combine([ours, theirs])
+    answer = theirs if combine is None else _combined(combine, ours, theirs).cpu()
     sure = ours.amax(1).double().numpy()
     right = (ours.argmax(1) == y).numpy(), (answer.argmax(1) == y).numpy()
     if deferred is None:
@@ -181,9 +182,8 @@ def fit_cascade(
                 break
             threshold = bolder
     else:
-        if isinstance(deferred, bool) or not 0 <= deferred <= 1:
-            raise ValueError(f"deferred: expected a share from 0 to 1, got {deferred!r}")
-        count = round(deferred * len(sure))
+        share = check_number(deferred, "deferred", "a share from 0 to 1", lambda value: 0 <= value <= 1)
+        count = round(share * len(sure))
         threshold = float(np.sort(sure)[count - 1]) if count else 0.0
         threshold = 1.0 if count == len(sure) else threshold
     answered = sure > threshold
@@ -218,20 +218,31 @@ def _loss_limit(first: Array, second: Array, answered: Array, group: Array, cert
     return upper - lower
 
 
+def _combined(combine: Combine, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """What ``combine`` makes of both, which must be probabilities of the same images."""
+    found = check_floating(combine([first, second]), "combine", "[n, K] from it", "probabilities from it")
+    if found.shape != second.shape:
+        raise ValueError(
+            f"combine: expected probabilities {list(second.shape)} of the same images from it, got {list(found.shape)}"
+        )
+    if len(found):
+        check_probabilities(found, name="combine")
+    return found
+
+
 def _checked(
     first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor, patients: Sequence[str] | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Array]:
     """Both probabilities and the labels on the CPU, and a number for each patient."""
+    for name, values in (("first", first), ("second", second)):
+        check_floating(values, name, "[n, K]", "probabilities")
     ours, theirs = first.detach().cpu(), second.detach().cpu()
-    if ours.ndim != 2 or ours.shape != theirs.shape or len(labels) != len(ours) or len(labels) == 0:
+    if ours.ndim != 2 or ours.shape != theirs.shape or len(ours) == 0:
         raise ValueError(
-            f"first, second, labels: expected probabilities [n, K] of the same images and their classes [n], got "
-            f"{list(ours.shape)}, {list(theirs.shape)} and {list(labels.shape)}"
+            f"first, second: expected probabilities [n, K] of the same images, got {list(ours.shape)} and "
+            f"{list(theirs.shape)}"
         )
     for name, values in (("first", ours), ("second", theirs)):
         check_probabilities(values, name=name)
     y = torch.from_numpy(check_labels(labels, ours.shape[1], len(ours)))
-    names = np.arange(len(y)) if patients is None else np.asarray(patients)
-    if len(names) != len(y):
-        raise ValueError(f"patients: expected one an image, {len(y)}, got {len(names)}")
-    return ours, theirs, y, np.unique(names, return_inverse=True)[1]
+    return ours, theirs, y, check_patients(patients, len(y))

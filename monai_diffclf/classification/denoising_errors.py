@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from .._checks import check_floating
+
 __all__ = ["DenoisingErrors"]
 
 ELEMENTS_AT_ONCE = 1 << 19
@@ -38,7 +40,8 @@ class DenoisingErrors:
             uniformly; weighted with it, votes and means estimate those over uniform levels. None for uniform levels.
 
     Raises:
-        ValueError: when the shapes disagree.
+        TypeError: when the values are no floating point tensor.
+        ValueError: when the shapes disagree, or something of a draw is NaN.
 
     Example:
         >>> errors = DenoisingErrors(torch.rand(5, 2, 7), timesteps=torch.arange(7), log_snr=torch.linspace(5, -5, 7))
@@ -56,12 +59,15 @@ class DenoisingErrors:
     importance: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_floating(self.values, "values", "[image, class, draw]", "errors")
         if self.values.ndim != 3 or 0 in self.values.shape[1:]:
             raise ValueError(f"values: expected shape [image, class, draw], got {list(self.values.shape)}")
         for name in PER_DRAW:
             vector = getattr(self, name)
             if vector is not None and tuple(vector.shape) != (self.num_draws,):
                 raise ValueError(f"{name}: expected one number a draw, [{self.num_draws}], got {list(vector.shape)}")
+            if vector is not None and bool(torch.isnan(vector).any()):
+                raise ValueError(f"{name}: expected a number for each draw, got NaN")
 
     def __len__(self) -> int:
         return int(self.values.shape[0])
@@ -160,3 +166,39 @@ class DenoisingErrors:
             if not torch.equal(part.timesteps, head.timesteps) or part.num_classes != head.num_classes:
                 raise ValueError("parts: expected the same classes and timesteps in all of them; they differ")
         return replace(head, values=torch.cat([part.values for part in parts]))
+
+
+def check_errors(errors: Any, *, complete: bool = False) -> DenoisingErrors:
+    """Refuse what nothing can be decided by; NaN stands for what was not evaluated, and may.
+
+    Args:
+        errors: what was given.
+        complete: whether all draws of all classes must have been made.
+
+    Raises:
+        TypeError: when it is no `DenoisingErrors`.
+        ValueError: when an error is infinite, or one is missing though all must be there.
+
+    Example:
+        >>> check_errors(DenoisingErrors(torch.full((1, 2, 3), torch.inf), torch.arange(3), torch.zeros(3)))
+        Traceback (most recent call last):
+        ValueError: errors: expected finite values, got infinity for image(s) [0]; make these errors anew
+    """
+    if not isinstance(errors, DenoisingErrors):
+        raise TypeError(f"errors: expected DenoisingErrors, got {type(errors).__name__}")
+    if infinite := _images(errors, torch.isinf):
+        raise ValueError(
+            f"errors: expected finite values, got infinity for image(s) {infinite[:10]}; make these errors anew"
+        )
+    if complete and (missing := _images(errors, torch.isnan)):
+        raise ValueError(
+            f"errors: expected all draws of all classes, some were not evaluated for image(s) {missing[:10]}; make "
+            "them without a stopping rule"
+        )
+    return errors
+
+
+def _images(errors: DenoisingErrors, wrong: Callable[[torch.Tensor], torch.Tensor]) -> list[int]:
+    """Which images have errors that are wrong."""
+    found = errors.image_by_image(lambda part: wrong(part.values).flatten(1).any(1))
+    return found.nonzero().flatten().tolist()

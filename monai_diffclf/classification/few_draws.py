@@ -17,8 +17,10 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .denoising_errors import DenoisingErrors
+from .._checks import check_folds, check_labels, check_patients
+from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import Weighting, draw_weights
+from .stopping import check_counts
 
 __all__ = ["FewDraws", "few_draws_auc", "fit_few_draws", "macro_auc"]
 
@@ -82,7 +84,8 @@ def fit_few_draws(
         weighting: weights of the draws, see :func:`monai_diffclf.classification.draw_weights`; no tensor.
 
     Raises:
-        ValueError: when errors are missing, labels do not fit, or there are too few draws to choose from.
+        TypeError: when ``errors`` is no `DenoisingErrors`.
+        ValueError: when errors are missing or infinite, labels do not fit, or there are too few draws to choose from.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -145,17 +148,20 @@ def few_draws_auc(
         ``few`` and ``all``, means over the folds, and ``folds``, how many there were.
 
     Raises:
-        ValueError: as `fit_few_draws`.
+        TypeError: as `fit_few_draws`.
+        ValueError: as `fit_few_draws`; when patients do not fit, or are too few for the folds.
     """
     scores, y, log_snr = _checked(errors, labels, weighting)
-    groups = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    groups = check_patients(patients, len(y))
+    check_counts(repeats=repeats)
+    check_folds(num_folds, min(len(np.unique(groups)), int(np.bincount(y).max())))
     few, everything = [], []
     for seed in range(repeats):
         for fit, held in StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed).split(y, y, groups):
             if len(np.unique(y[held])) < errors.num_classes or len(np.unique(y[fit])) < errors.num_classes:
                 continue
             inner = torch.from_numpy(fit)
-            made = fit_few_draws(errors[inner], labels[inner], num_draws, weighting=weighting)
+            made = fit_few_draws(errors[inner], torch.from_numpy(y[fit]), num_draws, weighting=weighting)
             sums = np.stack([scores[held][:, :, own].mean(2) for own in stand_ins(made.log_snr, log_snr)], 2)
             few.append(macro_auc(sums, y[held]).mean())
             everything.append(macro_auc(scores[held].mean(2, keepdims=True), y[held])[0])
@@ -223,14 +229,14 @@ def _temperature(scores: Array, labels: Array) -> float:
 
 def _checked(errors: DenoisingErrors, labels: torch.Tensor, weighting: Weighting) -> tuple[Array, Array, Array]:
     """Weighted scores [n, K, N], labels and log-SNR, float64."""
-    y = np.asarray(labels.cpu()).astype(int)
-    if len(y) != len(errors) or set(y.tolist()) != set(range(errors.num_classes)):
+    check_errors(errors, complete=True)
+    y = check_labels(labels, errors.num_classes, len(errors))
+    if set(y.tolist()) != set(range(errors.num_classes)):
         raise ValueError(
-            f"labels: expected one a class, each of 0 to {errors.num_classes - 1} there, for {len(errors)} images, got "
-            f"{len(y)} of {sorted(set(y.tolist()))}"
+            f"labels: expected one a class, each of 0 to {errors.num_classes - 1} there, got {sorted(set(y.tolist()))}"
         )
-    if not bool(errors.evaluated.all()) or errors.importance is not None:
-        raise ValueError("errors: expected all draws of all classes, at stratified or uniform levels")
+    if errors.importance is not None:
+        raise ValueError("errors: expected all draws at stratified or uniform levels, got others")
     if isinstance(weighting, torch.Tensor):
         raise ValueError("weighting: expected a name or LevelWeights, which other levels have too, got a tensor")
     weights = draw_weights(errors, weighting).cpu().numpy()

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from .denoising_errors import DenoisingErrors
+from .._checks import check_folds, check_patients
+from .denoising_errors import DenoisingErrors, check_errors
 from .difference_model import DifferenceModel
 from .draw_weights import Weighting
 from .predictive_curtailment import PredictiveCurtailment
@@ -92,7 +93,9 @@ def fit_stopping(
         seed: seed of the folds.
 
     Raises:
-        ValueError: when there are too few patients for the risk, at least 1 / risk - 1, or too few draws for a model.
+        TypeError: when ``errors`` is no `DenoisingErrors`.
+        ValueError: when errors are missing or infinite, patients do not fit, or there are too few of them for the risk,
+            at least 1 / risk - 1, or too few draws for a model.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -104,16 +107,14 @@ def fit_stopping(
     """
     check_rule(rule)
     check_alpha(risk, "risk")
-    names = np.arange(len(errors)) if patients is None else np.asarray(patients)
-    if len(names) != len(errors):
-        raise ValueError(f"patients: expected one an image, {len(errors)}, got {len(names)}")
-    group = np.unique(names, return_inverse=True)[1]
+    group = check_patients(patients, len(check_errors(errors, complete=True)))
     count = int(group.max(initial=-1)) + 1
     if 1 / (count + 1) > risk:
         raise ValueError(
             f"risk: expected at least {1 / (count + 1):.3g} with {count} validation patients, or images, got {risk:g}; "
             "allow more, or add patients"
         )
+    check_folds(num_folds, None if count > 1 else count)
     differ, spent = _judged(errors, rule, weighting, group, num_folds, seed)
     # Bolder never counts as better: so the risk is one of a nested family.
     bound = np.maximum.accumulate(differ, axis=1)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .denoising_errors import DenoisingErrors
+from .._checks import check_folds, check_labels, check_patients
+from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import LevelWeights, Weighting, band_edges, draw_weights
 from .level_sampling import LevelSampling
 from .rules import draw_scores
@@ -102,7 +103,8 @@ def fit_level_weights(
         the weights, with mean 1 over the draws.
 
     Raises:
-        ValueError: when labels do not fit the images, or errors are missing.
+        TypeError: when ``errors`` is no `DenoisingErrors`.
+        ValueError: when labels or patients do not fit the images, or errors are missing or infinite.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -114,16 +116,12 @@ def fit_level_weights(
         >>> bool(high > 2 * low)
         True
     """
-    y = np.asarray(labels.cpu()).astype(int)
-    if len(y) != len(errors) or len(y) == 0 or y.min() < 0 or y.max() >= errors.num_classes:
-        raise ValueError(
-            f"labels: expected a class from 0 to {errors.num_classes - 1} for {len(errors)} images, got {len(y)}"
-        )
-    if not bool(errors.evaluated.all()):
-        raise ValueError("errors: expected all draws of all classes, some were not evaluated")
+    check_errors(errors, complete=True)
+    y = check_labels(labels, errors.num_classes, len(errors))
+    groups = check_patients(patients, len(y))
+    check_folds(num_folds, min(len(np.unique(groups)), int(np.bincount(y, minlength=1).max())))
     scores = draw_scores(errors, rule).cpu().numpy()
     scores = scores / np.sqrt((scores - scores.mean(1, keepdims=True)).var() + 1e-300)
-    groups = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
     folds = list(_folds(y, groups, num_folds, seed))
     losses: dict[tuple[int, float], float] = {}
     for num_bands in NUM_BANDS:

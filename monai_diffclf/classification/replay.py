@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from .denoising_errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import Weighting, draw_weights
 from .look import Look
 from .result import DenoisingClassification
@@ -120,7 +120,9 @@ def replay(
         temperature: see :func:`monai_diffclf.classification.classify_errors`.
 
     Raises:
-        ValueError: when the stopping rule is not valid for ``rule`` or asks for more draws than there are.
+        TypeError: when ``errors`` is no `DenoisingErrors`.
+        ValueError: when the stopping rule is not valid for ``rule`` or asks for more draws than there are, or an error
+            is infinite.
 
     Example:
         >>> from monai_diffclf.classification import CurtailedVote
@@ -134,7 +136,7 @@ def replay(
         values = errors.values[images][:, :, draws.to(errors.values.device)]
         return torch.where(classes[:, :, None], values, torch.nan)
 
-    blank = replace(errors, values=torch.full_like(errors.values, torch.nan))
+    blank = replace(check_errors(errors), values=torch.full_like(errors.values, torch.nan))
     spent, decided = run_draws(blank, stored, stopping, rule=rule, weighting=weighting)
     result = classify_draws(spent, stopping, rule=rule, weighting=weighting, temperature=temperature)
     return replace(result, decided=decided, guarantee=stopping.guarantee)

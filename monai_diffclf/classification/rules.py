@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from .denoising_errors import DenoisingErrors
+from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import Weighting, draw_weights
 from .result import DenoisingClassification
 from .vote_statistics import effective_draws, probability_uncertainty, vote_uncertainty
@@ -170,7 +170,9 @@ def classify_errors(
             for :func:`mean_errors`.
 
     Raises:
-        ValueError: when ``rule`` or ``weighting`` is unknown, or ``temperature`` is not positive.
+        TypeError: when ``errors`` is no `DenoisingErrors`.
+        ValueError: when ``rule`` or ``weighting`` is unknown, ``temperature`` is not positive, an error is infinite, or
+            an image has none.
 
     Example:
         >>> values = torch.tensor([[[0.9, 0.3, 0.2], [0.2, 0.4, 0.5]]])
@@ -180,9 +182,14 @@ def classify_errors(
     """
     check_rule(rule)
     check_temperature(temperature)
-    count = errors.num_evaluated
-    racing = count == count.max(1, keepdim=True).values
+    count = check_errors(errors).num_evaluated
+    most = count.max(1, keepdim=True).values
+    racing = count == most
     mean = mean_errors(errors, weighting) if mean_error is None else mean_error
+    _check_decidable(most[:, 0] > 0, "errors: expected at least one that was evaluated for each image, got none")
+    _check_decidable(
+        (torch.isfinite(mean) | ~racing).all(1), "mean_error: expected finite numbers of finite weights, got others"
+    )
     best = torch.where(racing, mean, torch.inf).min(1, keepdim=True).values
     # Given up for worse: an estimate from fewer draws must not make it the most probable again.
     mean = torch.where(racing, mean, torch.maximum(mean, best + 1e-6 * best.abs()))
@@ -212,3 +219,9 @@ def classify_errors(
         decided=torch.ones_like(predicted, dtype=torch.bool),
         guarantee="all draws",
     )
+
+
+def _check_decidable(fine: torch.Tensor, message: str) -> None:
+    """Refuse images [B] that would get the first class for want of numbers."""
+    if not bool(fine.all()):
+        raise ValueError(f"{message} for image(s) {(~fine).nonzero().flatten().tolist()[:10]}")

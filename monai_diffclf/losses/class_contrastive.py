@@ -13,6 +13,7 @@ import torch.nn.functional as functional
 from monai.networks.schedulers import Scheduler
 from torch import nn
 
+from .._checks import check_labels, check_number
 from ..networks.schedulers.noise_process import NoiseProcess
 from .denoising import DenoisingLoss
 from .processes import mean_over_processes, synchronised
@@ -48,7 +49,8 @@ class ClassContrastiveLoss(DenoisingLoss):
 
     The batches are those of ``DenoisingPrepareBatch(all_classes=True)``; of others it is the `DenoisingLoss`. The scale
     is a parameter: :func:`monai_diffclf.losses.parameter_groups` gives it to the optimizer without weight decay. Over
-    several processes its gradient and all that is measured are averaged, so that they agree.
+    several processes its gradient and all that is measured are averaged, so that they agree. A batch with errors that
+    are not finite, as where float16 overflows, is not measured.
 
     Args:
         scheduler: the scheduler the network is trained with, or an `SDEProcess`.
@@ -95,12 +97,10 @@ class ClassContrastiveLoss(DenoisingLoss):
         super().__init__(scheduler, weighting=denoising_weighting, gamma=gamma)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
-        if not weight >= 0 or math.isinf(weight):
-            raise ValueError(f"weight: expected a number of at least 0, got {weight!r}")
+        check_number(weight, "weight", "a number of at least 0", lambda strength: 0 <= strength < math.inf)
         if isinstance(num_bands, bool) or not isinstance(num_bands, int) or num_bands < 1:
             raise ValueError(f"num_bands: expected a positive integer, got {num_bands!r}")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
+        check_number(label_smoothing, "label_smoothing", "a number in [0, 1)", lambda share: 0 <= share < 1)
         self.num_classes, self.contrastive_weight, self.label_smoothing = num_classes, float(weight), label_smoothing
         self.num_bands = num_bands
         self.log_snr_range = None if log_snr_range is None else check_range(log_snr_range)
@@ -122,7 +122,7 @@ class ClassContrastiveLoss(DenoisingLoss):
                 classes; ``"labels"`` [M], their class. As ``DenoisingPrepareBatch(all_classes=True)`` makes them.
 
         Raises:
-            ValueError: when the shapes differ.
+            ValueError: when the shapes differ, or a label is no class.
         """
         if "own" not in targets:
             return super().forward(prediction, targets)
@@ -137,6 +137,8 @@ class ClassContrastiveLoss(DenoisingLoss):
                 f"targets: expected rows of contrasted images [M, {self.num_classes}] and their labels [M], got "
                 f"{list(rows.shape)} and {list(labels.shape)}"
             )
+        classes = check_labels(labels, self.num_classes, len(rows), name="targets['labels']")
+        labels = torch.from_numpy(classes).to(squared.device)
         log_snr = self.process.log_snr(timesteps[rows[:, 0]]).to(squared.device)
         if self.log_snr_range is not None:
             inside = (log_snr >= self.log_snr_range[0]) & (log_snr <= self.log_snr_range[1])
@@ -216,7 +218,8 @@ class ClassContrastiveLoss(DenoisingLoss):
         size = torch.maximum(_SOFTNESS * nats.std(1, correction=0), _SMALLEST * nats.mean(1)).clamp(min=1e-30).log()
         rows = features(log_snr)
         sums = mean_over_processes(torch.cat([rows.T @ rows, (rows.T @ size)[:, None]], dim=1))
-        if not sums[0, 0] > 0:  # nothing contrasted in this batch
+        # Nothing contrasted in this batch, or an overflow in any process: the next one is measured.
+        if not sums[0, 0] > 0 or not bool(torch.isfinite(sums).all()):
             return
         bend = torch.diag(torch.tensor([0.0, 1e-2, 1e-2], dtype=sums.dtype, device=sums.device)) * sums[0, 0]
         coefficients = torch.linalg.solve(sums[:, :3] + bend, sums[:, 3])
@@ -227,7 +230,8 @@ class ClassContrastiveLoss(DenoisingLoss):
     @torch.no_grad()
     def _measure_norms(self, squared_norms: torch.Tensor) -> None:
         new = mean_over_processes(squared_norms).to(self.squared_norms)
-        if new[1] > 0:
+        # All processes have the same mean, and so skip the same batches.
+        if new[1] > 0 and bool(torch.isfinite(new).all()):
             self.squared_norms.lerp_(new, 1 - _MEMORY)  # both start at 0, so that their ratio has no memory of that
 
 
@@ -237,7 +241,11 @@ def check_range(log_snr_range: Sequence[float]) -> tuple[float, float]:
     Raises:
         ValueError: when it is not two ascending numbers.
     """
-    values = [float(value) for value in log_snr_range]
+    given = list(log_snr_range) if isinstance(log_snr_range, Sequence) and not isinstance(log_snr_range, str) else []
+    try:
+        values = [float(value) for value in given]
+    except (TypeError, ValueError):
+        values = []
     if len(values) != 2 or not all(map(math.isfinite, values)) or not values[0] < values[1]:
-        raise ValueError(f"log_snr_range: expected None or two ascending numbers, got {list(log_snr_range)}")
+        raise ValueError(f"log_snr_range: expected None or two ascending numbers, got {given or log_snr_range!r}")
     return values[0], values[1]

@@ -11,6 +11,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 from torch import nn
 
+from .._checks import check_number
 from ..networks.schedulers.noise_process import NoiseProcess
 
 __all__ = ["DenoisingLoss"]
@@ -48,8 +49,7 @@ class DenoisingLoss(nn.Module):
         super().__init__()
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, got {weighting!r}")
-        if not gamma > 0:
-            raise ValueError(f"gamma: expected a positive number, got {gamma!r}")
+        check_number(gamma, "gamma", "a positive number", lambda limit: limit > 0)
         self.process = NoiseProcess.of(scheduler)
         self.weighting = weighting
         self.gamma = gamma

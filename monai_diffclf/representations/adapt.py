@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.utils.data import Dataset, WeightedRandomSampler
 from tqdm import tqdm
 
-from .._checks import plain_tensor
+from .._checks import check_floating, check_labels, check_number, plain_tensor
 from ..data.data_description import items_hash
 from ..data.sampling import class_balanced_weights
 from ..networks.model_description import differences
@@ -29,6 +29,7 @@ from ..networks.moving_average import averaged_model
 from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
 from .encoder import Encoder
+from .representation_space import AMP_DTYPES
 
 __all__ = ["AdaptedEncoder", "adapt_encoder"]
 
@@ -72,6 +73,8 @@ class AdaptedEncoder(torch.nn.Module):
         return logits
 
 
+@torch.inference_mode(False)  # it trains, whatever mode it is called in
+@torch.enable_grad()
 def adapt_encoder(
     encoder: Encoder,
     train_dataset: Dataset[Any],
@@ -124,10 +127,13 @@ def adapt_encoder(
         validation, ``val_auc`` (macro, one class against the rest; NaN where a class is absent) and ``val_loss``.
 
     Raises:
-        TypeError: when ``train_dataset`` has no datalist.
-        ValueError: when a number is out of its range, a label is no class, ``select`` is "best" without validation, no
-            gradient reaches the encoder, the loss is not finite, or the checkpoint is one of another training.
+        TypeError: when ``train_dataset`` has no datalist, or images are no floating point numbers.
+        ValueError: when a number is out of its range, a label is missing or no class, images are not finite or of
+            plainly another scale, the validation set is empty, ``select`` is "best" without validation, no gradient
+            reaches the encoder, the loss is not finite, or the checkpoint is one of another training.
     """
+    _check_numbers(num_classes, learning_rate, weight_decay, label_smoothing, dropout, seed, num_workers, amp_dtype)
+    _check_data(encoder, train_dataset, validation_dataset, num_classes)
     if select not in ("last", "best") or (select == "best" and validation_dataset is None):
         raise ValueError(f"select: expected 'last', or 'best' with a validation_dataset, got {select!r}")
     settings = {
@@ -176,9 +182,7 @@ class _Training:
         self.network, self.train, self.settings, self.amp_dtype = network, train, dict(settings), amp_dtype
         items, batch = _datalist(train), settings["batch_size"]
         self.generator = torch.Generator()
-        sampler = WeightedRandomSampler(
-            _weights(items, network.head.out_features), len(items), generator=self.generator
-        )
+        sampler = WeightedRandomSampler(_weights(items), len(items), generator=self.generator)
         self.loader = DataLoader(
             train,
             num_workers,
@@ -225,7 +229,8 @@ class _Training:
 
     def _step(self, batch: Mapping[str, Any]) -> float:
         device = self.network.head.weight.device
-        images, labels = _images(batch, device), torch.as_tensor(batch["label"]).long().to(device)
+        images = _images(batch, device, "train_dataset")
+        labels = torch.as_tensor(_entry(batch, "label", "train_dataset")).long().to(device)
         with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
             loss = self.loss(self.network(images).float(), labels)
         value = float(loss.detach())
@@ -288,13 +293,16 @@ class _Training:
 def _validate(classifier: torch.nn.Module, loader: DataLoader) -> dict[str, float]:
     """Macro AUC and mean cross-entropy of a softmax classifier in eval mode: ``val_auc`` and ``val_loss``."""
     device = next(classifier.parameters()).device
-    found = [(classifier(_images(batch, device)).double().cpu(), torch.as_tensor(batch["label"])) for batch in loader]
-    logits, labels = torch.cat([pair[0] for pair in found]), torch.cat([pair[1] for pair in found]).long()
+    name = "validation_dataset"
+    found = [
+        (classifier(_images(batch, device, name)).double().cpu(), torch.as_tensor(_entry(batch, "label", name)))
+        for batch in loader
+    ]
+    logits, given = torch.cat([pair[0] for pair in found]), torch.cat([pair[1] for pair in found])
     classes = logits.shape[1]
-    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise ValueError(
-            f"validation_dataset: expected labels of {classes} classes, 0 to {classes - 1}, got {int(labels.max())}"
-        )
+    labels = torch.from_numpy(check_labels(given, classes, len(logits), name=name))
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError("encoder: expected finite features of the validation images, got NaN or infinity")
     auc = math.nan
     if len(labels.unique()) == classes:
         auc = float(np.asarray(compute_roc_auc(logits.softmax(1), one_hot(labels, classes))))
@@ -334,17 +342,59 @@ def _datalist(dataset: Dataset[Any]) -> Sequence[Mapping[str, Any]]:
     return items
 
 
-def _weights(items: Sequence[Mapping[str, Any]], num_classes: int) -> Sequence[float]:
-    wrong = sorted({int(item["label"]) for item in items} - set(range(num_classes)))
-    if wrong:
-        raise ValueError(f"num_classes: expected labels 0 to {num_classes - 1}, got {wrong[:5]}")
+def _check_numbers(
+    num_classes: Any,
+    learning_rate: Any,
+    weight_decay: Any,
+    label_smoothing: Any,
+    dropout: Any,
+    seed: Any,
+    num_workers: Any,
+    amp_dtype: Any,
+) -> None:
+    check_number(learning_rate, "learning_rate", "a positive number", lambda rate: 0 < rate < math.inf)
+    check_number(weight_decay, "weight_decay", "a number of at least 0", lambda decay: 0 <= decay < math.inf)
+    for name, share in (("label_smoothing", label_smoothing), ("dropout", dropout)):
+        check_number(share, name, "a number in [0, 1)", lambda value: 0 <= value < 1)
+    for name, value, least in (("num_classes", num_classes, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    if amp_dtype not in AMP_DTYPES:
+        raise ValueError(f"amp_dtype: expected None, torch.bfloat16 or torch.float16, got {amp_dtype!r}")
+
+
+def _check_data(encoder: Any, train: Dataset[Any], validation: Dataset[Any] | None, num_classes: int) -> None:
+    """Refuse before the first step what would end the training in its first epoch."""
+    if not isinstance(encoder, Encoder):
+        raise TypeError(f"encoder: expected an Encoder, see make_encoder, got {type(encoder).__name__}")
+    known = {"train_dataset": _datalist(train)}
+    if validation is not None:
+        items = getattr(validation, "data", None)
+        if (items is not None and len(items) == 0) or getattr(validation, "__len__", lambda: 1)() == 0:
+            raise ValueError("validation_dataset: expected at least one image, got none; None leaves validation out")
+        if isinstance(items, Sequence) and all(isinstance(item, Mapping) for item in items):
+            known["validation_dataset"] = items
+    for name, items in known.items():
+        check_labels([_entry(item, "label", name) for item in items], num_classes, len(items), name=name)
+
+
+def _entry(item: Any, key: str, name: str) -> Any:
+    """What an item, or a batch of them, has under a key."""
+    if not isinstance(item, Mapping) or item.get(key) is None:
+        got = f"one with {sorted(map(str, item))}" if isinstance(item, Mapping) else type(item).__name__
+        raise ValueError(f"{name}: expected items with {key!r}, got {got}; leave the others out")
+    return item[key]
+
+
+def _weights(items: Sequence[Mapping[str, Any]]) -> Sequence[float]:
     weights: list[float] = class_balanced_weights(items).tolist()
     return weights
 
 
-def _images(batch: Mapping[str, Any], device: torch.device) -> torch.Tensor:
+def _images(batch: Mapping[str, Any], device: torch.device, name: str) -> torch.Tensor:
     """Images on the device; in channels-last order, in which convolutions of a plane are fastest."""
-    images = plain_tensor(batch["image"]).float().to(device)
+    given = check_floating(_entry(batch, "image", name), f"{name}: images", "[B, C, *spatial]", "values in [-1, 1]")
+    images = plain_tensor(given).float().to(device)
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 

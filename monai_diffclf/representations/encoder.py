@@ -8,17 +8,23 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from .._checks import check_floating, check_scale
 from .._text import out_of_memory
 from ..networks.weight_files import network_hash
 from .named_layers import check_layers, feature_maps, run_layers
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Encoder", "Features"]
+
+# Brightness, contrast and interpolation may lead out of [-1, 1], to -2 and 2 or so; images of another scale, such as 0
+# to 255 or Hounsfield units, lie much further out.
+_ROOM = 9.0
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -83,6 +89,8 @@ class Encoder(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims: expected 2 or 3, got {spatial_dims!r}")
+        if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
+            raise ValueError(f"in_channels: expected a positive integer, got {in_channels!r}")
         self.network, self.layers = network, check_layers(network, layers)
         self.name, self.licence, self.digest = name, licence, digest
         self.spatial_dims, self.in_channels = spatial_dims, in_channels
@@ -92,11 +100,11 @@ class Encoder(nn.Module):
         self.register_buffer("mean", _of_channels("mean", mean, self), persistent=False)
         self.register_buffer("std", _of_channels("std", std, self), persistent=False)
         given = (64 if spatial_dims == 2 else 32) if image_size is None else image_size
-        self.image_size = (given,) * spatial_dims if isinstance(given, int) else tuple(given)
+        self.image_size = _size(given, spatial_dims)
         features, self.channels = self._probe(self.image_size)
         self.vector_size = features.vector.shape[1]
         grid = features.maps.shape[2:]
-        steps = tuple(-(-length // cells) for length, cells in zip(self.image_size, grid, strict=True))
+        self._steps = steps = tuple(-(-length // cells) for length, cells in zip(self.image_size, grid, strict=True))
         self.stride: int | tuple[int, ...] = steps[0] if len(set(steps)) == 1 else steps
         """Size of a cell of the maps in image pixels."""
 
@@ -135,26 +143,58 @@ class Encoder(nn.Module):
         """Feature maps and global vector of images [B, C, *spatial] in [-1, 1].
 
         Raises:
-            ValueError: when the images do not suit the network.
+            TypeError: when the images are no floating point tensor.
+            ValueError: when the images do not suit the network, or are not finite or of plainly another scale.
         """
-        return self._features(images)[0]
+        try:
+            return self._features(images)[0]
+        except RuntimeError as error:
+            size = images.shape[2:]
+            if out_of_memory(error) or all(length >= step for length, step in zip(size, self._steps, strict=True)):
+                raise
+            raise ValueError(
+                f"images: expected a size of at least a cell, {list(self._steps)}, for the encoder {self.name}, got "
+                f"{list(size)}: {str(error)[:200]}"
+            ) from None
 
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
         """Cells of the maps along each axis for images of a spatial size; one blank image is encoded to know."""
-        return tuple(self._probe(size)[0].maps.shape[2:])
+        return tuple(self._probe(_size(size, self.spatial_dims))[0].maps.shape[2:])
 
-    def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [B, C, *spatial] in [-1, 1] as the network expects them.
+    def check(self, images: torch.Tensor) -> torch.Tensor:
+        """The images, where they are a batch that the encoder can take; their values are `normalize`'s to check.
 
         Raises:
-            ValueError: when they have another number of axes or channels.
+            TypeError: when they are no floating point tensor.
+            ValueError: when they have another number of axes or channels, or no pixels.
         """
-        if images.ndim != self.spatial_dims + 2 or images.shape[1] not in (1, self.in_channels):
+        check_floating(images, "images", "[B, C, *spatial]", "values in [-1, 1]")
+        axes = images.ndim == self.spatial_dims + 2
+        if not axes or images.shape[1] not in (1, self.in_channels) or 0 in images.shape[2:]:
             channels = f"1 or {self.in_channels}" if self.in_channels > 1 else "1"
             raise ValueError(
                 f"images: expected [B, C, *spatial] with {self.spatial_dims} spatial axes and {channels} channels for "
                 f"the encoder {self.name}, got {list(images.shape)}"
             )
+        return images
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, *spatial] in [-1, 1] as the network expects them.
+
+        What augmentation leads out of [-1, 1] is taken; other scales, such as 0 to 255, are refused.
+
+        Raises:
+            TypeError: when they are no floating point tensor.
+            ValueError: when they have another number of axes or channels, or values that are not finite or far outside.
+        """
+        check_scale(
+            self.check(images),
+            -1.0,
+            1.0,
+            room=_ROOM,
+            reader="encoders take them",
+            remedy="scale them, for example by MONAI's ScaleIntensityRange",
+        )
         shape = (-1, *[1] * self.spatial_dims)
         # One multiplication and one addition an element.
         scale, shift = 0.5 / self.std, (0.5 - self.mean) / self.std
@@ -188,13 +228,29 @@ class Encoder(nn.Module):
 
 def _of_channels(name: str, value: float | Sequence[float], encoder: Encoder) -> torch.Tensor:
     """One number a channel, float32."""
-    numbers = torch.as_tensor(value, dtype=torch.float32).flatten()
-    if len(numbers) not in (1, encoder.in_channels) or (name == "std" and not bool((numbers > 0).all())):
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float32).flatten()
+        fits = bool(torch.isfinite(numbers).all()) and (name != "std" or bool((numbers > 0).all()))
+    except (TypeError, ValueError, RuntimeError):
+        numbers, fits = torch.empty(0), False
+    if len(numbers) not in (1, encoder.in_channels) or not fits:
         raise ValueError(
             f"{name}: expected one {'positive ' if name == 'std' else ''}number, or one for each of "
             f"{encoder.in_channels} channels, got {value!r}"
         )
     return numbers.expand(encoder.in_channels).clone()
+
+
+def _size(image_size: Any, spatial_dims: int) -> tuple[int, ...]:
+    """A number of pixels for each spatial axis."""
+    several = isinstance(image_size, Sequence) and not isinstance(image_size, str)
+    sides = list(image_size) if several else [image_size] * spatial_dims
+    whole = all(isinstance(side, Integral) and not isinstance(side, bool) and int(side) > 0 for side in sides)
+    if len(sides) != spatial_dims or not whole:
+        raise ValueError(
+            f"image_size: expected a positive integer, or one for each of {spatial_dims} axes, got {image_size!r}"
+        )
+    return tuple(map(int, sides))
 
 
 def _joined(maps: Sequence[torch.Tensor]) -> torch.Tensor:

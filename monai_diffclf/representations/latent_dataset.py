@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .._checks import plain_tensor
+from .._checks import check_floating, plain_tensor
 from ..networks.latent_space import LatentSpace, check_latent_space, encode
 from ..networks.model_description import describe_settings
 from .latent_store import LatentStore
-from .representation_space import check_precision
+from .representation_space import RepresentationSpace, check_precision
 
 __all__ = ["LatentDataset"]
 
@@ -57,8 +57,9 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         progress: whether to show a bar on stderr.
 
     Raises:
-        TypeError: when ``latent_space`` is none, or an image is neither file nor array.
-        ValueError: when the data are empty, a number is out of its range, or ``cache_dir`` holds other latents.
+        TypeError: when ``latent_space`` is none, an image is neither file nor array, or not of floating point values.
+        ValueError: when the data are empty, an item has no image, images are of several sizes or not finite, a number
+            is out of its range, or ``cache_dir`` holds other latents.
 
     Example:
         >>> from monai.transforms import RandFlipd
@@ -90,13 +91,14 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
                 raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
         if not data:
             raise ValueError("data: expected a datalist with at least one item, got an empty one")
-        self.data = [dict(item) for item in data]
+        self.data = [_item(item, number, key) for number, item in enumerate(data)]
         self.transform = _transform(transform, random=views > 0)
         self.latent_space = check_latent_space(latent_space)
         self.views, self.seed, self.key, self.batch_size = views, seed, key, batch_size
         self.device, self.progress = torch.device(device), progress
         self.amp_dtype = check_precision(amp_dtype)
         self.set_random_state(seed)
+        self._image_shape: torch.Size | None = None
         self._latents: Any = self._in_memory() if cache_dir is None else self._on_disk(Path(cache_dir))
 
     def __len__(self) -> int:
@@ -159,14 +161,17 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
 
     def _encode(self, chunk: Sequence[int]) -> torch.Tensor:
         """Latents [n, V, D, *grid] of some images."""
-        images = [image for index in chunk for image in self._views(self.data[index])]
-        parts = torch.stack(images).split(self.batch_size)
+        images = [image for index in chunk for image in self._views(index)]
+        parts, space = torch.stack(images).split(self.batch_size), self.latent_space
+        if self.amp_dtype is not None and isinstance(space, RepresentationSpace):
+            space = space.in_precision(self.amp_dtype)  # which heeds no autocast around it
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            latents = torch.cat([encode(self.latent_space, part.to(self.device)).float().cpu() for part in parts])
+            latents = torch.cat([encode(space, part.to(self.device)).float().cpu() for part in parts])
         return latents.reshape(len(chunk), max(1, self.views), *latents.shape[1:])
 
-    def _views(self, item: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+    def _views(self, index: int) -> Iterator[torch.Tensor]:
         """The augmented views of an image; what is not random is done once."""
+        item = self.data[index]
         first = self.transform.get_index_of_first(_is_random)
         read = self.transform(dict(item), end=first)
         name = int.from_bytes(_digest(_name_for_seed(item, self.key).encode()), "little")
@@ -176,7 +181,24 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
                 (number,) = np.random.SeedSequence([self.seed, name, view]).generate_state(1)
                 self.transform.set_random_state(seed=int(number))
                 seen = self.transform(copy.deepcopy(read), start=first)
-            yield plain_tensor(torch.as_tensor(seen[self.key])).float()
+            yield self._image(seen, index)
+
+    def _image(self, seen: Any, index: int) -> torch.Tensor:
+        """The image of a transformed item, float32, of the size of those before it."""
+        name = f"data[{index}]['{self.key}']"
+        if not isinstance(seen, Mapping) or self.key not in seen:
+            raise ValueError(f"transform: expected one that gives an item with {self.key!r}, got none of {name}")
+        given = plain_tensor(torch.as_tensor(seen[self.key]))
+        image = check_floating(given, name, "[C, *spatial]", "values scaled as the encoder expects them").float()
+        if self._image_shape not in (None, image.shape):
+            raise ValueError(
+                f"{name}: expected the shape {list(self._image_shape or ())} of the images before, got "
+                f"{list(image.shape)}; resize or pad them by the transform"
+            )
+        if not bool(torch.isfinite(image).all()):
+            raise ValueError(f"{name}: expected finite values, got NaN or infinity; leave the image out")
+        self._image_shape = image.shape
+        return image
 
     def _provenance(self) -> dict[str, Any]:
         return {
@@ -190,6 +212,13 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
 
     def _bar(self, images: int) -> Any:
         return tqdm(total=images, desc="encoding", unit="image", disable=not self.progress)
+
+
+def _item(item: Any, number: int, key: str) -> dict[str, Any]:
+    if not isinstance(item, Mapping) or key not in item:
+        got = sorted(map(str, item)) if isinstance(item, Mapping) else type(item).__name__
+        raise ValueError(f"data[{number}]: expected an item with {key!r}, got {got}")
+    return dict(item)
 
 
 def _transform(transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None, *, random: bool) -> Compose:

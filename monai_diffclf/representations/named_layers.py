@@ -38,7 +38,7 @@ def check_layers(network: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: when there are none, or a module does not exist.
     """
-    if isinstance(layers, str) or not layers:
+    if isinstance(layers, str) or not layers or not all(isinstance(name, str) for name in layers):
         raise ValueError(f"layers: expected the names of one or more layers, got {layers!r}")
     known = dict(network.named_modules())
     if wrong := [name for name in layers if not _is_output(name) and (not name or name not in known)]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .._checks import check_number
+
 __all__ = ["PrincipalComponents"]
 
 LEAST_SHARE = 1e-10
@@ -59,8 +61,7 @@ class PrincipalComponents(nn.Module):
             raise ValueError(f"num_components: expected a positive integer, got {num_components!r}")
         if num_components > num_features:
             raise ValueError(f"num_components: expected at most the {num_features} features, got {num_components}")
-        if not 0 <= whitening <= 1:
-            raise ValueError(f"whitening: expected an exponent in [0, 1], got {whitening!r}")
+        check_number(whitening, "whitening", "an exponent in [0, 1]", lambda exponent: 0 <= exponent <= 1)
         self.groups = tuple(groups or (num_features,))
         if sum(self.groups) != num_features:
             raise ValueError(f"groups: expected sizes that add up to {num_features}, got {list(self.groups)}")
@@ -135,10 +136,10 @@ class PrincipalComponents(nn.Module):
         own = values.sqrt() ** self.whitening
         common = (values / own.square()).mean().sqrt()
         weight = vectors * scale / (common * own)[:, None]
-        self.weight.copy_(weight)
-        self.bias.copy_(-weight @ mean)
-        self.variances.copy_(values)
-        self.total_variance.copy_(covariance.trace())
+        found = {"weight": weight, "bias": -weight @ mean, "variances": values, "total_variance": covariance.trace()}
+        with torch.inference_mode(False):  # in place, what was made in inference mode could not be fitted again
+            for name, value in found.items():
+                setattr(self, name, value.to(getattr(self, name), copy=True))
         self.forget()
         return self
 

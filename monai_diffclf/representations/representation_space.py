@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from itertools import product
 from typing import Any
 
@@ -45,6 +46,8 @@ class RepresentationSpace(nn.Module):
     Latents are [B, D, *grid], or with a global token [B, D, 1 + cells], the global token first and the cells in the
     order of the pixels. There is no way back to images: samples and counterfactuals are refused. The encoder is frozen:
     it is put into eval mode, its weights take no gradient, and it stays so. It goes to the device of the images.
+    Latents are float32 and those of ``amp_dtype``, whatever autocast it is called in: else one version would stand for
+    several.
 
     Args:
         encoder: the encoder.
@@ -158,15 +161,19 @@ class RepresentationSpace(nn.Module):
             progress: show a progress bar.
 
         Raises:
-            ValueError: when there are too few images, or they are of several sizes.
+            TypeError: when the images are no floating point numbers.
+            ValueError: when there are too few images, they are of several sizes, or their values are not finite or of
+                plainly another scale than [-1, 1].
         """
         size: tuple[int, ...] | None = None
         parts = [self.components] if self.global_components is None else [self.components, self.global_components]
         for part in parts:
             part.forget()
         for batch in tqdm(batches, desc="principal components", unit="batch", disable=not progress):
+            if isinstance(batch, Mapping) and CommonKeys.IMAGE not in batch:
+                raise ValueError(f"batches: expected images as 'image', got a dictionary of {sorted(map(str, batch))}")
             images = batch[CommonKeys.IMAGE] if isinstance(batch, Mapping) else batch
-            images = plain_tensor(torch.as_tensor(images)).float()
+            images = self.encoder.check(plain_tensor(torch.as_tensor(images)))
             if size is not None and tuple(images.shape[2:]) != size:
                 raise ValueError(
                     f"batches: expected images of one size, got {list(images.shape[2:])} after {list(size)}"
@@ -187,11 +194,21 @@ class RepresentationSpace(nn.Module):
         """Latents [B, D, *grid] or tokens [B, D, T] of images [B, C, *spatial] in [-1, 1], on their device, float32.
 
         Raises:
-            ValueError: when the space is not fitted, or the images do not suit the encoder.
+            TypeError: when the images are no floating point tensor.
+            ValueError: when the space is not fitted, or the images do not suit the encoder or are not finite or of
+                plainly another scale.
         """
         self._check_fitted()
+        images = plain_tensor(self.encoder.check(images))
         parts = [self._encode(part) for part in images.split(self.batch_size)] if len(images) else []
-        return torch.cat(parts) if parts else images.new_zeros(0, *self.latent_shape(images.shape[2:]))
+        shape = (0, *self.latent_shape(images.shape[2:])) if not parts else ()
+        return torch.cat(parts) if parts else torch.zeros(shape, device=images.device)
+
+    def in_precision(self, amp_dtype: torch.dtype) -> RepresentationSpace:
+        """The same encoder and components, encoding in another precision: a space of another version."""
+        other = copy.copy(self)
+        other.amp_dtype, other._known_version = check_precision(amp_dtype), None
+        return other
 
     def spread(self, maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """Maps over cells [..., *grid], or over tokens [..., T], in image pixels [..., *size], with their sum kept.
@@ -226,6 +243,7 @@ class RepresentationSpace(nn.Module):
         """Features of images, float32; the encoder follows them to their device."""
         if self.components.weight.device != images.device:
             self.to(images.device)
+        self._check_float32()
         self.encoder.eval()  # whoever else holds it may have trained it
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -233,17 +251,29 @@ class RepresentationSpace(nn.Module):
             maps, vector = self.encoder.features(images.float())
         return Features(maps.float(), vector.float())
 
+    def _check_float32(self) -> None:
+        """Refuse what ``half()`` or the like has made of the space."""
+        reduced = self.components.weight.dtype
+        if self.amp_dtype is None and reduced == torch.float32:
+            weights = (each.dtype for each in self.encoder.parameters() if each.is_floating_point())
+            reduced = next((dtype for dtype in weights if dtype != torch.float32), reduced)
+        if reduced != torch.float32:
+            raise ValueError(
+                f"latent_space: expected weights in float32, got {reduced}; call float(), amp_dtype=torch.float16 or "
+                "torch.bfloat16 encodes in reduced precision"
+            )
+
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.amp_dtype is None:
-            return nullcontext()
-        return torch.autocast(device.type, dtype=self.amp_dtype)
+        """Its own precision, whatever that around it."""
+        return torch.autocast(device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def _encode(self, images: torch.Tensor) -> torch.Tensor:
         features = self._features(images)
-        cells: torch.Tensor = self.components(features.maps.movedim(1, -1)).movedim(-1, 1)
-        if self.global_components is None:
-            return cells.contiguous()
-        token = self.global_components(features.vector)[..., None]
+        with torch.autocast(images.device.type, enabled=False):
+            cells: torch.Tensor = self.components(features.maps.movedim(1, -1)).movedim(-1, 1)
+            if self.global_components is None:
+                return cells.contiguous()
+            token = self.global_components(features.vector)[..., None]
         return torch.cat([token, cells.flatten(2)], 2)
 
     def _grid_of(self, cells: int, size: Sequence[int]) -> tuple[int, ...]:

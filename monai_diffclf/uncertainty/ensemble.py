@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from .._checks import check_labels, check_probabilities
+from .._checks import check_floating, check_labels, check_number, check_probabilities
 from .calibration import fit_calibration
 
 __all__ = ["POOLS", "Ensemble", "ensemble_probabilities", "fit_ensemble"]
@@ -38,6 +38,7 @@ def ensemble_probabilities(
         pool: ``"log_linear"`` or ``"mean"``.
 
     Raises:
+        TypeError: when a member is no floating point tensor.
         ValueError: when the shapes differ, there is no member, one gives no probabilities, a weight is negative or all
             are 0, or ``pool`` is unknown.
 
@@ -47,7 +48,7 @@ def ensemble_probabilities(
         [[[0.667, 0.333]], [[0.65, 0.35]]]
     """
     _check_members(members)
-    used = [1 / len(members)] * len(members) if weights is None else list(weights)
+    used = [1 / len(members)] * len(members) if weights is None else weights
     _check(used, len(members), pool)
     return _pooled(members, used, pool)
 
@@ -85,9 +86,9 @@ class Ensemble:
     temperatures: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        _check(self.weights, None, self.pool)
         object.__setattr__(self, "weights", tuple(map(float, self.weights)))
         object.__setattr__(self, "temperatures", tuple(map(float, self.temperatures)))
-        _check(self.weights, len(self.weights), self.pool)
         if self.temperatures and len(self.temperatures) != len(self.weights):
             raise ValueError(f"temperatures: expected one a member, {len(self.weights)}, got {len(self.temperatures)}")
         if not all(math.isfinite(t) and t > 0 for t in self.temperatures):
@@ -95,9 +96,9 @@ class Ensemble:
 
     def __call__(self, members: Sequence[torch.Tensor]) -> torch.Tensor:
         """Probabilities [n, K] from those of the members, in the order of the fit."""
+        _check_members(members)
         if len(members) != len(self.weights):
             raise ValueError(f"members: expected {len(self.weights)}, as were fitted, got {len(members)}")
-        _check_members(members)
         temperatures = self.temperatures or (1.0,) * len(members)
         calibrated = [_tempered(each, t) for each, t in zip(members, temperatures, strict=True)]
         return _pooled(calibrated, self.weights, self.pool)
@@ -127,6 +128,7 @@ def fit_ensemble(members: Sequence[torch.Tensor], labels: torch.Tensor, *, pool:
         pool: ``"log_linear"`` or ``"mean"``.
 
     Raises:
+        TypeError: when a member is no floating point tensor.
         ValueError: when the shapes do not fit, members are no probabilities or labels no class numbers, a class has no
             image, or there are too few images to calibrate on.
 
@@ -179,6 +181,12 @@ def _softmax(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _check_members(members: Sequence[torch.Tensor]) -> None:
+    if not isinstance(members, Sequence | torch.Tensor) or isinstance(members, str):
+        raise TypeError(
+            f"members: expected a list of Tensors [n, K], one for each classifier, got {type(members).__name__}"
+        )
+    for number, member in enumerate(members):
+        check_floating(member, f"members[{number}]", "[n, K]", "probabilities")
     shapes = [tuple(member.shape) for member in members]
     if not shapes or len(shapes[0]) != 2 or len(set(shapes)) > 1:
         raise ValueError(f"members: expected probabilities [n, K] of the same images, got {[list(s) for s in shapes]}")
@@ -186,10 +194,14 @@ def _check_members(members: Sequence[torch.Tensor]) -> None:
         check_probabilities(member, name=f"members[{number}]")
 
 
-def _check(weights: Sequence[float], count: int, pool: str) -> None:
+def _check(weights: Sequence[float], count: int | None, pool: str) -> None:
     if pool not in POOLS:
         raise ValueError(f"pool: expected one of {list(POOLS)}, got {pool!r}")
-    if len(weights) != count or not weights:
-        raise ValueError(f"weights: expected one a member, {count}, got {len(weights)}")
-    if not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights) > 0:
+    if not isinstance(weights, Sequence) or isinstance(weights, str):
+        raise ValueError(f"weights: expected a list of numbers, one a member, got {weights!r}")
+    if len(weights) != (len(weights) if count is None else count) or not weights:
+        raise ValueError(f"weights: expected one a member{'' if count is None else f', {count}'}, got {len(weights)}")
+    for weight in weights:
+        check_number(weight, "weights", "numbers of at least 0", lambda share: 0 <= share < math.inf)
+    if not sum(weights) > 0:
         raise ValueError(f"weights: expected numbers of at least 0, not all 0, got {list(weights)}")

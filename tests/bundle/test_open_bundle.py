@@ -128,6 +128,30 @@ def test_a_tensor_that_reading_would_not_give_is_refused(images, said):
         open_bundle("phantom_xray_diffusion", num_draws=1, device="cpu").classify(images)
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(1, 1, 32, 32, dtype=torch.complex64), "images: expected floating point .* got torch.complex64"),
+        (torch.zeros(1, 1, 32, 32, dtype=torch.uint8), "images: expected floating point .* got torch.uint8"),
+        (torch.zeros(1, 1, 32, 32).to_sparse(), "images: expected a dense Tensor .* got torch.sparse_coo"),
+        (torch.zeros(1, 1, 32, 32, device="meta"), "images: expected a dense Tensor .* device meta, without values"),
+        (np.zeros((1, 1, 32, 32), np.float32), "images: expected paths, items or a Tensor, got ndarray; torch.as_ten"),
+        ([np.zeros((1, 32, 32))], "files: expected paths or items of a datalist, got a list with ndarray"),
+        (5, "files: expected paths or items of a datalist, got int"),
+        (b"a.png", "files: expected paths or items of a datalist, got bytes"),
+        ([None], "files: expected paths or items of a datalist, got a list with NoneType"),
+    ],
+)
+def test_what_is_no_image_is_refused(images, said):
+    with pytest.raises(TypeError, match=said):
+        open_bundle("phantom_xray_diffusion", num_draws=1, device="cpu").classify(images)
+
+
+def test_an_item_has_an_image():
+    with pytest.raises(ValueError, match=r"files: expected items of a datalist with 'image', got \['label'\]"):
+        open_bundle("phantom_xray_diffusion", device="cpu").read([{"label": 1}])
+
+
 def test_a_score_bundle_classifies(pictures):
     result = open_bundle("pneumonia_xray_score", num_steps=5).classify(pictures[:1])
     assert isinstance(result, LikelihoodClassification)

@@ -79,7 +79,8 @@ def test_together_is_compared_with_together():
 def test_refusals():
     p, q, labels = classifiers(10)
     for bad, words in (
-        ({"first": p[:5]}, "first, second, labels: expected probabilities"),
+        ({"first": p[:5]}, r"first, second: expected probabilities \[n, K\] of the same images, got \[5, 2\] and"),
+        ({"labels": labels[:5]}, r"labels: expected one class an image, \[10\], got \[5\]"),
         ({"labels": labels + 5}, "labels: expected class numbers from 0 to 1"),
         ({"labels": labels + 0.5}, "labels: expected class numbers from 0 to 1, got"),
         ({"first": p - 0.5}, r"first: expected numbers in \[0, 1\] with rows that sum to 1, got 10 others"),
@@ -87,7 +88,35 @@ def test_refusals():
         ({"max_loss": 0.0}, "max_loss: expected a probability"),
         ({"certainty": 1}, "certainty: expected a probability"),
         ({"deferred": 1.5}, "deferred: expected a share"),
-        ({"patients": ["a"]}, "patients: expected one an image"),
+        ({"deferred": "0.2"}, "deferred: expected a share from 0 to 1, got '0.2'"),
+        ({"max_loss": "0.01"}, "max_loss: expected a probability"),
+        ({"patients": ["a"]}, "patients: expected one an image, 10, got 1"),
+        ({"patients": "P1"}, "patients: expected one an image, 10, got str"),
+        ({"patients": ["a"] * 9 + [None]}, r"patients: expected a name for each image, got none for image\(s\) \[9\]"),
+        ({"patients": [float("nan")] + ["a"] * 9}, r"got none for image\(s\) \[0\]"),
+        ({"combine": lambda both: both[0][:, :1]}, r"combine: expected probabilities \[10, 2\] of the same images"),
+        ({"combine": lambda both: both[0] * torch.nan}, r"combine: expected numbers in \[0, 1\] with rows that sum"),
     ):
         with pytest.raises(ValueError, match=words):
             fit_cascade(**{"first": p, "second": q, "labels": labels, **bad})
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_probabilities_are_tensors_of_floats(name):
+    p, q, labels = classifiers(10)
+    given = {"first": p, "second": q, "labels": labels}
+    for values, got in ((given[name].numpy(), "Tensor .* got ndarray"), (given[name].tolist(), "Tensor .* got list")):
+        with pytest.raises(TypeError, match=f"{name}: expected a {got}; torch.as_tensor makes one"):
+            fit_cascade(**given | {name: values})
+    with pytest.raises(TypeError, match=f"{name}: expected floating point probabilities, got torch.int64"):
+        fit_cascade(**given | {name: given[name].round().long()})
+    with pytest.raises(TypeError, match=r"combine: expected a Tensor \[n, K\] from it, got ndarray"):
+        fit_cascade(**given, combine=lambda both: both[0].numpy())
+
+
+def test_labels_may_be_any_whole_numbers_and_patients_any_names():
+    p, q, labels = classifiers(60)
+    fit = fit_cascade(p, q, labels, deferred=0.3, patients=[str(i // 2) for i in range(60)])
+    for same in (labels.tolist(), labels.float().numpy(), labels[:, None]):
+        assert fit_cascade(p, q, same, deferred=0.3, patients=[i // 2 for i in range(60)]) == fit
+    assert fit_cascade(p, q, labels, deferred=0.3, patients=torch.arange(60) // 2) == fit

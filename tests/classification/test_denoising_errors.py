@@ -112,6 +112,25 @@ def test_vectors_are_checked(name):
         DenoisingErrors(torch.zeros(5, 3, 7), **vectors)
 
 
+@pytest.mark.parametrize("name", ["timesteps", "log_snr", "log_snr_rate", "importance"])
+def test_what_is_known_of_a_draw_is_a_number(name):
+    vectors = {each: torch.ones(7) for each in ("timesteps", "log_snr", "log_snr_rate", "importance")}
+    # As at the end of a schedule:
+    DenoisingErrors(torch.zeros(5, 3, 7), **vectors | {name: torch.full((7,), torch.inf)})
+    vectors[name][3] = torch.nan
+    with pytest.raises(ValueError, match=f"{name}: expected a number for each draw, got NaN"):
+        DenoisingErrors(torch.zeros(5, 3, 7), **vectors)
+
+
+def test_values_are_floats():
+    for values, got in (
+        (torch.zeros(5, 3, 7).numpy(), "a Tensor .*, got ndarray"),
+        (torch.zeros(5, 3, 7).long(), "floating point errors, got torch.int64"),
+    ):
+        with pytest.raises(TypeError, match=f"values: expected {got}"):
+            DenoisingErrors(values, torch.arange(7), torch.zeros(7))
+
+
 def test_no_images():
     errors = make(images=0)
     assert len(errors) == 0

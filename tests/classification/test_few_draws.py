@@ -108,8 +108,51 @@ def test_refusals():
         fit_few_draws(errors, labels, weighting=torch.ones(DRAWS))
     with pytest.raises(ValueError, match="errors: expected all draws"):
         fit_few_draws(DenoisingErrors(errors.values, errors.timesteps, LOG_SNR, importance=torch.ones(DRAWS)), labels)
+    for few in (fit_few_draws, few_draws_auc):
+        for wrong, said in (
+            (labels + 0.5, "labels: expected class numbers from 0 to 1, got 0.5 in 40 image"),
+            (labels[:-1], r"labels: expected one class an image, \[40\], got \[39\]"),
+            (labels - 1, "labels: expected class numbers from 0 to 1, got -1"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                few(errors, wrong)
+        with pytest.raises(TypeError, match="errors: expected DenoisingErrors, got Tensor"):
+            few(errors.values, labels)
+        for value, said in ((torch.nan, r"some were not evaluated for image\(s\) \[3\]"), (torch.inf, "got infinity")):
+            values = errors.values.clone()
+            values[3, 1, 5] = value
+            with pytest.raises(ValueError, match=f"errors: expected .*{said}"):
+                few(DenoisingErrors(values, errors.timesteps, LOG_SNR), labels)
     for levels, temperature in (((), 1.0), ((float("nan"),), 1.0), ((1.0,), 0.0)):
         with pytest.raises(ValueError, match="log_snr: expected|temperature: expected"):
             FewDraws(levels, temperature)
     few = FewDraws((5.3, 1.0), 2.0)
     assert FewDraws.from_dict(few.to_dict()) == few and len(few) == 2
+
+
+def test_labels_may_be_any_whole_numbers():
+    errors, labels = gaussian(40)
+    few = fit_few_draws(errors, labels)
+    for same in (labels.tolist(), labels.numpy(), labels[:, None], labels.double()):
+        assert fit_few_draws(errors, same) == few
+    auc = few_draws_auc(errors, labels.tolist(), repeats=1, patients=[i // 2 for i in range(40)])
+    assert auc == few_draws_auc(errors, labels, repeats=1, patients=torch.arange(40) // 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_folds": 1}, "num_folds: expected a whole number from 2 to 20, .*, got 1"),
+        ({"num_folds": 1000}, "num_folds: expected a whole number from 2 to 20, .*, got 1000"),
+        ({"num_folds": 2.5}, "num_folds: expected a whole number from 2 to 20, .*, got 2.5"),
+        ({"patients": ["a", "b"]}, "patients: expected one an image, 40, got 2"),
+        ({"patients": ["a", None] * 20}, r"patients: expected a name for each image, got none for image\(s\) \[1, 3"),
+        ({"patients": ["a", "b", "c", "d"] * 10}, "num_folds: expected a whole number from 2 to 4, .*, got 5"),
+        ({"patients": ["a"] * 40}, "num_folds: expected patients and images of a class for at least 2 folds, got 1"),
+        ({"repeats": 0}, "repeats: expected a positive integer, got 0"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(settings, said):
+    errors, labels = gaussian(40)
+    with pytest.raises(ValueError, match=said):
+        few_draws_auc(errors, labels, **settings)

@@ -105,6 +105,18 @@ def test_refusals():
         fit_stopping(errors, risk=1.0)
     with pytest.raises(ValueError, match="patients: expected one an image, 50, got 2"):
         fit_stopping(errors, risk=0.1, patients=["a", "b"])
+    with pytest.raises(ValueError, match=r"patients: expected a name for each image, got none for image\(s\) \[0, 1"):
+        fit_stopping(errors, risk=0.1, patients=[None] * 50)
+    with pytest.raises(TypeError, match="errors: expected DenoisingErrors, got Tensor"):
+        fit_stopping(errors.values, risk=0.1)
+    for folds in (1, 2.5, "3"):
+        with pytest.raises(ValueError, match="num_folds: expected a whole number of at least 2, got"):
+            fit_stopping(errors, risk=0.1, num_folds=folds)
+    for value, said in ((torch.nan, "some were not evaluated"), (torch.inf, "got infinity")):
+        values = errors.values.clone()
+        values[2, 0, 4] = value
+        with pytest.raises(ValueError, match=rf"errors: expected .*{said} for image\(s\) \[2\]"):
+            fit_stopping(DenoisingErrors(values, errors.timesteps, LOG_SNR), risk=0.1)
     with pytest.raises(ValueError, match="spending: expected a number from 0 to 1"):
         PredictiveCurtailment(spending=-0.1)
     with pytest.raises(ValueError, match="risk: expected a probability"):

@@ -71,8 +71,17 @@ def test_patients_stay_together():
 
 def test_weights_refuse():
     errors, labels = make(20, 2, 32, seed=0, informative=slice(0, 8))
-    with pytest.raises(ValueError, match="labels: expected a class from 0 to 1 for 20 images, got 19"):
-        fit_level_weights(errors, labels[:-1])
+    for given, said in (
+        ({"labels": labels[:-1]}, r"labels: expected one class an image, \[20\], got \[19\]"),
+        ({"labels": labels + 0.5}, "labels: expected class numbers from 0 to 1, got 0.5"),
+        ({"patients": ["a", "b"]}, "patients: expected one an image, 20, got 2"),
+        ({"num_folds": 1}, "num_folds: expected a whole number from 2 to 10, .*, got 1"),
+        ({"patients": ["a"] * 20}, "num_folds: expected patients and images of a class for at least 2 folds, got 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fit_level_weights(errors, **{"labels": labels} | given)
+    with pytest.raises(TypeError, match="errors: expected DenoisingErrors, got Tensor"):
+        fit_level_weights(errors.values, labels)
     errors.values[0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="some were not evaluated"):
         fit_level_weights(errors, labels)

@@ -183,3 +183,15 @@ def test_a_fitted_model_may_be_used_for_other_draws():
     model = DifferenceModel.fit(make(images=100), "mean", num_bands=4)
     result = replay(make(draws=16), PredictiveCurtailment(0.1, model), rule="mean")
     assert result.decided.all()
+
+
+def test_refuses_errors_that_decide_nothing():
+    errors = make()
+    with pytest.raises(TypeError, match="errors: expected DenoisingErrors, got Tensor"):
+        replay(errors.values, CurtailedVote())
+    errors.values[2, 0, 39] = torch.inf  # of a draw that need not be made
+    with pytest.raises(ValueError, match=r"errors: expected finite values, got infinity for image\(s\) \[2\]"):
+        replay(errors, CurtailedVote())
+    errors.values[2] = torch.nan
+    with pytest.raises(ValueError, match=r"errors: expected at least one that was evaluated .* \[2\]"):
+        replay(errors, SequentialTest())

@@ -291,3 +291,28 @@ def test_refuses(kwargs, message):
 def test_result_has_the_length_of_the_batch():
     assert len(classify_errors(make(random_values()))) == 40
     assert len(classify_errors(make(random_values(images=1))[:0])) == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_decides_nothing_is_refused(rule):
+    """No image gets the first class for want of numbers; what a stopping rule left out may be missing."""
+    values = random_values(images=4)
+    values[1, 2, 3:] = torch.nan  # given up
+    values[2, :, 5:] = torch.nan  # decided early
+    result = classify_errors(make(values), rule)
+    assert bool(result.probabilities.isfinite().all())
+    none = values.clone()
+    none[3] = torch.nan
+    with pytest.raises(
+        ValueError, match=r"errors: expected at least one that was evaluated .*, got none for image.*\[3\]"
+    ):
+        classify_errors(make(none), rule)
+    infinite = values.clone()
+    infinite[0, 0, 2] = torch.inf
+    with pytest.raises(ValueError, match=r"errors: expected finite values, got infinity for image\(s\) \[0\]"):
+        classify_errors(make(infinite), rule)
+    with pytest.raises(TypeError, match="errors: expected DenoisingErrors, got Tensor"):
+        classify_errors(values, rule)
+    with pytest.raises(ValueError, match=r"mean_error: expected finite numbers .* for image\(s\) \[0, 1, 2, 3\]"):
+        classify_errors(make(values), rule, mean_error=torch.full((4, 3), torch.nan))
+    assert len(classify_errors(make(values[:0]), rule).predicted) == 0

@@ -1,4 +1,7 @@
-"""One step of the contrastive loss in one of some processes, each with its own images: FOLDER RANK PROCESSES."""
+"""One step of the contrastive loss in one of some processes, each with its own images: FOLDER RANK PROCESSES.
+
+With ``overflow`` behind them, a batch comes first in which the second process has an infinite error.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from tests.losses.test_class_contrastive import make, make_prediction, make_targets
 
 
-def main(folder: Path, rank: int, processes: int) -> None:
+def main(folder: Path, rank: int, processes: int, overflow: bool = False) -> None:
     if processes > 1:
         store = f"file://{folder}/store"
         torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=processes)
@@ -26,6 +29,8 @@ def main(folder: Path, rank: int, processes: int) -> None:
         )
         for name in parts[0]
     }
+    if overflow:
+        loss(prediction.detach() * (torch.inf if rank else 1.0), targets)
     loss(prediction, targets).backward()
     gradient = loss.log_scale.grad.clone()
     optimizer.step()
@@ -33,4 +38,4 @@ def main(folder: Path, rank: int, processes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), "overflow" in sys.argv)

@@ -185,6 +185,25 @@ def test_the_scale_starts_by_the_size_of_the_differences():
     assert torch.equal(loss.log_scale.detach(), first)
 
 
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 1e30])
+def test_an_overflow_is_not_measured(value):
+    """As in float16 under a GradScaler, which then leaves the step out: the next batch is as if it had not been."""
+    loss, undisturbed, targets = make(), make(), make_targets()
+    prediction = make_prediction(targets)
+    broken = prediction.detach().clone()
+    broken[targets["contrasted"][0, 1]] = value  # of one image, under one class
+    loss(broken, targets)
+    assert not bool(loss.measured) and loss.factor == 0.0 and loss.learned() is None
+    assert torch.equal(loss(prediction, targets), undisturbed(prediction, targets))
+    factor = loss.factor
+    loss(broken, targets)
+    assert loss.factor == factor > 0
+    loss(prediction, targets)
+    undisturbed(prediction, targets)
+    for name, state in undisturbed.state_dict().items():
+        assert torch.equal(loss.state_dict()[name], state), name
+
+
 def test_images_beyond_the_range_are_denoised_only():
     loss = make(log_snr_range=(1.0, 4.0))
     inside = make_targets(level=0.2)
@@ -262,14 +281,32 @@ def test_processes_agree(tmp_path):
     torch.testing.assert_close(first["state"]["log_scale"], alone["state"]["log_scale"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_processes_leave_out_the_same_batch(tmp_path):
+    """One process has an overflow in its first batch: no process measures it."""
+    command = [sys.executable, "-m", "tests.losses.contrast_in_processes", str(tmp_path)]
+    ranks = [subprocess.Popen([*command, str(rank), "2", "overflow"], cwd=ROOT) for rank in range(2)]
+    assert [process.wait(600) for process in ranks] == [0, 0]
+    first, second = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True)["state"] for rank in range(2))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]) and bool(torch.isfinite(value).all()), name
+    assert bool(first["measured"]) and bool((first["squared_norms"] > 0).all())
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"weight": "1"}, "weight: expected a number of at least 0, got '1'"),
         ({"weight": -1.0}, "weight: expected a number of at least 0, got -1.0"),
         ({"weight": math.inf}, "weight: expected a number of at least 0, got inf"),
         ({"num_bands": 0}, "num_bands: expected a positive integer, got 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing: expected a number in \[0, 1\), got 1.0"),
         ({"log_snr_range": (4.0, 1.0)}, r"log_snr_range: expected None or two ascending numbers, got \[4.0, 1.0\]"),
+        ({"log_snr_range": 5}, "log_snr_range: expected None or two ascending numbers, got 5"),
+        ({"log_snr_range": "12"}, "log_snr_range: expected None or two ascending numbers, got '12'"),
+        ({"log_snr_range": (None, 1.0)}, "log_snr_range: expected None or two ascending numbers"),
+        ({"label_smoothing": None}, r"label_smoothing: expected a number in \[0, 1\), got None"),
+        ({"gamma": "5"}, "gamma: expected a positive number, got '5'"),
         ({"denoising_weighting": "elbo"}, "weighting: expected one of"),
     ],
     ids=str,
@@ -287,6 +324,21 @@ def test_bad_targets_are_refused():
         make()(make_prediction(targets), {**targets, "contrasted": targets["contrasted"][:, :2]})
     with pytest.raises(ValueError, match="prediction: expected the target's shape"):
         make()(make_prediction(targets)[:, :, :2], targets)
+
+
+def test_labels_are_classes():
+    loss, targets = make(), make_targets()
+    prediction = make_prediction(targets)
+    for labels, said in (
+        (targets["labels"] + 1, r"targets\['labels'\]: expected class numbers from 0 to 2, got 3 in 2 image"),
+        (targets["labels"] - 1, r"targets\['labels'\]: expected class numbers from 0 to 2, got -1"),
+        (targets["labels"] + 0.5, r"targets\['labels'\]: expected class numbers from 0 to 2, got 0.5"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            loss(prediction, {**targets, "labels": labels})
+    assert not bool(loss.measured), "refused before anything is measured"
+    whole = make()(prediction, {**targets, "labels": targets["labels"].float()})
+    assert torch.equal(whole, make()(prediction, targets))
 
 
 def test_it_can_be_copied():

@@ -210,6 +210,14 @@ class Blind(torch.nn.Module):
         return self.layer(images).detach()
 
 
+def changed(**entry) -> Dataset:
+    """Images of which one has something else, or with None nothing."""
+    items = stripes(16, 3)
+    items[5] = {key: value for key, value in {**items[5], **entry}.items() if value is not None}
+    # An item without an image is a batch without one.
+    return Dataset([{k: v for k, v in item.items() if k in items[5]} for item in items] if "image" in entry else items)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -217,12 +225,30 @@ class Blind(torch.nn.Module):
         ({"batch_size": 2.5}, "batch_size: expected a whole number"),
         ({"select": "first"}, "select: expected 'last', or 'best' with a validation_dataset, got 'first'"),
         ({"select": "best", "validation_dataset": None}, "select: expected 'last', or 'best'"),
-        ({"num_classes": 1}, "num_classes: expected labels 0 to 0, got \\[1\\]"),
+        ({"num_classes": 1}, "train_dataset: expected class numbers from 0 to 0, got 1 in 24 image"),
+        ({"num_classes": 2.0}, "num_classes: expected a whole number of at least 1, got 2.0"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a positive number, got 0.0"),
+        ({"learning_rate": "1e-3"}, "learning_rate: expected a positive number, got '1e-3'"),
+        ({"learning_rate": math.nan}, "learning_rate: expected a positive number, got nan"),
+        ({"weight_decay": -0.1}, "weight_decay: expected a number of at least 0, got -0.1"),
+        ({"dropout": 1.0}, r"dropout: expected a number in \[0, 1\), got 1.0"),
+        ({"label_smoothing": 1.5}, r"label_smoothing: expected a number in \[0, 1\), got 1.5"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
+        ({"num_workers": None}, "num_workers: expected a whole number of at least 0, got None"),
+        ({"amp_dtype": torch.float64}, "amp_dtype: expected None, torch.bfloat16 or torch.float16, got torch.float64"),
+        ({"train_dataset": changed(label=None)}, "train_dataset: expected items with 'label', got one with"),
+        ({"train_dataset": changed(label=0.5)}, "train_dataset: expected class numbers from 0 to 1, got 0.5"),
+        ({"validation_dataset": changed(label=None)}, "validation_dataset: expected items with 'label', got one with"),
+        ({"validation_dataset": Dataset([])}, "validation_dataset: expected at least one image, got none"),
+        ({"validation_dataset": changed(image=None)}, "validation_dataset: expected items with 'image', got one with"),
+        ({"validation_dataset": changed(image=torch.full((1, 16, 16), math.nan))}, "images: .* got nan to nan"),
+        ({"validation_dataset": changed(image=torch.full((1, 16, 16), 255.0))}, "images: .* got .* to 255"),
+        ({"train_dataset": changed(image=torch.full((1, 16, 16), 255.0))}, "images: .* got .* to 255"),
         ({"learning_rate": 1e30}, "learning_rate: expected one with which the loss stays finite"),
         ({"encoder": Encoder(Blind(), ["output"], name="blind", in_channels=1, image_size=16)}, "no gradient reaches"),
         (
             {"validation_dataset": Dataset([{"image": torch.zeros(1, 16, 16), "label": 3}])},
-            "validation_dataset: expected labels of 2 classes, 0 to 1, got 3",
+            "validation_dataset: expected class numbers from 0 to 1, got 3",
         ),
     ],
 )
@@ -244,6 +270,26 @@ def test_the_guide_runs(tmp_path, monkeypatch):
     assert len(names["adapted"].history) == 1 and names["space"].adapted == "48 images, 1 epochs, seed 0"
     assert names["features"][0]["image"].shape == (16, 2, 2)
     assert (tmp_path / "latents" / "latents.f32").stat().st_size == 48 * 5 * 16 * 4 * 4
+
+
+def test_trains_whatever_mode_it_is_called_in():
+    expected = weights(adapt_encoder(tiny_encoder(), train_set(), validation_set(), 2, **FEW))
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            adapted = adapt_encoder(tiny_encoder(), train_set(), validation_set(), 2, **FEW)
+            assert torch.is_grad_enabled() is False
+        assert torch.equal(weights(adapted), expected)
+        assert not any(weight.is_inference() for weight in adapted.parameters())
+
+
+def test_images_are_floats_and_the_encoder_is_one():
+    whole = Dataset([{**item, "image": item["image"].mul(99).byte()} for item in stripes(16, 3)])
+    for name in ("train_dataset", "validation_dataset"):
+        arguments = {"train_dataset": train_set(), "validation_dataset": validation_set()} | {name: whole}
+        with pytest.raises(TypeError, match=f"{name}: images: expected floating point values .* got torch.uint8"):
+            adapt_encoder(tiny_encoder(), num_classes=2, **arguments, **FEW)
+    with pytest.raises(TypeError, match="encoder: expected an Encoder, see make_encoder, got Conv2d"):
+        adapt_encoder(torch.nn.Conv2d(1, 4, 4, 4), train_set(), None, 2, **FEW)
 
 
 def test_refuses_a_dataset_without_datalist():

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import ViT, resnet18
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandGaussianNoise,
+    RandScaleIntensityFixedMean,
+    RandShiftIntensity,
+)
 from torch import nn
 from torch.nn.functional import interpolate
 
@@ -169,6 +177,66 @@ def test_refuses():
         Encoder(network, ["0"], name="tiny", image_size=2)
     with pytest.raises(ValueError, match=r"network: expected a network with its weights"):
         make_encoder("monai")
+    for size in ("64", 64.0, True, 0, (16,), (16, 16, 16), (16, "16")):
+        with pytest.raises(ValueError, match="image_size: expected a positive integer, or one for each of 2 axes, got"):
+            make_encoder("monai", network=network[0], image_size=size)
+    assert make_encoder("monai", network=network[0], image_size=np.int64(16)).image_size == (16, 16)
+    for size in ("16", 16.0, (16,)):
+        with pytest.raises(ValueError, match="image_size: expected a positive integer"):
+            make_encoder("monai", network=network[0]).grid(size)
+    for settings, said in (
+        ({"in_channels": "3"}, "in_channels: expected a positive integer, got '3'"),
+        ({"mean": float("nan")}, "mean: expected one number, or one for each of 3 channels, got nan"),
+        ({"std": "a"}, "std: expected one positive number, or one for each of 3 channels, got 'a'"),
+        ({"layers": [0]}, r"layers: expected the names of one or more layers, got \[0\]"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make_encoder("monai", network=network[0], **settings)
     for name in ("resnet", "monai:x", "onnx", None):
         with pytest.raises(ValueError, match=r"encoder: expected one of \['efficientnet_lite0', 'monai', 'onnx:...'"):
             make_encoder(name)
+
+
+def wrong_images() -> list:
+    """Images that are none in [-1, 1], and what is said of them."""
+    x = images()
+    broken = [x.clone(), x.clone()]
+    broken[0][1, 2, 3, 4], broken[1][0, 0, 0, 0] = torch.nan, torch.inf
+    scale = "images: expected values from -1 to 1, as encoders take them, got"
+    return [
+        ((x * 127 + 128).byte(), TypeError, r"images: expected floating point values in \[-1, 1\], got torch.uint8"),
+        (x.long(), TypeError, "images: expected floating point .* got torch.int64"),
+        (x.to(torch.complex64), TypeError, "images: expected floating point .* got torch.complex64"),
+        (x.to_sparse(), TypeError, "images: expected a dense Tensor .* got torch.sparse_coo"),
+        (x.numpy(), TypeError, "images: expected a Tensor .* got ndarray; torch.as_tensor makes one"),
+        (x * 127 + 128, ValueError, f"{scale} .* to 25"),
+        (x * 1000, ValueError, f"{scale} -9"),
+        (broken[0], ValueError, f"{scale} nan to nan"),
+        (broken[1], ValueError, f"{scale} .* to inf"),
+        (torch.tensor(0.5), ValueError, r"images: expected \[B, C, \*spatial\] .* got \[\]"),
+        (x[:, :, :0], ValueError, r"images: expected \[B, C, \*spatial\] .* got \[2, 3, 0, 32\]"),
+        (x[:, :, :3], ValueError, r"images: expected a size of at least a cell, \[4, 4\], .* got \[3, 32\]: "),
+    ]
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_images_of_another_scale_are_refused(number):
+    x, error, said = wrong_images()[number]
+    encoder = Encoder(nn.Conv2d(3, 4, 4, 4), ["output"], name="tiny", image_size=16)
+    with pytest.raises(error, match=said):
+        encoder.features(x)
+
+
+def test_what_augmentation_makes_is_taken():
+    """The strongest of the bundles, on images of two values, before anything is cut off."""
+    steps = [
+        RandAdjustContrast(prob=1.0, gamma=(0.5, 2.0)),
+        RandScaleIntensityFixedMean(prob=1.0, factors=0.3),
+        RandShiftIntensity(prob=1.0, offsets=0.1),
+        RandGaussianNoise(prob=1.0, std=0.5),
+    ]
+    augment = Compose(steps).set_random_state(0)
+    encoder = Encoder(nn.Conv2d(3, 4, 4, 4), ["output"], name="tiny", image_size=16)
+    x = torch.stack([augment(each.sign()) for each in images(20)])
+    assert x.abs().max() > 1.5
+    assert bool(encoder(x).isfinite().all())

@@ -16,9 +16,10 @@ from torch.nn.functional import pixel_unshuffle
 from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
 from monai_diffclf.engines import DenoisingPrepareBatch
-from monai_diffclf.representations import LatentDataset
+from monai_diffclf.representations import LatentDataset, RepresentationSpace
 from monai_diffclf.representations.latent_store import LatentStore
 from tests.latent_spaces import EncodesOnly
+from tests.representations.tiny_encoder import make_tiny_encoder
 
 
 class Recording(EncodesOnly):
@@ -239,8 +240,12 @@ def test_a_changed_image_is_refused(files, tmp_path):
 
 def test_images_of_another_size_are_refused(files, tmp_path):
     np.save(files[9]["image"], np.zeros((1, 4, 8), dtype=np.float32))
+    settings = {"views": 0, "batch_size": 1, "cache_dir": tmp_path / "kept", "progress": False}
+    with pytest.raises(ValueError, match=r"data\[9\]\['image'\]: expected the shape \[1, 4, 6\] .*, got \[1, 4, 8\]"):
+        LatentDataset(files, read(), EncodesOnly(), **settings)
+    # The others are kept, and are not looked at again.
     with pytest.raises(ValueError, match=r"latents: expected the shape \[1, 4, 2, 3\] an image .*, got \[1, 4, 2, 4\]"):
-        LatentDataset(files, read(), EncodesOnly(), views=0, batch_size=1, cache_dir=tmp_path / "kept", progress=False)
+        LatentDataset(files, read(), EncodesOnly(), **settings)
 
 
 def test_two_processes_do_not_write_at_once(files, tmp_path):
@@ -317,6 +322,50 @@ def test_refuses_arguments(files, tmp_path, changes, error, message):
     arguments = {"data": files, "transform": read(), "latent_space": EncodesOnly(), "progress": False}
     with pytest.raises(error, match=message):
         LatentDataset(**arguments | {"cache_dir": tmp_path / "kept"} | changes)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_refuses_images(tmp_path, kept, batch_size):
+    fine = torch.rand(1, 4, 6)
+    bad = fine.clone()
+    bad[0, 0, 0] = torch.nan
+    for data, error, message in (
+        (
+            [{"image": fine}, {"image": fine[:, :2]}],
+            ValueError,
+            r"data\[1\]\['image'\]: expected the shape \[1, 4, 6\]",
+        ),
+        ([{"image": fine}, {"label": 1}], ValueError, r"data\[1\]: expected an item with 'image', got \['label'\]"),
+        ([{"image": fine}, "a.png"], ValueError, r"data\[1\]: expected an item with 'image', got str"),
+        ([{"image": (255 * fine).byte()}], TypeError, r"data\[0\]\['image'\]: expected floating point .* torch.uint8"),
+        ([{"image": fine}, {"image": bad}], ValueError, r"data\[1\]\['image'\]: expected finite values, got NaN"),
+    ):
+        folder = tmp_path / str(len(list(tmp_path.iterdir()))) if kept else None
+        with pytest.raises(error, match=message):
+            LatentDataset(data, None, EncodesOnly(), batch_size=batch_size, cache_dir=folder, progress=False)
+        with pytest.raises(error, match=message):
+            LatentDataset(data, None, None, batch_size=batch_size, progress=False)
+    with pytest.raises(ValueError, match="transform: expected one that gives an item with 'image', got none"):
+        LatentDataset([{"image": fine}], lambda item: {}, None, progress=False)
+
+
+def test_images_of_another_scale_are_refused():
+    space = RepresentationSpace(make_tiny_encoder(), 3).fit([torch.rand(8, 1, 16, 16)])
+    with pytest.raises(ValueError, match="images: expected values from -1 to 1, as encoders take them, got 0 to 255"):
+        LatentDataset([{"image": torch.arange(256.0).reshape(1, 16, 16)}], None, space, progress=False)
+
+
+def test_a_representation_may_be_encoded_in_reduced_precision():
+    items = [{"image": image} for image in torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))]
+    space = RepresentationSpace(make_tiny_encoder(), 3).fit([torch.stack([item["image"] for item in items])])
+    exact, rounded = (
+        all_views(LatentDataset(items, None, space, amp_dtype=amp_dtype, progress=False))[:, 0]
+        for amp_dtype in (None, "bfloat16")
+    )
+    images = torch.stack([item["image"] for item in items])
+    assert torch.equal(exact, space.encode(images))
+    assert torch.equal(rounded, space.in_precision(torch.bfloat16).encode(images)) and not torch.equal(rounded, exact)
 
 
 def test_the_header_says_what_was_made(files, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
@@ -14,6 +15,7 @@ from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
 from monai_diffclf.networks import LatentSpace, maps_in_pixels
 from monai_diffclf.networks.latent_space import check_latent_space, encode
 from monai_diffclf.representations import Encoder, RepresentationSpace
+from tests.representations.test_encoder import wrong_images
 
 SCHEDULER = DDPMScheduler(1000, schedule="cosine_log_snr", prediction_type="v_prediction")
 
@@ -155,7 +157,56 @@ def test_the_version_is_of_all_that_changes_a_latent():
     assert RepresentationSpace(tiny(), 3, batch_size=2).fit([images()]).encode(images()).shape == (12, 3, 4, 6)
 
 
+@pytest.mark.parametrize("global_token", [False, True])
+def test_latents_do_not_depend_on_the_autocast_around(global_token):
+    for amp_dtype in (None, torch.bfloat16):
+        space, x = fitted(amp_dtype=amp_dtype, global_token=global_token), images()
+        expected = space.encode(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = space.encode(x)
+            again = fitted(amp_dtype=amp_dtype, global_token=global_token)
+        assert latents.dtype == torch.float32 and torch.equal(latents, expected)
+        assert again.version == space.version
+    assert space.encode(images().double()[:0]).dtype == space.encode(images().double()).dtype == torch.float32
+    exact = fitted(global_token=global_token)
+    reduced = exact.in_precision(torch.bfloat16)
+    assert reduced.version != exact.version == fitted(global_token=global_token).version
+    assert not torch.equal(reduced.encode(x), exact.encode(x)) and exact.amp_dtype is None
+
+
+def test_what_was_made_in_inference_mode_is_fitted_again():
+    with torch.inference_mode():
+        space = fitted()
+    assert space.version == fitted().version
+    assert space.fit([images(9)]).version == RepresentationSpace(tiny(), 3).fit([images(9)]).version
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_images_of_another_scale_are_refused(number):
+    x, error, said = wrong_images()[number]
+    space = RepresentationSpace(tiny(), 3)
+    if error is ValueError or not isinstance(x, np.ndarray):  # arrays may be fitted to, as of a loader
+        with pytest.raises(error, match=said):
+            space.fit([x])
+        with pytest.raises(error, match=said):
+            space.fit([{"image": x}])
+    with pytest.raises(error, match=said):
+        fitted().encode(x)
+
+
+def test_weights_stay_in_float32():
+    for change in (RepresentationSpace.half, RepresentationSpace.double, lambda space: space.encoder.half()):
+        space = fitted()
+        change(space)
+        for ask in (lambda: space.encode(images()), lambda: space.fit([images()])):  # noqa: B023 (asked at once)
+            with pytest.raises(ValueError, match="latent_space: expected weights in float32, got torch.float(16|64)"):
+                ask()
+    assert torch.equal(fitted().half().float().to(torch.float32).encode(images()).isfinite().all(), torch.tensor(True))
+
+
 def test_refuses():
+    with pytest.raises(ValueError, match=r"batches: expected images as 'image', got a dictionary of \['label'"):
+        RepresentationSpace(tiny(), 3).fit([{"pixels": images(), "label": 1}])
     space = RepresentationSpace(tiny(), 3)
     with pytest.raises(
         ValueError, match=r"latent_space: expected a representation with principal components, call fit"
@@ -175,6 +226,8 @@ def test_refuses():
         fitted().encode(images(channels=2))
     with pytest.raises(TypeError, match="encoder: expected an Encoder, see make_encoder, got Linear"):
         RepresentationSpace(nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"whitening: expected an exponent in \[0, 1\], got '0.5'"):
+        RepresentationSpace(tiny(), 3, whitening="0.5")
     with pytest.raises(ValueError, match="amp_dtype"):
         RepresentationSpace(tiny(), amp_dtype=torch.float64)
     with pytest.raises(

@@ -74,12 +74,29 @@ def test_sure_members_stay_finite():
         ([ROWS], {"weights": (1.0, 1.0)}, "weights: expected one a member, 1, got 2"),
         ([ROWS], {"weights": (-1.0,)}, "weights: expected numbers of at least 0"),
         ([ROWS], {"weights": (0.0,)}, "not all 0"),
+        ([ROWS], {"weights": ("1",)}, "weights: expected numbers of at least 0, got '1'"),
+        ([ROWS], {"weights": 1.0}, "weights: expected a list of numbers, one a member, got 1.0"),
         ([ROWS], {"pool": "product"}, "pool: expected one of"),
     ],
 )
 def test_refusals(members, settings, words):
     with pytest.raises(ValueError, match=words):
         ensemble_probabilities(members, **settings)
+
+
+def test_members_are_tensors_of_floats():
+    onehot = torch.nn.functional.one_hot(ROWS.argmax(1), 3)
+    ensemble = Ensemble("mean", (0.5, 0.5))
+    asks = (ensemble_probabilities, ensemble, lambda members: fit_ensemble(members, torch.arange(30) % 3))
+    for ask in asks:
+        with pytest.raises(TypeError, match=r"members\[0\]: expected floating point probabilities, got torch.int64"):
+            ask([onehot, ROWS])
+        for wrong, kind in ((ROWS.numpy(), "ndarray"), (ROWS.tolist(), "list")):
+            with pytest.raises(TypeError, match=rf"members\[1\]: expected a Tensor \[n, K\], got {kind}"):
+                ask([ROWS, wrong])
+        with pytest.raises(TypeError, match=r"members: expected a list of Tensors \[n, K\], .* got ndarray"):
+            ask(torch.stack([ROWS, ROWS]).numpy())
+    assert ensemble_probabilities([onehot.double(), ROWS.double()], pool="mean").argmax(1).equal(ROWS.argmax(1))
 
 
 def test_a_fit_refuses_other_labels():
