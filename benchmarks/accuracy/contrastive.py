@@ -103,6 +103,13 @@ def auc(errors: DenoisingErrors, labels: torch.Tensor, weighting: Weighting, tem
     }
 
 
+def few(errors: DenoisingErrors, labels: torch.Tensor, weighting: Weighting, temperature: float) -> float | None:
+    """AUC by the mean of a few draws; None where learned weights count none of their levels."""
+    if isinstance(weighting, LevelWeights) and not bool((weighting.at(errors.log_snr) > 0).any()):
+        return None
+    return auc(errors, labels, weighting, temperature)["auc"]
+
+
 def chosen(errors: DenoisingErrors, index: torch.Tensor) -> DenoisingErrors:
     """Some of the draws."""
     rate = errors.log_snr_rate
@@ -132,7 +139,7 @@ def measure(config: Any, network: torch.nn.Module, learned: Any, args: argparse.
         "temperature": temperature,
         "denoising_loss": losses(errors, labels),
         "all_draws": auc(errors, labels, weighting, temperature),
-        "draws": {str(n): auc(chosen(errors, spread[:n]), labels, weighting, temperature)["auc"] for n in COUNTS},
+        "draws": {str(n): few(chosen(errors, spread[:n]), labels, weighting, temperature) for n in COUNTS},
     }
     single = {}
     for low, high in BANDS:

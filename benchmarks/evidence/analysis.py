@@ -44,6 +44,9 @@ def method_metrics(
         without = [MEASURES["macro_auc"](images["labels"][rows], r.probabilities[rows]) for r in results]
         found["without_copies"] = {"macro_auc": float(np.mean(without)), "images": int(rows.sum())}
     found["facts"] = {k: v for k, v in results[0].record["facts"].items() if k != "history"}
+    seconds = [result.record["facts"].get("training_seconds") for result in results]
+    if known := [value for value in seconds if value is not None]:  # one that was there already took none
+        found["facts"]["training_seconds"] = float(np.median(known))
     found["repeats"] = sum(r.record["opening"]["repeat"] for r in results)
     return found
 
@@ -186,7 +189,7 @@ def _of(
 ) -> dict[str, CrossedResamples]:
     """The statistic of a comparison on one data set, all methods on the same resamples."""
     if settings["metric"] == "auroc":
-        return _of_kinds(data, methods, folder, seed)
+        return of_kinds(data, methods, folder, seed)
     runs = {method: _runs(data, method, settings, folder) for method in methods}
     images = _same_images([r for seeds in runs.values() for results in seeds.values() for r in results], folder)
     scores = {
@@ -196,7 +199,7 @@ def _of(
     return _crossed(MEASURES[settings["metric"]], images, scores, seed)
 
 
-def _of_kinds(data: str, methods: Sequence[str], folder: Path, seed: int) -> dict[str, CrossedResamples]:
+def of_kinds(data: str, methods: Sequence[str], folder: Path, seed: int) -> dict[str, CrossedResamples]:
     results = {method: results_of(data, method, "other_kinds", folder=folder) for method in methods}
     images = _same_images([r for own in results.values() for r in own], folder)
     kinds = sorted(results[methods[0]][0].kinds)

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.evidence.analysis import compare_all, margin, method_metrics, paired
 from benchmarks.evidence.few_draws import few_draws_of
+from benchmarks.evidence.kinds import kinds_of, kinds_rows
 from benchmarks.evidence.ledger import LEDGER, read_ledger
 from benchmarks.evidence.protocol import RESULTS, ROOT, protocol, protocol_hash
 from monai_diffclf.storage.atomic_file import replace_text
@@ -82,8 +83,8 @@ def answers(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any
 
 
 def later(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """What longer trainings and few draws reach, of those that were run."""
-    found: dict[str, list[dict[str, Any]]] = {"longer": [], "few_draws": []}
+    """What longer trainings, few draws and scores of unlikeness reach, of those that were run."""
+    found: dict[str, list[dict[str, Any]]] = {"longer": [], "few_draws": [], "kinds": kinds_of(asked["kinds"], folder)}
     for row in asked["longer"]:
         if measured := method_metrics(row["data"], row["method"], folder=folder, condition="longer"):
             pair = (row["data"], row["data"]), (row["method"], row["shipped"])
@@ -113,6 +114,7 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         "added": _questions(added(), summary["added"], summary["metrics"]),
         "longer": _longer(summary["added"]["longer"]),
         "few_draws": _few_draws(added()["few_draws"], summary["added"]["few_draws"]),
+        "kinds": _table(*kinds_rows(added()["kinds"], summary["added"]["kinds"])),
         "comparisons": _comparisons(summary),
         "selective": _other(summary),
         "cost": _cost(summary),

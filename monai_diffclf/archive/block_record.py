@@ -8,6 +8,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ class BlockRecord:
             errors = np.load(io.BytesIO(parts[_ERRORS]), allow_pickle=False) if _ERRORS in parts else None
             record = cls(about["plan"], about["number"], about["rows"], cases, errors=errors)
             record.faults = dict(about["faults"])
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError, zlib.error):
             return None
         for prefix, files in ((_MAPS, record.maps), (_DICOM, record.dicom)):
             files.update({name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)})

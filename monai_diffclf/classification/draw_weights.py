@@ -104,7 +104,7 @@ def draw_weights(errors: DenoisingErrors, weighting: Weighting = "uniform", *, g
 
     Raises:
         ValueError: when ``weighting`` is unknown, has not one weight a draw or a negative one, or ``log_snr_rate`` is
-            needed and missing.
+            needed and missing; when learned weights count none of the draws.
 
     Example:
         >>> e = DenoisingErrors(torch.rand(1, 2, 3), torch.arange(3), torch.tensor([5.0, 0.0, -5.0]))
@@ -119,6 +119,7 @@ def draw_weights(errors: DenoisingErrors, weighting: Weighting = "uniform", *, g
 def _base_weights(errors: DenoisingErrors, weighting: Weighting, gamma: float) -> torch.Tensor:
     log_snr = errors.log_snr.double()
     if isinstance(weighting, LevelWeights):
+        check_levels_count(weighting, log_snr)
         return weighting.at(log_snr)
     if isinstance(weighting, torch.Tensor):
         return weighting.to(log_snr)
@@ -131,6 +132,23 @@ def _base_weights(errors: DenoisingErrors, weighting: Weighting, gamma: float) -
     if errors.log_snr_rate is None:
         raise ValueError("weighting 'elbo' needs errors.log_snr_rate; these errors were stored without it")
     return errors.log_snr_rate.double()
+
+
+def check_levels_count(weighting: Weighting, log_snr: torch.Tensor) -> None:
+    """Refuse learned weights that count none of some draws: every class would have the same error, 0.
+
+    Raises:
+        ValueError: saying at which log-SNR they count.
+    """
+    if not isinstance(weighting, LevelWeights) or not len(log_snr) or bool((weighting.at(log_snr) > 0).any()):
+        return
+    counts = [n for n, weight in enumerate(weighting.weights) if weight > 0]
+    ends = [-math.inf, *weighting.edges, math.inf]
+    raise ValueError(
+        f"weighting: expected a draw at a log-SNR that its learned weights count, {ends[counts[0]]:.3g} to "
+        f"{ends[counts[-1] + 1]:.3g}, got {len(log_snr)} at {float(log_snr.min()):.3g} to {float(log_snr.max()):.3g}; "
+        "make more draws, give noise_levels in that range, or weight all draws alike (uniform)"
+    )
 
 
 def check_weighting(weighting: Any, num_draws: int, *, name: str = "weighting") -> None:

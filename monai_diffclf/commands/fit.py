@@ -31,7 +31,7 @@ from ..fitting.fit_findings import (
     has_findings,
     join_findings,
 )
-from ..fitting.fit_uncertainty import METHODS, NONE, check_images, describe_images, mean_image_note
+from ..fitting.fit_uncertainty import METHODS, NONE, OtherImagesError, check_images, describe_images, mean_image_note
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..handlers import read_results
 from ..storage import StoredErrors, load_errors
@@ -134,9 +134,12 @@ def command(
             mean_image=mean_image_note(opened, where.uncertainty, with_images=at_hand),
             described=describe_images(opened, stored) if at_hand else None,
         )
-        fit.save(where.uncertainty)
         learned = _decide(opened, stored, where, progress=progress) if decision else None
+        # Saved when all is learned: half of it would be taken for the whole.
         joined = None if cascade is None else fit_run_cascade(cascade, folder, max_loss=max_loss, pool=pool)
+        fit.save(where.uncertainty)
+        if learned is not None:
+            learned.save(where.decision)
     remarks = [*fit.remarks, *_taken_by(folder, bundle, where.uncertainty, stored.errors.num_draws)]
     result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": remarks}
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
@@ -226,7 +229,7 @@ def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, named: b
     try:
         check_images(bundle, stored, where.errors)
     except (ValueError, OSError) as error:
-        if named:
+        if named or isinstance(error, OtherImagesError):
             raise
         print(
             "the validation images are not at hand: unusual images will be found by their errors alone, and inverted "
@@ -240,9 +243,7 @@ def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, named: b
 
 def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress: bool) -> DecisionFit:
     mirrored = measure_mirrored(bundle, where.mirrored, progress=progress)
-    learned = fit_decision(bundle, stored, mirrored, source=where.errors)
-    learned.save(where.decision)
-    return learned
+    return fit_decision(bundle, stored, mirrored, source=where.errors)
 
 
 def _deferred(rule: str, fit: CascadeFit) -> str:

@@ -61,6 +61,7 @@ class SplitAudit:
         classes: names of the classes, empty where not given.
         absent: split -> why there is nothing to audit.
         content: split -> hash of its images' pixels, keys and labels, in whatever order.
+        images: split -> content key of each image, in the order of its datalist.
     """
 
     counts: dict[str, dict[int, int]]
@@ -77,6 +78,7 @@ class SplitAudit:
     classes: tuple[str, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
     content: dict[str, str] = field(default_factory=dict)
+    images: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "\n".join([*_table(self), *_overlap(self), *_near(self), *_guesses(self)])
@@ -198,6 +200,10 @@ def audit_splits(
         classes=tuple(classes),
         absent=dict(absent or {}),
         content={name: _content_hash(name, places, facts) for name in splits},
+        images={
+            name: tuple(fact.content for (where, *_), fact in zip(places, facts, strict=True) if where == name)
+            for name in splits
+        },
     )
 
 

@@ -22,12 +22,15 @@ from .data_description import items_hash
 from .label_vectors import check_findings_present, has_findings
 from .patients import check_patients, patients_of
 from .splits import NoSplitError, check_classes_present
+from .trained_images import check_not_trained_on, split_members
 
 __all__ = ["audit_run"]
 
 Datalist = Sequence[Mapping[str, Any]]
 # Of what is measured: another number, and stored audits are made anew.
-_VERSION = 3
+_VERSION = 4
+_TRAINING = "audit.json"
+"""The audit that a training leaves in its folder, where its evaluation leaves one of another name."""
 
 
 def audit_run(
@@ -44,8 +47,10 @@ def audit_run(
     Training and validation need images of every class, and no patient may be in two splits: this is checked whether or
     not the audit is enabled. An audit of the very same files (names, sizes, times, labels, patients) that is in the
     folder already, as of a run that goes on, is printed and not made again; one of other data is removed where none is
-    made in its place. Of several processes the first one audits. Where labels are vectors, of several findings, the
-    classes are findings, each of which must be there and not there, and the audit is of images with any and without.
+    made in its place. An evaluation's audit lies beside that of its training, ``audit.json``: images and patients that
+    were trained on are refused where they are in another split now (`check_not_trained_on`). Of several processes the
+    first one audits. Where labels are vectors, of several findings, the classes are findings, each of which must be
+    there and not there, and the audit is of images with any and without.
 
     Args:
         splits: name of the split -> datalist, or a function that gives it; a split that the function says is absent
@@ -61,18 +66,14 @@ def audit_run(
 
     Raises:
         TypeError: when `enabled` is no truth value.
-        ValueError: when a class is missing from training or validation, a patient is in two splits, or an image cannot
-            be read.
+        ValueError: when a class is missing from training or validation, a patient is in two splits, an image cannot be
+            read, or what is to be judged was trained on.
     """
     if not isinstance(enabled, bool | np.bool_):
         raise TypeError(f"audit: expected True or False, got {enabled!r}")
     names = class_names(classes)
     found, absent = _load(splits)
-    for split, items in found.items():
-        if not has_findings(items):
-            check_classes_present(items, split, names, all_of_them=True)
-        elif split in ("train", "validation"):
-            check_findings_present(items, split, names)
+    _check_classes(found, names)
     hashes = {split: items_hash(items) for split, items in found.items()}
     if any(has_findings(items) for items in found.values()):
         found, names = {split: _any_finding(items) for split, items in found.items()}, ["no finding", "a finding"]
@@ -85,16 +86,26 @@ def audit_run(
     if not enabled:
         _remove_other(file, fingerprint)
         return ""
-    text = _stored(file, fingerprint)
-    if text is None:
+    record = _stored(file, fingerprint)
+    if record is None:
         audit = audit_splits(found, classes=names, absent=absent, progress=progress)
-        text = str(audit)
-        about = {"version": _VERSION, "fingerprint": fingerprint, "data_hash": hashes}
-        record = {**about, **audit.to_dict(), "text": text.splitlines()}
-        replace_text(file, json.dumps(record, indent=1) + "\n")
+        about = {"version": _VERSION, "fingerprint": fingerprint, "data_hash": hashes, **audit.to_dict()}
+        record = {**about, "text": str(audit).splitlines(), "members": split_members(found, audit.images)}
+    if (training := file.with_name(_TRAINING)) != file:
+        check_not_trained_on(training, record["members"], allow_shared_patients)
+    replace_text(file, json.dumps(record, indent=1) + "\n")
+    text = "\n".join(record["text"])
     replace_text(file.with_suffix(".txt"), text + "\n")
     print(text, flush=True)
     return text
+
+
+def _check_classes(splits: Mapping[str, Datalist], names: Sequence[str]) -> None:
+    for split, items in splits.items():
+        if not has_findings(items):
+            check_classes_present(items, split, names, all_of_them=True)
+        elif split in ("train", "validation"):
+            check_findings_present(items, split, names)
 
 
 def _any_finding(items: Datalist) -> Datalist:
@@ -145,15 +156,13 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _stored(file: Path, fingerprint: str) -> str | None:
-    """The text of an audit of the same data in this file or one beside it; None where there is none."""
-    for candidate in dict.fromkeys([file, file.with_name("audit.json")]):
+def _stored(file: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The record of an audit of the same data in this file or one beside it; None where there is none."""
+    for candidate in dict.fromkeys([file, file.with_name(_TRAINING)]):
         try:
-            record = json.loads(candidate.read_text(encoding="utf-8"))
-            if record["fingerprint"] == fingerprint:
-                if candidate != file:
-                    replace_text(file, candidate.read_text(encoding="utf-8"))
-                return "\n".join(record["text"])
+            record: dict[str, Any] = json.loads(candidate.read_text(encoding="utf-8"))
+            if record["fingerprint"] == fingerprint and "\n".join(record["text"]) and record["members"]:
+                return record
         except (OSError, ValueError, KeyError, TypeError):
             continue  # none, or of an earlier version, or damaged: it is made anew
     return None

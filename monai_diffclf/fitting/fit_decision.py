@@ -98,7 +98,7 @@ def fit_decision(
     check_network(stored, network, source)
     check_enough(stored, source)
     learned = {rule: _learn(stored, rule, mirrored, network, num_parts) for rule in RULES}
-    weighting = bundle.get("weighting")
+    weighting = bundle.decision["weighting"]
     early, remarks = _early(stored, weighting, risk)
     few, few_auc = _few(stored, weighting)
     learned["mean"] = replace(learned["mean"], fitted=None if early is None else early.stopping, few_draws=few)

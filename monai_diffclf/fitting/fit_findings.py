@@ -163,7 +163,7 @@ def fit_findings_decision(
         ValueError: as :func:`monai_diffclf.fitting.fit_decision`.
     """
     learned = fit_decision(bundle, join_findings(stored), None, source=Path(run) / "evaluation", risk=risk)
-    stopping, weighting = learned.learned["mean"].fitted, bundle.get("weighting")
+    stopping, weighting = learned.learned["mean"].fitted, bundle.decision["weighting"]
     if stopping is None:
         return learned
     each = {}

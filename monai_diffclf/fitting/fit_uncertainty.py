@@ -38,6 +38,7 @@ from ..uncertainty.typicality import fit_typicality, group_codes
 
 __all__ = [
     "METHODS",
+    "OtherImagesError",
     "UncertaintyFit",
     "check_images",
     "check_network",
@@ -137,6 +138,10 @@ def fit_uncertainty(
         remarks += [each for each in (remark, of_sets) if each and each not in remarks]
     notes = {"images": len(stored.keys), "cross_fitted_loss": losses, **(mean_image or {})}
     return UncertaintyFit(fitted, losses, notes, tuple(remarks))
+
+
+class OtherImagesError(ValueError):
+    """The validation images are at hand, and the errors are of none of them, such as those of test images."""
 
 
 def check_network(stored: StoredErrors, network: str, path: str | os.PathLike[str]) -> None:
@@ -253,6 +258,11 @@ def _check_same(
     # A key names the pixels or the file: images that share it share their errors.
     place = {key: index for index, key in enumerate(made.keys)}
     known = [i for i, key in enumerate(stored.keys) if key in place]
+    if not known:
+        raise OtherImagesError(
+            f"{path}: expected errors of the validation images in {bundle.get('dataset_dir')}, got those of other "
+            "images, none of which is among them; evaluate again, or name the data set that was evaluated (--data)"
+        )
     again = made.errors.values[[place[stored.keys[i]] for i in known]]
     was = stored.errors[torch.tensor(known, dtype=torch.long)]
     # Other draws have other errors, of the same images too.

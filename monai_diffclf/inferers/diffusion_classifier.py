@@ -20,7 +20,7 @@ from ..classification import (
     StoppingRule,
     replay,
 )
-from ..classification.draw_weights import Weighting, check_weighting, draw_weights
+from ..classification.draw_weights import Weighting, check_levels_count, check_weighting, draw_weights
 from ..classification.replay import classify_draws, run_draws
 from ..classification.rules import check_rule, check_temperature, mean_errors
 from ..classification.stopping import check_valid
@@ -144,6 +144,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         self.map_weighting = weighting if map_weighting is None else map_weighting
         self.map_smoothing = map_smoothing
         self._timesteps = self.process.timesteps(self.draws.levels)
+        check_levels_count(weighting, self.process.log_snr(self._timesteps))
 
     def classify(
         self, images: torch.Tensor, network: Callable[..., Any], *, error_maps: bool = False, **kwargs: Any

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from monai.networks.schedulers import Scheduler
+from monai.transforms import Randomizable
+from monai.transforms.traits import RandomizableTrait
 from torch import nn
 
 from .latent_space import LatentSpace
@@ -93,7 +96,8 @@ def describe_settings(thing: Any) -> dict[str, Any]:
     """Class and settings of an optimizer, a loss, a moving average or transforms, as plain values.
 
     Args:
-        thing: one of these, or a list of them; before it is used, as some count their steps.
+        thing: one of these, or a list of them; a moving average before it is used, as it counts its steps. Of a random
+            transform, which keeps what it has drawn last, only that which it was made with is said.
 
     Example:
         >>> describe_settings(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1, weight_decay=0.5))["weight_decay"]
@@ -112,7 +116,11 @@ def describe_settings(thing: Any) -> dict[str, Any]:
         if type(value).__module__.startswith(("monai.transforms", "monai_diffclf.transforms"))
         and not isinstance(value, type | enum.Enum)
     }
-    return {**_plain(thing), **inner}
+    plain = _plain(thing)
+    if isinstance(thing, Randomizable | RandomizableTrait):
+        made_with = {"class", *inspect.signature(type(thing).__init__).parameters}
+        plain = {name: value for name, value in plain.items() if name in made_with}
+    return {**plain, **inner}
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,9 @@ from torch.utils.data import Dataset, WeightedRandomSampler
 from tqdm import tqdm
 
 from .._checks import plain_tensor
+from ..data.data_description import items_hash
 from ..data.sampling import class_balanced_weights
+from ..networks.model_description import differences
 from ..networks.moving_average import averaged_model
 from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
@@ -129,7 +131,7 @@ def adapt_encoder(
     if select not in ("last", "best") or (select == "best" and validation_dataset is None):
         raise ValueError(f"select: expected 'last', or 'best' with a validation_dataset, got {select!r}")
     settings = {
-        "images": len(_datalist(train_dataset)),
+        **_about(encoder, train_dataset, validation_dataset, num_classes, amp_dtype),
         "epochs": _at_least_one("epochs", epochs),
         "learning_rate": learning_rate,
         "batch_size": _at_least_one("batch_size", batch_size),
@@ -260,10 +262,13 @@ class _Training:
         if checkpoint is None or not Path(checkpoint).is_file():
             return
         kept = read_torch_file(checkpoint)
-        if kept.get("settings") != self.settings:
+        made_with = kept.get("settings") if isinstance(kept, Mapping) else None
+        if made_with != self.settings:
+            known = made_with if isinstance(made_with, Mapping) else {}
+            what = differences(self.settings, known) or ["it does not say of which"]
             raise ValueError(
-                f"checkpoint: expected one of a training with {self.settings}, got {kept.get('settings')} in "
-                f"{checkpoint}; name another file"
+                f"checkpoint: expected one of this training, got one of another in {checkpoint} ({'; '.join(what)}); "
+                "remove it, or name another file"
             )
         self.history, self.best = list(kept["history"]), kept["state"].pop("best")
         for name, state in kept["state"].items():
@@ -289,6 +294,25 @@ def _validate(classifier: torch.nn.Module, loader: DataLoader) -> dict[str, floa
     if len(labels.unique()) == classes:
         auc = float(np.asarray(compute_roc_auc(logits.softmax(1), one_hot(labels, classes))))
     return {"val_auc": auc, "val_loss": float(cross_entropy(logits, labels))}
+
+
+def _about(
+    encoder: Encoder,
+    train: Dataset[Any],
+    validation: Dataset[Any] | None,
+    num_classes: int,
+    amp_dtype: torch.dtype | None,
+) -> dict[str, Any]:
+    """What a training is of: a state that was kept belongs to no other images, labels or encoder."""
+    items, judged = _datalist(train), getattr(validation, "data", None)
+    return {
+        "images": len(items),
+        "train_data": items_hash(items),
+        "validation_data": items_hash(judged) if isinstance(judged, Sequence) and judged else None,
+        "encoder": encoder.version,
+        "num_classes": num_classes,
+        "amp_dtype": None if amp_dtype is None else str(amp_dtype).removeprefix("torch."),
+    }
 
 
 def _datalist(dataset: Dataset[Any]) -> Sequence[Mapping[str, Any]]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -182,7 +181,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
     def _provenance(self) -> dict[str, Any]:
         return {
             "space": self.latent_space.version,
-            "transform": {str(n): _describe(step) for n, step in enumerate(self.transform.transforms)},
+            "transform": {str(n): describe_settings(step) for n, step in enumerate(self.transform.transforms)},
             "views": self.views,
             "seed": self.seed if self.views else None,
             "key": self.key,
@@ -201,17 +200,6 @@ def _transform(transform: Callable[..., Any] | Sequence[Callable[..., Any]] | No
 
 def _is_random(step: Any) -> bool:
     return isinstance(step, Randomizable | RandomizableTrait) or not isinstance(step, Transform)
-
-
-def _describe(step: Any) -> dict[str, Any]:
-    """Class and settings of a transform; of a random one, which keeps what it drew last, those it was made with."""
-    found = describe_settings(step)
-    if not isinstance(step, Randomizable | RandomizableTrait):
-        return found
-    given = {"class", *inspect.signature(type(step).__init__).parameters}
-    inner = {name: value for name, value in vars(step).items() if isinstance(value, Randomizable | RandomizableTrait)}
-    settings = {name: value for name, value in found.items() if name in given - set(inner)}
-    return {**settings, **{name: _describe(value) for name, value in inner.items()}}
 
 
 def _identity(item: Mapping[str, Any], key: str) -> tuple[str, str]:

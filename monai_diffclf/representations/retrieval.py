@@ -26,7 +26,7 @@ from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, encode
 from ..networks.schedulers import NoiseProcess
 from ..sampling.paths import denoise, edit_timesteps
-from ..storage.atomic_file import replaced
+from ..storage.array_file import read_arrays, write_arrays
 
 __all__ = ["Neighbour", "Retrieval", "TrainingIndex", "edit_latents", "index_training_images", "pooled_latents"]
 
@@ -117,13 +117,8 @@ class TrainingIndex:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as one file (npz)."""
         texts = json.dumps({"version": self.version, "keys": self.keys, "files": self.files})
-        with replaced(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                vectors=self.vectors,
-                labels=np.asarray(self.labels, np.int64),
-                texts=np.frombuffer(texts.encode(), np.uint8),
-            )
+        labels, encoded = np.asarray(self.labels, np.int64), np.frombuffer(texts.encode(), np.uint8)
+        write_arrays(path, {"vectors": self.vectors, "labels": labels, "texts": encoded})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TrainingIndex:
@@ -132,11 +127,14 @@ class TrainingIndex:
         Raises:
             ValueError: when it is something else.
         """
+
+        def make(found: dict[str, Any]) -> TrainingIndex:
+            texts = json.loads(found["texts"].tobytes())
+            return cls(found["vectors"], found["labels"].tolist(), texts["keys"], texts["files"], texts["version"])
+
         try:
-            with np.load(path, allow_pickle=False) as found:
-                texts = json.loads(found["texts"].tobytes())
-                return cls(found["vectors"], found["labels"].tolist(), texts["keys"], texts["files"], texts["version"])
-        except (OSError, KeyError, ValueError, TypeError) as error:
+            return read_arrays(path, make, written_by="a training, of its images (remove it to go without)")
+        except TypeError as error:  # JSON of another shape
             raise ValueError(f"path: expected an index of training images in {path}, got none: {error}") from error
 
 
@@ -166,10 +164,8 @@ def index_training_images(
     """
     path = Path(path)
     keys = [str(item.get("key", place)) for place, item in enumerate(data)]
-    if path.is_file():
-        found = TrainingIndex.load(path)
-        if found.version == latent_space.version and found.keys == keys:
-            return path
+    if path.is_file() and _is_of(path, latent_space.version, keys):
+        return path
     loader = DataLoader(Dataset(data, transform), batch_size=batch_size)
     vectors = [
         _plain(encode(latent_space, plain_tensor(torch.as_tensor(batch["image"])).float().to(device)))
@@ -181,6 +177,15 @@ def index_training_images(
     labels = [int(item["label"]) for item in data]
     TrainingIndex(np.concatenate(vectors), labels, keys, files, latent_space.version).save(path)
     return path
+
+
+def _is_of(path: Path, version: str, keys: list[str]) -> bool:
+    """Whether a file is the index of these images in this space; a damaged one is not, and is made anew."""
+    try:
+        found = TrainingIndex.load(path)
+    except ValueError:
+        return False
+    return found.version == version and found.keys == keys
 
 
 @torch.no_grad()
@@ -260,7 +265,8 @@ class Retrieval:
         self.index = index if isinstance(index, TrainingIndex) else TrainingIndex.load(index)
         if self.index.version != latent_space.version:
             raise ValueError(
-                f"index: expected one of the space {latent_space.version}, got one of {self.index.version}; train again"
+                f"index: expected one of the space {latent_space.version}, got one of {self.index.version}; train "
+                "again, or remove the file, and no nearest training images are shown"
             )
         self.latent_space, self.scheduler, self.num_classes = latent_space, scheduler, num_classes
         self.read, self.conditioning, self.count = read, conditioning, count

@@ -13,6 +13,9 @@ from pathlib import Path
 __all__ = ["replace_text", "replaced"]
 
 
+_TORCH_WRITER = ("inline_container.cc", "PytorchStreamWriter")
+
+
 @contextmanager
 def replaced(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[Path]:
     """Write a temporary file beside ``path`` that takes its place when the block ends without an error.
@@ -25,6 +28,9 @@ def replaced(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[
 
     Yields:
         the temporary file's path. After an error it is removed, and ``path`` is as it was.
+
+    Raises:
+        OSError: also where torch could not write, whose own error names neither the file nor the reason.
 
     Example:
         >>> import tempfile
@@ -41,6 +47,11 @@ def replaced(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[
     try:
         yield temporary
         os.replace(temporary, path)
+    except RuntimeError as error:
+        if not any(part in str(error) for part in _TORCH_WRITER):
+            raise
+        why = "no space left, or the file would be larger than allowed"
+        raise OSError(f"could not write {path}: {why}; make room") from error
     finally:
         temporary.unlink(missing_ok=True)
 

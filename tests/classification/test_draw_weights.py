@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import DenoisingErrors, LevelWeights, draw_weights
 from monai_diffclf.classification.draw_weights import check_weighting
+from monai_diffclf.inferers import DiffusionClassifierInferer
 
 LOG_SNR = torch.linspace(6, -6, 11)
 
@@ -111,3 +113,15 @@ def test_what_a_weighting_needs():
     bare = DenoisingErrors(make().values, torch.arange(11), LOG_SNR)
     with pytest.raises(ValueError, match="weighting 'elbo' needs errors.log_snr_rate"):
         draw_weights(bare, "elbo")
+
+
+def test_learned_weights_that_count_no_draw_are_refused_before_and_after_the_draws():
+    weights = LevelWeights(edges=(1.5, 5.0), weights=(0.0, 1.0, 0.0))
+    errors = DenoisingErrors(torch.rand(2, 3, 2), torch.arange(2), torch.tensor([-3.0, 0.5]))
+    with pytest.raises(ValueError, match=r"weighting: expected a draw at a log-SNR .* 1.5 to 5, got 2 at -3 to 0.5"):
+        draw_weights(errors, weights)
+    scheduler = DDPMScheduler(1000, schedule="linear_log_snr", log_snr_min=-6.0, log_snr_max=5.0)
+    DiffusionClassifierInferer(scheduler, 3, num_draws=11, weighting=weights)
+    with pytest.raises(ValueError, match="give noise_levels in that range"):
+        DiffusionClassifierInferer(scheduler, 3, num_draws=1, weighting=weights)
+    DiffusionClassifierInferer(scheduler, 3, num_draws=1, weighting=weights, noise_levels=[3.0])

@@ -147,3 +147,48 @@ def test_content_is_known_by_pixels_names_and_labels(splits, tmp_path):
     changed = content()
     assert changed["train"] != first["train"]
     assert changed["validation"] == first["validation"]
+
+
+@pytest.fixture
+def trained(splits, tmp_path):
+    """The folder of a run that was trained on these splits, P9's image in two of them as its data set has it."""
+    splits["train"] += [item(7, 0, "P7"), item(9, 0, "P9")]
+    splits["test"] = [item(5, 0, "P5"), item(6, 1, "P6"), {**item(9, 0), "key": "copy"}]
+    audit_run(splits, tmp_path / "audit.json", classes=CLASSES)
+    return tmp_path / "audit_evaluation.json"
+
+
+def test_images_that_were_trained_on_do_not_judge_the_training(splits, trained):
+    exchanged = {"train": splits["test"], "validation": splits["validation"], "test": splits["train"]}
+    with pytest.raises(ValueError, match=r"test: expected images that the training has not seen, got 3 of 4 that"):
+        audit_run(exchanged, trained, classes=CLASSES)
+    renamed = {**item(7, 1), "key": "another name"}
+    moved = {**splits, "train": splits["train"][:2] + splits["train"][3:]}
+    with pytest.raises(ValueError, match=r"validation: expected images .* got 1 of 3 .* or train again"):
+        audit_run({**moved, "validation": [*splits["validation"], renamed]}, trained, classes=CLASSES)
+    assert not trained.exists(), "nothing is left of what was refused"
+    with pytest.raises(ValueError, match=r"test: expected images .* got 1 of 2"):
+        audit_run({"test": [item(1, 0), item(8, 1)]}, trained, classes=CLASSES)
+    audit_run({"test": [item(8, 1), {**item(9, 0), "key": "copy"}, item(10, 0)]}, trained, classes=CLASSES)
+    audit_run(splits, trained, classes=CLASSES)
+
+
+def test_patients_that_were_trained_on_do_not_judge_the_training(splits, trained):
+    other = {"test": [item(11, 0, "P7"), item(12, 1, "P12")]}
+    with pytest.raises(ValueError, match=r"test: expected patients .* got 1 of 2 that it was trained on"):
+        audit_run(other, trained, classes=CLASSES)
+    audit_run(other, trained, classes=CLASSES, allow_shared_patients=["train", "test"])
+    assert "P7" not in json.loads(trained.with_name("audit.json").read_text())["members"]["patients"]["train"]
+
+
+def test_an_audit_that_is_at_hand_is_held_to_the_latest_training(splits, trained):
+    other = {"test": [item(11, 0, "P11"), item(12, 1, "P12")]}
+    audit_run(other, trained, classes=CLASSES)
+    audit_run({**splits, "train": [*splits["train"], item(11, 0)]}, trained.with_name("audit.json"), classes=CLASSES)
+    with pytest.raises(ValueError, match="got 1 of 2"):
+        audit_run(other, trained, classes=CLASSES)
+
+
+def test_a_training_that_does_not_say_what_it_saw_refuses_nothing(splits, trained):
+    trained.with_name("audit.json").write_text('{"members": [1]}')
+    audit_run({"test": splits["train"]}, trained, classes=CLASSES)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from monai_diffclf.classification import DenoisingErrors
+from monai_diffclf.classification import DenoisingErrors, LevelWeights
 from monai_diffclf.fitting.fit_decision import check_enough, nested_gain
-from monai_diffclf.storage import StoredErrors
+from monai_diffclf.networks import network_hash
+from monai_diffclf.storage import LearnedDecision, StoredErrors
+
+module = sys.modules["monai_diffclf.fitting.fit_decision"]  # the package has a function of its name
 
 
 def stored(draws: int, counts=(10, 10, 10), patients: int | None = None) -> StoredErrors:
@@ -45,3 +50,16 @@ def test_images_that_are_harder_under_every_class_change_no_gain():
     for rule in ("mean", "vote"):
         first, second = (nested_gain(part, rule, repeats=1)["equal"] for part in (easy, harder))
         assert first == pytest.approx(second)
+
+
+def test_levels_are_those_that_the_weights_learned_in_training_count(monkeypatch):
+    # What the weights are not for takes minutes.
+    monkeypatch.setattr(module, "_learn", lambda *args: LearnedDecision(None, None, None, ""))
+    monkeypatch.setattr(module, "nested_gain", lambda *args: {})
+    monkeypatch.setattr(module, "FEW", (1,))
+    network = torch.nn.Linear(1, 1)
+    weights = LevelWeights((0.0, 3.0), (0.0, 1.0, 0.0), trained=True)
+    bundle = SimpleNamespace(get=lambda name: network, decision={"weighting": weights, "temperature": 1.0})
+    own = replace(stored(51), provenance={"network": network_hash(network)})
+    learned = module.fit_decision(bundle, own, None, source="e.npz", risk=0.2).learned["mean"]
+    assert 0 < learned.few_draws[1].log_snr[0] < 3

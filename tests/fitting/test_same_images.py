@@ -7,7 +7,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.engines import compute_dataset_errors
-from monai_diffclf.fitting.fit_uncertainty import check_images
+from monai_diffclf.fitting.fit_uncertainty import OtherImagesError, check_images
 from monai_diffclf.inferers import DiffusionClassifierInferer
 
 
@@ -63,3 +63,9 @@ def test_some_are_enough_to_tell_others_by():
     stored = errors_of(Opened(images(0)))
     with pytest.raises(ValueError, match="got others in DATA"):
         check_images(Opened(images(1)), stored, "errors.npz", count=2)
+
+
+def test_errors_that_are_of_none_of_the_images_are_told_apart():
+    stored = errors_of(Opened([{**item, "key": f"test {item['key']}"} for item in images(1)]))
+    with pytest.raises(OtherImagesError, match="got those of other images, none of which is among them"):
+        check_images(Opened(images(0)), stored, "errors_validation_seed_0.npz")

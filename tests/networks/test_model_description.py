@@ -8,7 +8,15 @@ import warnings
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
-from monai.transforms import Compose, EnsureTyped, RandAffined, RandFlipd, RandScaleIntensityd, ScaleIntensityRanged
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    RandAdjustContrastd,
+    RandAffined,
+    RandFlipd,
+    RandScaleIntensityd,
+    ScaleIntensityRanged,
+)
 
 from monai_diffclf.handlers.validation import BestModelSaver
 from monai_diffclf.losses import DenoisingLoss
@@ -143,6 +151,17 @@ def test_transforms_that_differ(text):
     before = json.loads(json.dumps(describe_settings(augmentation())))
     assert differences(describe_settings(augmentation()), before) == []
     assert text in differences(json.loads(json.dumps(describe_settings(CHANGED[text]))), before)
+
+
+def test_what_a_transform_drew_last_is_no_setting():
+    steps = [RandAdjustContrastd("image", prob=1.0, gamma=(0.6, 1.5)), *augmentation()]
+    before = describe_settings(steps)
+    for _ in range(3):
+        Compose(steps).set_random_state(seed=1)({"image": torch.rand(1, 8, 8)})
+    assert describe_settings(steps) == before
+    assert before["0"]["adjuster"]["gamma"] == [0.6, 1.5]
+    sideways, upright = (describe_settings(RandFlipd("image", prob=0.5, spatial_axis=axis)) for axis in (0, 1))
+    assert differences(upright, sideways) == ["flipper spatial_axis: made with 0, asked for 1"]
 
 
 def test_optimizers_and_losses_that_differ():

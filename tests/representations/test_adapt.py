@@ -122,8 +122,30 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     assert len(calls) == 3, "one epoch was left"
     assert resumed.history == whole.history
     assert torch.equal(weights(resumed), weights(whole))
-    with pytest.raises(ValueError, match="checkpoint: expected one of a training with"):
+    with pytest.raises(ValueError, match="checkpoint: expected one of this training, .*learning_rate"):
         adapt_encoder(*arguments, **settings | {"learning_rate": 1e-3}, checkpoint=tmp_path / "state.pt")
+
+
+def test_a_state_that_was_kept_belongs_to_its_images_labels_and_encoder(tmp_path):
+    encoder, file = tiny_encoder(), tmp_path / "state.pt"
+    adapt_encoder(encoder, train_set(), validation_set(), 2, **FEW, checkpoint=file)
+
+    def refused(text, *arguments) -> None:
+        with pytest.raises(ValueError, match=f"checkpoint: expected one of this training, .*{text}"):
+            adapt_encoder(*arguments, **FEW, checkpoint=file)
+
+    swapped = train_set()
+    swapped.data = [{**item, "label": 1 - int(item["label"])} for item in swapped.data]
+    refused("train_data", encoder, swapped, validation_set(), 2)
+    refused("validation_data", encoder, train_set(), swapped, 2)
+    refused("num_classes", encoder, train_set(), validation_set(), 3)
+    other = tiny_encoder()
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1)
+    refused("encoder", other, train_set(), validation_set(), 2)
+    kept = torch.load(file, weights_only=True)
+    torch.save({**kept, "settings": None}, file)
+    refused("it does not say of which", encoder, train_set(), validation_set(), 2)
 
 
 def test_classes_are_drawn_equally_often(monkeypatch):

@@ -80,7 +80,13 @@ def test_the_index_comes_back_from_its_file(tmp_path):
         index.labels,
         index.version,
     )
-    (tmp_path / "other.npz").write_bytes(b"PK")
+    whole = (tmp_path / "nearest.npz").read_bytes()
+    for content in (b"PK", whole[: len(whole) // 2], b""):
+        (tmp_path / "other.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="path: expected a file written by a training"):
+            TrainingIndex.load(tmp_path / "other.npz")
+    texts = np.frombuffer(b"[1]", np.uint8)
+    np.savez(tmp_path / "other.npz", vectors=index.vectors, labels=index.labels, texts=texts)
     with pytest.raises(ValueError, match="path: expected an index of training images"):
         TrainingIndex.load(tmp_path / "other.npz")
 
@@ -139,6 +145,9 @@ def test_training_images_are_indexed_once(tmp_path):
     assert len(seen) == 5
     index_training_images(path, items[:3], read, Halves(), progress=False)
     assert len(seen) == 8 and len(TrainingIndex.load(path).keys) == 3
+    path.write_bytes(path.read_bytes()[:100])
+    index_training_images(path, items[:3], read, Halves(), progress=False)
+    assert len(TrainingIndex.load(path).keys) == 3, "a damaged one is made anew"
 
 
 def test_an_index_of_another_space_is_refused():

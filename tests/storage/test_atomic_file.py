@@ -55,3 +55,15 @@ def test_text_is_utf8_and_others_may_read_it(tmp_path):
     assert path.read_bytes() == "Größe\n".encode()
     (tmp_path / "other").touch()
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_torch_that_could_not_write_says_which_file(tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="could not write .*weights.pt: no space left"), replaced(path) as temporary:
+        temporary.write_text("ha")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+    assert path.read_text() == "old"
+    with pytest.raises(RuntimeError, match="another"), replaced(path):
+        raise RuntimeError("another")
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.pt"]

@@ -65,9 +65,10 @@ class BundleMethod:
         """Train where the condition or the seed is not what the bundle ships, then learn what is typical."""
         name, start = self.settings["bundle"], time.perf_counter()
         shipped = seed == 0 and is_same(train, load(self.settings["data"])[0])
+        made = shipped or (folder / "run" / "model.pt").is_file()
         if not shipped:
             train_bundle(name, train, validation, seed, folder, _changes(self.settings, train))
-        seconds = None if shipped else round(time.perf_counter() - start, 1)
+        seconds = None if made else round(time.perf_counter() - start, 1)
         bundle = open_bundle(name, run=None if shipped else folder / "run", device="cpu")
         return FittedBundle(bundle, self.settings, validation, seconds)
 
@@ -93,6 +94,7 @@ class AdaptedBundleMethod:
         tuned = FinetunedMethod(self.settings["data"], size=ADAPTED_SIZE)
         encoder = tuned.fit(train, validation, seed, folder / "encoder").network.encoder
         encoder.adapted = f"{len(train)} training images of {self.settings['data']}"
+        made = (folder / "run" / "model.pt").is_file()
         file = folder / "run" / "representation.pt"  # the training takes one that lies there
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,8 @@ class AdaptedBundleMethod:
         changes = _changes(self.settings, train) | {"grid": list(load_space(file).grid)}
         train_bundle(name, train, validation, seed, folder, changes)
         bundle = open_bundle(name, run=folder / "run", device="cpu", weighting=self.settings["weighting"])
-        return FittedBundle(bundle, self.settings, validation, round(time.perf_counter() - start, 1))
+        seconds = None if made else round(time.perf_counter() - start, 1)
+        return FittedBundle(bundle, self.settings, validation, seconds)
 
 
 class KeptRunMethod:

@@ -12,11 +12,12 @@ from benchmarks.evidence import analysis
 from benchmarks.evidence.analysis import compare, compare_all, holm, kinds_auroc, margin, method_metrics, paired
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.few_draws import few_draws_of
+from benchmarks.evidence.kinds import kinds_of, kinds_rows
 from benchmarks.evidence.measures import calibrated, temperature
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import ROOT, protocol
 from benchmarks.evidence.results import Result, read_result, result_path, results_of, write_result
-from benchmarks.evidence.tables import SUMMARY, filled, main, summarise, tables
+from benchmarks.evidence.tables import SUMMARY, added, filled, main, summarise, tables
 
 SETS = protocol()["comparisons"]["data"]
 EMPTY = Prediction(np.zeros((1, 3)))
@@ -65,6 +66,23 @@ def test_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result.unlikeness, np.arange(90))
     assert result.kinds["noise"].tolist() == [1, 1, 1, 1]
     assert len(result.record["protocol"]) == 64
+
+
+def test_unlike_images_are_judged_kind_by_kind(tmp_path: Path) -> None:
+    own, names = np.arange(90.0), ("from_isic2017_224", "from_kermany_cxr_224", "inverted", "shuffled", "noise_image")
+    far = {name: np.full(10, 100.0) for name in names}
+    put(tmp_path, "busi_224", "diffusion_representation", 1, condition="other_kinds", unlikeness=own, kinds=far)
+    near = far | {"shuffled": np.full(10, 44.5)}  # half of the test images look less likely
+    put(tmp_path, "busi_224", "pixels_logistic", 1, condition="other_kinds", unlikeness=own, kinds=near)
+    put(tmp_path, "busi_224", "cnn_finetuned", 1, condition="other_kinds")  # without a score
+    asked = added()["kinds"]
+    first, second = kinds_of(asked, tmp_path)
+    assert (first["method"], first["mean"]["value"]) == ("diffusion_representation", 1.0)
+    assert second["kinds"] == {name: 0.5 if name == "shuffled" else 1.0 for name in names}
+    assert second["mean"]["value"] == pytest.approx(0.9)
+    assert [row[-1] for row in kinds_rows(asked, [first, second])[1]] == ["yes; yes", ""]
+    worse = [first | {"mean": second["mean"], "kinds": second["kinds"]}, second]
+    assert kinds_rows(asked, worse)[1][0][-1] == "no; no"
 
 
 def test_one_draw_is_compared_with_all_draws_of_the_same_trainings(tmp_path: Path) -> None:
