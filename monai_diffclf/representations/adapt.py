@@ -21,15 +21,22 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.utils.data import Dataset, WeightedRandomSampler
 from tqdm import tqdm
 
-from .._checks import check_floating, check_labels, check_number, plain_tensor
-from ..data.data_description import items_hash
+from .._checks import check_labels
 from ..data.sampling import class_balanced_weights
 from ..networks.model_description import differences
 from ..networks.moving_average import averaged_model
 from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
+from .adaptation_data import (
+    about_training,
+    at_least_one,
+    check_data,
+    check_numbers,
+    datalist_of,
+    entry,
+    images_of,
+)
 from .encoder import Encoder
-from .representation_space import AMP_DTYPES
 
 __all__ = ["AdaptedEncoder", "adapt_encoder"]
 
@@ -132,15 +139,15 @@ def adapt_encoder(
             plainly another scale, the validation set is empty, ``select`` is "best" without validation, no gradient
             reaches the encoder, the loss is not finite, or the checkpoint is one of another training.
     """
-    _check_numbers(num_classes, learning_rate, weight_decay, label_smoothing, dropout, seed, num_workers, amp_dtype)
-    _check_data(encoder, train_dataset, validation_dataset, num_classes)
+    check_numbers(num_classes, learning_rate, weight_decay, label_smoothing, dropout, seed, num_workers, amp_dtype)
+    check_data(encoder, train_dataset, validation_dataset, num_classes)
     if select not in ("last", "best") or (select == "best" and validation_dataset is None):
         raise ValueError(f"select: expected 'last', or 'best' with a validation_dataset, got {select!r}")
     settings = {
-        **_about(encoder, train_dataset, validation_dataset, num_classes, amp_dtype),
-        "epochs": _at_least_one("epochs", epochs),
+        **about_training(encoder, train_dataset, validation_dataset, num_classes, amp_dtype),
+        "epochs": at_least_one("epochs", epochs),
         "learning_rate": learning_rate,
-        "batch_size": _at_least_one("batch_size", batch_size),
+        "batch_size": at_least_one("batch_size", batch_size),
         "weight_decay": weight_decay,
         "label_smoothing": label_smoothing,
         "dropout": dropout,
@@ -180,7 +187,7 @@ class _Training:
         num_workers: int,
     ) -> None:
         self.network, self.train, self.settings, self.amp_dtype = network, train, dict(settings), amp_dtype
-        items, batch = _datalist(train), settings["batch_size"]
+        items, batch = datalist_of(train), settings["batch_size"]
         self.generator = torch.Generator()
         sampler = WeightedRandomSampler(_weights(items), len(items), generator=self.generator)
         self.loader = DataLoader(
@@ -229,8 +236,8 @@ class _Training:
 
     def _step(self, batch: Mapping[str, Any]) -> float:
         device = self.network.head.weight.device
-        images = _images(batch, device, "train_dataset")
-        labels = torch.as_tensor(_entry(batch, "label", "train_dataset")).long().to(device)
+        images = images_of(batch, device, "train_dataset")
+        labels = torch.as_tensor(entry(batch, "label", "train_dataset")).long().to(device)
         with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
             loss = self.loss(self.network(images).float(), labels)
         value = float(loss.detach())
@@ -295,7 +302,7 @@ def _validate(classifier: torch.nn.Module, loader: DataLoader) -> dict[str, floa
     device = next(classifier.parameters()).device
     name = "validation_dataset"
     found = [
-        (classifier(_images(batch, device, name)).double().cpu(), torch.as_tensor(_entry(batch, "label", name)))
+        (classifier(images_of(batch, device, name)).double().cpu(), torch.as_tensor(entry(batch, "label", name)))
         for batch in loader
     ]
     logits, given = torch.cat([pair[0] for pair in found]), torch.cat([pair[1] for pair in found])
@@ -309,93 +316,9 @@ def _validate(classifier: torch.nn.Module, loader: DataLoader) -> dict[str, floa
     return {"val_auc": auc, "val_loss": float(cross_entropy(logits, labels))}
 
 
-def _about(
-    encoder: Encoder,
-    train: Dataset[Any],
-    validation: Dataset[Any] | None,
-    num_classes: int,
-    amp_dtype: torch.dtype | None,
-) -> dict[str, Any]:
-    """What a training is of: a state that was kept belongs to no other images, labels or encoder."""
-    items, judged = _datalist(train), getattr(validation, "data", None)
-    return {
-        "images": len(items),
-        "train_data": items_hash(items),
-        "validation_data": items_hash(judged) if isinstance(judged, Sequence) and judged else None,
-        "encoder": encoder.version,
-        "num_classes": num_classes,
-        "amp_dtype": None if amp_dtype is None else str(amp_dtype).removeprefix("torch."),
-    }
-
-
-def _datalist(dataset: Dataset[Any]) -> Sequence[Mapping[str, Any]]:
-    """The datalist of a MONAI dataset.
-
-    Raises:
-        TypeError: when it has none.
-    """
-    items = getattr(dataset, "data", None)
-    if not isinstance(items, Sequence) or not items or not all(isinstance(item, Mapping) for item in items):
-        raise TypeError(
-            f"train_dataset: expected a MONAI dataset of a datalist, items with 'label', got {type(dataset).__name__}"
-        )
-    return items
-
-
-def _check_numbers(
-    num_classes: Any,
-    learning_rate: Any,
-    weight_decay: Any,
-    label_smoothing: Any,
-    dropout: Any,
-    seed: Any,
-    num_workers: Any,
-    amp_dtype: Any,
-) -> None:
-    check_number(learning_rate, "learning_rate", "a positive number", lambda rate: 0 < rate < math.inf)
-    check_number(weight_decay, "weight_decay", "a number of at least 0", lambda decay: 0 <= decay < math.inf)
-    for name, share in (("label_smoothing", label_smoothing), ("dropout", dropout)):
-        check_number(share, name, "a number in [0, 1)", lambda value: 0 <= value < 1)
-    for name, value, least in (("num_classes", num_classes, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    if amp_dtype not in AMP_DTYPES:
-        raise ValueError(f"amp_dtype: expected None, torch.bfloat16 or torch.float16, got {amp_dtype!r}")
-
-
-def _check_data(encoder: Any, train: Dataset[Any], validation: Dataset[Any] | None, num_classes: int) -> None:
-    """Refuse before the first step what would end the training in its first epoch."""
-    if not isinstance(encoder, Encoder):
-        raise TypeError(f"encoder: expected an Encoder, see make_encoder, got {type(encoder).__name__}")
-    known = {"train_dataset": _datalist(train)}
-    if validation is not None:
-        items = getattr(validation, "data", None)
-        if (items is not None and len(items) == 0) or getattr(validation, "__len__", lambda: 1)() == 0:
-            raise ValueError("validation_dataset: expected at least one image, got none; None leaves validation out")
-        if isinstance(items, Sequence) and all(isinstance(item, Mapping) for item in items):
-            known["validation_dataset"] = items
-    for name, items in known.items():
-        check_labels([_entry(item, "label", name) for item in items], num_classes, len(items), name=name)
-
-
-def _entry(item: Any, key: str, name: str) -> Any:
-    """What an item, or a batch of them, has under a key."""
-    if not isinstance(item, Mapping) or item.get(key) is None:
-        got = f"one with {sorted(map(str, item))}" if isinstance(item, Mapping) else type(item).__name__
-        raise ValueError(f"{name}: expected items with {key!r}, got {got}; leave the others out")
-    return item[key]
-
-
 def _weights(items: Sequence[Mapping[str, Any]]) -> Sequence[float]:
     weights: list[float] = class_balanced_weights(items).tolist()
     return weights
-
-
-def _images(batch: Mapping[str, Any], device: torch.device, name: str) -> torch.Tensor:
-    """Images on the device; in channels-last order, in which convolutions of a plane are fastest."""
-    given = check_floating(_entry(batch, "image", name), f"{name}: images", "[B, C, *spatial]", "values in [-1, 1]")
-    images = plain_tensor(given).float().to(device)
-    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
 def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -403,12 +326,6 @@ def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dic
     kernels = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     return [{"params": kernels, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
-    return value
 
 
 @contextmanager
