@@ -78,9 +78,8 @@ def vote_uncertainty(
         [0.0515, 0.0006]
     """
     top = vote_share.topk(2, dim=1).values
-    entropy = 0.0 - torch.xlogy(vote_share, vote_share).sum(
-        1
-    )  # 0.0 - 0.0 is 0, where -0.0 would be printed with its sign
+    # 0.0 - 0.0 is 0, where -0.0 would be printed with its sign.
+    entropy = 0.0 - torch.xlogy(vote_share, vote_share).sum(1)
     winner = top[:, 0]
     uncertainty = {
         UncertaintyKeys.VOTE_VARIANCE: winner * (1 - winner),
@@ -134,7 +133,7 @@ def probability_uncertainty(probabilities: torch.Tensor) -> dict[str, torch.Tens
     """
     top = probabilities.topk(2, dim=1).values
     exact = probabilities.double()
-    entropy = -torch.xlogy(exact, exact).sum(1)
+    entropy = 0.0 - torch.xlogy(exact, exact).sum(1)  # not -0.0, as above
     return NamedValues(
         {
             UncertaintyKeys.PROBABILITY_MARGIN: top[:, 0] - top[:, 1],

@@ -82,6 +82,8 @@ def test_uncertainty_of_probabilities_against_scipy():
     top = np.sort(p, axis=1)
     np.testing.assert_allclose(got["probability_margin"], top[:, -1] - top[:, -2], rtol=1e-12)
     assert probability_uncertainty(torch.from_numpy(p).float())["probability_entropy"].dtype == torch.float32
+    certain = probability_uncertainty(torch.tensor([[1.0, 0.0]]))["probability_entropy"]
+    assert f"{float(certain):.6f}" == "0.000000", "without a sign"
 
 
 def test_changed_probabilities_change_their_own_uncertainties_only():
