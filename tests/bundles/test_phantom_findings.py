@@ -33,7 +33,7 @@ TINY = {
     "max_epochs": 1,
     "val_interval": 1,
     "batch_size": 16,
-    "val_draws": 1,
+    "val_draws": 4,  # one of them at a level that its learned weights count
     "num_draws": 2,
     "denoiser#channels": [16, 16],
     "denoiser#attention_levels": [False, False],

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "device": torch.device("cpu"),
 }
 TRAIN = {
-    **{"max_epochs": 1, "val_interval": 1, "val_draws": 1, "batch_size": 8, "audit": False},
+    **{"max_epochs": 1, "val_interval": 1, "val_draws": 4, "batch_size": 8, "audit": False},
     "train#named_handlers#samples#_disabled_": True,
 }
 FEW = {"num_images": {"train": 12, "validation": 6, "test": 6}}
@@ -75,7 +75,7 @@ def test_medmnist3d_is_trained_and_judged(name, label, size, tmp_path, monkeypat
     assert tuple(made.parser.get_parsed_content("validate#dataset")[0]["image"].shape[1:]) == (-(-size // 8) * 8,) * 3
     assert len(made.parser.get_parsed_content("train#datalist")) == COUNTS[0]
     both = ["train.json", "evaluate.json", f"{name}.json"]
-    run(bundle_workflow(BUNDLE, "train", *both, num_draws=1, **settings))
+    run(bundle_workflow(BUNDLE, "train", *both, num_draws=4, **settings))
     assert (tmp_path / "out" / "results.json").is_file()
 
 
