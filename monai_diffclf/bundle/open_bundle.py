@@ -169,6 +169,9 @@ def _fitted_with(path: Path) -> tuple[int | None, dict[str, Any]]:
     draws = [number for number in found if isinstance(number, int) and number > 0]
     settings = content.get("settings") if isinstance(content, dict) else None
     decision = {name: settings[name] for name in _DECISION if name in settings} if isinstance(settings, dict) else {}
+    # They go into the configuration, where a text may be an expression: a file of results is not to bring one.
+    if not all(isinstance(value, int | float) or str(value).isidentifier() for value in decision.values()):
+        raise ValueError(f"run: expected rule and weighting by name and temperature as a number in {path}; fit it anew")
     return draws[0] if len(draws) == 1 else None, decision
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,10 +166,16 @@ def keep_decision(run: Path, settings: Mapping[str, str]) -> None:
 
     Args:
         run: the folder.
-        settings: what was typed; others than rule, weighting and temperature are left out.
+        settings: what was typed; others than rule, weighting and temperature are left out, and expressions, which a
+            file is not to bring: of these `fit` says that it does not know them.
     """
-    decision = {name: settings[name] for name in _DECISION if name in settings}
+    decision = {name: settings[name] for name in _DECISION if _is_plain(settings.get(name))}
     replace_text(run / _EVALUATED, json.dumps(decision, indent=1) + "\n")
+
+
+def _is_plain(text: Any) -> bool:
+    """Whether a text is a name or a number, and no expression."""
+    return isinstance(text, str) and re.fullmatch(r"\w+|[\d.eE+-]+", text) is not None
 
 
 def decision_of(bundle: Path, files: Sequence[str], run: Path) -> dict[str, Any]:
@@ -196,8 +203,8 @@ def _kept_decision(run: Path) -> dict[str, str]:
         return {}
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
-        if not set(found) <= set(_DECISION) or not all(isinstance(text, str) for text in found.values()):
-            raise TypeError(f"expected texts for some of {', '.join(_DECISION)}")
+        if not set(found) <= set(_DECISION) or not all(map(_is_plain, found.values())):
+            raise TypeError(f"expected names or numbers for some of {', '.join(_DECISION)}")
     except (ValueError, TypeError) as error:
         raise ValueError(f"--run: cannot read {path} ({error}); move it away and evaluate again") from error
     return found

@@ -211,6 +211,12 @@ def test_what_was_fitted_to_a_run_is_used_and_nothing_else(run):
     fitted = {"images": 9, "mean": {"provenance": {"num_draws": 7}}, "vote": {"provenance": {"num_draws": 7}}}
     (run / "uncertainty.json").write_text(json.dumps(fitted))
     assert opened().get("num_draws") == 7
+    (run / "uncertainty.json").write_text(json.dumps({**fitted, "settings": {"rule": "vote", "temperature": 0.5}}))
+    assert (opened().get("rule"), opened().get("temperature")) == ("vote", 0.5)
+    for settings in ({"weighting": "$print('run')"}, {"rule": "@seed"}, {"temperature": [1]}):
+        (run / "uncertainty.json").write_text(json.dumps({**fitted, "settings": settings}))
+        with pytest.raises(ValueError, match="run: expected rule and weighting by name and temperature as a number"):
+            opened()
 
 
 def test_refuses_what_is_no_run(tmp_path, run):

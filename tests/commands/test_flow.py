@@ -218,8 +218,11 @@ def test_how_an_evaluation_decided_is_kept_with_the_run(bundle, tmp_path):
     assert found == {"weighting": "min_snr", "rule": "vote", "temperature": 0.5}
     opened = open_run(bundle, ("train.json", "evaluate.json"), tmp_path)
     assert [opened.get(name) for name in ("weighting", "rule", "temperature")] == ["min_snr", "vote", 0.5]
-    keep_decision(tmp_path, {})
+    keep_decision(tmp_path, {"weighting": "$'elbo'"})
     assert decision_of(bundle, ("train.json", "evaluate.json"), tmp_path)["weighting"] == "learned"
+    (tmp_path / "evaluated.json").write_text(json.dumps({"rule": "$print('run')"}))
+    with pytest.raises(ValueError, match="expected names or numbers for some of rule, weighting, temperature"):
+        decision_of(bundle, ("train.json", "evaluate.json"), tmp_path)
 
 
 def test_what_a_training_was_started_with_is_kept(tmp_path):
