@@ -209,7 +209,7 @@ def test_an_evaluation_without_settings_is_the_bundles_own_again(judged_otherwis
     assert "expected an evaluation with weighting LevelWeights" in capsys.readouterr().err
     (seed_0(copy) / "evaluated.json").write_text('{"dataset_dir": "/"}')
     assert run("fit", copy) == 2
-    assert "evaluated.json (expected texts for some of rule, weighting, temperature)" in capsys.readouterr().err
+    assert "(expected names or numbers for some of rule, weighting, temperature)" in capsys.readouterr().err
 
 
 def test_the_monai_label_app_takes_what_was_fitted(judged_otherwise):
