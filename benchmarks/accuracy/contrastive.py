@@ -27,7 +27,7 @@ from benchmarks.bundles import BUNDLES, RESULTS
 from benchmarks.explanations.quality import LESION, interval, phantoms
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.classification import DenoisingErrors, LevelWeights, classify_errors
-from monai_diffclf.classification.draw_weights import Weighting
+from monai_diffclf.classification.draw_weights import Weighting, check_levels_count
 from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.explain import (
     CounterfactualGenerator,
@@ -105,7 +105,9 @@ def auc(errors: DenoisingErrors, labels: torch.Tensor, weighting: Weighting, tem
 
 def few(errors: DenoisingErrors, labels: torch.Tensor, weighting: Weighting, temperature: float) -> float | None:
     """AUC by the mean of a few draws; None where learned weights count none of their levels."""
-    if isinstance(weighting, LevelWeights) and not bool((weighting.at(errors.log_snr) > 0).any()):
+    try:
+        check_levels_count(weighting, errors.log_snr)
+    except ValueError:
         return None
     return auc(errors, labels, weighting, temperature)["auc"]
 

@@ -35,9 +35,7 @@ def method_metrics(
             continue
         scores = {r.record["seed"]: _scores(r, name, folder) for r in results}
         crossed = _crossed(measure, images, {"own": scores}, 0)["own"]
-        # The interval of a difference from nothing is the interval of the value.
-        interval = difference(crossed, CrossedResamples(0.0, np.zeros_like(crossed.resampled)))
-        found[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
+        found[name] = interval(crossed)
         found[name]["seeds"] = {str(s): float(measure(images["labels"], p)) for s, p in scores.items()}
     if data.startswith("isic"):
         rows = ~np.isin(images["keys"], COPIES)
@@ -159,12 +157,7 @@ def _value(data: str, method: str, settings: dict[str, Any], folder: Path) -> fl
     """The statistic of one method on one data set, the mean over its seeds and conditions."""
     if settings["metric"] == "auroc":
         results = results_of(data, method, "other_kinds", folder=folder)
-        found = [
-            auroc(np.repeat([0, 1], [len(r.unlikeness), len(k)]), np.concatenate([r.unlikeness, k]))
-            for r in results
-            for k in r.kinds.values()
-        ]
-        return float(np.mean(found))
+        return float(np.mean([kind_auroc(r, kind) for r in results for kind in r.kinds]))
     runs = [r for seeds in _runs(data, method, settings, folder).values() for r in seeds]
     labels = _same_images(runs, folder)["labels"]
     return float(np.mean([MEASURES[settings["metric"]](labels, _scores(r, settings["metric"], folder)) for r in runs]))
@@ -212,6 +205,18 @@ def of_kinds(data: str, methods: Sequence[str], folder: Path, seed: int) -> dict
         for method, own in results.items()
     }
     return _crossed(kinds_auroc, everything, scores, seed)
+
+
+def interval(crossed: CrossedResamples) -> dict[str, Any]:
+    """A statistic with its interval, which is that of its difference from nothing: ``value``, ``low``, ``high``."""
+    found = difference(crossed, CrossedResamples(0.0, np.zeros_like(crossed.resampled)))
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def kind_auroc(result: Result, kind: str) -> float:
+    """AUROC of a method's score of unlikeness, of images of one other kind against the test images."""
+    own, other = result.unlikeness, result.kinds[kind]
+    return float(auroc(np.repeat([0, 1], [len(own), len(other)]), np.concatenate([own, other])))
 
 
 def kinds_auroc(labels: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> Any:

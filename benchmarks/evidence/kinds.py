@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence.analysis import CrossedResamples, difference, kinds_auroc, of_kinds
-from benchmarks.evidence.results import Result, results_of
+from benchmarks.evidence.analysis import interval, kind_auroc, of_kinds
+from benchmarks.evidence.results import results_of
 
 __all__ = ["kinds_of", "kinds_rows"]
 
@@ -31,14 +31,13 @@ def kinds_of(asked: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
             if not results or any(not len(r.unlikeness) for r in results):
                 continue
             crossed = of_kinds(data, [method], folder, 0)[method]
-            mean = difference(crossed, CrossedResamples(0.0, np.zeros_like(crossed.resampled)))
-            kinds = {kind: float(np.mean([_auroc(r, kind) for r in results])) for kind in results[0].kinds}
+            kinds = {kind: float(np.mean([kind_auroc(r, kind) for r in results])) for kind in results[0].kinds}
             found.append(
                 {
                     "data": data,
                     "method": method,
                     "seeds": [r.record["seed"] for r in results],
-                    "mean": {"value": mean.value, "low": mean.low, "high": mean.high},
+                    "mean": interval(crossed),
                     "kinds": kinds,
                 }
             )
@@ -68,9 +67,3 @@ def _verdict(asked: dict[str, Any], row: dict[str, Any], found: list[dict[str, A
     above = bool(others) and row["mean"]["value"] > max(others)
     enough = min(row["kinds"].values()) >= asked["least"]
     return f"{'yes' if above else 'no'}; {'yes' if enough else 'no'}"
-
-
-def _auroc(result: Result, kind: str) -> float:
-    other = result.kinds[kind]
-    labels = np.repeat([0, 1], [len(result.unlikeness), len(other)])
-    return float(kinds_auroc(labels, np.concatenate([result.unlikeness, other])))

@@ -28,7 +28,8 @@ from .shipped import find_bundle
 
 __all__ = ["open_bundle"]
 
-_DECISION = ("rule", "weighting", "temperature")
+DECISION = ("rule", "weighting", "temperature")
+"""How an inferer makes a class of its errors: what is kept with an evaluation, and with what is fitted to it."""
 
 
 def open_bundle(
@@ -168,7 +169,7 @@ def _fitted_with(path: Path) -> tuple[int | None, dict[str, Any]]:
     found = {(rule.get("provenance") or {}).get("num_draws") for rule in rules if isinstance(rule, dict)}
     draws = [number for number in found if isinstance(number, int) and number > 0]
     settings = content.get("settings") if isinstance(content, dict) else None
-    decision = {name: settings[name] for name in _DECISION if name in settings} if isinstance(settings, dict) else {}
+    decision = {name: settings[name] for name in DECISION if name in settings} if isinstance(settings, dict) else {}
     # They go into the configuration, where a text may be an expression: a file of results is not to bring one.
     if not all(isinstance(value, int | float) or str(value).isidentifier() for value in decision.values()):
         raise ValueError(f"run: expected rule and weighting by name and temperature as a number in {path}; fit it anew")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle, open_bundle
+from ..bundle.open_bundle import DECISION
 from ..networks.model_description import read_model_note
 from ..run.options import read_config
 from ..run.run_bundle import settle
@@ -34,7 +35,6 @@ __all__ = [
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _STARTED, _EVALUATED = "started.json", "evaluated.json"
-_DECISION = ("rule", "weighting", "temperature")
 _OWN_FILES = {"train.json", "evaluate.json", "inference.json", "metadata.json"}
 
 
@@ -169,7 +169,7 @@ def keep_decision(run: Path, settings: Mapping[str, str]) -> None:
         settings: what was typed; others than rule, weighting and temperature are left out, and expressions, which a
             file is not to bring: of these `fit` says that it does not know them.
     """
-    decision = {name: settings[name] for name in _DECISION if _is_plain(settings.get(name))}
+    decision = {name: settings[name] for name in DECISION if _is_plain(settings.get(name))}
     replace_text(run / _EVALUATED, json.dumps(decision, indent=1) + "\n")
 
 
@@ -190,7 +190,7 @@ def decision_of(bundle: Path, files: Sequence[str], run: Path) -> dict[str, Any]
         ValueError: when the folder holds something else, or values that these settings do not have.
     """
     started = Started.of(run)
-    typed = {name: value for name, value in started.settings.items() if name in _DECISION} | _kept_decision(run)
+    typed = {name: value for name, value in started.settings.items() if name in DECISION} | _kept_decision(run)
     files = [*files, *laid_over(bundle, started.configs, option="--run")]
     settled = settle(bundle, files, {}, typed, {}) if typed else {}
     return {name: settled[name] for name in typed}
@@ -203,8 +203,8 @@ def _kept_decision(run: Path) -> dict[str, str]:
         return {}
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
-        if not set(found) <= set(_DECISION) or not all(map(_is_plain, found.values())):
-            raise TypeError(f"expected names or numbers for some of {', '.join(_DECISION)}")
+        if not set(found) <= set(DECISION) or not all(map(_is_plain, found.values())):
+            raise TypeError(f"expected names or numbers for some of {', '.join(DECISION)}")
     except (ValueError, TypeError) as error:
         raise ValueError(f"--run: cannot read {path} ({error}); move it away and evaluate again") from error
     return found

@@ -29,7 +29,7 @@ from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
 from .adaptation_data import (
     about_training,
-    at_least_one,
+    at_least,
     check_data,
     check_numbers,
     datalist_of,
@@ -145,9 +145,9 @@ def adapt_encoder(
         raise ValueError(f"select: expected 'last', or 'best' with a validation_dataset, got {select!r}")
     settings = {
         **about_training(encoder, train_dataset, validation_dataset, num_classes, amp_dtype),
-        "epochs": at_least_one("epochs", epochs),
+        "epochs": at_least("epochs", epochs, 1),
         "learning_rate": learning_rate,
-        "batch_size": at_least_one("batch_size", batch_size),
+        "batch_size": at_least("batch_size", batch_size, 1),
         "weight_decay": weight_decay,
         "label_smoothing": label_smoothing,
         "dropout": dropout,
