@@ -6,8 +6,8 @@ What ``monai-diffclf fit`` does for a run, also for the weights that a bundle sh
 of the bundle, for the rules mean and vote, from the validation errors that are published in ``docs/evaluation`` and the
 settings of its ``evaluate.json``. The method of calibration is the one with the smallest cross-fitted negative
 log-likelihood: every patient is judged by fits without them. Prints these.
-With DATA, the bundle's data set, typicality also knows what validation images look like, and their mean image is
-stored, by which inverted images are found.
+With DATA, the bundle's data set, typicality also knows what training and validation images look like, and the mean
+image of the latter is stored, by which inverted images are found.
 With RUN, the folder of a training that was evaluated, it is all about that run's weights, classes and errors, and goes
 to ``RUN/uncertainty.json``, which inference takes as ``--uncertainty``.
 """
@@ -22,11 +22,11 @@ from monai_diffclf.bundle import open_bundle
 from monai_diffclf.fitting.fit_uncertainty import (
     METHODS,
     check_images,
-    describe_images,
     fit_uncertainty,
     mean_image_note,
 )
 from monai_diffclf.fitting.fitted_run import evaluated_bundle, evaluated_run
+from monai_diffclf.fitting.image_description import describe_images, describe_training
 from monai_diffclf.storage import load_errors
 
 
@@ -59,10 +59,10 @@ def fit_bundle(args: argparse.Namespace) -> None:
     stored = load_errors(path)
     settings = {} if args.dataset_dir is None else {"dataset_dir": args.dataset_dir}
     bundle = open_bundle(args.bundle, "train.json", "evaluate.json", progress=False, **{**where.settings, **settings})
-    described = None
+    described = training = None
     if args.dataset_dir:
         check_images(bundle, stored, path)
-        described = describe_images(bundle, stored)
+        described, training = describe_images(bundle, stored), describe_training(bundle, stored)
     mean = mean_image_note(bundle, where.uncertainty, with_images=args.dataset_dir is not None)
     fit = fit_uncertainty(
         bundle,
@@ -72,6 +72,7 @@ def fit_bundle(args: argparse.Namespace) -> None:
         method=args.method,
         mean_image=mean,
         described=described,
+        training=training,
     )
     fit.save(where.uncertainty)
     notes = {"images": len(stored.keys), "cross_fitted_loss": fit.losses}

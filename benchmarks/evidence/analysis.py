@@ -192,8 +192,10 @@ def _of(
     return _crossed(MEASURES[settings["metric"]], images, scores, seed)
 
 
-def of_kinds(data: str, methods: Sequence[str], folder: Path, seed: int) -> dict[str, CrossedResamples]:
-    results = {method: results_of(data, method, "other_kinds", folder=folder) for method in methods}
+def of_kinds(
+    data: str, methods: Sequence[str], folder: Path, seed: int, condition: str = "other_kinds"
+) -> dict[str, CrossedResamples]:
+    results = {method: results_of(data, method, condition, folder=folder) for method in methods}
     images = _same_images([r for own in results.values() for r in own], folder)
     kinds = sorted(results[methods[0]][0].kinds)
     sizes = [len(results[methods[0]][0].kinds[kind]) for kind in kinds]

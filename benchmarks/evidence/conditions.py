@@ -9,9 +9,19 @@ from benchmarks.evidence.corruptions import corrupt
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.protocol import protocol
 
-__all__ = ["FEW_DRAWS", "change_test", "change_training", "mark", "subset", "trained_as", "wrong_labels"]
+__all__ = [
+    "FEW_DRAWS",
+    "KNOWING_TRAINING",
+    "change_test",
+    "change_training",
+    "mark",
+    "subset",
+    "trained_as",
+    "wrong_labels",
+]
 
 FEW_DRAWS = "few_draws"  # what one draw says, and how many a stopping rule takes
+KNOWING_TRAINING = "other_kinds/training"  # typicality is fitted to training images too
 
 
 def trained_as(condition: str) -> str:

@@ -17,7 +17,8 @@ def kinds_of(asked: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """AUROC of each kind and of their mean, of each method that was run.
 
     Args:
-        asked: ``data`` and ``methods``, names of the protocol.
+        asked: ``data`` and ``methods``, names of the protocol; ``METHOD/training`` for typicality that knows training
+            images.
         folder: of the results.
 
     Returns:
@@ -27,10 +28,12 @@ def kinds_of(asked: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     found = []
     for data in asked["data"]:
         for method in asked["methods"]:
-            results = results_of(data, method, "other_kinds", folder=folder)
+            name, _, more = method.partition("/")
+            condition = f"other_kinds/{more}" if more else "other_kinds"
+            results = results_of(data, name, condition, folder=folder)
             if not results or any(not len(r.unlikeness) for r in results):
                 continue
-            crossed = of_kinds(data, [method], folder, 0)[method]
+            crossed = of_kinds(data, [name], folder, 0, condition)[name]
             kinds = {kind: float(np.mean([kind_auroc(r, kind) for r in results])) for kind in results[0].kinds}
             found.append(
                 {
@@ -45,7 +48,10 @@ def kinds_of(asked: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 
 def kinds_rows(asked: dict[str, Any], found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table; of the first method also whether it is above the others, and on each kind enough."""
+    """Heads and rows of the table; of the first method also whether it is above the others, and on each kind enough.
+
+    So of its other scores, such as that of ``METHOD/training``.
+    """
     heads = ["data", "score of unlikeness", "other sets", "inverted", "shuffled", "noise", "mean over the kinds",
              f"above the others; {asked['least']} on each"]  # fmt: skip
     rows = []
@@ -61,9 +67,14 @@ def kinds_rows(asked: dict[str, Any], found: list[dict[str, Any]]) -> tuple[list
 
 
 def _verdict(asked: dict[str, Any], row: dict[str, Any], found: list[dict[str, Any]]) -> str:
-    if row["method"] != next(iter(asked["methods"])):
+    first = next(iter(asked["methods"]))
+    if _plain(row["method"]) != first:
         return ""
-    others = [other["mean"]["value"] for other in found if other["data"] == row["data"] and other is not row]
+    others = [o["mean"]["value"] for o in found if o["data"] == row["data"] and _plain(o["method"]) != first]
     above = bool(others) and row["mean"]["value"] > max(others)
     enough = min(row["kinds"].values()) >= asked["least"]
     return f"{'yes' if above else 'no'}; {'yes' if enough else 'no'}"
+
+
+def _plain(method: str) -> str:
+    return method.partition("/")[0]

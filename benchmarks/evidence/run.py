@@ -21,7 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.evidence import corruptions
-from benchmarks.evidence.conditions import FEW_DRAWS, change_test, change_training, trained_as
+from benchmarks.evidence.conditions import (
+    FEW_DRAWS,
+    KNOWING_TRAINING,
+    change_test,
+    change_training,
+    trained_as,
+)
 from benchmarks.evidence.data import Images, load, load_test
 from benchmarks.evidence.ledger import open_test
 from benchmarks.evidence.measures import MEASURES
@@ -52,6 +58,7 @@ def conditions_of(name: str) -> list[str]:
         "corruption": [f"corruption/{k}/{s}" for k, values in settings["corruptions"].items() for s in values],
         "other_kinds": ["other_kinds"],
         "few_draws": [FEW_DRAWS],  # added later, as are the next
+        "other_kinds/training": [KNOWING_TRAINING],
         "longer": ["longer", f"longer/{FEW_DRAWS}"],
     }
     if name not in known:
@@ -76,9 +83,18 @@ def run(method_name: str, data: str, seed: int, conditions: Sequence[str], step:
         on_validation = cache(partial(fitted.predict, validation))  # the same under every condition of the test
         for condition in (c for c in missing if trained_as(c) == trained):
             record = {"data": data, "split": split, "method": method_name, "condition": condition, "seed": seed}
-            written.append(_test(record, method.settings, fitted, validation, on_validation))
+            asked = _as_asked(fitted, condition, method_name, train)
+            written.append(_test(record, method.settings, asked, validation, on_validation))
             print(written[-1], flush=True)
     return written
+
+
+def _as_asked(fitted: Fitted, condition: str, method_name: str, train: Images) -> Fitted:
+    """The fitted method, knowing what the condition gives it; before an opening, which could not be taken back."""
+    needed = {KNOWING_TRAINING: "knowing_training"}.get(condition, "few_draws" if condition.endswith(FEW_DRAWS) else "")
+    if needed and not hasattr(fitted, needed):
+        raise ValueError(f"conditions: expected a diffusion classifier for {condition}, got {method_name}")
+    return fitted.knowing_training(train) if condition == KNOWING_TRAINING else fitted  # type: ignore[attr-defined]
 
 
 def _test(
@@ -90,8 +106,6 @@ def _test(
 ) -> Path:
     """Open the test set for one condition and write what a fitted method says of it."""
     few = record["condition"].endswith(FEW_DRAWS)
-    if few and not hasattr(fitted, "few_draws"):  # before the opening, which could not be taken back
-        raise ValueError(f"conditions: expected a diffusion classifier for {FEW_DRAWS}, got {record['method']}")
     if not few:
         on_validation()  # a failure here costs no opening
     names = ("data", "method", "seed")
@@ -102,7 +116,7 @@ def _test(
         found, known, draws = fitted.few_draws(test)  # type: ignore[attr-defined]
     else:
         found, known, draws = fitted.predict(test), on_validation(), None
-    kinds = _unlike(fitted, test, record["data"]) if record["condition"] == "other_kinds" else None
+    kinds = _unlike(fitted, test, record["data"]) if record["condition"].startswith("other_kinds") else None
     line = {**record, "settings": settings, "facts": fitted.facts, "opening": opening.line()}
     return write_result(line, found, known, (test, validation), kinds, draws)
 

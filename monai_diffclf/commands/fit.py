@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from ..bundle import Bundle, find_bundle
 from ..classification import CascadeFit
@@ -31,8 +32,9 @@ from ..fitting.fit_findings import (
     has_findings,
     join_findings,
 )
-from ..fitting.fit_uncertainty import METHODS, NONE, OtherImagesError, check_images, describe_images, mean_image_note
+from ..fitting.fit_uncertainty import METHODS, NONE, OtherImagesError, check_images, mean_image_note
 from ..fitting.fitted_run import Evaluated, evaluated_run
+from ..fitting.image_description import describe_images, describe_training
 from ..handlers import read_results
 from ..storage import StoredErrors, load_errors
 from ..storage.folder_lock import FolderLock
@@ -134,7 +136,8 @@ def command(
             confidence=confidence,
             method=method,
             mean_image=mean_image_note(opened, where.uncertainty, with_images=at_hand),
-            described=describe_images(opened, stored) if at_hand else None,
+            described=describe_images(opened, stored, progress=progress) if at_hand else None,
+            training=_training(opened, stored, progress=progress) if at_hand else None,
             settings=decided,
         )
         learned = _decide(opened, stored, where, progress=progress) if decision else None
@@ -244,6 +247,19 @@ def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, named: b
         return False
     check_evaluated_labels(stored.keys, stored.labels, bundle.get("validate#datalist"))
     return True
+
+
+def _training(bundle: Bundle, stored: StoredErrors, *, progress: bool) -> dict[str, torch.Tensor] | None:
+    """What describes the training images, by which unusual ones are found better; None where they are not at hand."""
+    try:
+        return describe_training(bundle, stored, progress=progress)
+    except (ValueError, OSError) as error:
+        print(
+            "the training images are not at hand: what is unusual will be learned from the validation images alone "
+            f"({error})",
+            file=sys.stderr,
+        )
+        return None
 
 
 def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress: bool) -> DecisionFit:

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .._checks import plain_tensor
 from ..bundle import Bundle
 from ..classification import classify_errors
 from ..engines import compute_dataset_errors
-from ..networks import PixelSpace, network_hash
-from ..networks.latent_space import encode
+from ..networks import network_hash
 from ..storage import FittedUncertainty, StoredErrors, save_uncertainty
 from ..storage.mean_image_file import MEAN_IMAGE, find_mean_image
 from ..uncertainty import (
@@ -30,10 +28,7 @@ from ..uncertainty import (
     fit_calibration,
     fit_conformal,
     fit_mean_image,
-    image_statistics,
-    latent_statistics,
 )
-from ..uncertainty.image_statistics import SMALLEST_SIDE
 from ..uncertainty.typicality import fit_typicality, group_codes
 
 __all__ = [
@@ -43,7 +38,6 @@ __all__ = [
     "check_images",
     "check_network",
     "cross_fitted_loss",
-    "describe_images",
     "fit_uncertainty",
     "mean_image_note",
 ]
@@ -94,6 +88,7 @@ def fit_uncertainty(
     method: str | None = None,
     mean_image: Mapping[str, Any] | None = None,
     described: Mapping[str, torch.Tensor] | None = None,
+    training: Mapping[str, torch.Tensor] | None = None,
     classes: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> UncertaintyFit:
@@ -113,6 +108,7 @@ def fit_uncertainty(
         mean_image: mean of the validation images, see `mean_image_note`.
         classes: names of the errors' classes; None for the bundle's.
         described: what typicality is to describe the images by beside their errors, see `describe_images`.
+        training: the same of training images, see `describe_training`; with ``described`` alone.
         settings: rule, weighting and temperature of the bundle, where they are others than its configuration says;
             kept with the fit, so that `open_bundle` takes them with it.
 
@@ -129,7 +125,7 @@ def fit_uncertainty(
         )
     names = bundle.classes if classes is None else list(classes)
     made_by = _made_by(bundle, stored, network, decision, names)
-    typicality, remarks = _typicality(stored, described)
+    typicality, remarks = _typicality(stored, described, training)
     fitted, losses = {}, {}
     for rule in RULES:
         pred = classify_errors(stored.errors, rule, **decision).probabilities
@@ -207,34 +203,6 @@ def _check_fold(labels: torch.Tensor, fit: NDArray[Any], classes: int, folds: in
         raise ValueError(f"{what} none of class {absent[0]}")
 
 
-def describe_images(bundle: Bundle, stored: StoredErrors, *, batch_size: int = 64) -> dict[str, torch.Tensor]:
-    """What typicality describes the validation images by, beside their errors [n, S of each part], as they are stored.
-
-    Those of :func:`monai_diffclf.uncertainty.image_statistics`, and of the latents where the network works on those of
-    a representation; none of images too small for them.
-
-    Args:
-        bundle: opened with ``train.json`` and ``evaluate.json``; its validation images are those of the errors.
-        stored: errors of the validation images.
-        batch_size: images at a time.
-    """
-    dataset, space = bundle.get("validate#dataset"), bundle.get("evaluate#inferer").latent_space
-    if min(bundle.image_size) < SMALLEST_SIDE:
-        return {}
-    keys, parts = list[str](), list[dict[str, torch.Tensor]]()
-    for start in range(0, len(dataset), batch_size):
-        items = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
-        images = torch.stack([plain_tensor(torch.as_tensor(item["image"])) for item in items])
-        described = image_statistics(images)
-        if not isinstance(space, PixelSpace):
-            described |= latent_statistics(encode(space, images.to(bundle.device).float()).cpu())
-        keys += [str(item["key"]) for item in items]
-        parts.append(described)
-    place = {key: index for index, key in enumerate(keys)}
-    order = torch.tensor([place[key] for key in stored.keys])
-    return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
-
-
 def check_images(bundle: Bundle, stored: StoredErrors, path: str | os.PathLike[str], *, count: int = 8) -> None:
     """Refuse validation images that are not those of the stored errors, by making some of them again.
 
@@ -303,7 +271,11 @@ def _made_by(
     }
 
 
-def _typicality(stored: StoredErrors, described: Mapping[str, torch.Tensor] | None) -> tuple[Typicality, list[str]]:
+def _typicality(
+    stored: StoredErrors,
+    described: Mapping[str, torch.Tensor] | None,
+    training: Mapping[str, torch.Tensor] | None,
+) -> tuple[Typicality, list[str]]:
     """Typicality; of images that are taken for patients, and what that means, where the patients are too few."""
     patients: Any = stored.patients
     count, remarks = len(np.unique(group_codes(patients, len(stored.keys)))), list[str]()
@@ -314,7 +286,8 @@ def _typicality(stored: StoredErrors, described: Mapping[str, torch.Tensor] | No
             f"more images than should will be marked as unusual: that needs {_MIN_IMAGES} validation patients to judge "
             f"by, got {count}"
         )
-    return fit_typicality(stored.errors, images=described or None, groups=patients), remarks
+    more = training if described else None
+    return fit_typicality(stored.errors, images=described or None, training=more, groups=patients), remarks
 
 
 def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float], str]:

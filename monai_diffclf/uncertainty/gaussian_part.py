@@ -87,12 +87,15 @@ class GaussianPart:
         return cls(mean, precision, median, spread)
 
 
-def cross_fit(features: Features, groups: NDArray[np.int64]) -> tuple[dict[str, GaussianPart], NDArray[np.float64]]:
+def cross_fit(
+    features: Features, groups: NDArray[np.int64], more: Features | None = None
+) -> tuple[dict[str, GaussianPart], NDArray[np.float64]]:
     """The parts fitted to all images, and the score of each image under fits without its fold [n].
 
     Args:
         features: name of each part to the features of the images [n, S].
         groups: number of the patient of each image [n]; a patient's images are in one fold.
+        more: the same of further images, which every fit of a part that is here takes in; they get no score.
 
     Example:
         >>> parts, scores = cross_fit({"a": torch.randn(201, 3)}, np.arange(201))  # an odd number
@@ -102,12 +105,13 @@ def cross_fit(features: Features, groups: NDArray[np.int64]) -> tuple[dict[str, 
     parts, scores = {}, []
     for name, values in features.items():
         array = values.double().cpu().numpy()
+        further = (more or {}).get(name, values[:0]).double().cpu().numpy()
         held = np.empty(len(array))
         for rest, fold in GroupKFold(NUM_FOLDS).split(array, groups=groups):
-            held[fold] = _fit(array[rest]).distance(torch.from_numpy(array[fold])).numpy()
+            held[fold] = _fit(np.concatenate([array[rest], further])).distance(torch.from_numpy(array[fold])).numpy()
         median = max(float(np.median(held)), np.finfo(float).tiny)
         spread = max(float(np.log(max(float(np.quantile(held, _TAIL)), median) / median)), _SMALLEST_SPREAD)
-        whole = _fit(array)
+        whole = _fit(np.concatenate([array, further]))
         parts[name] = GaussianPart(whole.mean, whole.precision, median, spread)
         scores.append((held.clip(min=0) / median) ** (1 / spread))
     return parts, np.max(scores, axis=0)

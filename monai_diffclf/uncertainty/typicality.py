@@ -35,7 +35,7 @@ class Typicality:
     An image is described in several parts: its log errors under its best class (the smallest mean error), averaged in J
     bands of the log-SNR; and, if fitted with images, the parts of
     :func:`monai_diffclf.uncertainty.image_statistics`; and, if fitted with latents, the means and variances of their
-    channels. In each part its squared Mahalanobis distance from the validation images is taken (Lee et al. 2018), so
+    channels. In each part its squared Mahalanobis distance from known images is taken (Lee et al. 2018), so
     that errors that are too small count as those that are too large (Nalisnick et al. 2019, typicality). The score is
     that of the part in which it is farthest off, in units of the validation images: an image of another kind may look
     quite usual in most of what describes it.
@@ -206,6 +206,7 @@ def fit_typicality(
     num_bands: int = 8,
     images: torch.Tensor | Features | None = None,
     latents: torch.Tensor | Features | None = None,
+    training: Features | None = None,
     groups: ArrayLike | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Typicality:
@@ -219,12 +220,17 @@ def fit_typicality(
             alone, to which blurred ones, for one, look usual.
         latents: their latents [n, c, *grid] where the network works on those of a representation, or what
             :func:`monai_diffclf.uncertainty.latent_statistics` made of them.
+        training: what these functions made of images that the network was trained on [m, S of each part]. Some hundred
+            more images say much better what is usual: a part that is here is fitted to both. Scores are measured on the
+            validation images alone. Leave out latents of an encoder that was trained on these images, in which they
+            look more usual than others of their kind.
         groups: patient of each image [n]: images of one patient are left out together when their scores are
             cross-fitted. None, or an empty name, for an image that is alone.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
 
     Raises:
-        ValueError: when there are fewer than 20 images or patients, draws were not evaluated or an error is infinite.
+        ValueError: when there are fewer than 20 images or patients, draws were not evaluated, an error is infinite or
+            features of training images are others than those of the validation images.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -254,7 +260,7 @@ def fit_typicality(
     for name, values in described.items():
         if len(values) != len(errors):
             raise ValueError(f"{name}: expected those of the same {len(errors)} images, got {len(values)}")
-    parts, scores = cross_fit(described, codes)
+    parts, scores = cross_fit(described, codes, _further(training, described))
     return Typicality(
         log_snr=log_snr,
         edges=edges,
@@ -328,6 +334,22 @@ def group_codes(groups: ArrayLike | Sequence[str] | None, num_images: int) -> ND
     codes = np.unique(names, return_inverse=True)[1].astype(np.int64)
     codes[alone] = codes.max() + 1 + np.arange(len(alone))
     return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.int64)
+
+
+def _further(training: Features | None, described: Features) -> Features:
+    """Features of training images, where they are of the parts of the validation images."""
+    for name, values in (training or {}).items():
+        if name == ERRORS or name not in described:
+            expected = sorted(set(described) - {ERRORS})
+            raise ValueError(f"training: expected parts that the images have too, {expected}, got {name!r}")
+        if values.ndim != 2 or values.shape[1] != described[name].shape[1]:
+            raise ValueError(
+                f"training: expected {described[name].shape[1]} features of {name} an image, as the validation images "
+                f"have, got the shape {list(values.shape)}"
+            )
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"training: expected finite features of {name}, got NaN or infinity")
+    return training or {}
 
 
 def _values(errors: DenoisingErrors | torch.Tensor) -> torch.Tensor:

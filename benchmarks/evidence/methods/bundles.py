@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from monai_diffclf.classification import (
     fit_stopping,
     replay,
 )
+from monai_diffclf.fitting.image_description import NUM_TRAINING, learned_from_training
 from monai_diffclf.networks import PixelSpace
 from monai_diffclf.networks.latent_space import encode
 from monai_diffclf.networks.model_description import read_model_note
@@ -197,6 +199,7 @@ class FittedBundle:
         errors, _, evaluations = self._classify(pixels)
         parts = [self._describe(part) for part in pixels.split(BATCH)]
         described = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self._described, self._groups = described, validation.groups
         self.typicality = fit_typicality(errors, images=described, groups=validation.groups)
         self.validation = (errors, torch.from_numpy(validation.labels), validation.groups.tolist())
         self.facts: dict[str, Any] = {
@@ -214,6 +217,19 @@ class FittedBundle:
             part = pixels[rows]
             scores.append(self.typicality.score(errors[rows], images=part, latents=self._latents(part)))
         return Prediction(probabilities.double().numpy(), torch.cat(scores).double().numpy())
+
+    def knowing_training(self, train: Images) -> FittedBundle:
+        """The same with a typicality that is fitted to training images too, as the command ``fit`` does."""
+        chosen = np.linspace(0, len(train) - 1, min(NUM_TRAINING, len(train))).round().astype(int)
+        parts = [self._describe(part) for part in self._pixels(train.take(chosen)).split(BATCH)]
+        described = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if learned_from_training(self.bundle.inferer.latent_space):
+            described.pop("latents", None)
+        other = copy.copy(self)
+        other.typicality = fit_typicality(
+            self.validation[0], images=self._described, training=described, groups=self._groups
+        )
+        return other
 
     def few_draws(self, images: Images) -> tuple[Prediction, Prediction, dict[str, NDArray[np.float64]]]:
         """What one draw says, and how many a stopping rule takes to say what all do; both fitted on validation.

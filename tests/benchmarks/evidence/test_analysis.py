@@ -81,6 +81,18 @@ def test_unlike_images_are_judged_kind_by_kind(tmp_path: Path) -> None:
     assert second["kinds"] == {name: 0.5 if name == "shuffled" else 1.0 for name in names}
     assert second["mean"]["value"] == pytest.approx(0.9)
     assert [row[-1] for row in kinds_rows(asked, [first, second])[1]] == ["yes; yes", ""]
+    put(
+        tmp_path,
+        "busi_224",
+        "diffusion_representation",
+        1,
+        condition="other_kinds/training",
+        unlikeness=own,
+        kinds=near,
+    )
+    rows = kinds_of(asked, tmp_path)
+    assert [row["method"] for row in rows] == [first["method"], f"{first['method']}/training", "pixels_logistic"]
+    assert [row[-1] for row in kinds_rows(asked, rows)[1]] == ["yes; yes", "no; no", ""]
     worse = [first | {"mean": second["mean"], "kinds": second["kinds"]}, second]
     assert kinds_rows(asked, worse)[1][0][-1] == "no; no"
 

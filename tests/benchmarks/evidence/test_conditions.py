@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.evidence import run
-from benchmarks.evidence.conditions import change_test, change_training, corners, mark, subset, wrong_labels
+from benchmarks.evidence.conditions import change_test, change_training, corners, mark, subset, trained_as, wrong_labels
 from benchmarks.evidence.corruptions import CORRUPTIONS, corrupt, inverted, noise_image, shuffled
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.method import Prediction
@@ -132,11 +132,24 @@ def test_conditions_that_are_not_there_are_refused() -> None:
     assert conditions_of("longer") == ["longer", "longer/few_draws"]
 
 
-def test_a_method_without_draws_opens_no_test_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "open_test", lambda *args, **kwargs: pytest.fail("the ledger was written"))
-    record = {"data": "busi_224", "split": "test", "method": "cnn_finetuned", "condition": "few_draws", "seed": 0}
-    with pytest.raises(ValueError, match="expected a diffusion classifier for few_draws, got cnn_finetuned"):
-        run._test(record, {}, object(), IMAGES, lambda: pytest.fail("classified"))  # type: ignore[arg-type]
+@pytest.mark.parametrize("condition", ["few_draws", "longer/few_draws", "other_kinds/training"])
+def test_a_method_without_draws_opens_no_test_set(condition: str) -> None:
+    with pytest.raises(ValueError, match=f"expected a diffusion classifier for {condition}, got cnn_finetuned"):
+        run._as_asked(object(), condition, "cnn_finetuned", IMAGES)  # type: ignore[arg-type]
+
+
+def test_typicality_is_told_of_training_images_for_its_later_look_alone() -> None:
+    class Told:
+        def __init__(self, by: int = 0) -> None:
+            self.by = by
+
+        def knowing_training(self, train: Images) -> Told:
+            return Told(len(train))
+
+    found = [run._as_asked(Told(), c, "", IMAGES).by for c in ("other_kinds", "other_kinds/training")]  # type: ignore
+    assert found == [0, len(IMAGES)]
+    assert conditions_of("other_kinds/training") == ["other_kinds/training"]
+    assert trained_as("other_kinds/training") == "primary"
 
 
 class Counted:

@@ -148,6 +148,13 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
     assert said.unlikeness is not None
     assert np.isfinite(said.unlikeness).all()
     assert fitted.facts["evaluations"] == 27
+    told = fitted.knowing_training(train)
+    assert {len(one.typicality.parts["values"].mean) for one in (fitted, told)} == {9}
+    means = [train.pixels, validation.pixels, np.concatenate([train.pixels, validation.pixels])]
+    grey = [(part / 127.5 - 1).mean() for part in means]
+    assert told.typicality.parts["values"].mean[0] == pytest.approx(grey[2])
+    assert fitted.typicality.parts["values"].mean[0] == pytest.approx(grey[1])
+    assert told.predict(validation.take(np.arange(4))).probabilities == pytest.approx(said.probabilities)
     with pytest.raises(ValueError, match="risk: expected at least 0.04 with 24 validation patients"):
         fitted.few_draws(validation)
 

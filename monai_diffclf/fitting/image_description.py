@@ -1,0 +1,120 @@
+# Copyright (c) monai_diffclf contributors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What typicality describes images of a bundle by, beside their denoising errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .._checks import plain_tensor
+from ..bundle import Bundle
+from ..networks import LatentSpace, PixelSpace
+from ..networks.latent_space import encode
+from ..representations import RepresentationSpace
+from ..storage import StoredErrors
+from ..uncertainty import image_statistics, latent_statistics
+from ..uncertainty.image_statistics import SMALLEST_SIDE
+
+__all__ = ["describe_images", "describe_training", "learned_from_training"]
+
+NUM_TRAINING = 2000  # images that are read at most: more would take minutes and change little
+_VOLUMES = 200  # of which each takes as long as some planes
+_BATCH = 64
+
+Described = dict[str, torch.Tensor]
+
+
+def describe_images(bundle: Bundle, stored: StoredErrors, *, progress: bool = False) -> Described:
+    """What typicality describes the validation images by, beside their errors [n, S of each part], as they are stored.
+
+    Those of :func:`monai_diffclf.uncertainty.image_statistics`, and of the latents where the network works on those of
+    a representation; none of images too small for them.
+
+    Args:
+        bundle: opened with ``train.json`` and ``evaluate.json``; its validation images are those of the errors.
+        stored: errors of the validation images.
+        progress: show a progress bar.
+    """
+    if min(bundle.image_size) < SMALLEST_SIDE:
+        return {}
+    keys, described = _describe(bundle, bundle.get("validate#dataset"), True, "validation images", progress)
+    place = {key: index for index, key in enumerate(keys)}
+    order = torch.tensor([place[key] for key in stored.keys])
+    return {name: values[order] for name, values in described.items()}
+
+
+def describe_training(
+    bundle: Bundle, stored: StoredErrors, *, limit: int | None = None, progress: bool = False
+) -> Described:
+    """The same of training images without augmentation, evenly spaced where there are more than ``limit``.
+
+    Images of patients who are in the validation split as well are left out. So are the latents, where an encoder or an
+    autoencoder may have been trained on these images: they look more usual in it than others of their kind.
+
+    Args:
+        bundle: opened with ``train.json`` and ``evaluate.json``.
+        stored: errors of the validation images.
+        limit: images at most; None for 2,000 planes or 200 volumes.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: when the training images are not at hand.
+    """
+    if min(bundle.image_size) < SMALLEST_SIDE:
+        return {}
+    known = {str(patient) for patient in stored.patients or ()} - {""}
+    items = [item for item in bundle.get("train#datalist") if str(item.get("patient", "")) not in known]
+    limit = (NUM_TRAINING if len(bundle.image_size) == 2 else _VOLUMES) if limit is None else limit
+    chosen = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int).tolist()
+    read = bundle.get("validate#preprocessing")
+    # Read one by one: a data set of the bundle would hold all of them, or keep latents of them beside the run.
+    images = _Read([items[i] for i in chosen], read)
+    latents = learned_from_training(bundle.get("evaluate#inferer").latent_space)
+    return _describe(bundle, images, not latents, "training images", progress)[1] if len(images) else {}
+
+
+def learned_from_training(space: LatentSpace) -> bool:
+    """Whether latents may have been learned from the training images: all but those of an encoder as it is published.
+
+    Example:
+        >>> learned_from_training(PixelSpace())
+        True
+    """
+    if not isinstance(space, RepresentationSpace) or space.adapted:
+        return True
+    return space.encoder.name.startswith("autoencoder")
+
+
+class _Read(Sequence[Any]):
+    """Items as a transform reads them, one at a time."""
+
+    def __init__(self, items: Sequence[Mapping[str, Any]], read: Any) -> None:
+        self.items, self.read = items, read
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.read(self.items[index])
+
+
+def _describe(
+    bundle: Bundle, images: Any, with_latents: bool, what: str, progress: bool
+) -> tuple[list[str], Described]:
+    """Keys of images, and what describes them part by part [n, S]."""
+    space = bundle.get("evaluate#inferer").latent_space
+    keys, parts = list[str](), list[Described]()
+    for start in tqdm(range(0, len(images), _BATCH), desc=what, unit="batch", disable=not progress):
+        items = [images[i] for i in range(start, min(start + _BATCH, len(images)))]
+        batch = torch.stack([plain_tensor(torch.as_tensor(item["image"])) for item in items])
+        described = image_statistics(batch)
+        if with_latents and not isinstance(space, PixelSpace):
+            described |= latent_statistics(encode(space, batch.to(bundle.device).float()).cpu())
+        keys += [str(item["key"]) for item in items]
+        parts.append(described)
+    return keys, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
