@@ -13,8 +13,8 @@ diffusion model (an hour on a CPU) and ``resnet`` the energy of the logits of th
 shipped one (``configs/uncertainty.json``), by the larger of its scores of the image and of the errors:
 ``knows_training``, as what it knows of images is fitted to training and validation images. ``typicality`` and
 ``typicality_of_image`` are of the first look, when it was fitted to validation images alone, and are not made anew. The
-others are fitted to 500 training images. ``report`` writes areas under the ROC curve, in which test images as they are are to score lower than those of a kind,
-with 95 % intervals, to ``benchmarks/results/out_of_distribution.json``.
+others are fitted to 500 training images. ``report`` writes areas under the ROC curve, in which test images as they are
+are to score lower than those of a kind, with 95 % intervals, to ``benchmarks/results/out_of_distribution.json``.
 """
 
 from __future__ import annotations
