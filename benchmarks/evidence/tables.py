@@ -86,9 +86,10 @@ def later(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]
     """What longer trainings, few draws and scores of unlikeness reach, of those that were run."""
     found: dict[str, list[dict[str, Any]]] = {"longer": [], "few_draws": [], "kinds": kinds_of(asked["kinds"], folder)}
     for row in asked["longer"]:
-        if measured := method_metrics(row["data"], row["method"], folder=folder, condition="longer"):
+        condition = row.get("condition", "longer")
+        if measured := method_metrics(row["data"], row["method"], folder=folder, condition=condition):
             pair = (row["data"], row["data"]), (row["method"], row["shipped"])
-            gap = paired(*pair, folder=folder, conditions=("longer", "primary"))
+            gap = paired(*pair, folder=folder, conditions=(condition, "primary"))
             found["longer"].append({**row, **measured, "gap": gap and gap._asdict()})
     for row in asked["few_draws"]["of"]:
         if few := few_draws_of(row["data"], row["method"], row["condition"], folder):
@@ -188,7 +189,8 @@ def _longer(found: list[dict[str, Any]]) -> str:
             in_words(row["balanced_accuracy"]),
             in_words(row["gap"]),
         ]
-        rows.append([f"`{row['data']}`", f"`{row['method']}`", f"{len(row['seeds'])}", *values])
+        other = f", {row['condition']}" if "condition" in row else ""
+        rows.append([f"`{row['data']}`", f"`{row['method']}`{other}", f"{len(row['seeds'])}", *values])
     heads = [
         "data",
         "method",
