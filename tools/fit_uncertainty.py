@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.fitting.fit_uncertainty import (
     METHODS,
+    OtherNoiseError,
     check_images,
     fit_uncertainty,
     mean_image_note,
@@ -61,7 +63,10 @@ def fit_bundle(args: argparse.Namespace) -> None:
     bundle = open_bundle(args.bundle, "train.json", "evaluate.json", progress=False, **{**where.settings, **settings})
     described = training = None
     if args.dataset_dir:
-        check_images(bundle, stored, path)
+        try:
+            check_images(bundle, stored, path)
+        except OtherNoiseError as error:  # published before the noise of today: same images by their names
+            print(f"images are told by their names alone: {error}", file=sys.stderr)
         described, training = describe_images(bundle, stored), describe_training(bundle, stored)
     mean = mean_image_note(bundle, where.uncertainty, with_images=args.dataset_dir is not None)
     fit = fit_uncertainty(

@@ -12,6 +12,7 @@ from benchmarks.evidence.protocol import protocol
 __all__ = [
     "FEW_DRAWS",
     "KNOWING_TRAINING",
+    "PRECONDITIONED",
     "change_test",
     "change_training",
     "mark",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 FEW_DRAWS = "few_draws"  # what one draw says, and how many a stopping rule takes
+PRECONDITIONED = "preconditioned"  # a longer training, of a network past which fine noise is led
 KNOWING_TRAINING = "other_kinds/training"  # typicality is fitted to training images too
 
 
@@ -44,7 +46,7 @@ def change_training(condition: str, train: Images, validation: Images, seed: int
         ValueError: for an unknown condition.
     """
     kind, _, value = condition.partition("/")
-    if condition in ("primary", "longer"):
+    if condition in ("primary", "longer", PRECONDITIONED):
         return train, validation
     if kind == "learning_curve":
         return train.take(subset(train, float(value), seed)), validation
@@ -53,7 +55,7 @@ def change_training(condition: str, train: Images, validation: Images, seed: int
     if condition == "shortcut":
         return tuple(part.with_pixels(mark(part.pixels, corners(part.labels, seed))) for part in (train, validation))  # type: ignore[return-value]
     raise ValueError(
-        f"condition: expected primary, longer, learning_curve/F, label_noise/S or shortcut, got {condition!r}"
+        f"condition: expected primary, longer, preconditioned, learning_curve/F, label_noise/S or shortcut, got {condition!r}"
     )
 
 

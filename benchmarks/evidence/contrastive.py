@@ -2,8 +2,10 @@
 
     python -m benchmarks.evidence.contrastive isic2017_64 --strengths 3 20 --epochs 60 --condition longer
     python -m benchmarks.evidence.contrastive pneumoniamnist_28 --strengths 20 --epochs 20 --seeds 0 1 2
+    python -m benchmarks.evidence.contrastive isic2017_64 --strengths 20 --epochs 16 --condition preconditioned
 
-From the shipped weights. The strength with the largest macro AUC on validation images goes to where
+From the shipped weights; with the condition ``preconditioned`` from those that `benchmarks.accuracy.preconditioning` has
+trained on the development part. The strength with the largest macro AUC on validation images goes to where
 `KeptRunMethod` looks for it; what was tried, epoch by epoch, to ``benchmarks/results/evidence/chosen.json``. A training
 that was stopped goes on, one that is there is not repeated. No test image is read.
 """
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from benchmarks.evidence.conditions import PRECONDITIONED
 from benchmarks.evidence.data import DATA_ROOT
 from benchmarks.evidence.methods.bundles import PIXELS, kept_run
 from benchmarks.evidence.methods.networks import CHOSEN, read_chosen
@@ -36,11 +39,13 @@ SETTINGS: dict[str, Any] = {
     "contrastive_range": [1.5, 6.0],
     "val_interval": 5,
 }
+_PRECONDITIONED = {"denoiser#precondition": True, "val_interval": 4}
 
 
-def tried_folder(data: str, strength: float, seed: int) -> Path:
+def tried_folder(data: str, strength: float, seed: int, condition: str = "") -> Path:
     """Where a training lies."""
-    return WORK / "contrastive" / "tried" / f"{data}_strength{strength:g}_seed{seed}"
+    kind = f"_{PRECONDITIONED}" if condition == PRECONDITIONED else ""
+    return WORK / "contrastive" / "tried" / f"{data}{kind}_strength{strength:g}_seed{seed}"
 
 
 def kept_folder(data: str, condition: str, seed: int) -> Path:
@@ -48,13 +53,16 @@ def kept_folder(data: str, condition: str, seed: int) -> Path:
     return kept_run(data, "contrastive", seed, training_folder(data, "final", "diffusion_contrastive", condition, seed))
 
 
-def train(data: str, strength: float, seed: int, epochs: int) -> dict[str, Any]:
+def train(data: str, strength: float, seed: int, epochs: int, condition: str) -> dict[str, Any]:
     """Train, or read what a finished training left: its settings, and the macro AUC on validation by epoch."""
-    name, folder = PIXELS[data], tried_folder(data, strength, seed)
+    name, folder = PIXELS[data], tried_folder(data, strength, seed, condition)
     settings = {**SETTINGS, "contrastive_weight": float(strength), "max_epochs": epochs, "seed": seed}
+    settings |= _PRECONDITIONED if condition == PRECONDITIONED else {}
     images = {"dataset_dir": DATA_ROOT / data_settings(data)["folder"]}
     typed = {"label_type": "index"} if data.startswith("isic") else {}
     weights = find_bundle(name) / "models" / "model.pt"
+    if condition == PRECONDITIONED:
+        weights = WORK / "preconditioning" / "with" / "model.pt"
     if _finished(folder) != epochs:
         run_bundle(
             name, ["train.json"], {**images, **settings, "output_dir": folder, "initial_weights": weights, **typed}
@@ -80,11 +88,11 @@ def _finished(folder: Path) -> int:
 
 def choose(data: str, strengths: list[float], seed: int, epochs: int, condition: str) -> None:
     """Train with each strength, keep the best for the evaluation, and write down all of them."""
-    tried = {strength: train(data, strength, seed, epochs) for strength in strengths}
+    tried = {strength: train(data, strength, seed, epochs, condition) for strength in strengths}
     best = max(tried, key=lambda strength: tried[strength]["best"]["auc"])
     kept = kept_folder(data, condition, seed)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(tried_folder(data, best, seed), kept, dirs_exist_ok=True)
+    shutil.copytree(tried_folder(data, best, seed, condition), kept, dirs_exist_ok=True)
     with FileLock(CHOSEN.with_suffix(".lock")):
         content = read_chosen()
         own = {"strength": best, "tried": list(tried.values())}
@@ -99,7 +107,7 @@ def main() -> None:
     parser.add_argument("--strengths", type=float, nargs="+", required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--condition", choices=("primary", "longer"), default="primary")
+    parser.add_argument("--condition", choices=("primary", "longer", PRECONDITIONED), default="primary")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for seed in args.seeds:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence.analysis import interval, kind_auroc, of_kinds
+from benchmarks.evidence.markdown import in_words
 from benchmarks.evidence.results import results_of
 
 __all__ = ["kinds_of", "kinds_rows"]
@@ -58,7 +59,7 @@ def kinds_rows(asked: dict[str, Any], found: list[dict[str, Any]]) -> tuple[list
     for row in found:
         sets = [value for kind, value in row["kinds"].items() if kind.startswith("from_")]
         kinds = [*(f"{row['kinds'][kind]:.3f}" for kind in ("inverted", "shuffled", "noise_image"))]
-        mean = "{value:.3f} ({low:.3f} to {high:.3f})".format(**row["mean"])
+        mean = in_words(row["mean"])
         rows.append(
             [f"`{row['data']}`", asked["methods"][row["method"]], ", ".join(f"{value:.3f}" for value in sets), *kinds,
              mean, _verdict(asked, row, found)]

@@ -24,6 +24,7 @@ from benchmarks.evidence import corruptions
 from benchmarks.evidence.conditions import (
     FEW_DRAWS,
     KNOWING_TRAINING,
+    PRECONDITIONED,
     change_test,
     change_training,
     trained_as,
@@ -60,6 +61,7 @@ def conditions_of(name: str) -> list[str]:
         "few_draws": [FEW_DRAWS],  # added later, as are the next
         "other_kinds/training": [KNOWING_TRAINING],
         "longer": ["longer", f"longer/{FEW_DRAWS}"],
+        "preconditioned": [PRECONDITIONED],
     }
     if name not in known:
         raise ValueError(f"conditions: expected some of {', '.join(known)}, got {name!r}")

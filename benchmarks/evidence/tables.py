@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +20,7 @@ from benchmarks.evidence.analysis import compare_all, margin, method_metrics, pa
 from benchmarks.evidence.few_draws import few_draws_of
 from benchmarks.evidence.kinds import kinds_of, kinds_rows
 from benchmarks.evidence.ledger import LEDGER, read_ledger
+from benchmarks.evidence.markdown import as_table, filled, in_words
 from benchmarks.evidence.protocol import RESULTS, ROOT, protocol, protocol_hash
 from monai_diffclf.storage.atomic_file import replace_text
 
@@ -86,9 +86,10 @@ def later(asked: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]
     """What longer trainings, few draws and scores of unlikeness reach, of those that were run."""
     found: dict[str, list[dict[str, Any]]] = {"longer": [], "few_draws": [], "kinds": kinds_of(asked["kinds"], folder)}
     for row in asked["longer"]:
-        if measured := method_metrics(row["data"], row["method"], folder=folder, condition="longer"):
+        condition = row.get("condition", "longer")
+        if measured := method_metrics(row["data"], row["method"], folder=folder, condition=condition):
             pair = (row["data"], row["data"]), (row["method"], row["shipped"])
-            gap = paired(*pair, folder=folder, conditions=("longer", "primary"))
+            gap = paired(*pair, folder=folder, conditions=(condition, "primary"))
             found["longer"].append({**row, **measured, "gap": gap and gap._asdict()})
     for row in asked["few_draws"]["of"]:
         if few := few_draws_of(row["data"], row["method"], row["condition"], folder):
@@ -114,7 +115,7 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         "added": _questions(added(), summary["added"], summary["metrics"]),
         "longer": _longer(summary["added"]["longer"]),
         "few_draws": _few_draws(added()["few_draws"], summary["added"]["few_draws"]),
-        "kinds": _table(*kinds_rows(added()["kinds"], summary["added"]["kinds"])),
+        "kinds": as_table(*kinds_rows(added()["kinds"], summary["added"]["kinds"])),
         "comparisons": _comparisons(summary),
         "selective": _other(summary),
         "cost": _cost(summary),
@@ -126,10 +127,13 @@ def _methods(summary: dict[str, Any]) -> str:
     rows = []
     for data, splits in summary["metrics"].items():
         for method, found in splits.get("test", {}).items():
-            more = [_cell(found["binary_auc"]) if "binary_auc" in found else "", _cell(found["balanced_accuracy"])]
+            more = [
+                in_words(found["binary_auc"]) if "binary_auc" in found else "",
+                in_words(found["balanced_accuracy"]),
+            ]
             note = f"{len(found['seeds'])}" + (f", {found['repeats']} repeated" if found["repeats"] else "")
-            rows.append([f"`{data}`", f"`{method}`", note, _cell(found["macro_auc"]), *more])
-    return _table(["data", "method", "seeds", "macro AUC", "normal against the rest", "balanced accuracy"], rows)
+            rows.append([f"`{data}`", f"`{method}`", note, in_words(found["macro_auc"]), *more])
+    return as_table(["data", "method", "seeds", "macro AUC", "normal against the rest", "balanced accuracy"], rows)
 
 
 def _copies(summary: dict[str, Any]) -> str:
@@ -144,17 +148,17 @@ def _copies(summary: dict[str, Any]) -> str:
         for method, found in splits.get("test", {}).items()
         if "without_copies" in found
     ]
-    return _table(["data", "method", "macro AUC, all 600", "without the four copies"], rows)
+    return as_table(["data", "method", "macro AUC, all 600", "without the four copies"], rows)
 
 
 def _questions(asked: dict[str, Any], answered: dict[str, Any], metrics: dict[str, Any]) -> str:
     rows = [
-        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", f"not inferior, {r['margin']}", _cell(r),
+        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", f"not inferior, {r['margin']}", in_words(r),
          "yes" if r["not_inferior"] else "not shown"]
         for r in answered["margins"]
     ]  # fmt: skip
     rows += [
-        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", "superior", _cell(r),
+        [f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", "superior", in_words(r),
          "yes" if r["superior"] else "not shown"]
         for r in answered["superiority"]
     ]  # fmt: skip
@@ -164,14 +168,14 @@ def _questions(asked: dict[str, Any], answered: dict[str, Any], metrics: dict[st
                 found = metrics.get(data, {}).get("test", {}).get(method, {}).get(name)
                 reached = "" if found is None else "yes" if found["value"] >= value else "no"
                 rows.append(
-                    [f"`{data}`", f"`{method}`", f"{name} at least {value:.2f}", _cell(found), reached or "not run"]
+                    [f"`{data}`", f"`{method}`", f"{name} at least {value:.2f}", in_words(found), reached or "not run"]
                 )
     for name in ("margins", "superiority"):
         for r in asked[name]:
             if not _has(answered[name], r):
                 what = f"not inferior, {r['margin']}" if "margin" in r else "superior"
                 rows.append([f"`{r['data']}`", f"`{r['method']}` against `{r['reference']}`", what, "", "not run"])
-    return _table(["data", "method", "asked", "found", "holds"], rows)
+    return as_table(["data", "method", "asked", "found", "holds"], rows)
 
 
 def _longer(found: list[dict[str, Any]]) -> str:
@@ -179,13 +183,14 @@ def _longer(found: list[dict[str, Any]]) -> str:
     for row in found:
         reached = "yes" if row["macro_auc"]["value"] >= row["figure"] else "no"
         values = [
-            _cell(row["macro_auc"]),
+            in_words(row["macro_auc"]),
             f"{row['figure']:.2f}",
             reached,
-            _cell(row["balanced_accuracy"]),
-            _cell(row["gap"]),
+            in_words(row["balanced_accuracy"]),
+            in_words(row["gap"]),
         ]
-        rows.append([f"`{row['data']}`", f"`{row['method']}`", f"{len(row['seeds'])}", *values])
+        other = f", {row['condition']}" if "condition" in row else ""
+        rows.append([f"`{row['data']}`", f"`{row['method']}`{other}", f"{len(row['seeds'])}", *values])
     heads = [
         "data",
         "method",
@@ -196,7 +201,7 @@ def _longer(found: list[dict[str, Any]]) -> str:
         "balanced accuracy",
         "less the shipped weights",
     ]
-    return _table(heads, rows)
+    return as_table(heads, rows)
 
 
 def _few_draws(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
@@ -206,13 +211,13 @@ def _few_draws(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
         few = row["first"] >= asked["first"] and row["agreement"] >= asked["agreement"]
         rows.append(
             [f"`{row['data']}`", f"`{row['method']}`" + (", longer" if row["condition"].startswith("longer") else ""),
-             f"{len(row['seeds'])}", f"{row['one']:.3f}", f"{row['all']:.3f}", _cell(row), "yes" if close else "no",
+             f"{len(row['seeds'])}", f"{row['one']:.3f}", f"{row['all']:.3f}", in_words(row), "yes" if close else "no",
              f"{row['evaluations']:.1f}", f"{row['first']:.1%}", f"{row['agreement']:.1%}", "yes" if few else "no"]
         )  # fmt: skip
     heads = ["data", "method", "seeds", "one draw", "all 51", "difference", f"within {asked['gap']}",
              "evaluations by the stopping rule", "no more than K + 1", "class of all draws",
              f"{asked['first']:.0%} and {asked['agreement']:.0%}"]  # fmt: skip
-    return _table(heads, rows)
+    return as_table(heads, rows)
 
 
 def _has(found: list[dict[str, Any]], row: dict[str, Any]) -> bool:
@@ -225,10 +230,10 @@ def _comparisons(summary: dict[str, Any]) -> str:
     for name, found in summary["comparisons"].items():
         values = [f"{found['values'][m]:.3f} ({_short(found['data'][m])})" if m in found["values"] else ""
                   for m in _compared()]  # fmt: skip
-        gaps = [_cell(found["differences"].get(m)) for m in settings["comparators"]]
+        gaps = [in_words(found["differences"].get(m)) for m in settings["comparators"]]
         rows.append([_NAMES[name], *values, *gaps, found["verdict"]])
     heads = [f"`{m}`" for m in _compared()] + [f"less `{m}`" for m in settings["comparators"]]
-    return _table(["comparison", *heads, "verdict"], rows)
+    return as_table(["comparison", *heads, "verdict"], rows)
 
 
 def _short(data: list[str]) -> str:
@@ -241,11 +246,11 @@ def _compared() -> list[str]:
 
 def _other(summary: dict[str, Any]) -> str:
     rows = [
-        [f"`{data}`", f"`{method}`", *(_cell(found[n]) for n in ("aurc", "ece", "calibrated_ece", "log_loss"))]
+        [f"`{data}`", f"`{method}`", *(in_words(found[n]) for n in ("aurc", "ece", "calibrated_ece", "log_loss"))]
         for data, splits in summary["metrics"].items()
         for method, found in splits.get("test", {}).items()
     ]
-    return _table(["data", "method", "AURC", "calibration error", "calibrated on validation", "log-loss"], rows)
+    return as_table(["data", "method", "AURC", "calibration error", "calibrated on validation", "log-loss"], rows)
 
 
 def _cost(summary: dict[str, Any]) -> str:
@@ -257,7 +262,7 @@ def _cost(summary: dict[str, Any]) -> str:
             seconds = "" if facts.get("training_seconds") is None else f"{facts['training_seconds']:.0f}"
             rows.append([f"`{data}`", f"`{method}`", seconds, parameters, f"{facts.get('evaluations', '')}"])
     heads = ["data", "method", "seconds of training", "parameters trained", "network evaluations an image"]
-    return _table(heads, rows)
+    return as_table(heads, rows)
 
 
 def _opening_rows(summary: dict[str, Any]) -> str:
@@ -265,38 +270,7 @@ def _opening_rows(summary: dict[str, Any]) -> str:
         [f"`{data}`", f"{n['openings']}", f"{n['repeats']}", f"{n['other_protocol']}"]
         for data, n in summary["openings"].items()
     ]
-    return _table(["data", "openings", "repeated looks", "under another protocol"], rows)
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    return "" if found is None else "{value:.3f} ({low:.3f} to {high:.3f})".format(**found).replace("-0.000", "0.000")
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    if not rows:
-        return "Nothing was run yet."
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def filled(document: str, found: dict[str, str]) -> str:
-    """A document with its tables replaced.
-
-    Raises:
-        ValueError: when the place of a table is missing.
-
-    Example:
-        >>> print(filled("a <!-- begin t -->old<!-- end t --> b", {"t": "new"}))
-        a <!-- begin t -->
-        new
-        <!-- end t --> b
-    """
-    for name, text in found.items():
-        pattern = re.compile(rf"(<!-- begin {name} -->).*?(<!-- end {name} -->)", re.DOTALL)
-        if not pattern.search(document):
-            raise ValueError(f"document: expected <!-- begin {name} --> and <!-- end {name} -->, they are missing")
-        document = pattern.sub(lambda match, new=text: f"{match[1]}\n{new}\n{match[2]}", document)
-    return document
+    return as_table(["data", "openings", "repeated looks", "under another protocol"], rows)
 
 
 def main() -> int:

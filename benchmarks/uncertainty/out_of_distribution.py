@@ -10,9 +10,11 @@ held out are in ``kinds.py``; corruptions are made of test images, at the size t
 the scores of pixel statistics, ``encoder`` those of features of EfficientNet-Lite0, ``errors`` those that need the
 diffusion model (an hour on a CPU) and ``resnet`` the energy of the logits of the ResNet-18 of --resnet, all to
 ``benchmarks/results/out_of_distribution/BUNDLE_KIND.npz``; a score that is there is left alone. Typicality is the
-shipped one (``configs/uncertainty.json``), fitted to validation images; the others are fitted to 500 training images.
-``report`` writes areas under the ROC curve, in which test images as they are are to score lower than those of a kind,
-with 95 % intervals, to ``benchmarks/results/out_of_distribution.json``.
+shipped one (``configs/uncertainty.json``), by the larger of its scores of the image and of the errors:
+``knows_training``, as what it knows of images is fitted to training and validation images. ``typicality`` and
+``typicality_of_image`` are of the first look, when it was fitted to validation images alone, and are not made anew. The
+others are fitted to 500 training images. ``report`` writes areas under the ROC curve, in which test images as they are
+are to score lower than those of a kind, with 95 % intervals, to ``benchmarks/results/out_of_distribution.json``.
 """
 
 from __future__ import annotations
@@ -146,10 +148,10 @@ def score_images(args: argparse.Namespace, name: str) -> None:
     kinds = Kinds(name, args.data, args.images)
     of_image = {part: fitted for part, fitted in typicality_of(name).parts.items() if part != ERRORS}
     twenty = mahalanobis(twenty_statistics(kinds.training(NUM_TRAINING)))
-    for kind in missing(name, "pixel_statistics"):
+    for kind in missing(name, "knows_training_of_image"):
         images = kinds.images(kind)
         own = largest_score(of_image, image_statistics(images)).numpy()
-        add(place(name, kind), {"typicality_of_image": own, "pixel_statistics": twenty(twenty_statistics(images))})
+        add(place(name, kind), {"knows_training_of_image": own, "pixel_statistics": twenty(twenty_statistics(images))})
 
 
 def score_encoder(args: argparse.Namespace, name: str) -> None:
@@ -170,10 +172,10 @@ def missing(name: str, method: str) -> list[str]:
 
 
 def add(path: Path, scores: dict[str, Array]) -> None:
-    """Add scores to those that are there."""
+    """Add scores to those that are there, which stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = dict(np.load(path)) if path.is_file() else {}
-    np.savez_compressed(path, **known, **{key: values.astype(np.float32) for key, values in scores.items()})
+    np.savez_compressed(path, **({key: values.astype(np.float32) for key, values in scores.items()} | known))
     print(path, sorted(scores), flush=True)
 
 
@@ -181,13 +183,13 @@ def score_errors(args: argparse.Namespace, name: str) -> None:
     """Scores by the diffusion model, and by a ResNet-18 where there is one."""
     kinds, typicality = Kinds(name, args.data, args.images), typicality_of(name)
     network, inferer = (kinds.config.get(f"evaluate#{part}") for part in ("network", "inferer"))
-    for kind in missing(name, "typicality"):
+    for kind in missing(name, "typicality_of_errors"):
         images, parts = kinds.images(kind), []
         for batch in images.split(20):
             errors = inferer.compute_errors(batch, network)
             own = typicality.parts[ERRORS].score(typicality.describe(errors)[0])
-            parts.append((typicality.score(errors, batch), own, likelihood_score(errors)))
-        names = ("typicality", "typicality_of_errors", "likelihood")
+            parts.append((own, likelihood_score(errors)))
+        names = ("typicality_of_errors", "likelihood")
         add(
             place(name, kind),
             {key: torch.cat(part).numpy() for key, part in zip(names, zip(*parts, strict=True), strict=True)},
@@ -221,18 +223,21 @@ def report() -> None:
         known = {kind: dict(np.load(path)) for kind in kinds_of(name) if (path := place(name, kind)).is_file()}
         if "none" not in known:
             continue
+        for scores in known.values():
+            if {"typicality_of_errors", "knows_training_of_image"} <= scores.keys():
+                scores["knows_training"] = np.maximum(scores["typicality_of_errors"], scores["knows_training_of_image"])
         inside, typicality = known.pop("none"), typicality_of(name)
         group = {kind: "held_out" if kind in HELD_OUT[data] else "development" for kind in known}
-        entry: dict[str, Any] = {"num_test": len(inside["typicality_of_image"]), "kinds": {}, "mean": {}, "lowest": {}}
+        entry: dict[str, Any] = {"num_test": len(inside["pixel_statistics"]), "kinds": {}, "mean": {}, "lowest": {}}
         for kind, scores in known.items():
             areas = {m: separation(inside[m], scores[m]) for m in scores if m in inside}
-            entry["kinds"][kind] = {"group": group[kind], "num_images": len(scores["typicality_of_image"]), **areas}
+            entry["kinds"][kind] = {"group": group[kind], "num_images": len(scores["pixel_statistics"]), **areas}
         for part in ("development", "held_out"):
             own = [areas for areas in entry["kinds"].values() if areas["group"] == part]
             shared = [m for m in inside if own and all(m in areas for areas in own)]
             entry["mean"][part] = {m: round(float(np.mean([a[m]["value"] for a in own])), 6) for m in shared}
             entry["lowest"][part] = {m: round(float(np.min([a[m]["value"] for a in own])), 6) for m in shared}
-        best = "typicality" if "typicality" in inside else "typicality_of_image"
+        best = "knows_training" if "knows_training" in inside else "knows_training_of_image"
         p = typicality.p_value(torch.from_numpy(inside[best].astype(np.float64)))
         entry["share_of_test_with_p_below_0.01"] = round(float((p < 0.01).double().mean()), 6)
         content[name] = entry

@@ -27,7 +27,17 @@ from .options import (
     set_option,
 )
 from .results import command_options, finish
-from .runs import Started, check_data, check_settings, keep_decision, laid_over, run_folder, run_seed, run_settings
+from .runs import (
+    Started,
+    check_data,
+    check_settings,
+    decides_by_errors,
+    keep_decision,
+    laid_over,
+    run_folder,
+    run_seed,
+    run_settings,
+)
 
 __all__ = ["command"]
 
@@ -94,11 +104,13 @@ def command(
     floor = _floor(opened, folder, progress=progress)
     results = read_results(folder / "results.json")
     again = ["monai-diffclf", "fit", bundle, *([] if run is None else ["--run", str(run)])]
-    result: dict[str, Any] = {"path": str(folder), "results": str(folder / "results.json"), "next": shlex.join(again)}
+    result: dict[str, Any] = {"path": str(folder), "results": str(folder / "results.json")}
+    result |= {"next": shlex.join(again)} if decides_by_errors(opened) else {}
     result["floor"] = floor
     result.update({name: results[name] for name in ("validation", "test") if name in results})
     table = "\n".join(floor_lines(floor, results) if floor else _lines(results))
-    finish(result, f"{table}\nnext: {result['next']}\n{folder}")
+    following = f"next: {result['next']}\n" if "next" in result else ""
+    finish(result, f"{table}\n{following}{folder}")
 
 
 def _weights(root: Path, folder: Path, files: tuple[str, ...], *, named: bool) -> dict[str, Any]:

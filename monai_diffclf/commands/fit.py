@@ -13,6 +13,7 @@ from typing import Any
 import click
 import torch
 
+from .._text import out_of_memory
 from ..bundle import Bundle, find_bundle
 from ..classification import CascadeFit
 from ..fitting import (
@@ -41,7 +42,7 @@ from ..storage.folder_lock import FolderLock
 from ..uncertainty.ensemble import POOLS
 from .options import bundle_argument, data_option, run_option
 from .results import command_options, finish
-from .runs import Started, check_data, decision_of, open_run, run_folder
+from .runs import Started, check_data, check_decides_by_errors, decision_of, open_run, run_folder
 
 __all__ = ["command"]
 
@@ -121,6 +122,7 @@ def command(
         finish(values, words)
         return
     where = _evaluated(root, folder, bundle, named=run is not None)
+    check_decides_by_errors(open_run(root, _FILES, folder), "fit")
     stored = load_errors(where.errors)
     opened = _open(root, folder, where, check_data(root, _FILES, data), stored.errors.num_draws)
     decided = decision_of(root, _FILES, folder)
@@ -137,7 +139,7 @@ def command(
             method=method,
             mean_image=mean_image_note(opened, where.uncertainty, with_images=at_hand),
             described=describe_images(opened, stored, progress=progress) if at_hand else None,
-            training=_training(opened, stored, progress=progress) if at_hand else None,
+            training=_training(opened, stored, folder, progress=progress) if at_hand else None,
             settings=decided,
         )
         learned = _decide(opened, stored, where, progress=progress) if decision else None
@@ -180,6 +182,8 @@ def _evaluated(root: Path, folder: Path, bundle: str, *, named: bool) -> Evaluat
     shipped = root / "models" / "model.pt"
     first = f"monai-diffclf evaluate {bundle}" + (f" --run {folder}" if named else "")
     if not (folder / "evaluation").is_dir():
+        if read_results(folder / "results.json"):  # it was evaluated, and left none
+            check_decides_by_errors(open_run(root, _FILES, folder), "fit")
         raise ValueError(f"--run: expected the folder of a run that was evaluated, got {folder}; first {first}")
     return evaluated_run(folder, shipped=None if (folder / "model.pt").is_file() else shipped)
 
@@ -249,11 +253,14 @@ def _at_hand(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, named: b
     return True
 
 
-def _training(bundle: Bundle, stored: StoredErrors, *, progress: bool) -> dict[str, torch.Tensor] | None:
+def _training(bundle: Bundle, stored: StoredErrors, folder: Path, *, progress: bool) -> dict[str, torch.Tensor] | None:
     """What describes the training images, by which unusual ones are found better; None where they are not at hand."""
+    audit = folder / "audit.json" if (folder / "model.pt").is_file() else None
     try:
-        return describe_training(bundle, stored, progress=progress)
-    except (ValueError, OSError) as error:
+        return describe_training(bundle, stored, audit=audit, progress=progress)
+    except (ValueError, OSError, RuntimeError) as error:  # the latter of a transform that cannot read an image
+        if out_of_memory(error):
+            raise
         print(
             "the training images are not at hand: what is unusual will be learned from the validation images alone "
             f"({error})",
@@ -293,11 +300,11 @@ def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
 
 
 def _marks(fit: UncertaintyFit) -> str:
-    """Whether an image can be marked as unusual: its p-value is at least 1 / (n + 1)."""
+    """Whether an image can be marked as unusual: its p-value is at least 1 / (1 + number of validation patients)."""
     typicality = fit.fitted["mean"].typicality
     if typicality is None:
         return "none gets marked as unusual"
-    count = typicality.num_images
+    count = typicality.num_patients
     if 1 / (count + 1) < _UNUSUAL:
         return "unusual ones get marked"
     return (

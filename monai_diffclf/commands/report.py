@@ -22,7 +22,7 @@ from ..storage.outputs import Outputs
 from .options import bundle_argument, data_option, device_option, run_option
 from .report_pictures import add_pictures
 from .results import command_options, finish
-from .runs import Started, open_run, run_folder
+from .runs import Started, check_decides_by_errors, open_run, run_folder
 
 __all__ = ["command"]
 
@@ -68,6 +68,7 @@ def command(
     findings = has_findings(folder)
     found = read_findings(folder, command=again) if findings else {"": read_run(folder, command=again)}
     opened = _open(root, found, data, device)
+    check_decides_by_errors(opened, "report")
     for each in found.values():
         check_weights(each, network_hash(opened.network), opened.checkpoint, command=again)
     pages = {name: _page(opened, each) for name, each in found.items()}

@@ -210,6 +210,27 @@ def _kept_decision(run: Path) -> dict[str, str]:
     return found
 
 
+def decides_by_errors(bundle: Bundle) -> bool:
+    """Whether a bundle classifies by denoising errors, which can be stored and learned from.
+
+    A network of logits does not, nor does one that decides by likelihood.
+    """
+    return "evaluate#inferer" in bundle.parser and hasattr(bundle.get("evaluate#inferer"), "compute_errors")
+
+
+def check_decides_by_errors(bundle: Bundle, command: str) -> None:
+    """Refuse a bundle that has no denoising errors to learn from or to show.
+
+    Raises:
+        ValueError: when it decides in another way.
+    """
+    if not decides_by_errors(bundle):
+        raise ValueError(
+            f"BUNDLE: expected one that classifies by denoising errors, which {command} works on, got "
+            f"{bundle.root.name}, which does not; what its evaluation found is in results.json of the run"
+        )
+
+
 def check_outside(name: str, folder: Path, images: Path, said: str) -> None:
     """Refuse a folder among the images, whose pictures would be read as some of them.
 

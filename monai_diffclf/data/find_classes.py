@@ -18,6 +18,7 @@ from .table_rows import open_table
 __all__ = ["find_classes"]
 
 MOST_CLASSES = 100
+_MISSING = {"na", "n/a", "#n/a", "nan", "nat", "null", "<na>"}  # as spreadsheets and pandas write it
 
 
 def find_classes(
@@ -79,6 +80,12 @@ def _of_table(path: Path, image_column: str | None, label_column: str | None, la
     for row in table.rows:
         if any(field.strip() for field in row.fields.values()):
             text = row.text(columns.label)
+            if text.strip().casefold() in _MISSING:
+                raise ValueError(
+                    f"{row.where}: expected a class in {columns.label!r}, got {shown(text)!r}, which stands for a "
+                    "missing one; give the image its class or leave it out, or name the classes where it is one: "
+                    "--classes a,b,c"
+                )
             found.setdefault(plain_text(text), text)
         if len(found) > MOST_CLASSES:
             raise ValueError(

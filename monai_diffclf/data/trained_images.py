@@ -12,7 +12,7 @@ from typing import Any
 
 from .patients import known_patient
 
-__all__ = ["check_not_trained_on", "split_members"]
+__all__ = ["check_not_trained_on", "split_members", "was_trained_on"]
 
 Members = Mapping[str, Mapping[str, Sequence[str]]]
 """Images and patients -> split -> hashes, see `split_members`."""
@@ -70,6 +70,17 @@ def check_not_trained_on(training: Path, now: Members, allow_shared_patients: Se
                     f"it was trained on, as {training} says; put them back into the splits of the training, or train "
                     "again"
                 )
+
+
+def was_trained_on(training: Path, contents: Sequence[str]) -> bool | None:
+    """Whether images are of those that a training has seen, all of them; None where its audit does not say.
+
+    Args:
+        training: the audit that the training left, ``audit.json``.
+        contents: content key of each image (:class:`monai_diffclf.data.image_facts.ImageFacts`).
+    """
+    seen = _members(training).get("images", {}).get("train")
+    return None if seen is None else set(contents) <= set(seen)
 
 
 def _members(training: Path) -> Members:

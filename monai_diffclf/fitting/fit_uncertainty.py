@@ -34,6 +34,7 @@ from ..uncertainty.typicality import fit_typicality, group_codes
 __all__ = [
     "METHODS",
     "OtherImagesError",
+    "OtherNoiseError",
     "UncertaintyFit",
     "check_images",
     "check_network",
@@ -144,6 +145,10 @@ class OtherImagesError(ValueError):
     """The validation images are at hand, and the errors are of none of them, such as those of test images."""
 
 
+class OtherNoiseError(ValueError):
+    """The errors were made with other noise than this version draws, so that images cannot be recognised by them."""
+
+
 def check_network(stored: StoredErrors, network: str, path: str | os.PathLike[str]) -> None:
     """Refuse errors of another network than the bundle's.
 
@@ -213,6 +218,8 @@ def check_images(bundle: Bundle, stored: StoredErrors, path: str | os.PathLike[s
         count: images that are looked at, spread over all.
 
     Raises:
+        OtherImagesError: when none of them is among these.
+        OtherNoiseError: when the errors are of other noise.
         ValueError: when they are others.
     """
     dataset = bundle.get("validate#dataset")
@@ -237,6 +244,12 @@ def _check_same(
         )
     again = made.errors.values[[place[stored.keys[i]] for i in known]]
     was = stored.errors[torch.tensor(known, dtype=torch.long)]
+    noise = [each.provenance.get("generator") for each in (stored, made)]
+    if noise[0] != noise[1]:
+        raise OtherNoiseError(
+            f"{path}: expected errors made with the noise of this version ({noise[1]}), got those of "
+            f"{noise[0] or 'an earlier one'}, by which validation images cannot be recognised; evaluate again"
+        )
     # Other draws have other errors, of the same images too.
     same = again.shape == was.values.shape and not bool(was.differing(again).any())
     if not (complete and same and set(place) <= set(stored.keys)):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,12 @@ from tqdm import tqdm
 
 from .._checks import plain_tensor
 from ..bundle import Bundle
+from ..data.image_facts import read_facts
+from ..data.near_duplicates import near_duplicates
+from ..data.trained_images import was_trained_on
 from ..networks import LatentSpace, PixelSpace
 from ..networks.latent_space import encode
+from ..networks.model_description import read_model_note
 from ..representations import RepresentationSpace
 from ..storage import StoredErrors
 from ..uncertainty import image_statistics, latent_statistics
@@ -49,31 +54,40 @@ def describe_images(bundle: Bundle, stored: StoredErrors, *, progress: bool = Fa
 
 
 def describe_training(
-    bundle: Bundle, stored: StoredErrors, *, limit: int | None = None, progress: bool = False
+    bundle: Bundle,
+    stored: StoredErrors,
+    *,
+    audit: Path | None = None,
+    limit: int | None = None,
+    progress: bool = False,
 ) -> Described:
     """The same of training images without augmentation, evenly spaced where there are more than ``limit``.
 
-    Images of patients who are in the validation split as well are left out. So are the latents, where an encoder or an
-    autoencoder may have been trained on these images: they look more usual in it than others of their kind.
+    Images of patients who are in the validation split as well are left out, and near-duplicates of validation images,
+    whose patients may not be known: a validation image would look more usual beside its twin than a new image does. So
+    are the latents, where an encoder or an autoencoder may have been trained on these images, for the same reason.
 
     Args:
         bundle: opened with ``train.json`` and ``evaluate.json``.
         stored: errors of the validation images.
+        audit: what the training has left of its images, see :func:`monai_diffclf.data.trained_images.was_trained_on`;
+            without, their names are compared with those that the weights name.
         limit: images at most; None for 2,000 planes or 200 volumes.
         progress: show a progress bar.
 
     Raises:
-        ValueError: when the training images are not at hand.
+        ValueError: when the training images are not at hand, or are not those that were trained on.
     """
     if min(bundle.image_size) < SMALLEST_SIDE:
         return {}
     known = {str(patient) for patient in stored.patients or ()} - {""}
     items = [item for item in bundle.get("train#datalist") if str(item.get("patient", "")) not in known]
     limit = (NUM_TRAINING if len(bundle.image_size) == 2 else _VOLUMES) if limit is None else limit
-    chosen = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int).tolist()
+    places = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int).tolist()
+    chosen = _apart(bundle, [items[i] for i in places], audit, progress)
     read = bundle.get("validate#preprocessing")
     # Read one by one: a data set of the bundle would hold all of them, or keep latents of them beside the run.
-    images = _Read([items[i] for i in chosen], read)
+    images = _Read(chosen, read)
     latents = learned_from_training(bundle.get("evaluate#inferer").latent_space)
     return _describe(bundle, images, not latents, "training images", progress)[1] if len(images) else {}
 
@@ -88,6 +102,24 @@ def learned_from_training(space: LatentSpace) -> bool:
     if not isinstance(space, RepresentationSpace) or space.adapted:
         return True
     return space.encoder.name.startswith("autoencoder")
+
+
+def _apart(
+    bundle: Bundle, items: list[Mapping[str, Any]], audit: Path | None, progress: bool
+) -> list[Mapping[str, Any]]:
+    """The training images that were trained on, all of them, without near-duplicates of validation images."""
+    facts = read_facts(items, progress=progress)
+    known = None if audit is None else was_trained_on(audit, [fact.content for fact in facts])
+    if known is None:
+        noted = (bundle.get("images_read") or {}).get("train", {}).get("hash")
+        weights = read_model_note(bundle.get("checkpoint")).get("training", {})
+        known = noted is not None and noted == weights.get("data", {}).get("train", {}).get("hash")
+    if not known:
+        raise ValueError(f"the images in the training split of {bundle.get('dataset_dir')} are not those trained on")
+    others = read_facts(bundle.get("validate#datalist"), progress=progress)
+    thumbnails = np.stack([fact.thumbnail for fact in (*facts, *others)])
+    twins = {i for i, j, _ in near_duplicates(thumbnails) if i < len(items) <= j}
+    return [item for place, item in enumerate(items) if place not in twins]
 
 
 class _Read(Sequence[Any]):

@@ -141,7 +141,7 @@ class CascadeInferer(ClassifierInferer):
             first = self.first.classify(images if self.prepare is None else self.prepare(images), self.first_network)
         deferred = torch.ones_like(first.decided) if error_maps else self._unsure(first.probabilities)
         second = None
-        if bool(deferred.any()):
+        if error_maps or bool(deferred.any()):  # of an empty batch there are maps as well
             rows, shared = split_conditions(kwargs, len(images))
             own = {name: value[deferred.to(value.device)] for name, value in rows.items()}
             second = self.second.classify(images[deferred], network, error_maps=error_maps, **own, **shared)

@@ -139,5 +139,5 @@ class FindingEvaluator(DrawEvaluator):
     ) -> torch.Tensor:
         """Values of the questions asked [g, 2 L, n] as those of classes [b, 2, n]; NaN for those not asked for."""
         shared = values.gather(1, self.first[images][..., None].expand(-1, -1, values.shape[2]))
-        own = shared.reshape(len(images), self.num_findings, 2, -1)[group, finding]
+        own = shared.reshape(len(images), self.num_findings, 2, values.shape[2])[group, finding]
         return torch.where(classes[..., None], own, torch.nan)

@@ -16,6 +16,7 @@ from .findings import findings_embedding, make_findings_conditioning
 from .latent_space import GivenLatents, LatentSpace, PixelSpace, maps_in_pixels
 from .map_smoothing import default_smoothing, smooth_map
 from .model_description import describe_model, describe_settings
+from .precondition import precondition_network
 from .published_dit import load_published_dit
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
@@ -49,6 +50,7 @@ __all__ = [
     "maps_in_pixels",
     "network_hash",
     "one_hot_context",
+    "precondition_network",
     "smooth_map",
     "tune_batch",
 ]

@@ -49,10 +49,12 @@ def network_settings(size: tuple[int, int], channels: int) -> tuple[dict[str, An
         "denoiser#channels": widths,
         "denoiser#attention_levels": [False] * (len(widths) - 1) + [True],
         "denoiser#num_res_blocks": 2,
+        "denoiser#precondition": True,
     }
     return settings, (
         f"{levels} wavelet level{'s' if levels > 1 else ''}, so that the network works on {inside[0]} x {inside[1]} px "
-        f"inside, which a CPU can train; {', '.join(map(str, widths))} channels, attention at the coarsest resolution."
+        f"inside, which a CPU can train; {', '.join(map(str, widths))} channels, attention at the coarsest resolution. "
+        "What noise tells of a wavelet coefficient by its spread alone is led past it."
     )
 
 

@@ -68,6 +68,11 @@ class Typicality:
         return len(self.scores)
 
     @property
+    def num_patients(self) -> int:
+        """Number of validation patients P; an image without a patient is one."""
+        return len(np.unique(self.groups))
+
+    @property
     def needs_images(self) -> bool:
         """Whether it was fitted with images, and so needs them."""
         return bool(set(self.parts) - {ERRORS, LATENTS})
@@ -121,10 +126,11 @@ class Typicality:
         images: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Share of images as untypical as each image, were it of the distribution of the validation images [B].
+        """Share of patients as untypical as each image, were it of the distribution of the validation images [B].
 
-        (1 + number of validation images that score as high) / (n + 1), their scores cross-fitted. Among
-        in-distribution images it is at most p in a share p of them, up to the cross-fitting.
+        (1 + a) / (P + 1) of P validation patients, where a is the sum over the patients of the share of their images
+        that score as high, the scores cross-fitted; where patients are not known, each image is one. Among
+        in-distribution images of new patients it is at most p in a share p of them, up to the cross-fitting.
 
         Args:
             errors: errors as :meth:`describe` takes them, or scores [B] that :meth:`score` gave.
@@ -133,9 +139,12 @@ class Typicality:
         """
         is_scores = isinstance(errors, torch.Tensor) and errors.ndim == 1
         scores = cast(torch.Tensor, errors).double() if is_scores else self.score(errors, images, latents)
-        ordered = torch.as_tensor(np.sort(self.scores), device=scores.device)
-        as_high = self.num_images - torch.searchsorted(ordered, scores.contiguous())
-        return (1 + as_high).double() / (self.num_images + 1)
+        order = np.argsort(self.scores)
+        share = 1 / np.unique(self.groups, return_counts=True)[1][np.unique(self.groups, return_inverse=True)[1]]
+        # How many patients score as high as the i-th smallest score and those above it; none above the largest.
+        as_high = np.append(np.cumsum(share[order][::-1])[::-1], 0.0)
+        place = torch.searchsorted(torch.as_tensor(self.scores[order], device=scores.device), scores.contiguous())
+        return (1 + torch.as_tensor(as_high, device=scores.device)[place]) / (self.num_patients + 1)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain numbers, for a JSON file; features and scores to seven digits."""
@@ -206,7 +215,7 @@ def fit_typicality(
     num_bands: int = 8,
     images: torch.Tensor | Features | None = None,
     latents: torch.Tensor | Features | None = None,
-    training: Features | None = None,
+    training: torch.Tensor | Features | None = None,
     groups: ArrayLike | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Typicality:
@@ -220,10 +229,10 @@ def fit_typicality(
             alone, to which blurred ones, for one, look usual.
         latents: their latents [n, c, *grid] where the network works on those of a representation, or what
             :func:`monai_diffclf.uncertainty.latent_statistics` made of them.
-        training: what these functions made of images that the network was trained on [m, S of each part]. Some hundred
-            more images say much better what is usual: a part that is here is fitted to both. Scores are measured on the
-            validation images alone. Leave out latents of an encoder that was trained on these images, in which they
-            look more usual than others of their kind.
+        training: what these functions made of images that the network was trained on [m, S of each part], or these
+            images. Some hundred more images say much better what is usual: a part that is here is fitted to both.
+            Scores are measured on the validation images alone. Leave out near-duplicates of these, and latents of an
+            encoder that was trained on these images, in which they look more usual than others of their kind.
         groups: patient of each image [n]: images of one patient are left out together when their scores are
             cross-fitted. None, or an empty name, for an image that is alone.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
@@ -260,7 +269,8 @@ def fit_typicality(
     for name, values in described.items():
         if len(values) != len(errors):
             raise ValueError(f"{name}: expected those of the same {len(errors)} images, got {len(values)}")
-    parts, scores = cross_fit(described, codes, _further(training, described))
+    more = image_statistics(training) if isinstance(training, torch.Tensor) else training
+    parts, scores = cross_fit(described, codes, _further(more, described))
     return Typicality(
         log_snr=log_snr,
         edges=edges,

@@ -16,7 +16,9 @@ from monai_diffclf.commands import main
 from monai_diffclf.commands.runs import (
     Started,
     check_data,
+    check_decides_by_errors,
     check_settings,
+    decides_by_errors,
     decision_of,
     keep_decision,
     open_run,
@@ -65,6 +67,33 @@ def ended(capsys, *words) -> tuple[int, dict]:
     code = main([*map(str, words), "--json", "--no-progress"])
     (line,) = capsys.readouterr().out.splitlines()
     return code, json.loads(line)
+
+
+def test_what_has_no_denoising_errors_is_neither_fitted_nor_reported(scans, tmp_path, capsys):
+    """It was sent from evaluate to fit, and from there back."""
+    classes = sorted(path.name for path in scans.iterdir() if path.is_dir())
+    values = {"max_epochs": 1, "batch_size": 32, "dataset_dir": str(scans), "patient_pattern": r"(P\d+)_"}
+    settings = BundleSettings(
+        name="other", classes=classes, channels=1, image_size=16, method="resnet18", values=values
+    )
+    bundle = write_bundle(tmp_path / "other", settings)
+    assert ended(capsys, "train", bundle)[0] == 0
+    code, found = ended(capsys, "evaluate", bundle)
+    assert code == 0 and "next" not in found, found
+    code, found = ended(capsys, "fit", bundle)
+    assert code == 2
+    assert "expected one that classifies by denoising errors, which fit works on, got other" in str(found)
+
+
+def test_what_decides_by_likelihood_has_no_denoising_errors():
+    opened = open_bundle("pneumonia_xray_score", "train.json", "evaluate.json")
+    assert not decides_by_errors(opened)
+    with pytest.raises(
+        ValueError, match="which report works on, got pneumonia_xray_score, which does not; what its eva"
+    ):
+        check_decides_by_errors(opened, "report")
+    assert decides_by_errors(open_bundle("pneumonia_xray_diffusion", "train.json", "evaluate.json"))
+    assert not decides_by_errors(open_bundle("pneumonia_xray_diffusion", "train.json"))
 
 
 @pytest.mark.parametrize("named", [True, False])

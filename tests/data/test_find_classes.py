@@ -46,3 +46,13 @@ def test_what_are_no_classes(tmp_path):
         find_classes(write(tmp_path / "notes.txt", "nothing"))
     with pytest.raises(ValueError, match="does not exist"):
         find_classes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "N/A", "null", "<NA>"])
+def test_a_missing_label_is_no_class(tmp_path, missing):
+    table = write(tmp_path / "t.csv", "file,label", "1.png,ill", f"2.png,{missing}", "3.png,well")
+    with pytest.raises(
+        ValueError, match=f"line 3: expected a class in 'label', got '{missing}', which stands for a miss"
+    ):
+        find_classes(table)
+    assert find_classes(write(tmp_path / "n.csv", "file,label", "1.png,none", "2.png,ill")) == ["ill", "none"]

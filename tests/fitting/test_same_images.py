@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.engines import compute_dataset_errors
-from monai_diffclf.fitting.fit_uncertainty import OtherImagesError, check_images
+from monai_diffclf.fitting.fit_uncertainty import OtherImagesError, OtherNoiseError, check_images
 from monai_diffclf.inferers import DiffusionClassifierInferer
 
 
@@ -69,3 +71,12 @@ def test_errors_that_are_of_none_of_the_images_are_told_apart():
     stored = errors_of(Opened([{**item, "key": f"test {item['key']}"} for item in images(1)]))
     with pytest.raises(OtherImagesError, match="got those of other images, none of which is among them"):
         check_images(Opened(images(0)), stored, "errors_validation_seed_0.npz")
+
+
+def test_errors_of_other_noise_are_told_from_those_of_other_images():
+    opened = Opened(images(0))
+    stored = errors_of(opened)
+    before = {name: value for name, value in stored.provenance.items() if name != "generator"}
+    earlier = replace(stored, provenance=before, errors=errors_of(Opened(images(1))).errors)
+    with pytest.raises(OtherNoiseError, match="the noise of this version .*, got those of an earlier one, by which"):
+        check_images(opened, earlier, "errors.npz")

@@ -87,6 +87,8 @@ def test_order_and_batch_do_not_matter(parts):
     one_by_one = torch.cat([inferer(image[None], network) for image in images])
     torch.testing.assert_close(one_by_one, whole.probabilities)
     assert len(inferer.classify(images[:0], network)) == 0
+    maps = inferer.classify(images, network, error_maps=True).error_maps
+    assert inferer.classify(images[:0], network, error_maps=True).error_maps.shape == (0, *maps.shape[1:])
 
 
 @pytest.mark.parametrize("early", [False, True])

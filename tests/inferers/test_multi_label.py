@@ -53,6 +53,13 @@ def images_of(findings: torch.Tensor, dims: int = 2) -> torch.Tensor:
     return findings.float().reshape(len(findings), 1, *[1] * (dims - 1), -1).expand(shape).contiguous()
 
 
+def test_an_empty_batch_has_an_empty_answer(device):
+    images = images_of(torch.zeros(2, 3)).to(device)
+    found = columns().classify(images[:0], Columns(), error_maps=True)
+    assert found.probabilities.shape[0] == len(found) == 0
+    assert found.errors.values.shape == (0, *columns().classify(images, Columns()).errors.values.shape[1:])
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("rule", ["vote", "mean"])
 def test_finds_each_finding_by_two_questions_a_draw(rule, dims, device):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,30 @@ def test_p_value_counts_validation_scores(fitted):
     assert fitted.p_value(scores)[2] == pytest.approx(1 / 401)
     exactly = torch.from_numpy(fitted.scores[:1].copy())
     assert float(fitted.p_value(exactly)) == pytest.approx((1 + (fitted.scores >= fitted.scores[0]).sum()) / 401)
+
+
+def test_p_value_counts_patients_where_they_are_known(fitted):
+    groups = np.repeat(np.arange(25), 4)
+    known = replace(fitted, scores=fitted.scores[:100], groups=groups)
+    scores = torch.tensor([0.0, 0.7, 1.5, 1e9])
+    shares = [(known.scores >= float(s)).reshape(25, 4).mean(1).sum() for s in scores]
+    assert known.p_value(scores).tolist() == pytest.approx([(1 + share) / 26 for share in shares])
+    assert float(known.p_value(scores)[-1]) == pytest.approx(1 / 26)  # not 1 / 101
+
+
+def test_p_values_of_new_patients_hold_in_the_tail():
+    """25 patients of 8 alike images each: an image of a new patient is above all of them once in 26 times."""
+    small = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values = (rng.normal(size=(26, 1)) + 0.2 * rng.normal(size=(26, 8))).astype(float)
+        known = Typicality(
+            log_snr=np.zeros(1), edges=np.zeros(0), features=np.zeros((200, 1)), predicted=np.zeros(200, int),
+            groups=np.repeat(np.arange(25), 8), scores=values[:25].ravel(), parts={},
+        )  # fmt: skip
+        small.append(float(known.p_value(torch.from_numpy(values[25])).min()))
+    assert min(small) >= 1 / 26 - 1e-9
+    assert np.mean(np.asarray(small) <= 0.01) == 0
 
 
 @pytest.mark.parametrize("scale", [0.1, 10.0])

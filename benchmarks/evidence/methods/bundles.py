@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.evidence.conditions import PRECONDITIONED
 from benchmarks.evidence.data import Images, as_tensor, is_same, load
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced, steps_ratio
@@ -134,6 +135,7 @@ class KeptRunMethod:
         if not (run / "model.pt").is_file() or not is_same(train, load(self.settings["data"])[0]):
             raise ValueError(f"seed: expected a training on all images in {run}, there is none; train the bundle first")
         chosen = {name: self.settings[name] for name in ("rule", "weighting")}
+        chosen |= {"denoiser#precondition": True} if folder.parent.name == PRECONDITIONED else {}
         bundle = open_bundle(self.settings["bundle"], run=run, device="cpu", **chosen)
         fitted = FittedBundle(bundle, self.settings, validation, None)
         fitted.facts["training"] = read_model_note(run / "model.pt").get("training")

@@ -1,9 +1,10 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Functions that networks are built of."""
+"""What networks are built of."""
 
 from __future__ import annotations
 
 from .haar import haar_forward, haar_inverse
+from .preconditioning import ChannelPreconditioning
 
-__all__ = ["haar_forward", "haar_inverse"]
+__all__ = ["ChannelPreconditioning", "haar_forward", "haar_inverse"]

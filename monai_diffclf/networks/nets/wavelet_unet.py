@@ -12,6 +12,7 @@ from torch import nn
 
 from ..findings import findings_embedding
 from ..layers.haar import haar_forward, haar_inverse
+from ..layers.preconditioning import ChannelPreconditioning
 
 __all__ = ["ClassToken", "WaveletDiffusionUNet"]
 
@@ -58,6 +59,12 @@ class WaveletDiffusionUNet(nn.Module):
             K + 1 for K classes and the null class, for a U-Net with ``with_conditioning=True``; None for none.
         num_findings: findings L whose states take the place of the class, see
             :func:`monai_diffclf.networks.findings_embedding`; ``class_labels`` are then [B, L]. None for none.
+        precondition: lead the noisy coefficients past the U-Net, by the spread of each channel, see
+            :class:`monai_diffclf.networks.layers.ChannelPreconditioning`. Large images in colour have more coefficients
+            than the U-Net has channels, so that it cannot tell of fine noise what it saw. The spreads are fitted to
+            training images before the training (:func:`monai_diffclf.networks.precondition_network`) and lie with the
+            weights.
+        num_train_timesteps: timesteps of the scheduler, which the preconditioning knows.
         unet: further arguments of `DiffusionModelUNet`, save ``in_channels`` and ``out_channels``, which follow from
             the above.
 
@@ -80,6 +87,8 @@ class WaveletDiffusionUNet(nn.Module):
         levels: int = 1,
         num_class_tokens: int | None = None,
         num_findings: int | None = None,
+        precondition: bool = False,
+        num_train_timesteps: int = 1000,
         **unet: Any,
     ) -> None:
         super().__init__()
@@ -105,6 +114,7 @@ class WaveletDiffusionUNet(nn.Module):
         self.class_token = (
             None if num_class_tokens is None else ClassToken(num_class_tokens, unet["cross_attention_dim"])
         )
+        self.preconditioning = ChannelPreconditioning(channels, num_train_timesteps) if precondition else None
 
     def forward(
         self,
@@ -124,5 +134,10 @@ class WaveletDiffusionUNet(nn.Module):
         if self.spatial_dims == 2:
             # The convolutions of 2D networks run faster on this layout; the values are the same.
             coefficients = coefficients.contiguous(memory_format=torch.channels_last)
-        prediction = self.unet(coefficients, timesteps=timesteps, context=context, class_labels=class_labels)
+        if self.preconditioning is None:
+            prediction = self.unet(coefficients, timesteps=timesteps, context=context, class_labels=class_labels)
+        else:
+            scaled, known, left = self.preconditioning(coefficients, timesteps)
+            output = self.unet(scaled, timesteps=timesteps, context=context, class_labels=class_labels)
+            prediction = known + left * output
         return haar_inverse(prediction, self.levels, spatial_dims=self.spatial_dims)

@@ -13,11 +13,12 @@ from benchmarks.evidence.analysis import compare, compare_all, holm, kinds_auroc
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.few_draws import few_draws_of
 from benchmarks.evidence.kinds import kinds_of, kinds_rows
+from benchmarks.evidence.markdown import filled
 from benchmarks.evidence.measures import calibrated, temperature
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.protocol import ROOT, protocol
 from benchmarks.evidence.results import Result, read_result, result_path, results_of, write_result
-from benchmarks.evidence.tables import SUMMARY, added, filled, main, summarise, tables
+from benchmarks.evidence.tables import SUMMARY, added, main, summarise, tables
 
 SETS = protocol()["comparisons"]["data"]
 EMPTY = Prediction(np.zeros((1, 3)))
