@@ -1,10 +1,9 @@
 """What the contrastive term does to the images that a model draws.
 
-    python -m benchmarks.evidence.contrastive isic2017_64 --strengths 3 20 --epochs 60 --condition longer
     python -m benchmarks.evidence.contrastive pneumoniamnist_28 --strengths 20 --epochs 20 --seeds 0 1 2
     python -m benchmarks.accuracy.contrastive_samples [--images 200] [--steps 25]
 
-The first two train shipped models on with the term. From these models and the shipped ones images of each class are
+The first trains the shipped model on with the term. From these models and the shipped one images of each class are
 drawn (DDIM, the same noise for all models, no guidance). Three numbers tell how good they are, all of features of
 EfficientNet-Lite0 (ImageNet) at 128 px:
 
@@ -48,7 +47,8 @@ from monai_diffclf.storage.atomic_file import replace_text
 
 OF_A_CLASS, SIZE, SUBSETS, SEED = 500, 128, 100, 0
 FILE = RESULTS / "contrastive_samples.json"
-TRAININGS = {"isic2017_64": [(3.0, 0), (20.0, 0)], "pneumoniamnist_28": [(20.0, 0), (20.0, 1), (20.0, 2)]}
+# Not the skin lesions: the shipped model draws mostly noise there, with the term and without.
+TRAININGS = {"pneumoniamnist_28": [(20.0, 0), (20.0, 1), (20.0, 2)]}
 Features = NDArray[np.float64]
 
 

@@ -55,7 +55,8 @@ def change_training(condition: str, train: Images, validation: Images, seed: int
     if condition == "shortcut":
         return tuple(part.with_pixels(mark(part.pixels, corners(part.labels, seed))) for part in (train, validation))  # type: ignore[return-value]
     raise ValueError(
-        f"condition: expected primary, longer, preconditioned, learning_curve/F, label_noise/S or shortcut, got {condition!r}"
+        "condition: expected primary, longer, preconditioned, learning_curve/F, label_noise/S or shortcut, got "
+        f"{condition!r}"
     )
 
 

@@ -4,8 +4,8 @@
     python -m benchmarks.evidence.contrastive pneumoniamnist_28 --strengths 20 --epochs 20 --seeds 0 1 2
     python -m benchmarks.evidence.contrastive isic2017_64 --strengths 20 --epochs 16 --condition preconditioned
 
-From the shipped weights; with the condition ``preconditioned`` from those that `benchmarks.accuracy.preconditioning` has
-trained on the development part. The strength with the largest macro AUC on validation images goes to where
+From the shipped weights; with the condition ``preconditioned`` from those that ``benchmarks.accuracy.preconditioning``
+has trained on the development part. The strength with the largest macro AUC on validation images goes to where
 `KeptRunMethod` looks for it; what was tried, epoch by epoch, to ``benchmarks/results/evidence/chosen.json``. A training
 that was stopped goes on, one that is there is not repeated. No test image is read.
 """

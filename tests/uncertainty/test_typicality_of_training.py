@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from monai_diffclf.classification import DenoisingErrors
-from monai_diffclf.uncertainty import fit_typicality
+from monai_diffclf.uncertainty import fit_typicality, image_statistics
 from monai_diffclf.uncertainty.gaussian_part import cross_fit
 
 SIZE = 40
@@ -105,3 +105,10 @@ def test_a_part_that_training_images_lack_is_of_the_validation_images():
 def test_refused(training, message):
     with pytest.raises(ValueError, match=message):
         fit_typicality(errors(40), images=features(40, 0), training=training)
+
+
+def test_images_are_described_where_they_are_given():
+    images, more = (torch.rand(n, 1, 16, 16, generator=torch.Generator().manual_seed(n)) * 2 - 1 for n in (40, 90))
+    given = fit_typicality(errors(40), images=images, training=more)
+    described = fit_typicality(errors(40), images=images, training=image_statistics(more))
+    assert given.to_dict() == described.to_dict()

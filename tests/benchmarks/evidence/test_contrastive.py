@@ -55,7 +55,20 @@ def test_training_that_was_stopped_goes_on(work: Path, monkeypatch: pytest.Monke
         told.update(settings, name=name)
 
     monkeypatch.setattr(contrastive, "run_bundle", run)
-    found = contrastive.train("pneumoniamnist_28", 20, 1, 20)
+    found = contrastive.train("pneumoniamnist_28", 20, 1, 20, "primary")
     assert (told["name"], told["output_dir"], told["max_epochs"]) == ("pneumonia_xray_diffusion", folder, 20)
     assert told["initial_weights"].is_file() and told["contrastive_weight"] == 20.0
     assert found["settings"]["seed"] == 1
+
+
+def test_the_preconditioned_training_begins_with_its_own_weights_and_lies_apart(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = contrastive.tried_folder("isic2017_64", 20, 0, "preconditioned")
+    assert folder != contrastive.tried_folder("isic2017_64", 20, 0, "longer")
+    finished(folder, {4: 0.8})
+    told: dict = {}
+    monkeypatch.setattr(contrastive, "run_bundle", lambda name, files, settings: told.update(settings))
+    contrastive.train("isic2017_64", 20, 0, 16, "preconditioned")
+    assert told["initial_weights"] == work / "preconditioning" / "with" / "model.pt"
+    assert told["denoiser#precondition"] is True and told["output_dir"] == folder
