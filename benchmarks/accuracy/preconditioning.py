@@ -19,31 +19,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.accuracy.contrastive_samples import Reference, draw, features_of, picture
 from benchmarks.bundles import RESULTS
-from benchmarks.evidence.data import Images, as_tensor, load
+from benchmarks.evidence.data import as_tensor, load
+from benchmarks.evidence.methods.bundles import write_images
 from benchmarks.evidence.run import WORK
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.report.training_curve import read_training_curve
 from monai_diffclf.run import run_bundle
-from monai_diffclf.storage.atomic_file import replace_text, replaced
+from monai_diffclf.storage.atomic_file import replace_text
 
 DATA, NAME = "isic2017_64", "skin_lesion_diffusion"
 FOLDER = WORK / "preconditioning"
 BANDS = (-4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 IMAGES, DRAWS, OF_A_CLASS, STEPS = 100, 51, 60, 50
-
-
-def write_images(images: Images, folder: Path, classes: list[str]) -> None:
-    """Images as files in folders of their classes, as a bundle reads them."""
-    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
-        file = folder / classes[label] / f"{number:05d}.png"
-        if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replaced(file) as partial:
-                Image.fromarray(pixels).save(partial, format="PNG")
 
 
 def train(precondition: bool, epochs: int) -> tuple[Bundle, dict[str, Any]]:

@@ -31,7 +31,7 @@ from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.storage import StoredErrors, load_errors, rows_of_images
 from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import Typicality, fit_mean_image, fit_typicality
-from monai_diffclf.uncertainty.typicality import group_codes
+from monai_diffclf.uncertainty.groups import group_codes
 
 UNTYPICAL = 0.01
 NUM_FOREIGN = 100

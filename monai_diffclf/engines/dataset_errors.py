@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..classification import DenoisingErrors
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..storage.errors_file import StoredErrors
-from ..uncertainty.typicality import pool_maps
+from ..uncertainty.pooled_maps import pool_maps
 
 __all__ = ["compute_dataset_errors"]
 

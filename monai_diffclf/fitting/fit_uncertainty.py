@@ -29,7 +29,8 @@ from ..uncertainty import (
     fit_conformal,
     fit_mean_image,
 )
-from ..uncertainty.typicality import fit_typicality, group_codes
+from ..uncertainty.groups import group_codes
+from ..uncertainty.typicality import fit_typicality
 
 __all__ = [
     "METHODS",

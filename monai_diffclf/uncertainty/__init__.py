@@ -9,12 +9,13 @@ from .calibration import Calibration, fit_calibration
 from .conformal import ConformalSets, fit_conformal
 from .ensemble import Ensemble, ensemble_probabilities, fit_ensemble
 from .image_statistics import image_statistics, latent_statistics
-from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality
+from .likelihood_typicality import LikelihoodTypicality, fit_likelihood_typicality, likelihood_score
 from .mean_image import MeanImage, fit_mean_image
+from .pooled_maps import pool_maps
 from .probabilities import adjust_prior
 from .selection import STRATEGIES, error_features, k_centre, select_images
 from .shift import ShiftTest, shift_test, warn_if_shifted
-from .typicality import Typicality, fit_typicality, likelihood_score, pool_maps
+from .typicality import Typicality, fit_typicality
 
 __all__ = [
     "STRATEGIES",

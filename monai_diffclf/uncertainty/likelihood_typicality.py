@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["LikelihoodTypicality", "fit_likelihood_typicality"]
+from ..classification import DenoisingErrors
+from ..classification.rules import mean_errors
+
+__all__ = ["LikelihoodTypicality", "fit_likelihood_typicality", "likelihood_score"]
 
 MIN_IMAGES = 20
 
@@ -68,6 +71,25 @@ def fit_likelihood_typicality(log_likelihood: torch.Tensor) -> LikelihoodTypical
     if len(values) < MIN_IMAGES:
         raise ValueError(f"log_likelihood: expected those of at least {MIN_IMAGES} images, got {len(values)}")
     return LikelihoodTypicality(values.cpu().sort().values)
+
+
+def likelihood_score(errors: DenoisingErrors) -> torch.Tensor:
+    """Bound on -log p(x | best class) in nats per element, up to a constant of the schedule [B], float64.
+
+    Kingma et al. (2021), equation 18: half of the mean error under the ELBO's weights, of the class for which it is
+    smallest. Smooth or empty foreign images often have the better likelihood (Nalisnick et al. 2019), which is why
+    :class:`monai_diffclf.uncertainty.Typicality` counts errors that are too small as well; this one is for comparison.
+
+    Raises:
+        ValueError: when the errors were stored without ``log_snr_rate``.
+
+    Example:
+        >>> errors = DenoisingErrors(torch.tensor([[[0.2, 0.4], [0.3, 0.5]]]), torch.arange(2), torch.zeros(2),
+        ...                          log_snr_rate=torch.tensor([2.0, 4.0]))
+        >>> [round(score, 4) for score in likelihood_score(errors).tolist()]
+        [0.5]
+    """
+    return 0.5 * mean_errors(errors, "elbo").min(1).values
 
 
 def _check(log_likelihood: torch.Tensor) -> torch.Tensor:

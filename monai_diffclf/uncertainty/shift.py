@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.covariance import LedoitWolf
 
 from ..classification import DenoisingErrors
-from .typicality import Typicality, group_codes
+from .groups import group_codes
+from .typicality import Typicality
 
 __all__ = ["ShiftTest", "shift_test", "warn_if_shifted"]
 

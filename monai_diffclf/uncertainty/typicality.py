@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..classification import DenoisingErrors
 from ..classification.draw_weights import band_edges
-from ..classification.rules import mean_errors
 from .gaussian_part import Features, GaussianPart, cross_fit, largest_score
+from .groups import group_codes
 from .image_statistics import image_statistics, latent_statistics
 
-__all__ = ["Typicality", "fit_typicality", "likelihood_score", "pool_maps"]
+__all__ = ["Typicality", "fit_typicality"]
 
 MIN_IMAGES = 20
 ERRORS = "errors"
@@ -282,68 +282,6 @@ def fit_typicality(
         provenance=dict(provenance or {}),
         num_classes=errors.num_classes,
     )
-
-
-def pool_maps(error_maps: torch.Tensor, grid: int) -> torch.Tensor:
-    """Error maps averaged over the cells of a grid [B, K, grid, grid] ([B, K, grid, grid, grid] for volumes), float64.
-
-    Args:
-        error_maps: error of each pixel and class [B, K, *spatial], at least ``grid`` pixels a side.
-        grid: cells a side.
-
-    Raises:
-        ValueError: when the maps have another number of dimensions or are smaller than the grid.
-
-    Example:
-        >>> pool_maps(torch.arange(16.0).view(1, 1, 4, 4), 2).tolist()
-        [[[[2.5, 4.5], [10.5, 12.5]]]]
-    """
-    if not isinstance(grid, int) or grid < 1:
-        raise ValueError(f"grid: expected a positive integer, got {grid!r}")
-    if error_maps.ndim not in (4, 5) or min(error_maps.shape[2:]) < grid:
-        raise ValueError(
-            f"error_maps: expected [B, K, *spatial] of at least {grid} pixels a side (grid), got "
-            f"{list(error_maps.shape)}"
-        )
-    pool = torch.nn.functional.adaptive_avg_pool2d if error_maps.ndim == 4 else torch.nn.functional.adaptive_avg_pool3d
-    return pool(error_maps.double(), grid)
-
-
-def likelihood_score(errors: DenoisingErrors) -> torch.Tensor:
-    """Bound on -log p(x | best class) in nats per element, up to a constant of the schedule [B], float64.
-
-    Kingma et al. (2021), equation 18: half of the mean error under the ELBO's weights, of the class for which it is
-    smallest. Smooth or empty foreign images often have the better likelihood (Nalisnick et al. 2019), which is why
-    :class:`Typicality` counts errors that are too small as well; this one is for comparison.
-
-    Raises:
-        ValueError: when the errors were stored without ``log_snr_rate``.
-
-    Example:
-        >>> errors = DenoisingErrors(torch.tensor([[[0.2, 0.4], [0.3, 0.5]]]), torch.arange(2), torch.zeros(2),
-        ...                          log_snr_rate=torch.tensor([2.0, 4.0]))
-        >>> [round(score, 4) for score in likelihood_score(errors).tolist()]
-        [0.5]
-    """
-    return 0.5 * mean_errors(errors, "elbo").min(1).values
-
-
-def group_codes(groups: ArrayLike | Sequence[str] | None, num_images: int) -> NDArray[np.int64]:
-    """A number for the patient of each image [n]; images without a name are each alone.
-
-    Raises:
-        ValueError: when there is not one group an image.
-    """
-    if groups is None:
-        return np.arange(num_images)
-    names = np.asarray(groups)
-    if names.shape != (num_images,):
-        raise ValueError(f"groups: expected one patient an image, [{num_images}], got {list(names.shape)}")
-    names = names.astype(str)
-    alone = np.flatnonzero(names == "")
-    codes = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    codes[alone] = codes.max() + 1 + np.arange(len(alone))
-    return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.int64)
 
 
 def _further(training: Features | None, described: Features) -> Features:

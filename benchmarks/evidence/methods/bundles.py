@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +183,19 @@ def train_bundle(
     """Train a bundle on images that are written as files first, or go on with what the folder holds."""
     classes = open_bundle(name, "train.json").classes
     for split, images in (("train", train), ("validation", validation)):
-        for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
-            file = folder / "data" / split / classes[label] / f"{number:05d}.png"
-            if not file.is_file():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with replaced(file) as partial:  # one that was stopped half-way would stay
-                    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(partial, format="PNG")
+        write_images(images, folder / "data" / split, classes)
     settings = {"dataset_dir": folder / "data", "output_dir": folder / "run", "seed": seed, **changes}
     run_bundle(name, ["train.json"], settings)
+
+
+def write_images(images: Images, folder: Path, classes: Sequence[str]) -> None:
+    """Write images that are not there yet as files in folders of their classes, as a bundle reads them."""
+    for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+        file = folder / classes[label] / f"{number:05d}.png"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(file) as partial:  # one that was stopped half-way would stay
+                Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(partial, format="PNG")
 
 
 class FittedBundle:
