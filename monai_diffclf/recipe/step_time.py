@@ -18,6 +18,7 @@ from monai.engines import default_prepare_batch
 from .._checks import plain_tensor
 from ..bundle import Bundle, open_bundle
 from ..data import class_balanced_weights
+from ..networks.precondition import precondition_network
 
 __all__ = ["StepTime", "encoder_precision", "measure_steps", "seconds_per_step"]
 
@@ -74,6 +75,10 @@ def measure_steps(bundle: Bundle | str | os.PathLike[str], items: Sequence[dict[
         dataset = Dataset(_latent_items(opened, items))
     else:
         dataset = CacheDataset(items, opened.get("train#preprocessing"), progress=False)
+    if "denoiser" in opened.parser:
+        precondition_network(
+            opened.get("denoiser"), opened.get("scheduler"), items, opened.get("validate#preprocessing")
+        )
     network, optimizer, loss = opened.get("network"), opened.get("optimizer"), opened.get("loss")
     prepare = opened.get("train#prepare_batch") if "train#prepare_batch" in opened.parser else _prepare_classifier
     seconds: list[float] = []

@@ -38,6 +38,7 @@ TINY = {
     "denoiser#attention_levels": [False, False],
     "denoiser#num_res_blocks": 1,
     "denoiser#num_head_channels": 16,
+    "denoiser#precondition": True,
 }
 
 
