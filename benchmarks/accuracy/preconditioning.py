@@ -26,6 +26,7 @@ from benchmarks.evidence.data import as_tensor, load
 from benchmarks.evidence.methods.bundles import write_images
 from benchmarks.evidence.run import WORK
 from monai_diffclf.bundle import Bundle, open_bundle
+from monai_diffclf.classification import DenoisingErrors
 from monai_diffclf.report.training_curve import read_training_curve
 from monai_diffclf.run import run_bundle
 from monai_diffclf.storage.atomic_file import replace_text
@@ -39,23 +40,22 @@ IMAGES, DRAWS, OF_A_CLASS, STEPS = 100, 51, 60, 50
 def train(precondition: bool, epochs: int) -> tuple[Bundle, dict[str, Any]]:
     """One training, and the macro AUC and loss by epoch."""
     run = FOLDER / ("with" if precondition else "without")
-    changes: dict[str, Any] = {"max_epochs": epochs, "val_interval": 5, "seed": 0}
-    changes |= {"denoiser#precondition": True} if precondition else {}
-    run_bundle(NAME, ["train.json"], {"dataset_dir": FOLDER / "data", "output_dir": run, **changes})
+    given: dict[str, Any] = {"denoiser#precondition": True} if precondition else {}
+    steps = {"max_epochs": epochs, "val_interval": 5, "seed": 0}
+    run_bundle(NAME, ["train.json"], {"dataset_dir": FOLDER / "data", "output_dir": run, **steps, **given})
     curve = read_training_curve(run)
     if curve is None:
         raise ValueError(f"{run}: expected the events of a training, there are none; train it anew in an empty folder")
     auc = {str(e): round(v, 4) for e, v in zip(curve.validated.tolist(), curve.quality.tolist(), strict=True)}
     loss = {str(e): round(v, 5) for e, v in zip(curve.epochs.tolist(), curve.loss.tolist(), strict=True)}
-    given = {"denoiser#precondition": True} if precondition else {}
     return open_bundle(NAME, run=run, device="cpu", num_draws=DRAWS, **given), {"auc": auc, "loss": loss}
 
 
 def errors_by_level(bundle: Bundle, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     """Mean squared error of the noise under the right class, in bands of the log-SNR."""
-    errors = torch.cat([bundle.classify(part).errors.values for part in images.split(25)])
-    levels = bundle.classify(images[:1]).errors.log_snr.numpy()
-    own = errors[torch.arange(len(labels)), labels].mean(0).numpy()
+    errors = DenoisingErrors.concatenate([bundle.classify(part).errors for part in images.split(25)])
+    levels = errors.log_snr.numpy()
+    own = errors.values[torch.arange(len(labels)), labels].mean(0).numpy()
     found = {}
     for low, high in itertools.pairwise(BANDS):
         inside = (levels >= low) & (levels < high)

@@ -122,9 +122,9 @@ def command(
         finish(values, words)
         return
     where = _evaluated(root, folder, bundle, named=run is not None)
-    check_decides_by_errors(open_run(root, _FILES, folder), "fit")
     stored = load_errors(where.errors)
     opened = _open(root, folder, where, check_data(root, _FILES, data), stored.errors.num_draws)
+    check_decides_by_errors(opened, "fit")
     decided = decision_of(root, _FILES, folder)
     _check_decision(opened, folder)
     if decision:
