@@ -26,6 +26,7 @@ from tqdm import tqdm
 from benchmarks.bundles import RESULTS
 from benchmarks.evidence.data import Images, as_tensor, load
 from benchmarks.evidence.methods.bundles import FEATURES
+from monai_diffclf._spread import spread
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.fitting.image_description import NUM_TRAINING, learned_from_training
 from monai_diffclf.networks.latent_space import encode
@@ -81,8 +82,7 @@ def compare(data: str, root: Path) -> dict[str, Any]:
     train, validation = load(data, root=root)
     space = open_bundle(FEATURES[data], device="cpu").inferer.latent_space
     apart = np.sort(np.random.default_rng(SEED).permutation(len(train))[:USUAL])
-    rest = np.setdiff1d(np.arange(len(train)), apart)
-    rest = rest[np.linspace(0, len(rest) - 1, min(NUM_TRAINING, len(rest))).round().astype(int)]
+    rest = np.asarray(spread(np.setdiff1d(np.arange(len(train)), apart).tolist(), NUM_TRAINING))
     training = dict(describe(train.take(rest).pixels, space, "training"))
     if learned_from_training(space):
         training.pop("latents")

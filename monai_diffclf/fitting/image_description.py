@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from .._checks import plain_tensor
+from .._spread import spread
 from ..bundle import Bundle
 from ..data.image_facts import read_facts
 from ..data.near_duplicates import near_duplicates
@@ -83,8 +84,7 @@ def describe_training(
     known = {str(patient) for patient in stored.patients or ()} - {""}
     items = [item for item in bundle.get("train#datalist") if str(item.get("patient", "")) not in known]
     limit = (NUM_TRAINING if len(bundle.image_size) == 2 else _VOLUMES) if limit is None else limit
-    places = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int).tolist()
-    chosen = _apart(bundle, [items[i] for i in places], audit, progress)
+    chosen = _apart(bundle, spread(items, limit), audit, progress)
     read = bundle.get("validate#preprocessing")
     # Read one by one: a data set of the bundle would hold all of them, or keep latents of them beside the run.
     images = _Read(chosen, read)

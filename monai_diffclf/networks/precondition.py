@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.networks.schedulers import Scheduler
 from monai.utils import CommonKeys
 
 from .._checks import plain_tensor
+from .._spread import spread
 from .layers.haar import haar_forward
 from .nets.wavelet_unet import WaveletDiffusionUNet
 from .schedulers.noise_process import NoiseProcess
@@ -55,8 +55,7 @@ def precondition_network(
     if not isinstance(network, WaveletDiffusionUNet) or network.preconditioning is None:
         return network
     if not network.preconditioning.fitted:
-        chosen = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int).tolist()
-        network.preconditioning.fit(scheduler, _coefficients(network, [items[i] for i in chosen], read))
+        network.preconditioning.fit(scheduler, _coefficients(network, spread(items, limit), read))
     return network
 
 

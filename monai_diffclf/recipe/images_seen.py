@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .._class_names import class_names, shown
+from .._spread import spread
 from .._text_path import text_path
 from ..data import find_classes, load_datalist
 from ..data.patients import check_patients, patients_of
@@ -130,7 +131,7 @@ def look_at(
         classes = find_classes(path, **{name: options[name] for name in found if name in options})
     names = class_names(classes)
     splits = load_splits(path, names, **options)
-    opened = _spread(splits["train"] + splits["validation"], most)
+    opened = spread(splits["train"] + splits["validation"], most)
     sizes, colours = _open(opened, progress)
     heights, widths = np.array(sizes).T
     short, long = np.minimum(heights, widths), np.maximum(heights, widths)
@@ -166,13 +167,6 @@ def load_splits(data: str | os.PathLike[str], classes: Sequence[str], **options:
         raise absent[0] if absent else ValueError(f"data: {data} has no training images")
     check_patients({name: patients_of(items) for name, items in found.items()}, options.get("allow_shared_patients"))
     return found
-
-
-def _spread(items: Items, most: int) -> Items:
-    """At most so many items, spread evenly over all."""
-    if len(items) <= most:
-        return items
-    return [items[int(place)] for place in np.linspace(0, len(items) - 1, most).round()]
 
 
 def _open(items: Items, progress: bool) -> tuple[list[tuple[int, int]], list[str]]:

@@ -20,6 +20,7 @@ from benchmarks.evidence.data import Images, as_tensor, is_same, load
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced, steps_ratio
 from benchmarks.evidence.protocol import ROOT
+from monai_diffclf._spread import spread
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.classification import (
     DenoisingErrors,
@@ -228,8 +229,8 @@ class FittedBundle:
 
     def knowing_training(self, train: Images) -> FittedBundle:
         """The same with a typicality that is fitted to training images too, as the command ``fit`` does."""
-        chosen = np.linspace(0, len(train) - 1, min(NUM_TRAINING, len(train))).round().astype(int)
-        parts = [self._describe(part) for part in self._pixels(train.take(chosen)).split(BATCH)]
+        chosen = train.take(np.asarray(spread(range(len(train)), NUM_TRAINING)))
+        parts = [self._describe(part) for part in self._pixels(chosen).split(BATCH)]
         described = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if learned_from_training(self.bundle.inferer.latent_space):
             described.pop("latents", None)
