@@ -175,16 +175,29 @@ class Denoiser:
             # Out of memory, faults of the device and the like are kinds of their own, or say CUDA.
             if type(error) is not RuntimeError or "CUDA" in str(error) or out_of_memory(error):
                 raise
+            weights = _other_precision(self.network, x.dtype)
             raise ValueError(
-                f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])}, but "
-                f"{type(self.network).__name__} refuses them: {joined(error)}; give both the same channels and "
-                "dimensions, and a size that its levels divide"
+                f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])} and "
+                f"{x.dtype}, but {type(self.network).__name__} refuses them: {joined(error)}; "
+                + (
+                    f"its weights are {weights}, call network.to({x.dtype})"
+                    if weights
+                    else "give both the same channels and dimensions, and a size that its levels divide"
+                )
             ) from error
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
         if self.amp_dtype is None:
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype, enabled=not full_precision)
+
+
+def _other_precision(network: Any, dtype: torch.dtype) -> torch.dtype | None:
+    """The precision of a network's weights where it is another."""
+    if not isinstance(network, torch.nn.Module):
+        return None
+    first = next((weights.dtype for weights in network.parameters() if weights.is_floating_point()), dtype)
+    return None if first == dtype else first
 
 
 def check_prediction(prediction: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
