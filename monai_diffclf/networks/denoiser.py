@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from monai.networks.schedulers import Scheduler
 
+from .._checks import check_integer
 from .._text import joined, out_of_memory
 from .conditioning import Conditioning, Conditions, make_conditioning
 from .schedulers.noise_process import NoiseProcess
@@ -70,8 +71,7 @@ class Denoiser:
         amp_dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size")
         self.network, self.process, self.num_classes = network, NoiseProcess.of(scheduler), num_classes
         self.batch_size, self.dtype, self.amp_dtype, self.device = batch_size, dtype, amp_dtype, device
         self.conditions = Conditions(
