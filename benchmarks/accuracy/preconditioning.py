@@ -40,7 +40,7 @@ IMAGES, DRAWS, OF_A_CLASS, STEPS = 100, 51, 60, 50
 def train(precondition: bool, epochs: int) -> tuple[Bundle, dict[str, Any]]:
     """One training, and the macro AUC and loss by epoch."""
     run = FOLDER / ("with" if precondition else "without")
-    given: dict[str, Any] = {"denoiser#precondition": True} if precondition else {}
+    given: dict[str, Any] = {"denoiser#precondition": precondition}
     steps = {"max_epochs": epochs, "val_interval": 5, "seed": 0}
     run_bundle(NAME, ["train.json"], {"dataset_dir": FOLDER / "data", "output_dir": run, **steps, **given})
     curve = read_training_curve(run)
