@@ -142,7 +142,7 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
     train, validation = blobs(24, 64, 3, 3), blobs(24, 64, 3, 3, seed=1)
     changes = {"max_epochs": 1, "val_draws": 2, "val_interval": 1, "batch_size": 8, "progress": False}
     bundles.train_bundle("skin_lesion_diffusion", train, validation, 0, tmp_path, changes)
-    bundle = open_bundle("skin_lesion_diffusion", run=tmp_path / "run", device="cpu", num_draws=9)
+    bundle = open_bundle("skin_lesion_diffusion", run=tmp_path / "run", device="cpu", num_draws=9, weighting="uniform")
     fitted = bundles.FittedBundle(bundle, {"rule": "vote"}, validation, None)
     said = fitted.predict(validation.take(np.arange(4)))
     assert said.probabilities.shape == (4, 3)
