@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
     "check_floating",
     "check_folds",
     "check_images",
+    "check_integer",
     "check_labels",
     "check_number",
     "check_patients",
@@ -52,6 +53,30 @@ def check_eval_mode(network: Any) -> None:
         raise ValueError(
             "network: expected eval mode, got training mode; call network.eval(), as dropout changes what it predicts"
         )
+
+
+def check_integer(value: Any, name: str, least: int = 1) -> int:
+    """A whole number that is large enough, NumPy's too, as Python's own; True and False are none.
+
+    Args:
+        value: what was given.
+        name: the argument's name.
+        least: the smallest that is allowed.
+
+    Raises:
+        ValueError: when it is none.
+
+    Example:
+        >>> check_integer(np.int64(3), "num_draws")
+        3
+        >>> check_integer(2.0, "num_draws")
+        Traceback (most recent call last):
+        ValueError: num_draws: expected a positive integer, got 2.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return int(value)
 
 
 def check_number(value: Any, name: str, expected: str, fits: Callable[[float], bool]) -> float:
@@ -235,10 +260,11 @@ def check_folds(num_folds: Any, most: int | None) -> int:
     """
     if most is not None and most < 2:
         raise ValueError(f"num_folds: expected patients and images of a class for at least 2 folds, got {most}")
-    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= (most or num_folds):
+    whole = isinstance(num_folds, Integral) and not isinstance(num_folds, bool)
+    if not whole or not 2 <= num_folds <= (most or num_folds):
         limit = "of at least 2" if most is None else f"from 2 to {most}, by patients and images of a class"
         raise ValueError(f"num_folds: expected a whole number {limit}, got {num_folds!r}")
-    return num_folds
+    return int(num_folds)
 
 
 def check_findings(

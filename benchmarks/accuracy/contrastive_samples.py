@@ -1,11 +1,13 @@
 """What the contrastive term does to the images that a model draws.
 
     python -m benchmarks.evidence.contrastive pneumoniamnist_28 --strengths 20 --epochs 20 --seeds 0 1 2
+    monai-diffclf train skin_lesion_diffusion --data DATA --output runs/evidence/skin_lesion_first
     python -m benchmarks.accuracy.contrastive_samples [--images 200] [--steps 25]
 
-The first trains the shipped model on with the term. From these models and the shipped one images of each class are
-drawn (DDIM, the same noise for all models, no guidance). Three numbers tell how good they are, all of features of
-EfficientNet-Lite0 (ImageNet) at 128 px:
+The first trains the shipped model of X-rays on with the term; the second is the first of the two trainings of that of
+skin lesions, without it, whose shipped weights are trained on with it. From these models and the shipped ones images of
+each class are drawn (DDIM, the same noise for all models, no guidance). Three numbers tell how good they are, all of
+features of EfficientNet-Lite0 (ImageNet) at 128 px:
 
 - the kernel distance to training images of the class (KID, Binkowski et al. 2018, torchmetrics), mean over the classes;
   small is better, and that of validation images says how small it is for real ones;
@@ -39,6 +41,7 @@ from benchmarks.bundles import RESULTS
 from benchmarks.evidence.contrastive import tried_folder
 from benchmarks.evidence.data import as_tensor, load
 from benchmarks.evidence.methods.bundles import PIXELS
+from benchmarks.evidence.run import WORK
 from monai_diffclf._checks import plain_tensor
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.representations import make_encoder
@@ -47,8 +50,13 @@ from monai_diffclf.storage.atomic_file import replace_text
 
 OF_A_CLASS, SIZE, SUBSETS, SEED = 500, 128, 100, 0
 FILE = RESULTS / "contrastive_samples.json"
-# Not the skin lesions: the shipped model draws mostly noise there, with the term and without.
-TRAININGS = {"pneumoniamnist_28": [(20.0, 0), (20.0, 1), (20.0, 2)]}
+RUNS: dict[str, dict[str, Path | None]] = {
+    "pneumoniamnist_28": {"shipped": None}
+    | {f"strength 20, seed {seed}": tried_folder("pneumoniamnist_28", 20.0, seed) for seed in range(3)},
+    "isic2017_64": {"before the term": WORK / "skin_lesion_first", "shipped": None},
+}
+"""Data set -> name -> folder of a training, None for the shipped weights."""
+
 Features = NDArray[np.float64]
 
 
@@ -149,10 +157,7 @@ def main() -> None:
     if content.get("settings", settings) != settings:
         parser.error(f"{FILE}: expected {content['settings']}, by which it was begun; remove it to begin anew")
     content["settings"] = settings
-    for data, trainings in TRAININGS.items():
-        runs = {"shipped": None} | {
-            f"strength {s:g}, seed {seed}": tried_folder(data, s, seed) for s, seed in trainings
-        }
+    for data, runs in RUNS.items():
         done = content.setdefault(data, {})
         if set(done) >= {"real", *runs}:
             continue
@@ -161,7 +166,8 @@ def main() -> None:
         for name, run in runs.items():
             if name in done:
                 continue
-            drawn = draw(open_bundle(PIXELS[data], run=run, device="cpu"), args.images, args.steps, reference.shape)
+            bundle = open_bundle(PIXELS[data], run=run, device="cpu", weighting="uniform")
+            drawn = draw(bundle, args.images, args.steps, reference.shape)
             done[name] = reference.measure([features_of(images) for images in drawn])
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ IMAGES, DRAWS, OF_A_CLASS, STEPS = 100, 51, 60, 50
 def train(precondition: bool, epochs: int) -> tuple[Bundle, dict[str, Any]]:
     """One training, and the macro AUC and loss by epoch."""
     run = FOLDER / ("with" if precondition else "without")
-    given: dict[str, Any] = {"denoiser#precondition": True} if precondition else {}
+    given: dict[str, Any] = {"denoiser#precondition": precondition}
     steps = {"max_epochs": epochs, "val_interval": 5, "seed": 0}
     run_bundle(NAME, ["train.json"], {"dataset_dir": FOLDER / "data", "output_dir": run, **steps, **given})
     curve = read_training_curve(run)
@@ -48,7 +48,8 @@ def train(precondition: bool, epochs: int) -> tuple[Bundle, dict[str, Any]]:
         raise ValueError(f"{run}: expected the events of a training, there are none; train it anew in an empty folder")
     auc = {str(e): round(v, 4) for e, v in zip(curve.validated.tolist(), curve.quality.tolist(), strict=True)}
     loss = {str(e): round(v, 5) for e, v in zip(curve.epochs.tolist(), curve.loss.tolist(), strict=True)}
-    return open_bundle(NAME, run=run, device="cpu", num_draws=DRAWS, **given), {"auc": auc, "loss": loss}
+    bundle = open_bundle(NAME, run=run, device="cpu", num_draws=DRAWS, weighting="uniform", **given)
+    return bundle, {"auc": auc, "loss": loss}
 
 
 def errors_by_level(bundle: Bundle, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:

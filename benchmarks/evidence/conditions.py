@@ -13,6 +13,7 @@ __all__ = [
     "FEW_DRAWS",
     "KNOWING_TRAINING",
     "PRECONDITIONED",
+    "SHIPPED",
     "change_test",
     "change_training",
     "mark",
@@ -23,6 +24,7 @@ __all__ = [
 
 FEW_DRAWS = "few_draws"  # what one draw says, and how many a stopping rule takes
 PRECONDITIONED = "preconditioned"  # a longer training, of a network past which fine noise is led
+SHIPPED = "shipped"  # the weights that the bundle ships since, other than those of the first comparison
 KNOWING_TRAINING = "other_kinds/training"  # typicality is fitted to training images too
 
 
@@ -46,7 +48,7 @@ def change_training(condition: str, train: Images, validation: Images, seed: int
         ValueError: for an unknown condition.
     """
     kind, _, value = condition.partition("/")
-    if condition in ("primary", "longer", PRECONDITIONED):
+    if condition in ("primary", "longer", PRECONDITIONED, SHIPPED):
         return train, validation
     if kind == "learning_curve":
         return train.take(subset(train, float(value), seed)), validation
@@ -55,8 +57,8 @@ def change_training(condition: str, train: Images, validation: Images, seed: int
     if condition == "shortcut":
         return tuple(part.with_pixels(mark(part.pixels, corners(part.labels, seed))) for part in (train, validation))  # type: ignore[return-value]
     raise ValueError(
-        "condition: expected primary, longer, preconditioned, learning_curve/F, label_noise/S or shortcut, got "
-        f"{condition!r}"
+        "condition: expected primary, longer, preconditioned, shipped, learning_curve/F, label_noise/S or shortcut, "
+        f"got {condition!r}"
     )
 
 

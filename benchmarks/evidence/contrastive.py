@@ -1,13 +1,15 @@
 """Train a pixel bundle on with the contrastive term, as the protocol's ``diffusion_contrastive`` does.
 
-    python -m benchmarks.evidence.contrastive isic2017_64 --strengths 3 20 --epochs 60 --condition longer
+    python -m benchmarks.evidence.contrastive isic2017_64 --strengths 3 20 --epochs 60 --condition longer --weights FILE
     python -m benchmarks.evidence.contrastive pneumoniamnist_28 --strengths 20 --epochs 20 --seeds 0 1 2
     python -m benchmarks.evidence.contrastive isic2017_64 --strengths 20 --epochs 16 --condition preconditioned
 
 From the shipped weights; with the condition ``preconditioned`` from those that ``benchmarks.accuracy.preconditioning``
-has trained on the development part. The strength with the largest macro AUC on validation images goes to where
-`KeptRunMethod` looks for it; what was tried, epoch by epoch, to ``benchmarks/results/evidence/chosen.json``. A training
-that was stopped goes on, one that is there is not repeated. No test image is read.
+has trained on the development part. The bundle of ``isic2017_64`` ships other weights since: its others begin with a
+FILE, the weights of its version 0.4.0, which the history has. The strength with the largest macro AUC on validation
+images goes to where `KeptRunMethod` looks for it; what was tried, epoch by epoch, to
+``benchmarks/results/evidence/chosen.json``. A training that was stopped goes on, one that is there is not repeated. No
+test image is read.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from benchmarks.evidence.conditions import PRECONDITIONED
 from benchmarks.evidence.data import DATA_ROOT
 from benchmarks.evidence.methods.bundles import PIXELS, kept_run
 from benchmarks.evidence.methods.networks import CHOSEN, read_chosen
+from benchmarks.evidence.methods.stored import FORMER
 from benchmarks.evidence.protocol import data_settings
 from benchmarks.evidence.run import WORK, training_folder
 from monai_diffclf.bundle import find_bundle
@@ -53,20 +56,19 @@ def kept_folder(data: str, condition: str, seed: int) -> Path:
     return kept_run(data, "contrastive", seed, training_folder(data, "final", "diffusion_contrastive", condition, seed))
 
 
-def train(data: str, strength: float, seed: int, epochs: int, condition: str) -> dict[str, Any]:
+def train(
+    data: str, strength: float, seed: int, epochs: int, condition: str, weights: Path | None = None
+) -> dict[str, Any]:
     """Train, or read what a finished training left: its settings, and the macro AUC on validation by epoch."""
     name, folder = PIXELS[data], tried_folder(data, strength, seed, condition)
     settings = {**SETTINGS, "contrastive_weight": float(strength), "max_epochs": epochs, "seed": seed}
     settings |= _PRECONDITIONED if condition == PRECONDITIONED else {}
     images = {"dataset_dir": DATA_ROOT / data_settings(data)["folder"]}
     typed = {"label_type": "index"} if data.startswith("isic") else {}
-    weights = find_bundle(name) / "models" / "model.pt"
-    if condition == PRECONDITIONED:
-        weights = WORK / "preconditioning" / "with" / "model.pt"
     if _finished(folder) != epochs:
-        run_bundle(
-            name, ["train.json"], {**images, **settings, "output_dir": folder, "initial_weights": weights, **typed}
-        )
+        first = {"initial_weights": weights or _first_weights(name, condition)}
+        network = {"denoiser#precondition": False} if name in FORMER and condition != PRECONDITIONED else {}
+        run_bundle(name, ["train.json"], {**images, **network, **settings, "output_dir": folder, **first, **typed})
     curve, note = read_training_curve(folder), read_model_note(folder / "model.pt")
     if curve is None:
         raise ValueError(
@@ -80,15 +82,30 @@ def train(data: str, strength: float, seed: int, epochs: int, condition: str) ->
     }
 
 
+def _first_weights(name: str, condition: str) -> Path:
+    """The weights to begin with where none are named.
+
+    Raises:
+        ValueError: when those that were compared are not shipped any more.
+    """
+    if condition == PRECONDITIONED:
+        return WORK / "preconditioning" / "with" / "model.pt"
+    if name in FORMER:
+        raise ValueError(f"weights: expected --weights FILE, those of {FORMER[name].name} from the history, got none")
+    return find_bundle(name) / "models" / "model.pt"
+
+
 def _finished(folder: Path) -> int:
     """The last epoch that a training has validated."""
     curve = read_training_curve(folder) if folder.is_dir() else None
     return 0 if curve is None else int(curve.validated.max(initial=0))
 
 
-def choose(data: str, strengths: list[float], seed: int, epochs: int, condition: str) -> None:
+def choose(
+    data: str, strengths: list[float], seed: int, epochs: int, condition: str, weights: Path | None = None
+) -> None:
     """Train with each strength, keep the best for the evaluation, and write down all of them."""
-    tried = {strength: train(data, strength, seed, epochs, condition) for strength in strengths}
+    tried = {strength: train(data, strength, seed, epochs, condition, weights) for strength in strengths}
     best = max(tried, key=lambda strength: tried[strength]["best"]["auc"])
     kept = kept_folder(data, condition, seed)
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -108,10 +125,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--condition", choices=("primary", "longer", PRECONDITIONED), default="primary")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights to begin with")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for seed in args.seeds:
-        choose(args.data, args.strengths, seed, args.epochs, args.condition)
+        choose(args.data, args.strengths, seed, args.epochs, args.condition, args.weights)
 
 
 if __name__ == "__main__":

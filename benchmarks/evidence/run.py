@@ -25,6 +25,7 @@ from benchmarks.evidence.conditions import (
     FEW_DRAWS,
     KNOWING_TRAINING,
     PRECONDITIONED,
+    SHIPPED,
     change_test,
     change_training,
     trained_as,
@@ -62,6 +63,7 @@ def conditions_of(name: str) -> list[str]:
         "other_kinds/training": [KNOWING_TRAINING],
         "longer": ["longer", f"longer/{FEW_DRAWS}"],
         "preconditioned": [PRECONDITIONED],
+        "shipped": [SHIPPED, f"{SHIPPED}/{FEW_DRAWS}"],
     }
     if name not in known:
         raise ValueError(f"conditions: expected some of {', '.join(known)}, got {name!r}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.analysis import compare_all, margin, method_metrics, paired
+from benchmarks.evidence.conditions import trained_as
 from benchmarks.evidence.few_draws import few_draws_of
 from benchmarks.evidence.kinds import kinds_of, kinds_rows
 from benchmarks.evidence.ledger import LEDGER, read_ledger
@@ -199,7 +200,7 @@ def _longer(found: list[dict[str, Any]]) -> str:
         "asked at least",
         "reached",
         "balanced accuracy",
-        "less the shipped weights",
+        "less `diffusion_pixels`",
     ]
     return as_table(heads, rows)
 
@@ -210,7 +211,7 @@ def _few_draws(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
         close = abs(row["value"]) <= asked["gap"]
         few = row["first"] >= asked["first"] and row["agreement"] >= asked["agreement"]
         rows.append(
-            [f"`{row['data']}`", f"`{row['method']}`" + (", longer" if row["condition"].startswith("longer") else ""),
+            [f"`{row['data']}`", f"`{row['method']}`" + _other_training(row["condition"]),
              f"{len(row['seeds'])}", f"{row['one']:.3f}", f"{row['all']:.3f}", in_words(row), "yes" if close else "no",
              f"{row['evaluations']:.1f}", f"{row['first']:.1%}", f"{row['agreement']:.1%}", "yes" if few else "no"]
         )  # fmt: skip
@@ -218,6 +219,12 @@ def _few_draws(asked: dict[str, Any], found: list[dict[str, Any]]) -> str:
              "evaluations by the stopping rule", "no more than K + 1", "class of all draws",
              f"{asked['first']:.0%} and {asked['agreement']:.0%}"]  # fmt: skip
     return as_table(heads, rows)
+
+
+def _other_training(condition: str) -> str:
+    """Which training it was, where it is not the primary one."""
+    kind = trained_as(condition)
+    return "" if kind == "primary" else f", {kind}"
 
 
 def _has(found: list[dict[str, Any]], row: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from monai_diffclf.classification import Classification, classify_errors
+from monai_diffclf.classification.draw_weights import Weighting
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.storage import StoredErrors, rows_of_images
 
@@ -76,7 +77,7 @@ def one_model(trainings: list[Predictions], what: str) -> Predictions:
     )
 
 
-def of_errors(stored: list[StoredErrors], rule: str, weighting: str, temperature: float) -> Predictions:
+def of_errors(stored: list[StoredErrors], rule: str, weighting: Weighting, temperature: float) -> Predictions:
     """What a rule makes of the stored errors of each training."""
     trainings = []
     for each in stored:

@@ -31,6 +31,7 @@ import torch
 from benchmarks.bundles import RESULTS
 from benchmarks.uncertainty.coverage import coverage_table, fitted_elsewhere, spread
 from benchmarks.uncertainty.predictions import Array, Predictions, halves, of_errors, of_tables
+from monai_diffclf.inferers import learned_levels
 from monai_diffclf.metrics import (
     accuracy_at_coverage,
     aurc,
@@ -170,9 +171,10 @@ def main() -> None:
         split: [load_errors(evaluation / f"errors_{split}_seed_{seed}.npz") for seed in args.seeds]
         for split in ("validation", "test")
     }
+    levels = learned_levels(args.weighting, args.temperature, args.bundle / "models" / "model.pt")
     models: dict[str, dict[str, Predictions]] = {}
     for rule in RULES:
-        models[f"diffusion_{rule}"] = {s: of_errors(stored[s], rule, args.weighting, args.temperature) for s in stored}
+        models[f"diffusion_{rule}"] = {s: of_errors(stored[s], rule, *levels) for s in stored}
     tables_of = {s: of_tables([tables / f"{s}_seed_{seed}.csv" for seed in args.seeds]) for s in stored}
     models["resnet18"] = {
         s: found.in_order_of(models["diffusion_mean"][s], f"resnet18, {s}") for s, found in tables_of.items()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .._checks import check_integer
 from .draws import image_keys
 from .philox import ImageRandom
 
@@ -45,8 +46,7 @@ class UniformDequantization:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_levels, int) or self.num_levels < 2:
-            raise ValueError(f"num_levels: expected an integer of at least 2, got {self.num_levels!r}")
+        check_integer(self.num_levels, "num_levels", 2)
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"low, high: expected low < high, got {self.low!r}, {self.high!r}")
 

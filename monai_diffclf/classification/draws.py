@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .._checks import check_integer
 from .level_sampling import LevelSampling
 from .philox import ImageRandom, check_seed
 
@@ -90,7 +91,7 @@ class NoiseDraws:
         if not bool(((self.levels >= 0) & (self.levels < 1)).all()):
             low, high = float(self.levels.min()), float(self.levels.max())
             raise ValueError(f"levels: expected numbers in [0, 1), got {low:.4g} to {high:.4g}")
-        check_seed(self.seed)
+        object.__setattr__(self, "seed", check_seed(self.seed))  # frozen
         if self.mirrors is not None:
             self._check_mirrors(self.mirrors)
 
@@ -120,13 +121,12 @@ class NoiseDraws:
             ValueError: when ``num_draws`` is not a positive integer, ``noise_levels`` is unknown or ``seed`` is not an
                 integer.
         """
-        if not isinstance(num_draws, int) or num_draws < 1:
-            raise ValueError(f"num_draws: expected a positive integer, got {num_draws!r}")
+        num_draws, seed = check_integer(num_draws, "num_draws"), check_seed(seed)
         if not isinstance(noise_levels, LevelSampling) and noise_levels not in NOISE_LEVELS:
             raise ValueError(
                 f"noise_levels: expected one of {list(NOISE_LEVELS)} or a LevelSampling, got {noise_levels!r}"
             )
-        draws = cls(torch.zeros(num_draws, dtype=torch.float64), seed)  # checks the seed before it is used
+        draws = cls(torch.zeros(num_draws, dtype=torch.float64), seed)
         generator = torch.Generator().manual_seed(seed % 2**63)
         offsets = torch.rand(num_draws, generator=generator, dtype=torch.float64)
         if isinstance(noise_levels, LevelSampling):

@@ -17,7 +17,7 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .._checks import check_folds, check_labels, check_patients
+from .._checks import check_folds, check_integer, check_labels, check_patients
 from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import Weighting, draw_weights
 from .stopping import check_counts
@@ -96,7 +96,7 @@ def fit_few_draws(
         True
     """
     scores, y, log_snr = _checked(errors, labels, weighting)
-    if isinstance(num_draws, bool) or not isinstance(num_draws, int) or not 1 <= num_draws <= len(log_snr) // 4:
+    if check_integer(num_draws, "num_draws") > len(log_snr) // 4:
         raise ValueError(
             f"num_draws: expected 1 to {len(log_snr) // 4}, a fourth of the draws of the errors, got {num_draws!r}"
         )

@@ -14,6 +14,7 @@ import logging
 import math
 import struct
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -38,14 +39,15 @@ Words = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 _logger = logging.getLogger(__name__)
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that is not an integer of 64 bits.
+def check_seed(seed: int) -> int:
+    """A seed, an integer of 64 bits, NumPy's too, as Python's own.
 
     Raises:
         ValueError: when it is none.
     """
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
         raise ValueError(f"seed: expected an integer of 64 bits, got {seed!r}; without one no result can be reproduced")
+    return int(seed)
 
 
 def philox4x32(counter: Sequence[torch.Tensor], key: Sequence[torch.Tensor]) -> Words:
@@ -132,7 +134,7 @@ class ImageRandom:
     def __init__(
         self, keys: Sequence[bytes], seed: int, *, purpose: bytes = b"", device: torch.device | str = "cpu"
     ) -> None:
-        check_seed(seed)
+        seed = check_seed(seed)
         hashes = [hashlib.blake2b(key + struct.pack("<q", seed) + purpose, digest_size=8).digest() for key in keys]
         words = [struct.unpack("<II", each) for each in hashes]
         self.key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2).to(device)

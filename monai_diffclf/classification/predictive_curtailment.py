@@ -78,7 +78,8 @@ class PredictiveCurtailment:
         if isinstance(spending, bool) or not isinstance(spending, (int, float)) or not 0 <= spending <= 1:
             raise ValueError(f"spending: expected a number from 0 to 1, got {spending!r}")
         self.alpha, self.model = check_alpha(alpha), model
-        self.block, self.min_draws, self.max_draws = block, min_draws, max_draws
+        self.block, self.min_draws = int(block), int(min_draws)
+        self.max_draws = None if max_draws is None else int(max_draws)
         self.spending, self.risk = float(spending), None if risk is None else check_alpha(risk, "risk")
         if risk is None:
             sure = f"with probability above {1 - alpha:g} under the model"

@@ -13,9 +13,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from .._checks import check_integer
 from .denoising_errors import DenoisingErrors
 from .draw_weights import Weighting
-from .draws import random_order
+from .draws import check_seed, random_order
 from .e_process import log_e_betting, log_e_unbounded
 from .look import Look
 from .rules import RULES
@@ -85,8 +86,8 @@ def check_counts(**counts: int | None) -> None:
         ValueError: when they are.
     """
     for name, value in counts.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        if value is not None:
+            check_integer(value, name)
     low, high = counts.get("min_draws"), counts.get("max_draws")
     if low is not None and high is not None and low > high:
         raise ValueError(f"min_draws: expected at most max_draws, {high}, got {low}")
@@ -165,8 +166,7 @@ class CurtailedVote:
     guarantee = "the class that all draws would give, always"
 
     def __init__(self, block: int = 1) -> None:
-        check_counts(block=block)
-        self.block = block
+        self.block = check_integer(block, "block")
 
     def __repr__(self) -> str:
         return f"CurtailedVote(block={self.block})"
@@ -221,7 +221,8 @@ class SequentialTest:
 
     def __init__(self, alpha: float = 0.01, *, block: int = 4, max_draws: int | None = None, seed: int = 0) -> None:
         check_counts(block=block, max_draws=max_draws)
-        self.alpha, self.block, self.max_draws, self.seed = check_alpha(alpha), block, max_draws, seed
+        self.alpha, self.block, self.seed = check_alpha(alpha), int(block), check_seed(seed)
+        self.max_draws = None if max_draws is None else int(max_draws)
         self.guarantee = (
             f"the class that all draws would give, with probability at least {1 - alpha:g} over their order; for the "
             "mean if no draws to come scatter more than twice as widely as those made"

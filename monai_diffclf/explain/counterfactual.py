@@ -13,7 +13,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 from tqdm import tqdm
 
-from .._checks import check_images
+from .._checks import check_images, check_integer
 from ..networks.class_use import check_embeddings, check_uses_classes
 from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.denoiser import Denoiser
@@ -127,8 +127,7 @@ class CounterfactualGenerator:
                 f"saw that class; got {guidance} with label_dropout={label_dropout}. Give that of the training, "
                 "set guide_away='source', or train with label dropout"
             )
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size")
         self.conditioning, self.num_classes = make_conditioning(conditioning, num_classes), num_classes
         self.batch_size, self.progress = batch_size, progress
 

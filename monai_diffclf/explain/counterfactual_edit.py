@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .._checks import check_integer
 from ..classification import NoiseDraws, image_keys
 from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, PixelSpace, decode, mask_in_latents
@@ -44,8 +45,7 @@ class EditSettings:
     max_drift: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_classes, int) or self.num_classes < 2:
-            raise ValueError(f"num_classes: expected an integer of at least 2, got {self.num_classes!r}")
+        check_integer(self.num_classes, "num_classes", 2)
         if self.method not in METHODS:
             raise ValueError(f"method: expected one of {list(METHODS)}, got {self.method!r}")
         if self.guide_away not in GUIDE_AWAY:

@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from .._checks import check_labels
+from .._checks import check_integer, check_labels
 
 __all__ = [
     "FaithfulnessAUC",
@@ -163,8 +163,7 @@ def deletion_insertion(
     if images.ndim not in (4, 5) or maps.shape != (len(images), *images.shape[2:]):
         raise ValueError(f"maps: expected [B, *spatial] of the images {list(images.shape)}, got {list(maps.shape)}")
     label = torch.from_numpy(check_labels(classes, None, len(images), name="classes")).to(images.device)[:, None]
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
-        raise ValueError(f"steps: expected an integer of at least 2, got {steps!r}")
+    steps = check_integer(steps, "steps", 2)
     empty = _without_evidence(images, baseline)
     flat = maps.detach().flatten(1).to(images.device)
     if not bool(torch.isfinite(flat).all()):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
+from .._checks import check_integer
 from ..networks.moving_average import averaged_model, moving_average_decay
 
 __all__ = ["MovingAverage", "moving_average_decay"]
@@ -44,9 +45,7 @@ class MovingAverage:
         if not isinstance(limit, int | float) or not 0 <= limit < 1:
             raise ValueError(f"limit: expected a decay in [0, 1), got {limit!r}")
         self.network = network.module if isinstance(network, torch.nn.parallel.DistributedDataParallel) else network
-        if not isinstance(start, int) or isinstance(start, bool) or start < 0:
-            raise ValueError(f"start: expected a number of steps of at least 0, got {start!r}")
-        self.limit, self.start = float(limit), start
+        self.limit, self.start = float(limit), check_integer(start, "start", 0)
         self._averaged = averaged_model(self.network, self.limit, start)
 
     @property

@@ -19,6 +19,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from monai.engines.utils import IterationEvents
 
+from .._checks import check_integer
 from .._moved import moved
 from ..networks.model_description import differences
 from ..networks.weights_content import read_torch_file
@@ -135,8 +136,7 @@ class ResumableCheckpoint:
             name = max(taken)
             what = "trainer itself is" if name == "trainer" else f"{name} are"
             raise ValueError(f"save_dict: expected no object called {name!r}; the {what} saved by that name")
-        if not isinstance(interval, int) or interval < 1:
-            raise ValueError(f"interval: expected a positive number of epochs, got {interval!r}")
+        interval = check_integer(interval, "interval")
         self.path, self.save_dict, self.interval = Path(path), dict(save_dict), interval
         self.settings = None if settings is None else json.loads(json.dumps(settings))
 

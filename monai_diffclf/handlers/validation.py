@@ -18,6 +18,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from .. import __version__
+from .._checks import check_integer
 from ..networks import network_hash
 from ..storage.atomic_file import replace_text
 from .earlier_results import remove_stale
@@ -45,8 +46,7 @@ class Validation:
     """
 
     def __init__(self, validator: Any, interval: int = 1, best: BestModelSaver | None = None) -> None:
-        if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
-            raise ValueError(f"interval: expected a positive number of epochs, got {interval!r}")
+        interval = check_integer(interval, "interval")
         self.validator, self.interval, self.best = validator, interval, best
 
     def attach(self, engine: Engine) -> None:

@@ -10,6 +10,8 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 
+from .._checks import check_integer
+
 __all__ = ["MAX_PIXELS", "byte_limit", "check_max_pixels", "check_pixel_count", "inflate", "read_bytes"]
 
 MAX_PIXELS = 100_000_000
@@ -26,9 +28,7 @@ def check_max_pixels(max_pixels: object) -> int:
     Raises:
         ValueError: when it is no positive integer.
     """
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
-        raise ValueError(f"max_pixels: expected a positive integer, got {max_pixels!r}")
-    return max_pixels
+    return check_integer(max_pixels, "max_pixels")
 
 
 def byte_limit(max_pixels: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from monai.networks.schedulers import Scheduler
 
+from .._checks import check_integer
 from ..classification import (
     DenoisingClassification,
     DenoisingErrors,
@@ -21,6 +22,7 @@ from ..classification import (
     replay,
 )
 from ..classification.draw_weights import Weighting, check_levels_count, check_weighting, draw_weights
+from ..classification.draws import check_seed
 from ..classification.replay import classify_draws, run_draws
 from ..classification.rules import check_rule, check_temperature, mean_errors
 from ..classification.stopping import check_valid
@@ -28,7 +30,6 @@ from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.latent_space import GivenLatents, LatentSpace, check_latent_space, maps_in_pixels
 from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers.noise_process import NoiseProcess
-from .checks import check_settings
 from .classifier import ClassifierInferer
 from .draw_evaluator import DrawEvaluator
 from .grouped_draws import GroupedDrawEvaluator, check_conditions_per_class
@@ -119,7 +120,8 @@ class DiffusionClassifierInferer(ClassifierInferer):
         conditions_per_class: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        check_settings(num_classes=num_classes, batch_size=1 if batch_size is None else batch_size)
+        num_classes, num_draws = check_integer(num_classes, "num_classes", 2), check_integer(num_draws, "num_draws")
+        batch_size, seed = None if batch_size is None else check_integer(batch_size, "batch_size"), check_seed(seed)
         check_rule(rule)
         if amp_dtype not in (None, torch.float16, torch.bfloat16):
             raise ValueError(f"amp_dtype: expected None, torch.float16 or torch.bfloat16, got {amp_dtype!r}")

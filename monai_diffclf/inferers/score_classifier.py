@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from .._checks import check_images
+from .._checks import check_images, check_integer
 from ..classification import (
     LikelihoodClassification,
     StoppingRule,
@@ -29,7 +29,6 @@ from ..networks.conditioning import Conditioning, make_conditioning
 from ..networks.latent_space import GivenLatents, LatentSpace, PixelSpace, check_latent_space, encode, maps_in_pixels
 from ..networks.map_smoothing import smooth_error_maps
 from ..networks.schedulers import SDE, SDEProcess
-from .checks import check_settings
 from .classifier import ClassifierInferer
 from .diffusion_classifier import DiffusionClassifierInferer
 from .flow_likelihood import PROBES, TERMINALS, FlowLikelihood
@@ -120,14 +119,9 @@ class ScoreClassifierInferer(ClassifierInferer):
         latent_space: LatentSpace | None = None,
     ) -> None:
         super().__init__()
-        check_settings(
-            num_classes=num_classes,
-            num_probes=num_probes,
-            num_steps=num_steps,
-            batch_size=1 if batch_size is None else batch_size,
-            map_draws=map_draws,
-        )
-        check_seed(seed)
+        num_classes, num_probes = check_integer(num_classes, "num_classes", 2), check_integer(num_probes, "num_probes")
+        num_steps, map_draws = check_integer(num_steps, "num_steps"), check_integer(map_draws, "map_draws")
+        batch_size, seed = None if batch_size is None else check_integer(batch_size, "batch_size"), check_seed(seed)
         check_temperature(temperature)
         named = (("solver", solver, SOLVERS), ("probe", probe, PROBES), ("terminal", terminal, TERMINALS))
         for name, value, known in named:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .._checks import check_images
+from .._checks import check_images, check_integer
 from ..classification.result import LogitClassification
 from ..classification.vote_statistics import probability_uncertainty
 from ..networks.latent_space import PixelSpace
@@ -38,9 +38,7 @@ class SoftmaxClassifierInferer(ClassifierInferer):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(f"num_classes: expected two or more, got {num_classes!r}")
-        self.num_classes, self.seed, self.batch_size = num_classes, 0, None
+        self.num_classes, self.seed, self.batch_size = check_integer(num_classes, "num_classes", 2), 0, None
         self.latent_space = PixelSpace()
 
     @property

@@ -13,7 +13,7 @@ import torch.nn.functional as functional
 from monai.networks.schedulers import Scheduler
 from torch import nn
 
-from .._checks import check_labels, check_number
+from .._checks import check_integer, check_labels, check_number
 from ..networks.schedulers.noise_process import NoiseProcess
 from .denoising import DenoisingLoss
 from .processes import mean_over_processes, synchronised
@@ -95,11 +95,8 @@ class ClassContrastiveLoss(DenoisingLoss):
         label_smoothing: float = 0.1,
     ) -> None:
         super().__init__(scheduler, weighting=denoising_weighting, gamma=gamma)
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
+        num_classes, num_bands = check_integer(num_classes, "num_classes", 2), check_integer(num_bands, "num_bands")
         check_number(weight, "weight", "a number of at least 0", lambda strength: 0 <= strength < math.inf)
-        if isinstance(num_bands, bool) or not isinstance(num_bands, int) or num_bands < 1:
-            raise ValueError(f"num_bands: expected a positive integer, got {num_bands!r}")
         check_number(label_smoothing, "label_smoothing", "a number in [0, 1)", lambda share: 0 <= share < 1)
         self.num_classes, self.contrastive_weight, self.label_smoothing = num_classes, float(weight), label_smoothing
         self.num_bands = num_bands

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import check_labels, check_probabilities
+from .._checks import check_integer, check_labels, check_probabilities
 from .statistics import FloatArray, _shaped, _weight_rows, class_columns
 
 __all__ = [
@@ -68,7 +68,8 @@ def expected_calibration_error(
     """
     truth, p = labelled_probabilities(labels, probabilities)
     right = p.argmax(1) == truth
-    return _shaped(_binned_gap(right, p.max(1), _bins(num_bins), _weight_rows(weights, len(truth))), weights)
+    num_bins, rows = check_integer(num_bins, "num_bins"), _weight_rows(weights, len(truth))
+    return _shaped(_binned_gap(right, p.max(1), num_bins, rows), weights)
 
 
 def classwise_calibration_error(
@@ -84,8 +85,8 @@ def classwise_calibration_error(
         0.225
     """
     truth, p = labelled_probabilities(labels, probabilities)
-    rows = _weight_rows(weights, len(truth))
-    gaps = [_binned_gap(truth == k, column, _bins(num_bins), rows) for k, column in enumerate(p.T)]
+    num_bins, rows = check_integer(num_bins, "num_bins"), _weight_rows(weights, len(truth))
+    gaps = [_binned_gap(truth == k, column, num_bins, rows) for k, column in enumerate(p.T)]
     return _shaped(np.mean(gaps, axis=0), weights)
 
 
@@ -120,13 +121,13 @@ def brier_decomposition(
         (0.195, 0.195)
     """
     truth, p = labelled_probabilities(labels, probabilities)
-    rows = _weight_rows(weights, len(truth))
+    num_bins, rows = check_integer(num_bins, "num_bins"), _weight_rows(weights, len(truth))
     total = rows.sum(1)
     parts = np.zeros((4, len(rows)))
     for k, column in enumerate(p.T):
         outcome = (truth == k).astype(np.float64)
         base = rows @ outcome / total
-        size, mean_p, mean_y = _bin_means(outcome, column, _bins(num_bins), rows)
+        size, mean_p, mean_y = _bin_means(outcome, column, num_bins, rows)
         reliability = (size * (mean_p - mean_y) ** 2).sum(1) / total
         resolution = (size * (mean_y - base[:, None]) ** 2).sum(1) / total
         uncertainty = base * (1 - base)
@@ -169,12 +170,6 @@ def labelled_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple
     truth = check_labels(given, p.shape[1], len(p))
     p = check_probabilities(p)
     return truth, p / p.sum(1)[:, None]
-
-
-def _bins(num_bins: int) -> int:
-    if not isinstance(num_bins, int) or num_bins < 1:
-        raise ValueError(f"num_bins: expected a positive integer, got {num_bins!r}.")
-    return num_bins
 
 
 def _bin_means(

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from .._checks import check_integer
 from .latent_space import strides
 from .weight_files import network_hash
 
@@ -72,8 +73,7 @@ class AutoencoderSpace:
             raise TypeError(
                 f"autoencoder: expected a network with encode and decode, got {type(autoencoder).__name__}{lacks}"
             )
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size")
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.batch_size = batch_size
         self.scaling_factor = _factor("scaling_factor", scaling_factor, autoencoder, 1.0)

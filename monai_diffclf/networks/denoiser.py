@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from monai.networks.schedulers import Scheduler
 
+from .._checks import check_integer
 from .._text import joined, out_of_memory
 from .conditioning import Conditioning, Conditions, make_conditioning
 from .schedulers.noise_process import NoiseProcess
@@ -70,8 +71,7 @@ class Denoiser:
         amp_dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size")
         self.network, self.process, self.num_classes = network, NoiseProcess.of(scheduler), num_classes
         self.batch_size, self.dtype, self.amp_dtype, self.device = batch_size, dtype, amp_dtype, device
         self.conditions = Conditions(
@@ -175,16 +175,29 @@ class Denoiser:
             # Out of memory, faults of the device and the like are kinds of their own, or say CUDA.
             if type(error) is not RuntimeError or "CUDA" in str(error) or out_of_memory(error):
                 raise
+            weights = _other_precision(self.network, x.dtype)
             raise ValueError(
-                f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])}, but "
-                f"{type(self.network).__name__} refuses them: {joined(error)}; give both the same channels and "
-                "dimensions, and a size that its levels divide"
+                f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])} and "
+                f"{x.dtype}, but {type(self.network).__name__} refuses them: {joined(error)}; "
+                + (
+                    f"its weights are {weights}, call network.to({x.dtype})"
+                    if weights
+                    else "give both the same channels and dimensions, and a size that its levels divide"
+                )
             ) from error
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
         if self.amp_dtype is None:
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype, enabled=not full_precision)
+
+
+def _other_precision(network: Any, dtype: torch.dtype) -> torch.dtype | None:
+    """The precision of a network's weights where it is another."""
+    if not isinstance(network, torch.nn.Module):
+        return None
+    first = next((weights.dtype for weights in network.parameters() if weights.is_floating_point()), dtype)
+    return None if first == dtype else first
 
 
 def check_prediction(prediction: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from .._checks import check_integer
 from .conditioning import Conditioning
 
 __all__ = ["ABSENT", "PRESENT", "UNKNOWN", "FindingsConditioning", "findings_embedding", "make_findings_conditioning"]
@@ -83,8 +84,7 @@ def check_num_findings(num_findings: int) -> None:
     Raises:
         ValueError: when it is not a positive integer.
     """
-    if isinstance(num_findings, bool) or not isinstance(num_findings, int) or num_findings < 1:
-        raise ValueError(f"num_findings: expected a positive integer, got {num_findings!r}")
+    check_integer(num_findings, "num_findings")
 
 
 def _rows(states: torch.Tensor) -> dict[str, torch.Tensor]:

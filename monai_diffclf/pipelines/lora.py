@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from .._checks import check_integer
 from .._optional import require
 from .networks import PipelineNetwork
 
@@ -38,8 +39,7 @@ def add_lora(
         ValueError: when peft is missing, a number is out of range, no layer has such a name, or there are adapters.
     """
     require("peft", argument="network", purpose="LoRA", extra="diffusers")
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"rank: expected a positive integer, got {rank!r}")
+    rank = check_integer(rank, "rank")
     if alpha is not None and not alpha > 0:
         raise ValueError(f"alpha: expected None or a positive number, got {alpha!r}")
     if has_lora(network):

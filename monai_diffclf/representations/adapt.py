@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.utils.data import Dataset, WeightedRandomSampler
 from tqdm import tqdm
 
-from .._checks import check_labels
+from .._checks import check_integer, check_labels
 from ..data.sampling import class_balanced_weights
 from ..networks.model_description import differences
 from ..networks.moving_average import averaged_model
@@ -29,7 +29,6 @@ from ..networks.weights_content import read_torch_file
 from ..storage.atomic_file import replaced
 from .adaptation_data import (
     about_training,
-    at_least,
     check_data,
     check_numbers,
     datalist_of,
@@ -145,9 +144,9 @@ def adapt_encoder(
         raise ValueError(f"select: expected 'last', or 'best' with a validation_dataset, got {select!r}")
     settings = {
         **about_training(encoder, train_dataset, validation_dataset, num_classes, amp_dtype),
-        "epochs": at_least("epochs", epochs, 1),
+        "epochs": check_integer(epochs, "epochs"),
         "learning_rate": learning_rate,
-        "batch_size": at_least("batch_size", batch_size, 1),
+        "batch_size": check_integer(batch_size, "batch_size"),
         "weight_decay": weight_decay,
         "label_smoothing": label_smoothing,
         "dropout": dropout,

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from .._checks import check_floating, check_labels, check_number, plain_tensor
+from .._checks import check_floating, check_integer, check_labels, check_number, plain_tensor
 from ..data.data_description import items_hash
 from .encoder import Encoder
 from .representation_space import AMP_DTYPES
 
-__all__ = ["about_training", "at_least", "check_data", "check_numbers", "datalist_of", "entry", "images_of"]
+__all__ = ["about_training", "check_data", "check_numbers", "datalist_of", "entry", "images_of"]
 
 
 def about_training(
@@ -72,7 +72,7 @@ def check_numbers(
     for name, share in (("label_smoothing", label_smoothing), ("dropout", dropout)):
         check_number(share, name, "a number in [0, 1)", lambda value: 0 <= value < 1)
     for name, value, least in (("num_classes", num_classes, 1), ("seed", seed, 0), ("num_workers", num_workers, 0)):
-        at_least(name, value, least)
+        check_integer(value, name, least)
     if amp_dtype not in AMP_DTYPES:
         raise ValueError(f"amp_dtype: expected None, torch.bfloat16 or torch.float16, got {amp_dtype!r}")
 
@@ -114,14 +114,3 @@ def images_of(batch: Mapping[str, Any], device: torch.device, name: str) -> torc
     given = check_floating(entry(batch, "image", name), f"{name}: images", "[B, C, *spatial]", "values in [-1, 1]")
     images = plain_tensor(given).float().to(device)
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-
-
-def at_least(name: str, value: int, least: int) -> int:
-    """A whole number that is large enough.
-
-    Raises:
-        ValueError: when it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return value

@@ -16,6 +16,7 @@ from monai.transforms import Randomizable
 from sklearn.model_selection import StratifiedGroupKFold
 from torch.utils.data import Dataset
 
+from .._checks import check_integer
 from ..networks.latent_space import LatentSpace, check_latent_space, encode, has_tokens
 from .latent_dataset import LatentDataset
 
@@ -142,8 +143,7 @@ def split_folds(data: Sequence[Mapping[str, Any]], folds: int, *, seed: int = 0)
         >>> split_folds([{"label": i % 2, "patient": f"p{i // 4}"} for i in range(8)], 2)
         [1, 1, 1, 1, 0, 0, 0, 0]
     """
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise ValueError(f"folds: expected a whole number of at least 2, got {folds!r}")
+    folds = check_integer(folds, "folds", 2)
     labels = np.array([int(item["label"]) for item in data])
     groups = np.array([str(item.get("patient") or f"image {i}") for i, item in enumerate(data)])
     fewest = min(len(set(groups[labels == label])) for label in set(labels))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from .._checks import check_floating, check_scale
+from .._checks import check_floating, check_integer, check_scale
 from .._text import out_of_memory
 from ..networks.weight_files import network_hash
 from .named_layers import check_layers, feature_maps, run_layers
@@ -89,8 +89,7 @@ class Encoder(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims: expected 2 or 3, got {spatial_dims!r}")
-        if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
-            raise ValueError(f"in_channels: expected a positive integer, got {in_channels!r}")
+        in_channels = check_integer(in_channels, "in_channels")
         self.network, self.layers = network, check_layers(network, layers)
         self.name, self.licence, self.digest = name, licence, digest
         self.spatial_dims, self.in_channels = spatial_dims, in_channels

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .._checks import check_floating, plain_tensor
+from .._checks import check_floating, check_integer, plain_tensor
 from ..networks.latent_space import LatentSpace, check_latent_space, encode
 from ..networks.model_description import describe_settings
 from .latent_store import LatentStore
@@ -86,9 +86,8 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         amp_dtype: torch.dtype | str | None = None,
         progress: bool = True,
     ) -> None:
-        for name, value, least in (("views", views, 0), ("batch_size", batch_size, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        views, seed = check_integer(views, "views", 0), check_integer(seed, "seed", 0)
+        batch_size = check_integer(batch_size, "batch_size")
         if not data:
             raise ValueError("data: expected a datalist with at least one item, got an empty one")
         self.data = [_item(item, number, key) for number, item in enumerate(data)]

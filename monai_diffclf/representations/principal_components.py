@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .._checks import check_number
+from .._checks import check_integer, check_number
 
 __all__ = ["PrincipalComponents"]
 
@@ -57,8 +57,7 @@ class PrincipalComponents(nn.Module):
         self, num_features: int, num_components: int, *, whitening: float = 0.0, groups: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        if isinstance(num_components, bool) or not isinstance(num_components, int) or num_components < 1:
-            raise ValueError(f"num_components: expected a positive integer, got {num_components!r}")
+        num_components = check_integer(num_components, "num_components")
         if num_components > num_features:
             raise ValueError(f"num_components: expected at most the {num_features} features, got {num_components}")
         check_number(whitening, "whitening", "an exponent in [0, 1]", lambda exponent: 0 <= exponent <= 1)

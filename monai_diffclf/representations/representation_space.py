@@ -18,7 +18,7 @@ from monai.utils import CommonKeys
 from torch import nn
 from tqdm import tqdm
 
-from .._checks import plain_tensor
+from .._checks import check_integer, plain_tensor
 from ..networks.latent_space import spread_map, strides
 from .encoder import Encoder, Features
 from .principal_components import PrincipalComponents
@@ -86,8 +86,7 @@ class RepresentationSpace(nn.Module):
             raise TypeError(f"encoder: expected an Encoder, see make_encoder, got {type(encoder).__name__}")
         if amp_dtype not in AMP_DTYPES:
             raise ValueError(f"amp_dtype: expected None, torch.bfloat16 or torch.float16, got {amp_dtype!r}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: expected a positive integer, got {batch_size!r}")
+        batch_size = check_integer(batch_size, "batch_size")
         self.encoder = encoder.requires_grad_(False).eval()
         self.num_components, self.whitening, self.global_token = num_components, whitening, bool(global_token)
         self.amp_dtype, self.batch_size = amp_dtype, batch_size

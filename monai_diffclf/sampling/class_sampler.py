@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from monai.networks.schedulers import Scheduler
 
+from .._checks import check_integer
 from ..classification.philox import ImageRandom
 from ..networks.class_use import check_uses_classes
 from ..networks.conditioning import Conditioning
@@ -80,8 +81,7 @@ def sample_classes(
         >>> [round(x, 1) for x in images.mean((1, 2, 3)).tolist()]
         [0.0, 1.0]
     """
-    if not isinstance(num_steps, int) or num_steps < 1:
-        raise ValueError(f"num_steps: expected a positive integer, got {num_steps!r}")
+    num_steps = check_integer(num_steps, "num_steps")
     if method not in METHODS:
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
     space = check_latent_space(latent_space)

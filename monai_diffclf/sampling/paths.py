@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from .._checks import check_integer
 from ..networks.denoiser import Denoiser
 from ..networks.schedulers.noise_process import NoiseProcess
 
@@ -42,8 +43,7 @@ def edit_timesteps(process: NoiseProcess, start: float, num_steps: int) -> torch
     """
     if isinstance(start, bool) or not isinstance(start, (int, float)) or not 0 < start <= 1:
         raise ValueError(f"start: expected a number above 0 and up to 1, the share of the schedule, got {start!r}")
-    if not isinstance(num_steps, int) or num_steps < 2:
-        raise ValueError(f"num_steps: expected an integer of at least 2, got {num_steps!r}")
+    num_steps = check_integer(num_steps, "num_steps", 2)
     levels = torch.linspace(start, 0, num_steps, dtype=torch.float64)
     timesteps = process.timesteps(levels)
     if process.discrete:

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import Flip, MapTransform, Resize, SpatialCrop, SpatialPad, Transform
 from monai.utils import optional_import
 
+from .._checks import check_integer
 from ..data.mammogram_tables import SIDES
 from ..image_io import crop_and_resize, image_warnings, read_grid
 from ..image_io.doubts import as_text, collect_doubts
@@ -217,8 +218,7 @@ class ResizeAndPad(Transform):
     """
 
     def __init__(self, spatial_size: int = 384, method: str = "end") -> None:
-        if not isinstance(spatial_size, int) or spatial_size < 1:
-            raise ValueError(f"spatial_size: expected a positive integer, got {spatial_size!r}")
+        spatial_size = check_integer(spatial_size, "spatial_size")
         if method not in ("end", "symmetric"):
             raise ValueError(f"method: expected 'end' or 'symmetric', got {method!r}")
         # "area" is the mean over the pixels that a new pixel covers: the few microcalcifications are not skipped.

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import torch
 
+from .._checks import check_integer
+
 __all__ = ["pool_maps"]
 
 
@@ -23,8 +25,7 @@ def pool_maps(error_maps: torch.Tensor, grid: int) -> torch.Tensor:
         >>> pool_maps(torch.arange(16.0).view(1, 1, 4, 4), 2).tolist()
         [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
-    if not isinstance(grid, int) or grid < 1:
-        raise ValueError(f"grid: expected a positive integer, got {grid!r}")
+    grid = check_integer(grid, "grid")
     if error_maps.ndim not in (4, 5) or min(error_maps.shape[2:]) < grid:
         raise ValueError(
             f"error_maps: expected [B, K, *spatial] of at least {grid} pixels a side (grid), got "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import pairwise_distances
 
+from .._checks import check_integer
 from ..classification import DenoisingErrors
 from ..classification.draw_weights import band_edges
 from ..keys import UncertaintyKeys
@@ -81,8 +82,7 @@ def select_images(
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}")
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise ValueError(f"number: expected a positive whole number, got {number!r}")
+    number = check_integer(number, "number")
     if strategy == "random":
         sizes = [np.asarray(each) for each in (*(uncertainty or {}).values(), ood_score, features) if each is not None]
         if not sizes:

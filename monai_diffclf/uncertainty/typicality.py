@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import check_integer
 from ..classification import DenoisingErrors
 from ..classification.draw_weights import band_edges
 from .gaussian_part import Features, GaussianPart, cross_fit, largest_score
@@ -250,8 +251,7 @@ def fit_typicality(
         >>> bool(typicality.p_value(foreign[50:]).max() < 0.05 < typicality.p_value(errors[50:]).mean())
         True
     """
-    if not isinstance(num_bands, int) or num_bands < 1:
-        raise ValueError(f"num_bands: expected a positive integer, got {num_bands!r}")
+    num_bands = check_integer(num_bands, "num_bands")
     if len(errors) < MIN_IMAGES:
         raise ValueError(f"errors: expected at least {MIN_IMAGES} images to fit on, got {len(errors)}")
     _check_evaluated(errors.values)

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from monai_diffclf.networks import network_hash
 from monai_diffclf.networks.weights_content import read_tensors
 from tests.bundles.conftest import bundle
-from tests.bundles.workflows import bundle_workflow, causes, run
+from tests.bundles.workflows import bundle_workflow, refusal, run
 
 BUNDLE = bundle("pneumonia_xray_diffusion")
 CLASSES = ["dark", "grey", "bright"]
@@ -49,13 +48,6 @@ def common(small: dict[str, Any], shades: Path, tmp_path_factory: pytest.TempPat
         "batch_size": 8,
         "output_dir": str(tmp_path_factory.mktemp("runs") / "shades"),
     }
-
-
-def refusal(made: ConfigWorkflow) -> str:
-    """What the innermost error of a run says."""
-    with pytest.raises((RuntimeError, ValueError)) as caught:
-        run(made)
-    return causes(caught.value)[-1]
 
 
 def content(folder: Path) -> dict[Path, bytes]:

@@ -15,7 +15,7 @@ from monai.bundle import verify_metadata, verify_net_in_out
 from PIL import Image
 
 from monai_diffclf.storage import load_errors
-from tests.bundles.workflows import bundle_workflow, run
+from tests.bundles.workflows import bundle_workflow, refusal, run
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skin_lesion_diffusion"
 CONFIGS = BUNDLE / "configs"
@@ -52,17 +52,25 @@ def test_metadata_is_valid_and_network_has_the_stated_input_and_output(device: s
     )
 
 
-def test_train_and_evaluate_on_a_table_of_images(lesions: Path, small: dict[str, Any], tmp_path: Path) -> None:
+def test_train_twice_and_evaluate_on_a_table_of_images(lesions: Path, small: dict[str, Any], tmp_path: Path) -> None:
+    """As the shipped weights were made: without the contrastive term, then with it, whose level weights decide."""
     shared = {**small, "dataset_dir": str(lesions), "output_dir": str(tmp_path / "run")}
-    made = workflow("train", "train.json", max_epochs=1, val_interval=1, val_draws=2, batch_size=8, **shared)
+    steps = {"max_epochs": 1, "val_interval": 1, "val_draws": 9, "batch_size": 8}
+    made = workflow("train", "train.json", **steps, **{**shared, "output_dir": str(tmp_path / "first")})
     run(made)
     assert made.check_properties() == []
+    first = str(tmp_path / "first" / "model.pt")
+    assert made.parser.get_parsed_content("denoiser").preconditioning is not None
+    run(workflow("train", "train.json", "contrastive.json", initial_weights=first, **steps, **shared))
     docs = {"evaluation_dir": str(tmp_path / "docs"), "results_path": str(tmp_path / "docs" / "results.json")}
+    shared |= {"num_draws": 9, **docs}
+    last = refusal(workflow("train", "train.json", "evaluate.json", checkpoint=first, **shared))
+    assert "expected level weights beside" in last and "name another weighting" in last
     weights = str(tmp_path / "run" / "model.pt")
-    run(workflow("train", "train.json", "evaluate.json", checkpoint=weights, num_draws=3, **docs, **shared))
+    run(workflow("train", "train.json", "evaluate.json", checkpoint=weights, **shared))
     entry = json.loads((tmp_path / "docs" / "results.json").read_text())["test"]["diffusion_vote"]
-    assert {"auc", "sensitivity_0", "sensitivity_2"} <= set(entry) and entry["network_evaluations"] == 9
-    assert load_errors(tmp_path / "docs" / "errors_test_seed_0.npz").errors.values.shape == (6, 3, 3)
+    assert {"auc", "sensitivity_0", "sensitivity_2"} <= set(entry) and entry["network_evaluations"] == 27
+    assert load_errors(tmp_path / "docs" / "errors_test_seed_0.npz").errors.values.shape == (6, 3, 9)
     metrics = (tmp_path / "run" / "test" / "metrics.csv").read_text()
     assert "calibration_error" in metrics and "aurc" in metrics
 

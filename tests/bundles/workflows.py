@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from monai.bundle import ConfigWorkflow
 
 
@@ -40,6 +41,13 @@ def torchrun(bundle: Path, files: list[str], **overrides: Any) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def refusal(made: ConfigWorkflow) -> str:
+    """What the innermost error of a run says."""
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        run(made)
+    return causes(caught.value)[-1]
 
 
 def causes(error: BaseException | None) -> list[str]:

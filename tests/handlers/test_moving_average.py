@@ -101,7 +101,7 @@ def test_up_to_the_start_the_average_is_the_weights_themselves():
 
 @pytest.mark.parametrize("start", [-1, 1.5, True, None])
 def test_start_is_checked(start):
-    with pytest.raises(ValueError, match="start: expected a number of steps of at least 0, got "):
+    with pytest.raises(ValueError, match="start: expected an integer of at least 0, got "):
         MovingAverage(torch.nn.Linear(1, 1), start=start)
 
 

@@ -271,7 +271,7 @@ def test_a_renamed_folder_of_images_is_gone_on_with(tmp_path):
 def test_settings_are_checked(tmp_path):
     with pytest.raises(ValueError, match="save_dict: expected no object called 'trainer'"):
         ResumableCheckpoint(tmp_path / "a.pt", {"trainer": zero()})
-    with pytest.raises(ValueError, match="interval: expected a positive number of epochs, got 0"):
+    with pytest.raises(ValueError, match="interval: expected a positive integer, got 0"):
         ResumableCheckpoint(tmp_path / "a.pt", {}, interval=0)
 
 

@@ -70,7 +70,7 @@ def test_says_whether_validation_was_still_rising(tmp_path, caplog, values, risi
 
 @pytest.mark.parametrize("interval", [0, -1, 1.5, True, "8"])
 def test_interval_is_checked(interval):
-    with pytest.raises(ValueError, match="interval: expected a positive number of epochs, got"):
+    with pytest.raises(ValueError, match="interval: expected a positive integer, got"):
         Validation(None, interval)
 
 

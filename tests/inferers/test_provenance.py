@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
-from monai_diffclf.classification import CurtailedVote, LevelSampling, PredictiveCurtailment, VoteModel
-from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
+from monai_diffclf.classification import CurtailedVote, LevelSampling, PredictiveCurtailment, SequentialTest, VoteModel
+from monai_diffclf.inferers import DiffusionClassifierInferer, ScoreClassifierInferer, provenance
+from monai_diffclf.networks.schedulers import VPSDE
 
 
 def network(value: float = 1.0) -> torch.nn.Module:
@@ -28,6 +30,23 @@ def test_equal_settings_are_equal_and_fit_into_json():
     assert made() == made() == json.loads(json.dumps(made()))
     assert made(stopping=CurtailedVote()) == made(stopping=CurtailedVote())
     assert made()["decision"] == "afterwards"
+
+
+def test_numpy_integers_are_numbers_like_any():
+    numbers = {"num_classes": 2, "num_draws": 12, "seed": 3, "batch_size": 8}
+    own = {name: np.int64(value) for name, value in numbers.items()}
+    stopping = SequentialTest(block=np.int32(4), max_draws=np.int64(8), seed=np.uint8(5))
+    plain = made(**numbers, stopping=SequentialTest(block=4, max_draws=8, seed=5))
+    assert json.dumps(made(**own, stopping=stopping)) == json.dumps(plain)
+    score = [ScoreClassifierInferer(VPSDE(), kind(2), seed=kind(3), num_steps=kind(4)) for kind in (int, np.int64)]
+    assert json.dumps(provenance(score[0], network())) == json.dumps(provenance(score[1], network()))
+
+
+@pytest.mark.parametrize("name", ["num_classes", "num_draws", "seed", "batch_size"])
+@pytest.mark.parametrize("value", [True, 2.0, "2", np.float64(2), torch.tensor(2)])
+def test_what_is_no_whole_number_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: expected a"):
+        made(**{name: value})
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_engine_takes_it(network, images, device):
 
 @pytest.mark.parametrize("wrong", [1, True, 2.0, "3"])
 def test_refuses_what_is_no_number_of_classes(wrong):
-    with pytest.raises(ValueError, match="num_classes: expected two or more"):
+    with pytest.raises(ValueError, match="num_classes: expected an integer of at least 2"):
         SoftmaxClassifierInferer(wrong)
 
 

@@ -188,3 +188,20 @@ def test_memory_that_ran_out_is_said_as_it_is_and_not_laid_on_the_images(text):
     with pytest.raises(RuntimeError, match=re.escape(text)) as caught:
         denoiser.predict(torch.zeros(1, 1, 4, 4), torch.tensor([5]), torch.tensor([0]))
     assert type(caught.value) is RuntimeError
+
+
+@pytest.mark.parametrize(("weights", "images"), [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_weights_of_another_precision_are_named(weights: torch.dtype, images: torch.dtype) -> None:
+    class Layer(torch.nn.Conv2d):
+        def forward(self, x, timesteps, class_labels=None):
+            return super().forward(x)
+
+    network = Layer(2, 2, 1, dtype=weights)
+    denoiser = Denoiser(network, DDPMScheduler(100), 2, dtype=images)
+    asked = (torch.zeros(1, 2, 4, 4, dtype=images), torch.tensor(3), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(ValueError, match=re.escape(f"its weights are {weights}, call network.to({images})")):
+        denoiser.predict(*asked)
+    network.to(images)
+    assert denoiser.predict(*asked).dtype == images
+    with pytest.raises(ValueError, match="give both the same channels and dimensions"):
+        denoiser.predict(torch.zeros(1, 3, 4, 4, dtype=images), *asked[1:])

@@ -106,7 +106,7 @@ def test_folds_keep_patients_together_and_classes_apart_evenly():
 
 @pytest.mark.parametrize(
     ("folds", "message"),
-    [(1, "folds: expected a whole number of at least 2, got 1"), (5, "folds: expected at most 4, the patients")],
+    [(1, "folds: expected an integer of at least 2, got 1"), (5, "folds: expected at most 4, the patients")],
 )
 def test_refuses_folds(folds, message):
     with pytest.raises(ValueError, match=message):

@@ -309,10 +309,10 @@ def test_training_on_kept_latents_is_training_on_the_images(files):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"views": -1}, ValueError, "views: expected a whole number of at least 0, got -1"),
-        ({"views": True}, ValueError, "views: expected a whole number"),
-        ({"batch_size": 0}, ValueError, "batch_size: expected a whole number of at least 1"),
-        ({"seed": 1.5}, ValueError, "seed: expected a whole number"),
+        ({"views": -1}, ValueError, "views: expected an integer of at least 0, got -1"),
+        ({"views": True}, ValueError, "views: expected an integer of at least 0"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected a positive integer"),
+        ({"seed": 1.5}, ValueError, "seed: expected an integer of at least 0"),
         ({"data": []}, ValueError, "data: expected a datalist with at least one item"),
         ({"latent_space": torch.nn.Identity()}, TypeError, "latent_space: expected a LatentSpace"),
         ({"data": [{"image": 3, "label": 0}]}, TypeError, "data: expected a file or an array as 'image', got int"),

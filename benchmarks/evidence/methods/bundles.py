@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.evidence.conditions import PRECONDITIONED
+from benchmarks.evidence.conditions import PRECONDITIONED, SHIPPED
 from benchmarks.evidence.data import Images, as_tensor, is_same, load
 from benchmarks.evidence.method import Prediction
 from benchmarks.evidence.methods.finetuned import FinetunedMethod, reduced, steps_ratio
+from benchmarks.evidence.methods.stored import FORMER
 from benchmarks.evidence.protocol import ROOT
 from monai_diffclf._spread import spread
-from monai_diffclf.bundle import Bundle, open_bundle
+from monai_diffclf.bundle import Bundle, find_bundle, open_bundle
 from monai_diffclf.classification import (
     DenoisingErrors,
     FewDraws,
@@ -128,19 +129,22 @@ class KeptRunMethod:
         }  # fmt: skip
 
     def fit(self, train: Images, validation: Images, seed: int, folder: Path) -> FittedBundle:
-        """Open the run of a seed: that in the folder of a condition, or that of the primary one.
+        """Open the run of a seed: that in the folder of a condition, that of the primary one, or what is shipped.
 
         Raises:
             ValueError: when there is none, or other images than all are asked for.
         """
+        name, condition = self.settings["bundle"], folder.parent.name
         run = kept_run(self.settings["data"], self.settings["runs"], seed, folder)
-        if not (run / "model.pt").is_file() or not is_same(train, load(self.settings["data"])[0]):
+        weights = (find_bundle(name) / "models" if condition == SHIPPED and seed == 0 else run) / "model.pt"
+        if not weights.is_file() or not is_same(train, load(self.settings["data"])[0]):
             raise ValueError(f"seed: expected a training on all images in {run}, there is none; train the bundle first")
-        chosen = {name: self.settings[name] for name in ("rule", "weighting")}
-        chosen |= {"denoiser#precondition": True} if folder.parent.name == PRECONDITIONED else {}
-        bundle = open_bundle(self.settings["bundle"], run=run, device="cpu", **chosen)
+        chosen: dict[str, Any] = {name: self.settings[name] for name in ("rule", "weighting")}
+        if name in FORMER and condition != SHIPPED:  # of the network that the bundle had
+            chosen["denoiser#precondition"] = condition == PRECONDITIONED
+        bundle = open_bundle(name, run=None if condition == SHIPPED else run, device="cpu", **chosen)
         fitted = FittedBundle(bundle, self.settings, validation, None)
-        fitted.facts["training"] = read_model_note(run / "model.pt").get("training")
+        fitted.facts["training"] = read_model_note(weights).get("training")
         return fitted
 
 

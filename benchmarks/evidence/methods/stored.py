@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bundles import BUNDLES
+from benchmarks.bundles import BUNDLES, RESULTS
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.method import Prediction
 from monai_diffclf.handlers.evaluation_saver import read_predictions
@@ -18,6 +18,8 @@ DIFFUSION = {
     "pneumoniamnist_28": ("pneumonia_xray_diffusion", "docs/evaluation/{}_diffusion_mean_seed_{}.csv", 102, "mean"),
     "isic2017_64": ("skin_lesion_diffusion", "docs/evaluation/{}_diffusion_vote_seed_{}.csv", 153, "vote"),
 }
+FORMER = {"skin_lesion_diffusion": RESULTS / "skin_lesion_diffusion_0.4.0"}
+"""Bundles that ship other weights since: where the tables of those that were compared lie."""
 RESNET = {"isic2017_64": ("skin_lesion_resnet18", "docs/predictions/{}_seed_{}.csv", 1, "from scratch, 24 epochs")}
 
 
@@ -40,6 +42,8 @@ class StoredMethod:
         tables = {}
         for split in ("validation", "test"):
             path = BUNDLES / self.settings["bundle"] / self.settings["tables"].format(split, seed)
+            if self.settings["bundle"] in FORMER:
+                path = FORMER[self.settings["bundle"]] / path.name
             if not path.is_file():
                 raise ValueError(f"seed: expected {path}, it is missing; evaluate the bundle with this seed first")
             table = read_predictions(path)

@@ -13,6 +13,7 @@ import torch.nn.functional as functional
 from monai.networks.layers.factories import Conv
 from torch import nn
 
+from ..._checks import check_integer
 from ..layers.adaptive_blocks import AdaptiveBlock, ConditionEmbedding, make_linear, modulate, sincos_positions
 
 __all__ = ["DiT"]
@@ -216,5 +217,4 @@ def _per_axis(name: str, value: int | Sequence[int], axes: int) -> tuple[int, ..
 
 def _check_counts(numbers: dict[str, Any]) -> None:
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+        check_integer(value, name)

@@ -13,6 +13,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
+from ..._checks import check_integer
 from ..schedulers import SDE
 from ..schedulers.noise_process import column
 
@@ -110,8 +111,7 @@ class ScoreUNet(nn.Module):
             ("num_classes", num_classes),
             ("norm_num_groups", norm_num_groups),
         ):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+            check_integer(value, name)
         if not channels or (wrong := [c for c in channels if c < 1 or c % norm_num_groups]):
             found = wrong if channels else "none"
             raise ValueError(f"channels: expected multiples of norm_num_groups, {norm_num_groups}, got {found}")

@@ -7,6 +7,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..._checks import check_integer
+
 __all__ = ["SliceNetwork"]
 
 
@@ -47,8 +49,7 @@ class SliceNetwork(nn.Module):
             raise TypeError(f"network: expected an nn.Module, got {type(network).__name__}")
         if isinstance(axis, bool) or axis not in (0, 1, 2):
             raise ValueError(f"axis: expected 0, 1 or 2, got {axis!r}")
-        if isinstance(sw_batch_size, bool) or not isinstance(sw_batch_size, int) or sw_batch_size < 1:
-            raise ValueError(f"sw_batch_size: expected a positive integer, got {sw_batch_size!r}")
+        sw_batch_size = check_integer(sw_batch_size, "sw_batch_size")
         self.network, self.axis, self.sw_batch_size = network, axis, sw_batch_size
         self.train(network.training)
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..._checks import check_integer
+
 __all__ = ["SlidingWindowNetwork"]
 
 
@@ -62,8 +64,7 @@ class SlidingWindowNetwork(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Module):
             raise TypeError(f"network: expected an nn.Module, got {type(network).__name__}")
-        if isinstance(sw_batch_size, bool) or not isinstance(sw_batch_size, int) or sw_batch_size < 1:
-            raise ValueError(f"sw_batch_size: expected a positive integer, got {sw_batch_size!r}")
+        sw_batch_size = check_integer(sw_batch_size, "sw_batch_size")
         self.network, self.sw_batch_size = network, sw_batch_size
         self.train(network.training)
         self.roi_size, self.margin = _sides("roi_size", roi_size, 1), _sides("margin", margin, 0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..._checks import check_integer
+
 __all__ = ["TinyAutoencoder"]
 
 STAGES = 3  # each halves the image
@@ -37,10 +39,8 @@ class TinyAutoencoder(nn.Module):
 
     def __init__(self, latent_channels: int = 4, *, features: int = 64, normalised: bool = False) -> None:
         super().__init__()
-        for name, value in (("latent_channels", latent_channels), ("features", features)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected a positive integer, got {value!r}")
-        self.latent_channels = latent_channels
+        features = check_integer(features, "features")
+        self.latent_channels = latent_channels = check_integer(latent_channels, "latent_channels")
         down: list[nn.Module] = [_conv(3, features), Block(features)]
         for stage in range(STAGES):
             coarse = normalised and stage == STAGES - 1

@@ -72,3 +72,16 @@ def test_the_preconditioned_training_begins_with_its_own_weights_and_lies_apart(
     contrastive.train("isic2017_64", 20, 0, 16, "preconditioned")
     assert told["initial_weights"] == work / "preconditioning" / "with" / "model.pt"
     assert told["denoiser#precondition"] is True and told["output_dir"] == folder
+
+
+def test_weights_that_are_not_shipped_any_more_have_to_be_given(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict = {}
+    monkeypatch.setattr(contrastive, "run_bundle", lambda name, files, settings: told.update(settings))
+    with pytest.raises(ValueError, match="expected --weights FILE, those of skin_lesion_diffusion_0.4.0"):
+        contrastive.train("isic2017_64", 3, 0, 10, "longer")
+    finished(contrastive.tried_folder("isic2017_64", 3, 0), {5: 0.7})
+    contrastive.train("isic2017_64", 3, 0, 10, "longer", work / "former.pt")
+    assert told["initial_weights"] == work / "former.pt" and told["denoiser#precondition"] is False
+    finished(contrastive.tried_folder("isic2017_64", 3, 0, "preconditioned"), {5: 0.7})
+    contrastive.train("isic2017_64", 3, 0, 10, "preconditioned")
+    assert told["initial_weights"].parent.name == "with" and told["denoiser#precondition"] is True

@@ -18,12 +18,13 @@ from benchmarks.evidence.methods import METHODS, bundles, finetuned, make_method
 from benchmarks.evidence.methods.combined import CascadeMethod, CombinedMethod
 from benchmarks.evidence.methods.linear import ProbeMethod, class_distances
 from benchmarks.evidence.methods.networks import NetworkMethod, at_plateau, balanced_rows, build
-from benchmarks.evidence.methods.stored import StoredMethod
+from benchmarks.evidence.methods.stored import FORMER, StoredMethod
 from benchmarks.evidence.protocol import protocol
 from benchmarks.evidence.results import write_result
 from benchmarks.evidence.run_all import GROUPS, runs
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.classification import DenoisingErrors, classify_errors
+from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.representations import Encoder
 
 
@@ -141,7 +142,7 @@ def test_bundle_is_trained_on_images_of_a_condition_and_classifies(tmp_path: Pat
     train, validation = blobs(24, 64, 3, 3), blobs(24, 64, 3, 3, seed=1)
     changes = {"max_epochs": 1, "val_draws": 2, "val_interval": 1, "batch_size": 8, "progress": False}
     bundles.train_bundle("skin_lesion_diffusion", train, validation, 0, tmp_path, changes)
-    bundle = open_bundle("skin_lesion_diffusion", run=tmp_path / "run", device="cpu", num_draws=9)
+    bundle = open_bundle("skin_lesion_diffusion", run=tmp_path / "run", device="cpu", num_draws=9, weighting="uniform")
     fitted = bundles.FittedBundle(bundle, {"rule": "vote"}, validation, None)
     said = fitted.predict(validation.take(np.arange(4)))
     assert said.probabilities.shape == (4, 3)
@@ -251,6 +252,25 @@ def test_runs_that_are_not_there_are_refused(dataset) -> None:
         method.fit(train, validation, 99, Path())
     with pytest.raises(ValueError, match="expected a training on all images in longer/seed_0/run"):  # not the primary's
         method.fit(train, validation, 0, Path("longer/seed_0"))
+
+
+def test_the_first_comparison_keeps_the_tables_of_the_weights_it_had() -> None:
+    for split, images in (("validation", 150), ("test", 600)):
+        table = FORMER["skin_lesion_diffusion"] / f"{split}_diffusion_vote_seed_0.csv"
+        assert len(read_predictions(table)["keys"]) == images
+
+
+def test_what_is_shipped_is_opened_as_it_is(dataset, monkeypatch) -> None:
+    opened: dict = {}
+    images = blobs(6, 64, 3, 3)
+    monkeypatch.setattr(bundles, "load", lambda *names: (images, images))
+    monkeypatch.setattr(bundles, "open_bundle", lambda name, **given: opened.update(given) or name)
+    monkeypatch.setattr(bundles, "FittedBundle", lambda *given: SimpleNamespace(facts={}))
+    method = make_method("diffusion_contrastive", "isic2017_64")
+    method.fit(images, images, 0, Path("shipped/seed_0"))
+    assert opened["run"] is None and "denoiser#precondition" not in opened
+    with pytest.raises(ValueError, match="expected a training on all images in shipped/seed_1/run"):
+        method.fit(images, images, 1, Path("shipped/seed_1"))
 
 
 def stored_results(folder: Path) -> tuple[Images, Images, dict]:
