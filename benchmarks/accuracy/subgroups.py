@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True)
     args = parser.parse_args()
     people = {row["image_id"]: row for row in read_rows(args.table, ("image_id", "age_approximate", "sex"))}
-    table = read_predictions(DOCS / "evaluation" / "validation_diffusion_vote_seed_0.csv")
+    table = read_predictions(DOCS / "evaluation" / "validation_diffusion_mean_seed_0.csv")
     rows = [people[Path(key).stem] for key in table["keys"]]
     ages = [float(row["age_approximate"]) if row["age_approximate"].isdigit() else float("nan") for row in rows]
     sexes = ["" if row["sex"] == "unknown" else row["sex"] for row in rows]
