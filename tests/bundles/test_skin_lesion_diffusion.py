@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
 from PIL import Image
 
 from monai_diffclf.storage import load_errors
@@ -48,8 +48,22 @@ def test_metadata_is_valid_and_network_has_the_stated_input_and_output(device: s
         meta_file=str(CONFIGS / "metadata.json"),
         config_file=str(CONFIGS / "inference.json"),
         device=device,
+        bundle_root=str(BUNDLE),  # where the weights are, and the level weights beside them
+        noise_levels=[2.9],
         num_draws=2,
     )
+
+
+def test_the_network_that_other_programs_load_decides_as_the_bundle_does() -> None:
+    parser = ConfigParser(ConfigParser.load_config_file(str(CONFIGS / "inference.json")))
+    parser.update({"bundle_root": str(BUNDLE), "device": torch.device("cpu"), "num_draws": 9, "progress": False})
+    parser.parse()
+    classifier, own = parser.get_parsed_content("network_def").eval(), parser.get_parsed_content("inferer")
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = classifier(images)  # before the bundle's own network, which is the same, has its weights
+    network = parser.get_parsed_content("network")
+    assert classifier.inferer.weighting == own.weighting and classifier.inferer.temperature == own.temperature
+    torch.testing.assert_close(found, own(images, network))
 
 
 def test_train_twice_and_evaluate_on_a_table_of_images(lesions: Path, small: dict[str, Any], tmp_path: Path) -> None:
