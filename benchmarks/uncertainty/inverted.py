@@ -55,7 +55,8 @@ def foreign_images(folder: Path, channels: int, size: list[int]) -> list[dict[st
 
 def compute(args: argparse.Namespace) -> None:
     """Errors of the negatives, and of the images of another kind."""
-    config = open_bundle(args.bundle, "train.json", "evaluate.json", progress=False, dataset_dir=args.dataset_dir)
+    settings = {"dataset_dir": args.dataset_dir} | ({"label_type": args.label_type} if args.label_type else {})
+    config = open_bundle(args.bundle, "train.json", "evaluate.json", progress=False, **settings)
     network, inferer = (config.get(f"evaluate#{name}") for name in ("network", "inferer"))
     validation = list(config.get("validate#dataset"))
     channels, size = validation[0]["image"].shape[0], list(validation[0]["image"].shape[1:])
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("command", choices=("compute", "report"))
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--dataset_dir", help="the bundle's data set")
+    parser.add_argument("--label_type", help="of the data set, where the bundle's is another: index or name")
     parser.add_argument("--foreign", type=Path, help="images of another kind")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "inverted")
     args = parser.parse_args()
