@@ -33,6 +33,7 @@ from monai_diffclf.classification import DenoisingErrors, classify_errors
 from monai_diffclf.data.example_scans import write_example_scans
 from monai_diffclf.metrics import classification_metrics
 from monai_diffclf.recipe import Floor, Recipe, choose_recipe, look_at, pixel_floor
+from monai_diffclf.run import run_bundle
 from monai_diffclf.storage import load_errors
 from monai_diffclf.storage.atomic_file import replace_text
 
@@ -94,11 +95,10 @@ def measure(data: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
         )
         folder = write_bundle(Path(place) / "study", settings)
         bundle = open_bundle(folder, "train.json", progress=False, audit=False)
-        torch.manual_seed(0)
-        start = time.process_time()
-        bundle.get("train#trainer").run()
-        seconds = time.process_time() - start
         run = Path(bundle.get("output_dir"))
+        start = time.process_time()
+        run_bundle(folder, ["train.json"], {"progress": False, "audit": False})
+        seconds = time.process_time() - start
         judged = open_bundle(folder, "train.json", "evaluate.json", run=run, progress=False)
         items = judged.get("validate#datalist")
         images, labels = judged.read(items), np.array([item["label"] for item in items])
