@@ -94,11 +94,10 @@ def measure(data: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
             configs=recipe.configs,
         )
         folder = write_bundle(Path(place) / "study", settings)
-        bundle = open_bundle(folder, "train.json", progress=False, audit=False)
-        run = Path(bundle.get("output_dir"))
         start = time.process_time()
-        run_bundle(folder, ["train.json"], {"progress": False, "audit": False})
+        trained = run_bundle(folder, ["train.json"], {"progress": False, "audit": False})
         seconds = time.process_time() - start
+        run = Path(trained.get_parsed_content("output_dir"))
         judged = open_bundle(folder, "train.json", "evaluate.json", run=run, progress=False)
         items = judged.get("validate#datalist")
         images, labels = judged.read(items), np.array([item["label"] for item in items])

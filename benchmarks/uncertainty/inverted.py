@@ -1,6 +1,6 @@
 """Which rule tells an inverted image: that its negative is more typical, or that it resembles the mean image less.
 
-    python -m benchmarks.uncertainty.inverted compute BUNDLE --dataset_dir DATA --foreign DIR
+    python -m benchmarks.uncertainty.inverted compute BUNDLE --dataset_dir DATA [--label_type index] --foreign DIR
     python -m benchmarks.uncertainty.inverted report
 
 ``compute`` makes the errors of the negatives of a bundle's validation images, and of images of

@@ -20,7 +20,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 from .._checks import check_folds, check_integer, check_labels, check_patients
 from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import Weighting, draw_weights
-from .stopping import check_counts
 
 __all__ = ["FewDraws", "few_draws_auc", "fit_few_draws", "macro_auc"]
 
@@ -153,7 +152,7 @@ def few_draws_auc(
     """
     scores, y, log_snr = _checked(errors, labels, weighting)
     groups = check_patients(patients, len(y))
-    check_counts(repeats=repeats)
+    check_integer(repeats, "repeats")
     check_folds(num_folds, min(len(np.unique(groups)), int(np.bincount(y).max())))
     few, everything = [], []
     for seed in range(repeats):

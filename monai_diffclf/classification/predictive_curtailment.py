@@ -9,13 +9,14 @@ from copy import copy
 import torch
 from scipy.special import stdtrit
 
+from .._checks import check_integer
 from .denoising_errors import DenoisingErrors
 from .difference_model import DifferenceModel
 from .draw_weights import Weighting, draw_weights
 from .forecast import Forecast
 from .look import Look
 from .rules import RULES, mean_errors
-from .stopping import check_alpha, check_counts, eliminate, spaced_looks
+from .stopping import check_alpha, eliminate, spaced_looks
 from .vote_model import VoteModel
 
 __all__ = ["PredictiveCurtailment"]
@@ -74,12 +75,13 @@ class PredictiveCurtailment:
         spending: float = 0.5,
         risk: float | None = None,
     ) -> None:
-        check_counts(block=block, min_draws=min_draws, max_draws=max_draws)
+        self.block, self.min_draws = check_integer(block, "block"), check_integer(min_draws, "min_draws")
+        self.max_draws = None if max_draws is None else check_integer(max_draws, "max_draws")
+        if self.max_draws is not None and self.min_draws > self.max_draws:
+            raise ValueError(f"min_draws: expected at most max_draws, {max_draws}, got {min_draws}")
         if isinstance(spending, bool) or not isinstance(spending, (int, float)) or not 0 <= spending <= 1:
             raise ValueError(f"spending: expected a number from 0 to 1, got {spending!r}")
         self.alpha, self.model = check_alpha(alpha), model
-        self.block, self.min_draws = int(block), int(min_draws)
-        self.max_draws = None if max_draws is None else int(max_draws)
         self.spending, self.risk = float(spending), None if risk is None else check_alpha(risk, "risk")
         if risk is None:
             sure = f"with probability above {1 - alpha:g} under the model"

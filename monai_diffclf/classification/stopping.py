@@ -79,20 +79,6 @@ def spaced_looks(num_draws: int, block: int, min_draws: int = 1, max_draws: int 
     return sorted({*range(max(block, min_draws), last, block), last})
 
 
-def check_counts(**counts: int | None) -> None:
-    """Refuse numbers of draws that are none, or a ``min_draws`` above ``max_draws``.
-
-    Raises:
-        ValueError: when they are.
-    """
-    for name, value in counts.items():
-        if value is not None:
-            check_integer(value, name)
-    low, high = counts.get("min_draws"), counts.get("max_draws")
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"min_draws: expected at most max_draws, {high}, got {low}")
-
-
 def check_alpha(alpha: float, name: str = "alpha") -> float:
     """Refuse what is no probability between 0 and 1.
 
@@ -220,9 +206,9 @@ class SequentialTest:
     rules = RULES
 
     def __init__(self, alpha: float = 0.01, *, block: int = 4, max_draws: int | None = None, seed: int = 0) -> None:
-        check_counts(block=block, max_draws=max_draws)
-        self.alpha, self.block, self.seed = check_alpha(alpha), int(block), check_seed(seed)
-        self.max_draws = None if max_draws is None else int(max_draws)
+        self.block = check_integer(block, "block")
+        self.max_draws = None if max_draws is None else check_integer(max_draws, "max_draws")
+        self.alpha, self.seed = check_alpha(alpha), check_seed(seed)
         self.guarantee = (
             f"the class that all draws would give, with probability at least {1 - alpha:g} over their order; for the "
             "mean if no draws to come scatter more than twice as widely as those made"

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._checks import check_integer
 from .._text import joined
 from .dicom_file import read_dicom
 from .file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, has_dicom_mark, kind_of
-from .limits import MAX_PIXELS, check_max_pixels
+from .limits import MAX_PIXELS
 from .nifti_file import read_nifti
 from .picture_file import read_picture
 from .pixel_values import check_finite, merge_equal_channels, scale_by_type
@@ -80,7 +81,7 @@ def read_image_file(
             transparent, or holds NaN or infinite pixels.
     """
     path = Path(path)
-    check_max_pixels(max_pixels)
+    check_integer(max_pixels, "max_pixels")
     if path.is_dir():
         raise ValueError(f"{path}: expected an image file, got a folder; give one file for each image")
     if not path.is_file():

@@ -10,9 +10,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 
-from .._checks import check_integer
-
-__all__ = ["MAX_PIXELS", "byte_limit", "check_max_pixels", "check_pixel_count", "inflate", "read_bytes"]
+__all__ = ["MAX_PIXELS", "byte_limit", "check_pixel_count", "inflate", "read_bytes"]
 
 MAX_PIXELS = 100_000_000
 """Pixels of an image (rows x columns x slices or frames) that are decoded unless more are allowed."""
@@ -20,15 +18,6 @@ MAX_PIXELS = 100_000_000
 BYTES_PER_PIXEL = 8  # doubles, or 16-bit colour with an alpha channel
 HEADER_BYTES = 2**26
 CHUNK = 2**20
-
-
-def check_max_pixels(max_pixels: object) -> int:
-    """The limit as an integer.
-
-    Raises:
-        ValueError: when it is no positive integer.
-    """
-    return check_integer(max_pixels, "max_pixels")
 
 
 def byte_limit(max_pixels: int) -> int:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._checks import check_integer
 from .dicom_file import check_image, class_name, decode, has_pixels, open_dicom, show
 from .dicom_header import as_number, field, number_of_frames, value_of
 from .file_kind import kind_of
 from .image_files import cause
-from .limits import MAX_PIXELS, check_max_pixels
+from .limits import MAX_PIXELS
 from .pixel_values import check_finite
 
 __all__ = ["read_mammogram"]
@@ -47,7 +48,7 @@ def read_mammogram(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
         (64, 64)
     """
     path = Path(path)
-    check_max_pixels(max_pixels)
+    check_integer(max_pixels, "max_pixels")
     if not path.is_file():
         raise ValueError(f"{path}: expected a mammogram (a DICOM file), but there is no such file")
     kind = kind_of(path)

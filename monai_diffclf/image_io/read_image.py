@@ -15,12 +15,13 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform
 
+from .._checks import check_integer
 from .crop_and_resize import CropAndResize, crop_and_resize, crop_size
 from .doubts import as_text, collect_doubts
 from .image_files import merge_equal_channels, read_image_file, scale_by_type
 from .image_grid import PICTURE, ImageGrid, read_grid
 from .image_quality import image_warnings
-from .limits import MAX_PIXELS, check_max_pixels
+from .limits import MAX_PIXELS
 from .read_items import ReadItems
 
 __all__ = ["ReadImage", "ReadImaged", "crop_and_resize", "crop_size"]
@@ -81,7 +82,7 @@ class ReadImage(InvertibleTransform):
         self.spatial_size, self.spatial_dims = size, len(size)
         self.channels, self.repeat_grey = channels, repeat_grey
         self.resize = resize
-        self.max_pixels = check_max_pixels(max_pixels)
+        self.max_pixels = check_integer(max_pixels, "max_pixels")
         self._fit = CropAndResize(size)
 
     def __call__(

@@ -16,10 +16,11 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform
 from monai.utils import MetaKeys, SpaceKeys
 
+from .._checks import check_integer
 from .doubts import as_text, collect_doubts
 from .image_grid import ImageGrid
 from .image_quality import image_warnings
-from .limits import MAX_PIXELS, check_max_pixels
+from .limits import MAX_PIXELS
 from .pixel_values import check_finite
 from .read_items import ReadItems
 from .volume_file import read_volume_file, read_volume_grid
@@ -62,7 +63,7 @@ class ReadVolume(InvertibleTransform):
                 f"min_extent: expected None or three lengths in mm, such as [40, 40, 40], got {min_extent!r}"
             )
         self.min_extent = None if min_extent is None else tuple(float(n) for n in min_extent)
-        self.max_pixels = check_max_pixels(max_pixels)
+        self.max_pixels = check_integer(max_pixels, "max_pixels")
 
     def __call__(self, image: Source, *, name: str = "") -> MetaTensor:
         """Read one volume.

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from .._checks import check_integer
 from .dicom_volume import open_dicom_volume
 from .doubts import doubt
 from .file_kind import DICOM_SUFFIXES, NIFTI_SUFFIXES, NRRD_SUFFIXES, kind_of
 from .image_files import cause
 from .image_grid import ImageGrid
-from .limits import MAX_PIXELS, byte_limit, check_max_pixels, check_pixel_count, read_bytes
+from .limits import MAX_PIXELS, byte_limit, check_pixel_count, read_bytes
 from .nifti_file import open_nifti, orientation_doubts
 from .nrrd_file import read_nrrd, read_nrrd_header
 from .pixel_values import check_finite
@@ -78,7 +79,7 @@ def _opened(
     path: str | os.PathLike[str], max_pixels: int, readers: Mapping[str, Callable[[Path, int], Found]]
 ) -> Found:
     path = Path(path)
-    check_max_pixels(max_pixels)
+    check_integer(max_pixels, "max_pixels")
     if not path.exists():
         raise ValueError(f"{path}: expected a volume, but there is none")
     try:

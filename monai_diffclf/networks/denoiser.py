@@ -196,8 +196,8 @@ def _other_precision(network: Any, dtype: torch.dtype) -> torch.dtype | None:
     """The precision of a network's weights where it is another."""
     if not isinstance(network, torch.nn.Module):
         return None
-    first = next((weights.dtype for weights in network.parameters() if weights.is_floating_point()), dtype)
-    return None if first == dtype else first
+    kinds = (weights.dtype for weights in network.parameters() if weights.is_floating_point())
+    return next((kind for kind in kinds if kind != dtype), None)
 
 
 def check_prediction(prediction: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

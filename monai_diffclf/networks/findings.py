@@ -43,7 +43,7 @@ def findings_embedding(num_findings: int, channels: int) -> nn.EmbeddingBag:
         >>> labels.tolist(), findings_embedding(2, 8)(labels).shape
         ([[1, 5], [0, 3]], torch.Size([2, 8]))
     """
-    check_num_findings(num_findings)
+    check_integer(num_findings, "num_findings")
     return nn.EmbeddingBag(NUM_STATES * num_findings, channels, mode="sum")
 
 
@@ -66,7 +66,7 @@ def make_findings_conditioning(conditioning: str | FindingsConditioning, num_fin
         >>> make_findings_conditioning("crossattn", 2)(torch.tensor([[1, 2]]))["context"].tolist()
         [[[0.0, 1.0, 0.0, 0.0, 0.0, 1.0]]]
     """
-    check_num_findings(num_findings)
+    check_integer(num_findings, "num_findings")
     if callable(conditioning):
         return conditioning
     if not isinstance(conditioning, str):
@@ -76,15 +76,6 @@ def make_findings_conditioning(conditioning: str | FindingsConditioning, num_fin
     if conditioning == "crossattn":
         return _token
     raise ValueError(f"conditioning: expected 'class_labels', 'crossattn' or a callable, got {conditioning!r}")
-
-
-def check_num_findings(num_findings: int) -> None:
-    """Refuse what is no number of findings.
-
-    Raises:
-        ValueError: when it is not a positive integer.
-    """
-    check_integer(num_findings, "num_findings")
 
 
 def _rows(states: torch.Tensor) -> dict[str, torch.Tensor]:

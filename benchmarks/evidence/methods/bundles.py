@@ -136,13 +136,14 @@ class KeptRunMethod:
         """
         name, condition = self.settings["bundle"], folder.parent.name
         run = kept_run(self.settings["data"], self.settings["runs"], seed, folder)
-        weights = (find_bundle(name) / "models" if condition == SHIPPED and seed == 0 else run) / "model.pt"
+        shipped = condition == SHIPPED and seed == 0
+        weights = (find_bundle(name) / "models" if shipped else run) / "model.pt"
         if not weights.is_file() or not is_same(train, load(self.settings["data"])[0]):
             raise ValueError(f"seed: expected a training on all images in {run}, there is none; train the bundle first")
-        chosen: dict[str, Any] = {name: self.settings[name] for name in ("rule", "weighting")}
+        chosen: dict[str, Any] = {each: self.settings[each] for each in ("rule", "weighting")}
         if name in FORMER and condition != SHIPPED:  # of the network that the bundle had
             chosen["denoiser#precondition"] = condition == PRECONDITIONED
-        bundle = open_bundle(name, run=None if condition == SHIPPED else run, device="cpu", **chosen)
+        bundle = open_bundle(name, run=None if shipped else run, device="cpu", **chosen)
         fitted = FittedBundle(bundle, self.settings, validation, None)
         fitted.facts["training"] = read_model_note(weights).get("training")
         return fitted
