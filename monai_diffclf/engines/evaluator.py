@@ -91,11 +91,8 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
 
     def provenance(self) -> dict[str, str | int]:
         """What the errors depend on, see :func:`monai_diffclf.inferers.provenance`."""
-        made_by = provenance(self.classifier, self.network)
-        if self.amp and self.state.device.type == "cuda":
-            own, outer = made_by.get("precision", torch.float32), self.amp_kwargs.get("dtype", torch.float16)
-            made_by["precision"] = f"{own} in amp {outer}"
-        return made_by
+        with self._autocast():
+            return provenance(self.classifier, self.network)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Evaluate; see `SupervisedEvaluator`."""
@@ -148,7 +145,7 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         kwargs = rest[1] if len(rest) > 1 else {}
         output: dict[str, Any] = {CommonKeys.IMAGE: inputs, CommonKeys.LABEL: targets}
         engine.state.output = output
-        with engine.mode(engine.network), torch.autocast("cuda", enabled=engine.amp, **engine.amp_kwargs):
+        with engine.mode(engine.network), self._autocast():
             if self.journal is None:
                 result = self.classifier.classify(inputs, engine.network, error_maps=self.explain, **kwargs)
             else:
@@ -158,6 +155,10 @@ class DiffusionClassifierEvaluator(SupervisedEvaluator):
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output  # type: ignore[no-any-return]
+
+    def _autocast(self) -> torch.autocast:
+        """What `amp` of MONAI's evaluators asks for: it heeds GPUs alone."""
+        return torch.autocast("cuda", enabled=self.amp, **self.amp_kwargs)
 
     def _look_up(
         self, images: torch.Tensor, conditions: dict[str, Any], journal: ErrorsJournal

@@ -79,6 +79,10 @@ class ClassifierInferer(Inferer):
         tokens = isinstance(self.latent_space, GivenLatents)
         return encode(self.latent_space, check_images(images, network, tokens=tokens))
 
+    def precision(self, device: torch.device | str) -> torch.dtype | None:
+        """The dtype of autocast that the network runs in on a device, None for that of the images."""
+        return self.amp_dtype
+
     def keys(self, images: torch.Tensor, latents: torch.Tensor) -> list[bytes]:
         """What the random numbers of each image depend on [B]: its pixels, with the noise of dequantisation if any.
 
@@ -105,7 +109,7 @@ class ClassifierInferer(Inferer):
             num_images=len(latents),
             batch_size=self.batch_size or default_batch_size(latents),
             dtype=latents.dtype,
-            amp_dtype=self.amp_dtype,
+            amp_dtype=self.precision(latents.device),
             device=latents.device,
         )
         if len(latents):

@@ -173,7 +173,7 @@ class DiffusionClassifierInferer(ClassifierInferer):
         else:
             result, maps = self._until_decided(source, self.stopping), None
         self.check_told_apart(source.denoiser, source.images, result.errors.values)
-        if self.amp_dtype is not None:
+        if source.denoiser.amp_dtype is not None:
             errors, redone = redo_near_ties(
                 result.errors,
                 source,
@@ -245,6 +245,19 @@ class DiffusionClassifierInferer(ClassifierInferer):
             return self._from_errors(errors)
         result = replay(errors, self.stopping, rule=self.rule, weighting=self.weighting, temperature=self.temperature)
         return self._counted(result)
+
+    def precision(self, device: torch.device | str) -> torch.dtype | None:
+        """``amp_dtype``; without it, that of the autocast it is called in, so that near ties are made again there too.
+
+        Example:
+            >>> from monai.networks.schedulers import DDPMScheduler
+            >>> inferer = DiffusionClassifierInferer(DDPMScheduler(100))
+            >>> with torch.autocast("cpu", torch.bfloat16):
+            ...     inferer.precision("cpu")
+            torch.bfloat16
+        """
+        kind = torch.device(device).type
+        return self.amp_dtype or (torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
 
     @property
     def num_conditions(self) -> int:

@@ -133,7 +133,7 @@ class MultiLabelClassifierInferer(DiffusionClassifierInferer):
             (errors, decided), maps = self._each_until_decided(source, self.stopping), None
             guarantee = self.stopping.guarantee
         self._check_uses_findings(source, errors)
-        if self.amp_dtype is not None:
+        if source.denoiser.amp_dtype is not None:
             rules: dict[str, Any] = {"rule": self.rule, "weighting": self.weighting, "stopping": self.stopping}
             again, _ = redo_near_ties(by_finding(errors), source, **rules)
             errors = replace(errors, values=again.values.reshape_as(errors.values))

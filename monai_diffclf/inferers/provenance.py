@@ -37,6 +37,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         inferer: the inferer.
         network: the denoiser.
 
+    An autocast around the call is part of it where the inferer heeds one.
+
     Returns:
         ``network`` (see :func:`monai_diffclf.networks.network_hash`), ``seed``, ``noise_levels`` and ``log_snr``
         (hashes of the draws' numbers), ``num_draws``, ``num_classes``, ``prediction_type``, ``conditioning`` (hash of
@@ -83,7 +85,7 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
     if isinstance(inferer, ScoreClassifierInferer):
         return common | _of_likelihood(inferer)
     if isinstance(inferer, DiffusionClassifierInferer):
-        return common | _of_errors(inferer)
+        return common | _of_errors(inferer, inferer.precision(parameter.device))
     raise TypeError(f"inferer: expected one of this package, got {type(inferer).__name__}")
 
 
@@ -134,16 +136,16 @@ def _of_likelihood(inferer: ScoreClassifierInferer) -> dict[str, str | int]:
     }
 
 
-def _of_errors(inferer: DiffusionClassifierInferer) -> dict[str, str | int]:
+def _of_errors(inferer: DiffusionClassifierInferer, precision: torch.dtype | None) -> dict[str, str | int]:
     levels, mirrors, sizes = inferer.draws.levels, inferer.draws.mirrors, inferer.conditions_per_class
     # Logarithms may differ in the last digit from machine to machine.
     log_snr = inferer.process.log_snr(inferer.process.timesteps(levels)).round(decimals=6)
-    decides = inferer.stopping is not None or inferer.amp_dtype is not None
+    decides = inferer.stopping is not None or precision is not None
     made: dict[str, str | int] = {
         "noise_levels": _hash({"levels": levels} if mirrors is None else {"levels": levels, "mirrors": mirrors}),
         "log_snr": _hash({"log_snr": log_snr + 0.0}),
         "num_draws": inferer.num_draws,
-        "precision": str(inferer.amp_dtype or torch.float32),
+        "precision": str(precision or torch.float32),
         "stopping": _describe(inferer.stopping),
         "decision": f"{inferer.rule}, {_describe(inferer.weighting)}" if decides else "afterwards",
     }

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Denoiser:
         null_class: whether the null class, index K, is evaluated too.
         batch_size: network evaluations in one forward call.
         dtype: what the network is given; predictions come back in the dtype of the noisy images.
-        amp_dtype: dtype of autocast, None for none.
+        amp_dtype: dtype of autocast, None for none; an autocast around it changes neither.
         device: where images and labels are.
 
     Example:
@@ -187,9 +187,8 @@ class Denoiser:
             ) from error
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
-        if self.amp_dtype is None:
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype, enabled=not full_precision)
+        enabled = self.amp_dtype is not None and not full_precision
+        return torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype, enabled=enabled)
 
 
 def _other_precision(network: Any, dtype: torch.dtype) -> torch.dtype | None:

@@ -112,13 +112,16 @@ def check_latent_space(space: LatentSpace | None) -> LatentSpace:
 def encode(space: LatentSpace, images: torch.Tensor) -> torch.Tensor:
     """Latents [B, c, *grid] or tokens [B, c, T] of images [B, C, *spatial], without a graph.
 
+    An autocast around it is switched off: ``version`` names one encoder, in one precision.
+
     Raises:
         TypeError: when the encoder gives no floating point tensor.
         ValueError: when its shape does not fit or values are not finite.
     """
     if isinstance(space, PixelSpace):
         return images
-    latents = space.encode(images)
+    with torch.autocast(images.device.type, enabled=False):
+        latents = space.encode(images)
     if not isinstance(latents, torch.Tensor) or not latents.is_floating_point():
         got = latents.dtype if isinstance(latents, torch.Tensor) else type(latents).__name__
         raise TypeError(f"latent_space: expected floating point latents from encode, got {got}")
@@ -148,7 +151,8 @@ def decode(space: LatentSpace, latents: torch.Tensor, *, purpose: str) -> torch.
         ValueError: when the space cannot draw images.
     """
     check_decodes(space, purpose)
-    return cast(torch.Tensor, space.decode(latents))  # type: ignore[attr-defined]
+    with torch.autocast(latents.device.type, enabled=False):
+        return cast(torch.Tensor, space.decode(latents))  # type: ignore[attr-defined]
 
 
 def check_decodes(space: LatentSpace, purpose: str) -> None:

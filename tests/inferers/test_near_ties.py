@@ -7,7 +7,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import DifferenceModel, PredictiveCurtailment, SequentialTest, classify_errors
-from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.inferers import DiffusionClassifierInferer, MultiLabelClassifierInferer
 
 SCHEDULER = DDPMScheduler(1000, schedule="cosine_log_snr", log_snr_min=-6.0, log_snr_max=6.0)
 DRAWS, PILOT = 21, 8
@@ -134,6 +134,41 @@ def test_float16_too():
     network = Close(1e-3)
     exact, result = (classify(network, amp=amp, rule="mean") for amp in (None, torch.float16))
     assert torch.equal(result.predicted, exact.predicted)
+
+
+@pytest.mark.parametrize("rule", ["vote", "mean"])
+def test_an_autocast_around_is_heeded_as_amp_dtype_is(rule):
+    network = Close(0.01)
+    named = classify(network, rule=rule, amp=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        around = classify(network, rule=rule)
+        assert sum(network.full) >= 60 * PILOT * 2, "near ties were not made again"
+    assert torch.equal(around.errors.values, named.errors.values)
+    assert torch.equal(around.probabilities, named.probabilities)
+    assert torch.equal(around.network_evaluations, named.network_evaluations)
+    assert torch.equal(around.predicted, classify(network, rule=rule).predicted)
+
+
+def test_amp_dtype_counts_before_an_autocast_around():
+    network = Close(0.01)
+    named = classify(network, amp=torch.bfloat16)
+    with torch.autocast("cpu", torch.float16):
+        around = classify(network, amp=torch.bfloat16)
+    assert torch.equal(around.errors.values, named.errors.values)
+
+
+def test_findings_under_an_autocast():
+    network = Close(0.01, 9)
+
+    def findings(amp=None):
+        states = {"conditioning": lambda states: {"class_labels": states[:, 0] * 3 + states[:, 1]}}
+        inferer = MultiLabelClassifierInferer(SCHEDULER, 2, num_draws=DRAWS, amp_dtype=amp, **states)
+        return inferer.classify(IMAGES, network)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        around = findings()
+    assert torch.equal(around.errors.values, findings(torch.bfloat16).errors.values)
+    assert not torch.equal(around.errors.values, findings().errors.values)
 
 
 def test_no_images():

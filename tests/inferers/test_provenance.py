@@ -42,6 +42,14 @@ def test_numpy_integers_are_numbers_like_any():
     assert json.dumps(provenance(score[0], network())) == json.dumps(provenance(score[1], network()))
 
 
+def test_an_autocast_around_is_as_amp_dtype_is():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert made() == made(amp_dtype=torch.bfloat16)
+        score = provenance(ScoreClassifierInferer(VPSDE()), network())  # whose network runs in the images' precision
+    assert made() == made(amp_dtype=None) != made(amp_dtype=torch.bfloat16)
+    assert score == provenance(ScoreClassifierInferer(VPSDE()), network())
+
+
 @pytest.mark.parametrize("name", ["num_classes", "num_draws", "seed", "batch_size"])
 @pytest.mark.parametrize("value", [True, 2.0, "2", np.float64(2), torch.tensor(2)])
 def test_what_is_no_whole_number_is_refused_by_name(name, value):

@@ -205,3 +205,21 @@ def test_weights_of_another_precision_are_named(weights: torch.dtype, images: to
     assert denoiser.predict(*asked).dtype == images
     with pytest.raises(ValueError, match="give both the same channels and dimensions"):
         denoiser.predict(torch.zeros(1, 3, 4, 4, dtype=images), *asked[1:])
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.bfloat16])
+def test_an_autocast_around_changes_nothing(amp_dtype):
+    network = torch.nn.Conv2d(2, 2, 3, padding=1)
+    kinds = []
+
+    def called(x, timesteps, class_labels):
+        kinds.append((out := network(x)).dtype)
+        return out
+
+    denoiser = Denoiser(called, DDPMScheduler(100), 2, amp_dtype=amp_dtype)
+    noisy, labels = torch.randn(3, *SHAPE), torch.tensor([0, 1, 0])
+    alone = denoiser.clean(noisy, torch.tensor(50), labels)
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(denoiser.clean(noisy, torch.tensor(50), labels), alone)
+        denoiser.predict(noisy, torch.tensor(50), labels, full_precision=True)
+    assert kinds == [*[amp_dtype or torch.float32] * 2, torch.float32]

@@ -48,6 +48,22 @@ def test_encoding_has_no_graph_and_the_images_type():
     assert latents.dtype == torch.float32
 
 
+def test_encoding_there_and_back_does_not_depend_on_the_autocast_around():
+    layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    class Layer(EncodesOnly):
+        def encode(self, images):
+            return layer(images)
+
+        decode = encode
+
+    images = torch.rand(2, 1, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, drawn = encode(Layer(), images), decode(Layer(), images, purpose="samples")
+    assert torch.equal(found, layer(images))
+    assert torch.equal(drawn, layer(images))
+
+
 @pytest.mark.parametrize(
     ("grid", "stride", "size"),
     [
