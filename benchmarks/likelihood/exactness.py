@@ -17,10 +17,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.bundles import BUNDLES, RESULTS
+from monai_diffclf._spread import spread
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.inferers import ScoreClassifierInferer
 from monai_diffclf.networks import load_weights
@@ -76,15 +76,14 @@ def probes(data: Path, count: int, num_probes: int) -> dict[str, Any]:
     config = open_bundle(BUNDLE, "train.json", dataset_dir=str(data), progress=False)
     network = load_weights(config.get("score"), BUNDLE / "models" / "model.pt")
     items = list(config.get("validate#dataset"))
-    chosen = [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
-    images = torch.stack([torch.as_tensor(item["image"]).float() for item in chosen])
+    images = torch.stack([torch.as_tensor(item["image"]).float() for item in spread(items, count)])
     inferer = ScoreClassifierInferer(
         config.get("sde"), 2, solver="multistep", num_steps=20, num_probes=num_probes, batch_size=256
     )
     each = inferer.classify(images, network).probe_log_likelihood
     errors = (each[:, 1] - each[:, 0]).std(1)
     stored = load_likelihoods(BUNDLE / "docs" / "evaluation" / "likelihoods_validation_seed_0.npz").log_likelihood
-    spread = float((stored[:, 1] - stored[:, 0]).std())
+    scatter = float((stored[:, 1] - stored[:, 0]).std())
     return {
         "images": count,
         "probes": num_probes,
@@ -93,7 +92,7 @@ def probes(data: Path, count: int, num_probes: int) -> dict[str, Any]:
             "root_mean_square": float(errors.square().mean().sqrt()),
             "largest": float(errors.max()),
         },
-        "spread_over_validation_images": spread,
+        "spread_over_validation_images": scatter,
         "num_validation_images": len(stored),
     }
 

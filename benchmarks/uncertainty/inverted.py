@@ -25,6 +25,7 @@ from PIL import Image
 from sklearn.model_selection import GroupKFold
 
 from benchmarks.bundles import BUNDLES, RESULTS
+from monai_diffclf._spread import spread
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data.table_rows import read_rows
 from monai_diffclf.engines import compute_dataset_errors
@@ -43,7 +44,7 @@ def foreign_images(folder: Path, channels: int, size: list[int]) -> list[dict[st
     rows = list(read_rows(folder / "labels.csv", ("file",)))
     column = next(name for name in ("split", "split_own") if name in rows[0].fields)
     rows = [row for row in rows if row[column] in ("val", "validation")]
-    rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(NUM_FOREIGN, len(rows))).round().astype(int)]
+    rows = spread(rows, NUM_FOREIGN)
     items = []
     for row in rows:
         picture = Image.open(folder / row["file"]).convert("L" if channels == 1 else "RGB").resize(size[::-1])

@@ -32,6 +32,7 @@ from PIL import Image
 from benchmarks.bundles import BUNDLES, RESULTS
 from benchmarks.uncertainty.kinds import CORRUPTIONS, DEVELOPMENT, HELD_OUT, corrupt
 from benchmarks.uncertainty.unlikeness import energy, lite0_features, mahalanobis, nearest, twenty_statistics
+from monai_diffclf._spread import spread
 from monai_diffclf.bundle import Bundle, open_bundle
 from monai_diffclf.data import make_phantoms
 from monai_diffclf.data.example_scans import make_example_scan
@@ -57,11 +58,6 @@ NUM_TRAINING = 500  # training images that a baseline is fitted to
 Array = np.ndarray[Any, Any]
 
 
-def spaced(values: Sequence[Any], count: int) -> list[Any]:
-    """Some of the values, evenly spaced."""
-    return [values[i] for i in np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)]
-
-
 def as_stored(images: Sequence[Any]) -> Array:
     """Images [n, C, H, W] in [0, 1] as arrays [n, H, W] or [n, H, W, 3]."""
     array = np.stack([np.asarray(image, dtype=np.float32) for image in images])
@@ -79,7 +75,7 @@ def foreign(kind: str, data: Path, count: int, shape: Sequence[int]) -> Array:
         folder = data / FOLDERS[kind]
         rows = list(read_rows(folder / "labels.csv", ("file",)))
         column = next(name for name in ("split", "split_own") if name in rows[0].fields)
-        pictures = [Image.open(folder / r["file"]) for r in spaced([r for r in rows if r[column] == "test"], count)]
+        pictures = [Image.open(folder / r["file"]) for r in spread([r for r in rows if r[column] == "test"], count)]
     mode = "L" if len(shape) == 2 else "RGB"
     size = (shape[1], shape[0])
     small = [picture.convert(mode).resize(size, Image.Resampling.BOX) for picture in pictures]
@@ -106,13 +102,13 @@ class Kinds:
     def training(self, count: int) -> torch.Tensor:
         """Some training images without augmentation [n, C, H, W]."""
         read = self.config.get("validate#preprocessing")
-        items = spaced(self.config.get("train#datalist"), count)
+        items = spread(self.config.get("train#datalist"), count)
         return torch.stack([torch.as_tensor(read(item)["image"]) for item in items]).float()
 
     def test(self) -> Array:
         """Test images at the network's size before padding, in [0, 1]."""
         read, size = self.config.get("validate#preprocessing"), self.config.image_size
-        items = spaced(self.config.get("test#datalist"), self.count)
+        items = spread(self.config.get("test#datalist"), self.count)
         images = torch.stack([torch.as_tensor(read(item)["image"]) for item in items]).float()
         before = [(have - want) // 2 for have, want in zip(images.shape[2:], size, strict=True)]
         inner = images[:, :, before[0] : before[0] + size[0], before[1] : before[1] + size[1]]
