@@ -20,15 +20,11 @@ import sys
 from pathlib import Path
 
 from monai_diffclf.bundle import open_bundle
-from monai_diffclf.fitting.fit_uncertainty import (
-    METHODS,
-    OtherNoiseError,
-    check_images,
-    fit_uncertainty,
-    mean_image_note,
-)
+from monai_diffclf.fitting.choose_calibration import METHODS
+from monai_diffclf.fitting.fit_uncertainty import fit_uncertainty, mean_image_note
 from monai_diffclf.fitting.fitted_run import evaluated_bundle, evaluated_run
 from monai_diffclf.fitting.image_description import describe_images, describe_training
+from monai_diffclf.fitting.same_images import OtherNoiseError, check_images
 from monai_diffclf.storage import load_errors
 
 

@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ import torch
 
 from .._text import out_of_memory
 from ..bundle import Bundle, find_bundle
-from ..classification import CascadeFit
 from ..fitting import (
     DecisionFit,
+    RunCascade,
     UncertaintyFit,
     fit_decision,
     fit_run_cascade,
     fit_uncertainty,
     measure_mirrored,
 )
+from ..fitting.choose_calibration import METHODS
 from ..fitting.evaluated_labels import check_evaluated_labels
 from ..fitting.fit_decision import check_enough
 from ..fitting.fit_findings import (
@@ -33,13 +33,15 @@ from ..fitting.fit_findings import (
     has_findings,
     join_findings,
 )
-from ..fitting.fit_uncertainty import METHODS, NONE, OtherImagesError, check_images, mean_image_note
+from ..fitting.fit_uncertainty import mean_image_note
 from ..fitting.fitted_run import Evaluated, evaluated_run
 from ..fitting.image_description import describe_images, describe_training
+from ..fitting.same_images import OtherImagesError, check_images
 from ..handlers import read_results
 from ..storage import StoredErrors, load_errors
 from ..storage.folder_lock import FolderLock
 from ..uncertainty.ensemble import POOLS
+from .fit_words import deferred, meaning, taken_by
 from .options import bundle_argument, data_option, run_option
 from .results import command_options, finish
 from .runs import Started, check_data, check_decides_by_errors, decision_of, open_run, run_folder
@@ -48,7 +50,6 @@ __all__ = ["command"]
 
 _LEARNED = ("nested_auc", "few_draws_auc", "stopping")
 _FILES = ("train.json", "evaluate.json")
-_UNUSUAL = 0.01  # p-value below which pages and warnings call an image unusual
 
 
 @click.command("fit")
@@ -105,21 +106,7 @@ def command(
     if has_findings(folder):
         if cascade is not None:
             raise ValueError("--cascade: expected none for several findings, which have no such fit")
-        of_each = [load_errors(path) for path in findings_errors(folder)]
-        opened = _open_findings(root, folder, of_each, check_data(root, _FILES, data))
-        if decision:
-            check_enough(join_findings(of_each), folder / "evaluation")
-        with FolderLock(folder):
-            decided = decision_of(root, _FILES, folder)
-            fitted = fit_findings(opened, folder, of_each, confidence=confidence, method=method, settings=decided)
-            draws = fit_findings_decision(opened, folder, of_each) if decision else None
-            fitted.save()
-            values, words = fitted.report(confidence)
-            if draws is not None:
-                draws.save(folder / "decision.json")
-                values |= _learned_values(folder / "decision.json", draws)
-                words = "\n".join([*draws.remarks, f"how to spend draws: {folder / 'decision.json'}", words])
-        finish(values, words)
+        _fit_findings(root, folder, data, decision=decision, confidence=confidence, method=method)
         return
     where = _evaluated(root, folder, bundle, named=run is not None)
     stored = load_errors(where.errors)
@@ -148,29 +135,52 @@ def command(
         fit.save(where.uncertainty)
         if learned is not None:
             learned.save(where.decision)
-    remarks = [*fit.remarks, *_taken_by(folder, bundle, where.uncertainty, stored.errors.num_draws, decided)]
-    result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods, "remarks": remarks}
+    own = [] if (folder / "model.pt").is_file() else [taken_by(bundle, where, stored.errors.num_draws, decided)]
+    _finish(fit, learned, joined, where, confidence, own)
+
+
+def _finish(
+    fit: UncertaintyFit,
+    learned: DecisionFit | None,
+    joined: RunCascade | None,
+    where: Evaluated,
+    confidence: float,
+    remarks: Sequence[str],
+) -> None:
+    """Say what was fitted, and where it lies."""
+    result: dict[str, Any] = {"path": str(where.uncertainty), "methods": fit.methods}
+    result["remarks"] = [*fit.remarks, *remarks]
     result |= {name: fit.notes[name] for name in ("images", "cross_fitted_loss")}
-    lines = [*_meaning(fit, confidence), *result["remarks"]]
+    lines = [*meaning(fit, confidence), *result["remarks"]]
     if learned is not None:
         result |= _learned_values(where.decision, learned)
         result["remarks"] += learned.remarks
         lines += [*learned.remarks, f"how to spend draws: {where.decision}"]
     if joined is not None:
         result |= {"cascade": str(joined.path), "deferred": {rule: fit.deferred for rule, fit in joined.fits.items()}}
-        lines += [_deferred(rule, fit) for rule, fit in joined.fits.items()]
+        lines += [deferred(rule, fit) for rule, fit in joined.fits.items()]
     finish(result, "\n".join([*lines, str(where.uncertainty)]))
 
 
-def _taken_by(folder: Path, bundle: str, fitted: Path, draws: int, decided: Mapping[str, Any]) -> list[str]:
-    """How classify takes a fit to the weights that a bundle ships, which lies in the folder of no training."""
-    if (folder / "model.pt").is_file():
-        return []
-    options = ["--bundle", bundle, "--draws", str(draws)]
-    for name, value in {"uncertainty": fitted, **decided}.items():
-        options += ["--set", f"{name}={value}"]
-    words = shlex.join(["monai-diffclf", "classify", "IMAGES", *options])
-    return [f"the weights are those that the bundle ships; classify takes this fit where it is named: {words}"]
+def _fit_findings(
+    root: Path, folder: Path, data: str | None, *, decision: bool, confidence: float, method: str | None
+) -> None:
+    """The same of several findings, each by its own errors."""
+    of_each = [load_errors(path) for path in findings_errors(folder)]
+    opened = _open_findings(root, folder, of_each, check_data(root, _FILES, data))
+    if decision:
+        check_enough(join_findings(of_each), folder / "evaluation")
+    with FolderLock(folder):
+        decided = decision_of(root, _FILES, folder)
+        fitted = fit_findings(opened, folder, of_each, confidence=confidence, method=method, settings=decided)
+        draws = fit_findings_decision(opened, folder, of_each) if decision else None
+        fitted.save()
+        values, words = fitted.report(confidence)
+        if draws is not None:
+            draws.save(folder / "decision.json")
+            values |= _learned_values(folder / "decision.json", draws)
+            words = "\n".join([*draws.remarks, f"how to spend draws: {folder / 'decision.json'}", words])
+    finish(values, words)
 
 
 def _learned_values(path: Path, learned: DecisionFit) -> dict[str, Any]:
@@ -272,41 +282,3 @@ def _training(bundle: Bundle, stored: StoredErrors, folder: Path, *, progress: b
 def _decide(bundle: Bundle, stored: StoredErrors, where: Evaluated, *, progress: bool) -> DecisionFit:
     mirrored = measure_mirrored(bundle, where.mirrored, progress=progress)
     return fit_decision(bundle, stored, mirrored, source=where.errors)
-
-
-def _deferred(rule: str, fit: CascadeFit) -> str:
-    """What a cascade does, in plain words."""
-    return (
-        f"cascade, {rule}: {100 * fit.deferred:.0f} % of the validation images go to this classifier; accuracy "
-        f"{fit.accuracy['cascade']:.3f}, of the first alone {fit.accuracy['first']:.3f}, of this alone "
-        f"{fit.accuracy['second']:.3f}; at most {max(fit.loss_limit, 0.0):.3f} is lost ({100 * fit.certainty:g} % sure)"
-    )
-
-
-def _meaning(fit: UncertaintyFit, confidence: float) -> list[str]:
-    """What was fitted, in plain words."""
-    method = ", ".join(f"{name} ({rule})" for rule, name in fit.methods.items() if name != NONE)
-    losses = fit.losses["mean"]
-    chosen = losses.get(fit.methods["mean"]) if fit.methods["mean"] != NONE else None
-    better = (
-        "" if chosen is None else f"; loss of the mean {losses['none']:.3f} before, {chosen:.3f} after, cross-fitted"
-    )
-    of = f"{fit.notes['images']} validation images"
-    sets = f"prediction sets are to hold the true class of {100 * confidence:g} % of such images"
-    return [
-        f"probabilities are calibrated on {of} by {method}{better}" if method else f"{of} were looked at",
-        f"{sets}; {_marks(fit)}",
-    ]
-
-
-def _marks(fit: UncertaintyFit) -> str:
-    """Whether an image can be marked as unusual: its p-value is at least 1 / (1 + number of validation patients)."""
-    typicality = fit.fitted["mean"].typicality
-    if typicality is None:
-        return "none gets marked as unusual"
-    count = typicality.num_patients
-    if 1 / (count + 1) < _UNUSUAL:
-        return "unusual ones get marked"
-    return (
-        f"none can be marked as unusual, which needs {round(1 / _UNUSUAL)} validation images (or patients), got {count}"
-    )

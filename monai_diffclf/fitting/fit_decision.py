@@ -34,7 +34,7 @@ from ..engines import compute_dataset_errors
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..networks import network_hash
 from ..storage import LearnedDecision, StoredErrors, load_errors, save_decision
-from .fit_uncertainty import check_network
+from .same_images import check_network
 
 __all__ = ["DecisionFit", "fit_decision", "measure_mirrored"]
 

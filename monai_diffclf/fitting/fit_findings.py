@@ -19,8 +19,9 @@ from ..bundle import Bundle
 from ..classification import DenoisingErrors, classify_errors, replay
 from ..storage import StoredErrors
 from ..storage.atomic_file import replaced
+from .choose_calibration import NONE
 from .fit_decision import DecisionFit, fit_decision
-from .fit_uncertainty import NONE, UncertaintyFit, fit_uncertainty
+from .fit_uncertainty import UncertaintyFit, fit_uncertainty
 
 __all__ = ["FindingsFit", "findings_errors", "fit_findings", "fit_findings_decision", "has_findings", "join_findings"]
 

@@ -5,20 +5,15 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold
 
 from ..bundle import Bundle
 from ..classification import classify_errors
-from ..engines import compute_dataset_errors
 from ..networks import network_hash
 from ..storage import FittedUncertainty, StoredErrors, save_uncertainty
 from ..storage.mean_image_file import MEAN_IMAGE, find_mean_image
@@ -31,24 +26,12 @@ from ..uncertainty import (
 )
 from ..uncertainty.groups import group_codes
 from ..uncertainty.typicality import fit_typicality
+from .choose_calibration import MIN_IMAGES, NONE, best_method, calibration_losses
+from .same_images import check_network
 
-__all__ = [
-    "METHODS",
-    "OtherImagesError",
-    "OtherNoiseError",
-    "UncertaintyFit",
-    "check_images",
-    "check_network",
-    "cross_fitted_loss",
-    "fit_uncertainty",
-    "mean_image_note",
-]
+__all__ = ["UncertaintyFit", "fit_uncertainty", "mean_image_note"]
 
 RULES = ("mean", "vote")
-METHODS = ("temperature", "beta", "isotonic")
-NONE = "none"  # probabilities as they are: a temperature of 1
-_FOLDS, _REPEATS = 5, 5
-_MIN_IMAGES = 20  # of a calibration, and of each fit in cross-fitting
 
 
 @dataclass(frozen=True)
@@ -120,9 +103,9 @@ def fit_uncertainty(
     decision = bundle.decision
     network = network_hash(bundle.get("evaluate#network"))
     check_network(stored, network, source)
-    if len(stored.keys) < _MIN_IMAGES:
+    if len(stored.keys) < MIN_IMAGES:
         raise ValueError(
-            f"{source}: expected the errors of at least {_MIN_IMAGES} validation images to fit to, got "
+            f"{source}: expected the errors of at least {MIN_IMAGES} validation images to fit to, got "
             f"{len(stored.keys)}; put more images into the validation split"
         )
     names = bundle.classes if classes is None else list(classes)
@@ -131,8 +114,10 @@ def fit_uncertainty(
     fitted, losses = {}, {}
     for rule in RULES:
         pred = classify_errors(stored.errors, rule, **decision).probabilities
-        losses[rule], remark = _losses(pred, stored)
-        calibration, of_method = _calibration(pred, stored.labels, method or _best(losses[rule]), rule, method is None)
+        losses[rule], remark = calibration_losses(pred, stored)
+        calibration, of_method = _calibration(
+            pred, stored.labels, method or best_method(losses[rule]), rule, method is None
+        )
         remark = of_method or remark
         sets, of_sets = _prediction_sets(pred, stored.labels, confidence, names)
         fitted[rule] = FittedUncertainty(rule, calibration, sets, typicality, made_by)
@@ -140,124 +125,6 @@ def fit_uncertainty(
     notes = {"images": len(stored.keys), "cross_fitted_loss": losses, **(mean_image or {})}
     notes |= {"settings": dict(settings)} if settings else {}
     return UncertaintyFit(fitted, losses, notes, tuple(remarks))
-
-
-class OtherImagesError(ValueError):
-    """The validation images are at hand, and the errors are of none of them, such as those of test images."""
-
-
-class OtherNoiseError(ValueError):
-    """The errors were made with other noise than this version draws, so that images cannot be recognised by them."""
-
-
-def check_network(stored: StoredErrors, network: str, path: str | os.PathLike[str]) -> None:
-    """Refuse errors of another network than the bundle's.
-
-    Raises:
-        ValueError: when they are.
-
-    Warns:
-        UserWarning: when they do not say whose they are.
-    """
-    found = stored.provenance.get("network")
-    if found is None:
-        warnings.warn(f"{path} does not say which network made its errors; taken to be the bundle's", stacklevel=2)
-    elif found != network:
-        raise ValueError(
-            f"{path}: expected errors of the bundle's network {network}, got those of {found}; evaluate the bundle anew"
-        )
-
-
-def cross_fitted_loss(
-    probabilities: torch.Tensor,
-    labels: torch.Tensor,
-    groups: NDArray[Any],
-    method: str,
-    repeats: int = _REPEATS,
-    folds: int = _FOLDS,
-) -> float:
-    """Mean negative log-likelihood, in nats, of images calibrated by fits without their patients.
-
-    Args:
-        probabilities: class probabilities [n, K].
-        labels: class of each image [n].
-        groups: patient of each image [n].
-        method: of the calibration.
-        repeats: random partitions that are averaged over.
-        folds: parts of a partition.
-
-    Raises:
-        ValueError: when a fit without a part lacks a class, or is of too few images.
-    """
-    losses = []
-    for seed in range(repeats):
-        calibrated = torch.empty_like(probabilities)
-        for fit, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(groups, labels, groups):
-            _check_fold(labels, fit, probabilities.shape[1], folds)
-            calibration = fit_calibration(probabilities[fit], labels[fit], method=method)
-            calibrated[held] = calibration(probabilities[held])
-        losses.append(log_loss(labels.numpy(), calibrated.numpy(), labels=range(probabilities.shape[1])))
-    return float(np.mean(losses))
-
-
-def _check_fold(labels: torch.Tensor, fit: NDArray[Any], classes: int, folds: int) -> None:
-    """Refuse a fit without a part that gets too few images, or none of a class, by the numbers of all images."""
-    what = f"{len(labels)} images, of which a fit without one of {folds} parts gets"
-    if len(fit) < _MIN_IMAGES:
-        raise ValueError(f"{what} {len(fit)}, where it needs {_MIN_IMAGES}")
-    if absent := sorted(set(range(classes)) - set(labels[fit].tolist())):
-        raise ValueError(f"{what} none of class {absent[0]}")
-
-
-def check_images(bundle: Bundle, stored: StoredErrors, path: str | os.PathLike[str], *, count: int = 8) -> None:
-    """Refuse validation images that are not those of the stored errors, by making some of them again.
-
-    Args:
-        bundle: opened with ``train.json`` and ``evaluate.json``, with the weights that made the errors.
-        stored: errors of the validation images.
-        path: where they are from, for messages.
-        count: images that are looked at, spread over all.
-
-    Raises:
-        OtherImagesError: when none of them is among these.
-        OtherNoiseError: when the errors are of other noise.
-        ValueError: when they are others.
-    """
-    dataset = bundle.get("validate#dataset")
-    chosen = sorted(set(np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()))
-    inferer, network = bundle.get("evaluate#inferer"), bundle.get("evaluate#network")
-    some = torch.utils.data.Subset(dataset, chosen)
-    made = compute_dataset_errors(some, network, inferer=inferer, description=None)
-    _check_same(made, stored, path, bundle, complete=len(dataset) == len(stored.keys))
-
-
-def _check_same(
-    made: StoredErrors, stored: StoredErrors, path: str | os.PathLike[str], bundle: Bundle, *, complete: bool
-) -> None:
-    """Refuse errors of some images, made again, that are not among those stored."""
-    # A key names the pixels or the file: images that share it share their errors.
-    place = {key: index for index, key in enumerate(made.keys)}
-    known = [i for i, key in enumerate(stored.keys) if key in place]
-    if not known:
-        raise OtherImagesError(
-            f"{path}: expected errors of the validation images in {bundle.get('dataset_dir')}, got those of other "
-            "images, none of which is among them; evaluate again, or name the data set that was evaluated (--data)"
-        )
-    again = made.errors.values[[place[stored.keys[i]] for i in known]]
-    was = stored.errors[torch.tensor(known, dtype=torch.long)]
-    noise = [each.provenance.get("generator") for each in (stored, made)]
-    if noise[0] != noise[1]:
-        raise OtherNoiseError(
-            f"{path}: expected errors made with the noise of this version ({noise[1]}), got those of "
-            f"{noise[0] or 'an earlier one'}, by which validation images cannot be recognised; evaluate again"
-        )
-    # Other draws have other errors, of the same images too.
-    same = again.shape == was.values.shape and not bool(was.differing(again).any())
-    if not (complete and same and set(place) <= set(stored.keys)):
-        raise ValueError(
-            f"--data: expected the validation images that the errors in {path} are of, got others in "
-            f"{bundle.get('dataset_dir')}; name the data set that was evaluated, or evaluate again"
-        )
 
 
 def mean_image_note(bundle: Bundle, path: str | os.PathLike[str], *, with_images: bool) -> dict[str, Any]:
@@ -293,43 +160,15 @@ def _typicality(
     """Typicality; of images that are taken for patients, and what that means, where the patients are too few."""
     patients: Any = stored.patients
     count, remarks = len(np.unique(group_codes(patients, len(stored.keys)))), list[str]()
-    if count < _MIN_IMAGES:
+    if count < MIN_IMAGES:
         # An image is then compared with others of its patient too, and looks more usual than one of a new patient.
         patients = None
         remarks.append(
-            f"more images than should will be marked as unusual: that needs {_MIN_IMAGES} validation patients to judge "
+            f"more images than should will be marked as unusual: that needs {MIN_IMAGES} validation patients to judge "
             f"by, got {count}"
         )
     more = training if described else None
     return fit_typicality(stored.errors, images=described or None, training=more, groups=patients), remarks
-
-
-def _losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float], str]:
-    """Loss of each method, cross-fitted, and of the probabilities as they are; what is missing where they are few."""
-    labels, groups = stored.labels, group_codes(stored.patients, len(stored.keys))
-    losses, remark = {}, ""
-    classes = range(pred.shape[1])
-    of_class = [len(np.unique(groups[labels.numpy() == k])) for k in classes]
-    folds = min(_FOLDS, *of_class)
-    try:
-        if folds < 2:
-            raise ValueError(f"a class has {min(of_class)} validation patient(s) or image(s) alone")
-        for method in METHODS:
-            losses[method] = cross_fitted_loss(pred, labels, groups, method, folds=folds)
-    except ValueError as error:
-        losses.clear()
-        remark = (
-            f"the method of calibration was not chosen but is a temperature: too few validation images to judge "
-            f"methods by ({error})"
-        )
-    losses[NONE] = float(log_loss(labels.numpy(), pred.numpy(), labels=classes))
-    return losses, remark
-
-
-def _best(losses: Mapping[str, float]) -> str:
-    """The method with the smallest loss, the first of equals; a temperature where none was judged."""
-    judged = [name for name in (*METHODS, NONE) if name in losses and METHODS[0] in losses]
-    return min(judged, key=lambda name: losses[name]) if judged else METHODS[0]
 
 
 def _calibration(

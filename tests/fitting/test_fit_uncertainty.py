@@ -8,7 +8,7 @@ import torch
 
 from monai_diffclf.classification import DenoisingErrors, classify_errors
 from monai_diffclf.fitting import UncertaintyFit, fit_uncertainty
-from monai_diffclf.fitting.fit_uncertainty import cross_fitted_loss
+from monai_diffclf.fitting.choose_calibration import cross_fitted_loss
 from monai_diffclf.networks import network_hash
 from monai_diffclf.storage import StoredErrors, load_uncertainty
 

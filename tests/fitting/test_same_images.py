@@ -9,7 +9,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.engines import compute_dataset_errors
-from monai_diffclf.fitting.fit_uncertainty import OtherImagesError, OtherNoiseError, check_images
+from monai_diffclf.fitting.same_images import OtherImagesError, OtherNoiseError, check_images
 from monai_diffclf.inferers import DiffusionClassifierInferer
 
 

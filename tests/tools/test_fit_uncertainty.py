@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from monai_diffclf.classification import DenoisingErrors, classify_errors
-from monai_diffclf.fitting.fit_uncertainty import check_network, cross_fitted_loss
+from monai_diffclf.fitting.choose_calibration import cross_fitted_loss
 from monai_diffclf.fitting.fitted_run import evaluated_run
+from monai_diffclf.fitting.same_images import check_network
 from monai_diffclf.storage import StoredErrors, load_errors, load_uncertainty
 from tools.fit_uncertainty import main
 
