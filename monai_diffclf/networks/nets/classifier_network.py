@@ -47,9 +47,13 @@ class DiffusionClassifier(nn.Module):
     def _accept_denoiser(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Give a denoiser's keys the prefix that they have here."""
         own = f"{prefix}network."
-        if not any(key.startswith(own) for key in state_dict):
-            for key in [key for key in state_dict if key.startswith(prefix)]:
-                state_dict[own + key[len(prefix) :]] = state_dict.pop(key)
+        # By the names that are there: those of a denoiser may begin with "network." as well.
+        denoiser = module.network.state_dict()
+        if not any(own + name in state_dict for name in denoiser):
+            renamed = {
+                own + key[len(prefix) :]: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)
+            }
+            state_dict.update(renamed)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class probabilities [B, K]."""

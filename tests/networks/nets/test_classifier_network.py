@@ -8,7 +8,8 @@ from monai.networks.schedulers import DDPMScheduler
 from monai.visualize import OcclusionSensitivity
 
 from monai_diffclf.inferers import DiffusionClassifierInferer
-from monai_diffclf.networks.nets import DiffusionClassifier
+from monai_diffclf.networks import network_hash
+from monai_diffclf.networks.nets import DiffusionClassifier, SliceNetwork, SlidingWindowNetwork, WaveletNetwork
 from tests.closed_form import ExactDenoiser, Mixture
 from tests.tiny_unet import tiny_unet
 
@@ -47,6 +48,15 @@ def test_loads_its_own_weights_and_those_of_the_denoiser_alone(classifier):
         assert str(fresh.load_state_dict(state)) == "<All keys matched successfully>"
         assert torch.equal(fresh.network.unet.conv_in.conv.weight, other.unet.conv_in.conv.weight)
         assert list(state) == keys, "the given dict is left alone"
+
+
+@pytest.mark.parametrize("wrap", [SliceNetwork, WaveletNetwork, lambda network: SlidingWindowNetwork(network, 4)])
+def test_a_denoiser_whose_own_names_begin_with_network(wrap, classifier):
+    inner = tiny_unet(seed=1)
+    for state in (wrap(inner).state_dict(), DiffusionClassifier(wrap(inner), classifier.inferer).state_dict()):
+        fresh = DiffusionClassifier(wrap(tiny_unet()), classifier.inferer)
+        assert str(fresh.load_state_dict(state)) == "<All keys matched successfully>"
+        assert network_hash(fresh.network.network) == network_hash(inner)
 
 
 def test_loads_inside_another_module(classifier):
