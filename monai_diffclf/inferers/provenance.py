@@ -14,6 +14,8 @@ from ..classification.draws import image_keys
 from ..classification.philox import GENERATOR
 from ..networks.conditioning import image_parameters, split_conditions
 from ..networks.latent_space import PixelSpace
+from ..networks.nets import SliceNetwork, SlidingWindowNetwork, WaveletNetwork
+from ..networks.retimed import RetimedNetwork
 from ..networks.schedulers import SDEProcess
 from ..networks.weight_files import network_hash
 from .cascade import CascadeInferer
@@ -24,6 +26,8 @@ from .score_classifier import ScoreClassifierInferer
 from .softmax_classifier import SoftmaxClassifierInferer
 
 __all__ = ["evaluation_keys", "provenance"]
+
+_WRAPPERS = (RetimedNetwork, SliceNetwork, SlidingWindowNetwork, WaveletNetwork)
 
 
 def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str, str | int]:
@@ -40,7 +44,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
     An autocast around the call is part of it where the inferer heeds one.
 
     Returns:
-        ``network`` (see :func:`monai_diffclf.networks.network_hash`), ``seed``, ``noise_levels`` and ``log_snr``
+        ``network`` (see :func:`monai_diffclf.networks.network_hash`), ``network_settings`` of a `SlidingWindowNetwork`,
+        `SliceNetwork`, `WaveletNetwork` or `RetimedNetwork`, ``seed``, ``noise_levels`` and ``log_snr``
         (hashes of the draws' numbers), ``num_draws``, ``num_classes``, ``prediction_type``, ``conditioning`` (hash of
         what the classes become), ``precision``, ``stopping`` and ``decision``; for a `ScoreClassifierInferer` ``sde``,
         ``solver``, ``divergence``, ``terminal`` and ``dequantization`` in place of what draws are described by; for a
@@ -78,6 +83,8 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
         "conditioning": _hash(classes),
         "latent_space": inferer.latent_space.version,
     }
+    if settings := _beside_weights(network):  # not where there are none, as in results of earlier versions
+        common["network_settings"] = settings
     if not isinstance(inferer.latent_space, PixelSpace):  # not the latents, as in results of earlier versions
         common["noise_keys"] = "pixels"
     if isinstance(inferer.process, SDEProcess):
@@ -124,6 +131,12 @@ def evaluation_keys(images: torch.Tensor, conditions: Mapping[str, Any] | None =
         own = _hash({name: value[index] for name, value in rows.items()})
         found.append(hashlib.blake2b(key + own.encode() + common, digest_size=8).hexdigest())
     return found
+
+
+def _beside_weights(network: torch.nn.Module) -> str:
+    """What the wrappers of this package around a network do beside its weights, such as the size of windows."""
+    parts = [module for module in network.modules() if isinstance(module, _WRAPPERS)]
+    return ", ".join(f"{type(module).__name__}({said})" for module in parts if (said := module.extra_repr()))
 
 
 def _of_likelihood(inferer: ScoreClassifierInferer) -> dict[str, str | int]:

@@ -47,6 +47,10 @@ class RetimedNetwork(nn.Module):
         self.network = network
         self.trained, self.called = NoiseProcess.of(trained), NoiseProcess.of(called)
 
+    def extra_repr(self) -> str:
+        """What predictions depend on beside the weights: both processes, by what is predicted and some log-SNRs."""
+        return f"trained={_in_words(self.trained)}, called={_in_words(self.called)}"
+
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """What ``called`` predicts [B, C, *spatial] for its noisy images x at its timesteps [B]."""
         own, own_alpha, own_sigma = self.trained.at_log_snr(self.called.log_snr(timesteps))
@@ -55,3 +59,8 @@ class RetimedNetwork(nn.Module):
         prediction = check_prediction(self.network(x=scaled, timesteps=own.to(x.device), **kwargs), scaled).to(x.dtype)
         epsilon = self.trained.to_epsilon(prediction, scaled, own_alpha, own_sigma)
         return self.called.from_epsilon(epsilon, x, alpha, sigma)
+
+
+def _in_words(process: NoiseProcess) -> str:
+    log_snr = process.log_snr(process.timesteps(torch.linspace(0.001, 0.999, 9, dtype=torch.float64)))
+    return f"{process.prediction_type} at {[round(value, 4) for value in log_snr.tolist()]}"

@@ -11,6 +11,8 @@ from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import CurtailedVote, LevelSampling, PredictiveCurtailment, SequentialTest, VoteModel
 from monai_diffclf.inferers import DiffusionClassifierInferer, ScoreClassifierInferer, provenance
+from monai_diffclf.networks import RetimedNetwork
+from monai_diffclf.networks.nets import SliceNetwork, SlidingWindowNetwork, WaveletNetwork
 from monai_diffclf.networks.schedulers import VPSDE
 
 
@@ -40,6 +42,25 @@ def test_numpy_integers_are_numbers_like_any():
     assert json.dumps(made(**own, stopping=stopping)) == json.dumps(plain)
     score = [ScoreClassifierInferer(VPSDE(), kind(2), seed=kind(3), num_steps=kind(4)) for kind in (int, np.int64)]
     assert json.dumps(provenance(score[0], network())) == json.dumps(provenance(score[1], network()))
+
+
+def test_what_wrappers_do_beside_their_weights():
+    inner, inferer = network(), DiffusionClassifierInferer(DDPMScheduler(100), num_draws=9)
+    retimed = [
+        RetimedNetwork(inner, DDPMScheduler(100, schedule=s), DDPMScheduler(100)) for s in ("cosine", "linear_beta")
+    ]
+    wrapped = [
+        SlidingWindowNetwork(inner, 32),
+        SlidingWindowNetwork(inner, 16),
+        SlidingWindowNetwork(inner, 16, margin=2),
+    ]
+    wrapped += [SliceNetwork(inner, axis=0), SliceNetwork(inner, axis=1), WaveletNetwork(inner), *retimed]
+    said = [provenance(inferer, each)["network_settings"] for each in wrapped]
+    assert len(set(said)) == len(said)
+    assert said == [provenance(inferer, each)["network_settings"] for each in wrapped]
+    more = {"sw_batch_size": 2}  # calls, which change no error
+    assert provenance(inferer, SlidingWindowNetwork(inner, 32, **more))["network_settings"] == said[0]
+    assert "network_settings" not in made() | provenance(inferer, SliceNetwork(inner))
 
 
 def test_an_autocast_around_is_as_amp_dtype_is():

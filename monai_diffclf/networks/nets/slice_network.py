@@ -53,6 +53,10 @@ class SliceNetwork(nn.Module):
         self.network, self.axis, self.sw_batch_size = network, axis, sw_batch_size
         self.train(network.training)
 
+    def extra_repr(self) -> str:
+        """What predictions depend on beside the weights; nothing of axial slices, as in errors of earlier versions."""
+        return "" if self.axis == 2 else f"axis={self.axis}"
+
     def forward(
         self,
         x: torch.Tensor,

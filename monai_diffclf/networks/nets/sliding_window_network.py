@@ -70,6 +70,10 @@ class SlidingWindowNetwork(nn.Module):
         self.roi_size, self.margin = _sides("roi_size", roi_size, 1), _sides("margin", margin, 0)
         _steps(self.roi_size, self.margin)
 
+    def extra_repr(self) -> str:
+        """What predictions depend on beside the weights."""
+        return f"roi_size={self.roi_size}, margin={self.margin}"
+
     def forward(
         self,
         x: torch.Tensor,

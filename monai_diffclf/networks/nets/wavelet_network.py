@@ -45,6 +45,10 @@ class WaveletNetwork(nn.Module):
             raise ValueError(f"spatial_dims: expected 2 or 3, got {spatial_dims!r}")
         self.network, self.levels, self.spatial_dims = network, levels, spatial_dims
 
+    def extra_repr(self) -> str:
+        """What predictions depend on beside the weights."""
+        return f"levels={self.levels}, spatial_dims={self.spatial_dims}"
+
     def forward(
         self,
         x: torch.Tensor,
