@@ -96,6 +96,7 @@ class MultiLabelClassifierInferer(DiffusionClassifierInferer):
             **settings,
         )
         self.num_findings, self.prior = num_findings, check_prior(prior, num_findings)
+        self._check_stops(self.prior)
 
     def classify(
         self,
@@ -125,6 +126,7 @@ class MultiLabelClassifierInferer(DiffusionClassifierInferer):
         if error_maps and self.stopping is not None:
             raise ValueError("error_maps: expected False with a stopping rule; call error_maps(), it makes all draws")
         prior = check_prior(prior, self.num_findings, len(images))
+        self._check_stops(prior)
         source = self._finding_source(images, network, given, kwargs)
         if self.stopping is None:
             errors, maps = self._all_draws(source, error_maps)
@@ -141,6 +143,14 @@ class MultiLabelClassifierInferer(DiffusionClassifierInferer):
         if decided is not None and guarantee is not None:
             result = replace(result, decided=decided.reshape_as(result.decided), guarantee=guarantee)
         return replace(result, error_maps=None if maps is None else self._maps_by_finding(maps, images))
+
+    def _check_stops(self, prior: torch.Tensor | None) -> None:
+        """Refuse a prior beside a stopping rule, which stops where absent and present are told apart at even odds."""
+        if prior is not None and self.stopping is not None:
+            raise ValueError(
+                "prior: expected none with a stopping rule, which decides before the odds are moved, so that its "
+                f"answer need not be that of all draws; got one with {type(self.stopping).__name__}: leave out stopping"
+            )
 
     def compute_errors(self, images: torch.Tensor, network: Callable[..., Any], **kwargs: Any) -> DenoisingErrors:
         """All errors [B, 2 L, N], whatever the stopping rule. See :meth:`classify`, which takes ``given`` too."""

@@ -167,6 +167,14 @@ def test_an_image_depends_on_nothing_but_itself(device):
     torch.testing.assert_close(torch.cat([r.errors.values for r in reversed(alone)]), whole.errors.values)
 
 
+@pytest.mark.parametrize("stopping", [CurtailedVote(), SequentialTest(0.01)])
+def test_a_prior_is_refused_beside_a_rule_that_stops_without_it(stopping):
+    with pytest.raises(ValueError, match="prior: expected none with a stopping rule"):
+        columns(1, prior=[0.33], stopping=stopping)
+    with pytest.raises(ValueError, match="prior: expected none with a stopping rule.*: leave out stopping"):
+        columns(1, stopping=stopping).classify(torch.rand(2, 1, 4, 1), Columns(), prior=[[0.2], [0.4]])
+
+
 def test_a_prior_moves_the_odds_by_bayes_rule():
     images, prior = torch.rand(5, 1, 4, 3), torch.tensor([0.1, 0.5, 0.9])
     even = columns(rule="mean")(images, Columns()).double()
