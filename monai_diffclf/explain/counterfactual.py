@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from .._checks import check_images, check_integer
 from ..networks.class_use import check_embeddings, check_uses_classes
-from ..networks.conditioning import Conditioning, make_conditioning
+from ..networks.conditioning import Conditioning, make_conditioning, split_conditions
 from ..networks.denoiser import Denoiser
 from ..networks.latent_space import LatentSpace, check_decodes, check_latent_space, encode
 from ..networks.schedulers.noise_process import NoiseProcess
-from .counterfactual_edit import EditedBatch, EditSettings, PairEdit
+from .counterfactual_edit import EditedBatch, EditSettings, Judge, PairEdit
 from .counterfactual_inputs import check_mask, check_null_class, choose_classes
 from .counterfactual_result import Counterfactuals
 
@@ -174,7 +174,7 @@ class CounterfactualGenerator:
             raise TypeError(
                 "inferer: expected the diffusion classifier, which edit_fraction and several guidances need, got None"
             )
-        judge = None if inferer is None else lambda batch: inferer(batch, network, **kwargs)
+        judge = None if inferer is None else _judge(inferer, network, kwargs, len(images))
         source, target = choose_classes(images, self.num_classes, source, target, judge)
         masks = None if mask is None else check_mask(mask, images)
         evidence = _evidence(inferer, images, network, source, target, kwargs) if searches else None
@@ -224,6 +224,18 @@ class CounterfactualGenerator:
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def _judge(inferer: Any, network: Callable[..., Any], kwargs: dict[str, Any], count: int) -> Judge:
+    """The classifier of all images, or of those with some indices, each with its own conditions."""
+    own, shared = split_conditions(kwargs, count)
+
+    def judge(images: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        each = own if index is None else {name: value[index.to(value.device)] for name, value in own.items()}
+        probabilities: torch.Tensor = inferer(images, network, **each, **shared)
+        return probabilities
+
+    return judge
 
 
 def _evidence(

@@ -20,6 +20,7 @@ from .masks import mask_from_map
 
 __all__ = ["EditSettings", "EditedBatch", "PairEdit"]
 
+Judge = Callable[..., torch.Tensor]
 METHODS = ("invert", "sample")
 GUIDE_AWAY = ("source", "null")
 
@@ -121,11 +122,11 @@ class PairEdit:
         if settings.method == "invert":
             self.path = invert(denoiser, self.latents, self.timesteps, source, image=self.index)
 
-    def run(self, judge: Callable[[torch.Tensor], torch.Tensor] | None, mask: torch.Tensor | None) -> Counterfactuals:
+    def run(self, judge: Judge | None, mask: torch.Tensor | None) -> Counterfactuals:
         """Factual and counterfactual of each image, with the first guidance that flips it.
 
         Args:
-            judge: the classifier, from images to probabilities [B, K], or None.
+            judge: the classifier, from images and their indices to probabilities [B, K], or None.
             mask: where to edit [B, 1, *spatial], 0 to 1; None for everywhere.
         """
         factual, counterfactual = torch.empty_like(self.images), torch.empty_like(self.images)
@@ -140,7 +141,7 @@ class PairEdit:
                 factual[rows] = self._down(rows, self.source, guidance, mask)
             counterfactual[rows] = self._down(rows, self.target, guidance, mask)
             if judge is not None:
-                flipped[rows] = judge(counterfactual[rows]).argmax(1) == self.target[rows]
+                flipped[rows] = judge(counterfactual[rows], self.index[rows]).argmax(1) == self.target[rows]
         return Counterfactuals(
             self.images,
             factual,

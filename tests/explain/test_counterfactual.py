@@ -338,3 +338,30 @@ def test_refuses_a_network_in_training_and_a_missing_inferer():
         CounterfactualGenerator(scheduler(), edit_fraction=0.1)(
             x, exact(gaussians()), source=zeros(1), inferer=lambda batch, network: batch
         )
+
+
+class OfAge(torch.nn.Module):
+    """Knows that class k is the constant image k, of everyone of age 1; of others it knows the reverse."""
+
+    def forward(self, x, timesteps, class_labels, age):
+        own = torch.where(age == 1, class_labels, 1 - class_labels)
+        return own.view(-1, 1, 1, 1).expand_as(x).float()
+
+
+@pytest.mark.parametrize("settings", [{}, {"guidance": [0.0, 1.0]}, {"source": torch.tensor([0, 1, 0, 1, 0])}])
+def test_conditions_of_the_images_in_calls_of_some(settings):
+    scheduler = DDPMScheduler(100, schedule="cosine", prediction_type="sample")
+    source, guidance = settings.get("source"), settings.get("guidance", 0.0)
+    inferer, age = DiffusionClassifierInferer(scheduler, num_draws=5), torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0])
+    images = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0]).view(5, 1, 1, 1).expand(5, 1, 8, 8)
+    found = [
+        CounterfactualGenerator(scheduler, 2, guidance=guidance, batch_size=size)(
+            images, OfAge().eval(), inferer=inferer, source=source, age=age
+        )
+        for size in (5, 2, 1)
+    ]
+    assert found[0].source.tolist() == ([0, 1, 0, 1, 0] if source is None else source.tolist())
+    assert found[0].flipped.all()
+    for other in found[1:]:
+        assert torch.equal(other.flipped, found[0].flipped)
+        torch.testing.assert_close(other.counterfactual, found[0].counterfactual)
