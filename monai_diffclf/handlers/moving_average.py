@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 
 from .._checks import check_integer
 from ..networks.moving_average import averaged_model, moving_average_decay
+from ..networks.wrapped import unwrapped
 
 __all__ = ["MovingAverage", "moving_average_decay"]
 
@@ -23,7 +24,7 @@ class MovingAverage:
     ``save_dict`` of a `ResumableCheckpoint`: its state holds the number of steps.
 
     Args:
-        network: the network that is trained; one wrapped for several GPUs is unwrapped.
+        network: the network that is trained; one wrapped for several GPUs, or compiled, is unwrapped.
         limit: largest decay, in [0, 1).
         start: steps before averaging starts, such as those in which the learning rate warms up: the weights then change
             so much that an average only lags behind.
@@ -44,7 +45,7 @@ class MovingAverage:
     def __init__(self, network: torch.nn.Module, limit: float = 0.995, start: int = 0) -> None:
         if not isinstance(limit, int | float) or not 0 <= limit < 1:
             raise ValueError(f"limit: expected a decay in [0, 1), got {limit!r}")
-        self.network = network.module if isinstance(network, torch.nn.parallel.DistributedDataParallel) else network
+        self.network = unwrapped(network)
         self.limit, self.start = float(limit), check_integer(start, "start", 0)
         self._averaged = averaged_model(self.network, self.limit, start)
 

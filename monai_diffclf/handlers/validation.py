@@ -20,6 +20,7 @@ from ignite.engine import Engine, Events
 from .. import __version__
 from .._checks import check_integer
 from ..networks import network_hash
+from ..networks.wrapped import unwrapped
 from ..storage.atomic_file import replace_text
 from .earlier_results import remove_stale
 from .moving_average import MovingAverage
@@ -133,7 +134,7 @@ class BestModelSaver:
         if idist.get_rank() == 0:
             note = self.note()
             remove_stale(self.path.parent, note["weights"])
-            save_atomically(self.model.state_dict(), self.path)
+            save_atomically(unwrapped(self.model).state_dict(), self.path)
             replace_text(self.path.with_suffix(".json"), json.dumps(note, indent=1) + "\n")
 
     def note(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from torch import nn
 
 from .latent_space import LatentSpace
 from .schedulers import SDE, NoiseProcess, SDEProcess
+from .wrapped import unwrapped
 
 __all__ = ["check_description", "describe_model", "describe_settings", "differences", "read_model_note"]
 
@@ -72,7 +73,7 @@ def describe_model(
     names = [str(name) for name in classes]
     if len(names) < 2 or len({*names}) < len(names):
         raise ValueError(f"classes: expected at least two different names, got {names}")
-    network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    network = unwrapped(network)
     found = {
         "bundle": bundle,
         "classes": names,

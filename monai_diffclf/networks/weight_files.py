@@ -16,6 +16,7 @@ from torch import nn
 
 from .model_description import check_description, read_model_note
 from .weights_content import read_tensors
+from .wrapped import unwrapped
 
 __all__ = ["load_weights", "network_hash"]
 
@@ -31,7 +32,7 @@ def load_weights(
     (their hash is in it), and agree with ``description``. Where it is missing, a warning says what was not checked.
 
     Args:
-        network: the network; one wrapped for several GPUs is unwrapped for loading.
+        network: the network; one wrapped for several GPUs, or compiled, is unwrapped for loading.
         path: a state dict, as `BestModelSaver` writes it, or a safetensors file.
         description: what the weights are asked for, see :func:`monai_diffclf.networks.describe_model`; None checks
             no more than that they fit the network and are those that the JSON file describes.
@@ -41,7 +42,7 @@ def load_weights(
             images or another schedule; when the JSON file beside it describes other weights. In one line.
     """
     path = Path(path)
-    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    inner = unwrapped(network)
     tensors = read_tensors(path)
     note = read_model_note(path)
     found = note.get("model") or {}
@@ -82,7 +83,7 @@ def network_hash(network: nn.Module) -> str:
     """Sixteen hexadecimal digits that depend on all parameters and buffers of a network: its fingerprint.
 
     BLAKE2b of the names, dtypes, shapes and bytes of the state dict, in the order of the names. It is the same on every
-    device, and with and without the wrapper for several GPUs.
+    device, and with and without the wrapper for several GPUs or of the compiler.
 
     Args:
         network: the network.
@@ -94,7 +95,7 @@ def network_hash(network: nn.Module) -> str:
         >>> len(before), network_hash(network) == before
         (16, False)
     """
-    inner = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    inner = unwrapped(network)
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(inner.state_dict().items()):
         if isinstance(value, torch.Tensor):

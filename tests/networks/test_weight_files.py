@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from monai_diffclf.networks import load_weights, network_hash
+from monai_diffclf.handlers import MovingAverage
+from monai_diffclf.networks import describe_model, load_weights, network_hash
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -59,6 +60,17 @@ def test_the_wrapper_for_several_gpus_does_not_count(tmp_path):
         assert network_hash(nn.parallel.DistributedDataParallel(plain)) == network_hash(plain)
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda net: torch.compile(nn.DataParallel(net))])
+def test_neither_does_another_wrapper_nor_that_of_the_compiler(wrap, tmp_path):
+    average = MovingAverage(wrap(network(1)))
+    average.update()
+    torch.save(average.ema_model.state_dict(), tmp_path / "model.pt")
+    for loaded in (network(0), wrap(network(0))):
+        assert network_hash(load_weights(loaded, tmp_path / "model.pt")) == network_hash(network(1))
+    about = {"classes": ["a", "b"], "channels": 1, "image_size": [8, 8]}
+    assert describe_model(wrap(network()), **about) == describe_model(network(), **about)
 
 
 def test_load_weights(tmp_path):
