@@ -72,7 +72,8 @@ class Bundle:
         try:
             return self.parser.get_parsed_content(name)
         except RuntimeError as error:
-            raise _cause(error) from error
+            cause = _cause(error)
+        raise cause from cause.__cause__  # out here: the error, whose cause it is, would be its context
 
     @property
     def classes(self) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from .._checks import check_images, check_integer
 from ..classification.result import LogitClassification
 from ..classification.vote_statistics import probability_uncertainty
+from ..networks.denoiser import check_refusal
 from ..networks.latent_space import PixelSpace
 from .classifier import ClassifierInferer
 
@@ -65,7 +66,7 @@ class SoftmaxClassifierInferer(ClassifierInferer):
             raise ValueError("error_maps: expected False, as a network that gives logits has none")
         images = check_images(images, network)
         expected = (len(images), self.num_classes)
-        logits = network(images, **kwargs) if len(images) else images.new_zeros(expected)
+        logits = _logits(network, images, kwargs) if len(images) else images.new_zeros(expected)
         if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
             got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise ValueError(f"network: expected one that gives logits {list(expected)}, got {got}")
@@ -87,3 +88,12 @@ class SoftmaxClassifierInferer(ClassifierInferer):
             guarantee="the class is that of the network's one evaluation",
             logits=logits,
         )
+
+
+@torch.no_grad()
+def _logits(network: Callable[..., Any], images: torch.Tensor, kwargs: dict[str, Any]) -> Any:
+    try:
+        return network(images, **kwargs)
+    except RuntimeError as error:
+        check_refusal(error, network, images, "images")
+        raise

@@ -16,7 +16,7 @@ from .._text import joined, out_of_memory
 from .conditioning import Conditioning, Conditions, make_conditioning
 from .schedulers.noise_process import NoiseProcess
 
-__all__ = ["Denoiser", "check_differentiable", "check_prediction"]
+__all__ = ["Denoiser", "check_differentiable", "check_prediction", "check_refusal"]
 
 
 class Denoiser:
@@ -172,23 +172,33 @@ class Denoiser:
                 f"{error}; does it have a class embedding for each?"
             ) from error
         except RuntimeError as error:
-            # Out of memory, faults of the device and the like are kinds of their own, or say CUDA.
-            if type(error) is not RuntimeError or "CUDA" in str(error) or out_of_memory(error):
-                raise
-            weights = _other_precision(self.network, x.dtype)
-            raise ValueError(
-                f"network: expected one that takes images (or latents) of the shape {list(x.shape[1:])} and "
-                f"{x.dtype}, but {type(self.network).__name__} refuses them: {joined(error)}; "
-                + (
-                    f"its weights are {weights}, call network.to({x.dtype})"
-                    if weights
-                    else "give both the same channels and dimensions, and a size that its levels divide"
-                )
-            ) from error
+            check_refusal(error, self.network, x, "images (or latents)")
+            raise
 
     def _autocast(self, full_precision: bool) -> AbstractContextManager[Any]:
         enabled = self.amp_dtype is not None and not full_precision
         return torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype, enabled=enabled)
+
+
+def check_refusal(error: RuntimeError, network: Any, x: torch.Tensor, what: str) -> None:
+    """Say what a network that ended in an error was given, in one line; faults of the machine are left alone.
+
+    Raises:
+        ValueError: when the error is about what it was given.
+    """
+    # Out of memory, faults of the device and the like are kinds of their own, or say CUDA.
+    if type(error) is not RuntimeError or "CUDA" in str(error) or out_of_memory(error):
+        return
+    weights = _other_precision(network, x.dtype)
+    remedy = (
+        f"its weights are {weights}, call network.to({x.dtype})"
+        if weights
+        else "give both the same channels and dimensions, and a size that its levels divide"
+    )
+    raise ValueError(
+        f"network: expected one that takes {what} of the shape {list(x.shape[1:])} and {x.dtype}, but "
+        f"{type(network).__name__} refuses them: {joined(error)}; {remedy}"
+    ) from error
 
 
 def _other_precision(network: Any, dtype: torch.dtype) -> torch.dtype | None:

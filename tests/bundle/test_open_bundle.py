@@ -245,3 +245,14 @@ def test_an_opened_bundle_refuses_copies_of_all_it_holds():
     with pytest.raises(TypeError, match="Bundle: an opened bundle cannot be pickled, nor be sent to another process"):
         pickle.dumps(opened)
     assert network_hash(copy.deepcopy(network)) == network_hash(network)
+
+
+def test_what_a_component_raises_has_no_circle_of_causes():
+    bundle = open_bundle("phantom_xray_diffusion", device="cpu", num_draws=-1)
+    with pytest.raises(ValueError, match="num_draws") as raised:
+        bundle.get("inferer")
+    seen, error = [], raised.value
+    while error is not None:
+        assert error not in seen
+        seen.append(error)
+        error = error.__cause__ or error.__context__

@@ -45,6 +45,18 @@ def test_stored_logits_give_the_same(network, images):
     assert torch.equal(again.probabilities, result.probabilities)
 
 
+def test_nothing_keeps_a_graph(network, images):
+    result = SoftmaxClassifierInferer(3).classify(images, network)
+    assert not result.probabilities.requires_grad and not result.logits.requires_grad
+
+
+def test_what_the_network_does_not_take_is_said_in_one_line(network, images):
+    with pytest.raises(ValueError, match=r"network: expected one that takes images of the shape \[1, 3, 3\].* refuses"):
+        SoftmaxClassifierInferer(3).classify(images[..., :3, :3], network)
+    with pytest.raises(ValueError, match=r"its weights are torch.float32, call network.to\(torch.float64\)"):
+        SoftmaxClassifierInferer(3).classify(images.double(), network)
+
+
 def test_no_images_give_none(network, images):
     assert len(SoftmaxClassifierInferer(3).classify(images[:0], network)) == 0
 

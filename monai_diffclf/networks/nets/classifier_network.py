@@ -44,7 +44,7 @@ class DiffusionClassifier(nn.Module):
         self.register_load_state_dict_pre_hook(self._accept_denoiser)
 
     @staticmethod
-    def _accept_denoiser(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _accept_denoiser(module: Any, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Give a denoiser's keys the prefix that they have here."""
         own = f"{prefix}network."
         # By the names that are there: those of a denoiser may begin with "network." as well.

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -63,18 +65,33 @@ class SliceNetwork(nn.Module):
         timesteps: torch.Tensor,
         context: torch.Tensor | None = None,
         class_labels: torch.Tensor | None = None,
+        **conditions: Any,
     ) -> torch.Tensor:
-        """Predict the target of the noisy volumes ``x`` [B, C, X, Y, Z] at ``timesteps`` [B]."""
+        """Predict the target of the noisy volumes ``x`` [B, C, X, Y, Z] at ``timesteps`` [B].
+
+        Conditions [B, ...] are given to every slice of their volume; those with the volume's spatial size are cut too.
+        """
         if x.ndim != 5:
             raise ValueError(f"x: expected volumes [B, C, X, Y, Z], got the shape {tuple(x.shape)}")
         axis = self.axis + 2
         slices = x.movedim(axis, 1).flatten(0, 1)
-        given = {"timesteps": timesteps, "context": context, "class_labels": class_labels}
-        each = {name: v.repeat_interleave(x.shape[axis], 0) for name, v in given.items() if v is not None}
+        given = {"timesteps": timesteps, "context": context, "class_labels": class_labels, **conditions}
+        each = {name: _of_slices(v, x, axis) for name, v in given.items() if v is not None}
         parts = [slice(start, start + self.sw_batch_size) for start in range(0, len(slices), self.sw_batch_size)]
+        own = {n: v for n, v in each.items() if isinstance(v, torch.Tensor) and v.ndim and len(v) == len(slices)}
+        shared = {name: value for name, value in each.items() if name not in own}
         predicted: list[torch.Tensor] = [
-            self.network(x=slices[part].contiguous(), **{name: value[part] for name, value in each.items()})
+            self.network(x=slices[part].contiguous(), **{n: v[part] for n, v in own.items()}, **shared)
             for part in parts
         ]
         volume: torch.Tensor = torch.cat(predicted).unflatten(0, (len(x), x.shape[axis])).movedim(1, axis)
         return volume
+
+
+def _of_slices(value: Any, x: torch.Tensor, axis: int) -> Any:
+    """A condition of the volumes [B, ...] for each slice [B Z, ...]; what is of no volume as it is."""
+    if not isinstance(value, torch.Tensor) or value.ndim == 0 or len(value) != len(x):
+        return value
+    if value.ndim == x.ndim and value.shape[2:] == x.shape[2:]:
+        return value.movedim(axis, 1).flatten(0, 1)
+    return value.repeat_interleave(x.shape[axis], 0)

@@ -23,6 +23,21 @@ def test_each_slice_is_predicted_alone(axis, batch, device):
             torch.testing.assert_close(volume.select(axis + 2, place), alone, rtol=1e-4, atol=1e-4)
 
 
+class Given(nn.Module):
+    """Adds what it is given."""
+
+    def forward(self, x, timesteps, age, mask, scale):
+        return x * scale + age.view(-1, 1, 1, 1) + mask
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_further_conditions_go_to_the_slices_of_their_volume(axis):
+    x, mask = torch.rand(2, 1, 3, 4, 5), torch.rand(2, 1, 3, 4, 5)
+    age = torch.tensor([10.0, 20.0])
+    found = SliceNetwork(Given(), axis=axis, sw_batch_size=3)(x, torch.zeros(2), age=age, mask=mask, scale=2.0)
+    torch.testing.assert_close(found, 2 * x + age.view(2, 1, 1, 1, 1) + mask)
+
+
 def test_its_weights_are_those_of_the_network():
     network = tiny_unet()
     assert sum(w.numel() for w in SliceNetwork(network).parameters()) == sum(w.numel() for w in network.parameters())
