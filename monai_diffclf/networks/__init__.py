@@ -20,6 +20,7 @@ from .precondition import precondition_network
 from .published_dit import load_published_dit
 from .retimed import RetimedNetwork
 from .tuning import Trial, Tuning, tune_batch
+from .value_description import NotDescribedError, value_hash
 from .weight_files import load_weights, network_hash
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "FastNetwork",
     "GivenLatents",
     "LatentSpace",
+    "NotDescribedError",
     "PixelSpace",
     "RetimedNetwork",
     "Trial",
@@ -53,4 +55,5 @@ __all__ = [
     "precondition_network",
     "smooth_map",
     "tune_batch",
+    "value_hash",
 ]

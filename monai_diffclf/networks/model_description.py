@@ -5,28 +5,34 @@
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import inspect
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from monai.networks.schedulers import Scheduler
-from monai.transforms import Randomizable
+from monai.transforms import Randomizable, Transform
 from monai.transforms.traits import RandomizableTrait
 from torch import nn
 
 from .latent_space import LatentSpace
 from .schedulers import SDE, NoiseProcess, SDEProcess
+from .value_description import NotDescribedError, is_from_library, value_hash
 from .wrapped import unwrapped
 
 __all__ = ["check_description", "describe_model", "describe_settings", "differences", "read_model_note"]
 
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 0.999)
+_HASHED = (FunctionType, BuiltinFunctionType, MethodType, functools.partial, np.ndarray, torch.Tensor)
 _INTENSITY = ("Intensity", "Equalize", "Normalize")
 
 
@@ -98,7 +104,9 @@ def describe_settings(thing: Any) -> dict[str, Any]:
 
     Args:
         thing: one of these, or a list of them; a moving average before it is used, as it counts its steps. Of a random
-            transform, which keeps what it has drawn last, only that which it was made with is said.
+            transform, which keeps what it has drawn last, only that which it was made with is said. Functions and
+            arrays that it holds are there as hashes, and so is a transform of one's own, as ``content``, where they can
+            be described (:func:`monai_diffclf.networks.value_hash`).
 
     Example:
         >>> describe_settings(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1, weight_decay=0.5))["weight_decay"]
@@ -113,13 +121,13 @@ def describe_settings(thing: Any) -> dict[str, Any]:
     # Transforms hold others: those of a dictionary the one of the array, that one the parts that it is made of.
     inner = {
         name: describe_settings(value)
-        for name, value in sorted(vars(thing).items())
+        for name, value in sorted(getattr(thing, "__dict__", {}).items())
         if type(value).__module__.startswith(("monai.transforms", "monai_diffclf.transforms"))
         and not isinstance(value, type | enum.Enum)
     }
-    plain = _plain(thing)
+    plain = {**_plain(thing), **_hashes(thing)}
     if isinstance(thing, Randomizable | RandomizableTrait):
-        made_with = {"class", *inspect.signature(type(thing).__init__).parameters}
+        made_with = {"class", "content", *inspect.signature(type(thing).__init__).parameters}
         plain = {name: value for name, value in plain.items() if name in made_with}
     return {**plain, **inner}
 
@@ -250,10 +258,23 @@ def _intensities(transforms: Any) -> Iterable[Any]:
         yield inner[0] if inner else transforms
 
 
+def _hashes(thing: Any) -> dict[str, str]:
+    """Hashes of what is no plain value: functions and arrays, and a function or a transform of one's own as a whole."""
+    held = {name: value for name, value in getattr(thing, "__dict__", {}).items() if isinstance(value, _HASHED)}
+    own = isinstance(thing, Transform) and not is_from_library(type(thing).__module__)
+    if own or isinstance(thing, _HASHED):
+        held = {"content": thing, **held}
+    found = {}
+    for name, value in held.items():
+        with suppress(NotDescribedError):
+            found[name] = value_hash(value)
+    return found
+
+
 def _plain(thing: Any) -> dict[str, Any]:
     """Class and plain values of an object."""
     values: dict[str, Any] = {"class": type(thing).__name__}
-    for name, value in sorted(vars(thing).items()):
+    for name, value in sorted(getattr(thing, "__dict__", {}).items()):
         if name.startswith("_") or name in ("keys", "allow_missing_keys", "dtype"):
             continue
         if isinstance(value, bool | int | float | str):
