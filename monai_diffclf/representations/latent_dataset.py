@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from monai.transforms import Compose, Randomizable, Transform
-from monai.transforms.traits import RandomizableTrait
+from monai.transforms import Randomizable
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -25,6 +24,7 @@ from ..networks.latent_space import LatentSpace, check_latent_space, encode
 from ..networks.model_description import describe_settings
 from .latent_store import LatentStore
 from .representation_space import RepresentationSpace, check_precision
+from .transform_steps import compose_steps, may_be_random
 
 __all__ = ["LatentDataset"]
 
@@ -33,7 +33,8 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
     """Items with latents in place of their images, like MONAI's `CacheDataset`: encoded when the data set is made.
 
     With ``views`` k every image is encoded as k augmented views, each with the random numbers of (seed, image, view),
-    and one of them, drawn anew each time, is what an item holds; with 0 it is encoded once, random transforms left out.
+    and one of them, drawn anew each time, is what an item holds; with 0 it is encoded once, MONAI's random transforms
+    (`Randomizable`) left out.
     That takes n max(k, 1) passes through the encoder, whatever the number of epochs, and 4 n max(k, 1) D T bytes: on
     disk, of which the system keeps in memory what it has room for, or in memory where there is no ``cache_dir``. To
     augment afresh in every epoch instead, give the latent space to `DenoisingPrepareBatch`.
@@ -91,7 +92,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         if not data:
             raise ValueError("data: expected a datalist with at least one item, got an empty one")
         self.data = [_item(item, number, key) for number, item in enumerate(data)]
-        self.transform = _transform(transform, random=views > 0)
+        self.transform = compose_steps(transform, random=views > 0)
         self.latent_space = check_latent_space(latent_space)
         self.views, self.seed, self.key, self.batch_size = views, seed, key, batch_size
         self.device, self.progress = torch.device(device), progress
@@ -171,7 +172,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
     def _views(self, index: int) -> Iterator[torch.Tensor]:
         """The augmented views of an image; what is not random is done once."""
         item = self.data[index]
-        first = self.transform.get_index_of_first(_is_random)
+        first = self.transform.get_index_of_first(may_be_random)
         read = self.transform(dict(item), end=first)
         name = int.from_bytes(_digest(_name_for_seed(item, self.key).encode()), "little")
         for view in range(max(1, self.views)):
@@ -218,16 +219,6 @@ def _item(item: Any, number: int, key: str) -> dict[str, Any]:
         got = sorted(map(str, item)) if isinstance(item, Mapping) else type(item).__name__
         raise ValueError(f"data[{number}]: expected an item with {key!r}, got {got}")
     return dict(item)
-
-
-def _transform(transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None, *, random: bool) -> Compose:
-    whole = transform if isinstance(transform, Compose) else Compose(transform)
-    steps = [step for step in whole.flatten().transforms if random or not _is_random(step)]
-    return Compose(copy.deepcopy(steps))  # its own: views are seeded one by one
-
-
-def _is_random(step: Any) -> bool:
-    return isinstance(step, Randomizable | RandomizableTrait) or not isinstance(step, Transform)
 
 
 def _identity(item: Mapping[str, Any], key: str) -> tuple[str, str]:
