@@ -20,11 +20,11 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .._checks import check_floating, check_integer, plain_tensor
-from ..networks.latent_space import LatentSpace, check_latent_space, encode
-from ..networks.model_description import describe_settings
+from .._file_state import array_hash, file_state
+from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode
 from .latent_store import LatentStore
 from .representation_space import RepresentationSpace, check_precision
-from .transform_steps import compose_steps, may_be_random
+from .transform_steps import compose_steps, describe_steps, may_be_random
 
 __all__ = ["LatentDataset"]
 
@@ -41,7 +41,9 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
 
     A killed run goes on where it was and ends with the same bits. Latents of another space, other transforms, views or
     another seed are refused, and so is a folder in which an image was kept that has changed since (size or time of its
-    file). In distributed training the first process encodes and the others wait.
+    files). Of functions in a transform the code counts, of arrays the content, see
+    :func:`monai_diffclf.networks.value_hash`; one that cannot be told from others is refused with ``cache_dir``. In
+    distributed training the first process encodes and the others wait.
 
     Args:
         data: a datalist; the image is a file, several files, or an array.
@@ -60,7 +62,8 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
     Raises:
         TypeError: when ``latent_space`` is none, an image is neither file nor array, or not of floating point values.
         ValueError: when the data are empty, an item has no image, images are of several sizes or not finite, a number
-            is out of its range, or ``cache_dir`` holds other latents.
+            is out of its range, ``cache_dir`` holds other latents, or latents are to be kept of a transform that cannot
+            be told from others.
 
     Example:
         >>> from monai.transforms import RandFlipd
@@ -164,9 +167,10 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
         images = [image for index in chunk for image in self._views(index)]
         parts, space = torch.stack(images).split(self.batch_size), self.latent_space
         if self.amp_dtype is not None and isinstance(space, RepresentationSpace):
-            space = space.in_precision(self.amp_dtype)  # which heeds no autocast around it
-        with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            latents = torch.cat([encode(space, part.to(self.device)).float().cpu() for part in parts])
+            space = space.in_precision(self.amp_dtype)
+        elif self.amp_dtype is not None and not isinstance(space, PixelSpace):
+            space = _InPrecision(space, self.amp_dtype)
+        latents = torch.cat([encode(space, part.to(self.device)).float().cpu() for part in parts])
         return latents.reshape(len(chunk), max(1, self.views), *latents.shape[1:])
 
     def _views(self, index: int) -> Iterator[torch.Tensor]:
@@ -203,7 +207,7 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
     def _provenance(self) -> dict[str, Any]:
         return {
             "space": self.latent_space.version,
-            "transform": {str(n): describe_settings(step) for n, step in enumerate(self.transform.transforms)},
+            "transform": describe_steps(self.transform),
             "views": self.views,
             "seed": self.seed if self.views else None,
             "key": self.key,
@@ -212,6 +216,20 @@ class LatentDataset(Randomizable, Dataset[dict[str, Any]]):
 
     def _bar(self, images: int) -> Any:
         return tqdm(total=images, desc="encoding", unit="image", disable=not self.progress)
+
+
+class _InPrecision:
+    """A latent space that encodes in automatic mixed precision: `encode` heeds no autocast around it."""
+
+    def __init__(self, space: LatentSpace, amp_dtype: torch.dtype) -> None:
+        self._space, self._amp_dtype = space, amp_dtype
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._space, name)
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(images.device.type, self._amp_dtype):
+            return self._space.encode(images)
 
 
 def _item(item: Any, number: int, key: str) -> dict[str, Any]:
@@ -225,12 +243,11 @@ def _identity(item: Mapping[str, Any], key: str) -> tuple[str, str]:
     """Name and state of an image: its paths, and sizes and times of these files; both the content of an array."""
     image = item[key]
     if not isinstance(image, str | os.PathLike | list | tuple):
-        content = _content(image, key).hex()
+        content = _content(image, key)
         return content, content
     paths = [image] if isinstance(image, str | os.PathLike) else list(image)
-    facts = [os.stat(path) for path in paths]
     name = "\0".join(os.fspath(path) for path in paths)
-    state = repr([(fact.st_size, fact.st_mtime_ns) for fact in facts])
+    state = repr([file_state(path) for path in paths])
     return _digest(name.encode(errors="surrogateescape")).hex(), _digest(state.encode()).hex()
 
 
@@ -243,14 +260,13 @@ def _name_for_seed(item: Mapping[str, Any], key: str) -> str:
         return os.path.basename(os.fspath(image))
     if isinstance(image, list | tuple):
         return "\0".join(os.path.basename(os.fspath(path)) for path in image)
-    return _content(image, key).hex()
+    return _content(image, key)
 
 
-def _content(image: Any, key: str) -> bytes:
+def _content(image: Any, key: str) -> str:
     if not isinstance(image, np.ndarray | torch.Tensor):
         raise TypeError(f"data: expected a file or an array as {key!r}, got {type(image).__name__}")
-    array = np.ascontiguousarray(torch.as_tensor(image).cpu().numpy())
-    return _digest(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    return array_hash(image)
 
 
 def _digest(content: bytes) -> bytes:

@@ -106,7 +106,10 @@ class LatentStore:
             return
         header = json.loads(self._header.read_text(encoding="utf-8"))
         if header["made_with"] != self.provenance:
-            what = differences(self.provenance, header["made_with"]) or ["made with other settings"]
+            what = differences(self.provenance, header["made_with"]) or [
+                f"{_only_one_says(self.provenance, header['made_with'])}: only one of them says it; latents of an "
+                "earlier version say less"
+            ]
             raise ValueError(
                 f"cache_dir: expected latents made with these settings in {self.folder}, got others ({what[0]}); name "
                 "another folder, or remove this one"
@@ -140,6 +143,17 @@ class LatentStore:
     @property
     def _data(self) -> Path:
         return self.folder / "latents.f32"
+
+
+def _only_one_says(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first name that only one of two descriptions has, or has a value for."""
+    for name in [*one, *other]:
+        mine, yours = one.get(name), other.get(name)
+        if mine == yours and name in one and name in other:
+            continue
+        inner = isinstance(mine, Mapping) and isinstance(yours, Mapping) and mine and yours
+        return f"{name} {_only_one_says(mine, yours)}" if inner else name
+    return "settings"
 
 
 class _Blocks:

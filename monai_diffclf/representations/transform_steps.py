@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The steps of a transform: which are random."""
+"""The steps of a transform: which are random, and what they are made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 from monai.transforms import Compose, Randomizable, Transform
 from monai.transforms.traits import RandomizableTrait
 
-__all__ = ["compose_steps", "may_be_random"]
+from ..networks.model_description import describe_settings
+from ..networks.value_description import NotDescribedError, value_hash
+
+__all__ = ["compose_steps", "describe_steps", "may_be_random"]
 
 
 def compose_steps(
@@ -50,3 +53,30 @@ def _is_random(step: Any) -> bool:
 def may_be_random(step: Any) -> bool:
     """Random, or a plain function, of which it is not known."""
     return _is_random(step) or not isinstance(step, Transform)
+
+
+def describe_steps(transform: Any) -> dict[str, Any]:
+    """Each step of a transform, by its place: plain values for people, and all of it as a hash, ``content``.
+
+    Raises:
+        ValueError: when a step cannot be described.
+
+    Example:
+        >>> from monai.transforms import Lambdad
+        >>> one, other = (describe_steps(Lambdad("image", f)) for f in (lambda x: x * 2, lambda x: x * 3))
+        >>> one["0"]["class"], one == other
+        ('Lambdad', False)
+    """
+    steps = _steps(_listed(transform), random=True)
+    return {str(place): _described(step) for place, step in enumerate(steps)}
+
+
+def _described(step: Any) -> dict[str, Any]:
+    try:
+        return {**describe_settings(step), "content": value_hash(step)}
+    except NotDescribedError as error:
+        raise ValueError(
+            "transform: expected steps that can be told from others, as what they give is kept, but "
+            f"{type(step).__name__} holds {error}; make it without that, or keep nothing (cache_dir=None, "
+            "checkpoint=None)"
+        ) from None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset
 from monai.networks.schedulers import DDPMScheduler
-from monai.transforms import Compose, EnsureTyped, LoadImaged, RandFlipd, RandScaleIntensityd, ScaleIntensityd
+from monai.transforms import Compose, EnsureTyped, Lambdad, LoadImaged, RandFlipd, RandScaleIntensityd, ScaleIntensityd
 from torch.nn.functional import pixel_unshuffle
 from torch.utils.data import DistributedSampler, WeightedRandomSampler
 
@@ -393,3 +393,99 @@ def test_images_may_be_encoded_in_reduced_precision(files, tmp_path):
         LatentDataset(files, read(), Convolved(), cache_dir=tmp_path / "r", **settings)
     with pytest.raises(ValueError, match="amp_dtype: expected None, 'bfloat16' or 'float16', got 'int8'"):
         LatentDataset(files, read(), Convolved(), amp_dtype="int8", **settings)
+
+
+def by(function) -> Compose:
+    return Compose([*read().transforms, Lambdad("image", function)])
+
+
+class Held:
+    """A step that holds something, as of third parties."""
+
+    def __init__(self, held) -> None:
+        self.held = held
+
+    def __call__(self, item: dict) -> dict:
+        return {**item, "image": item["image"] * float(self.held.sum())}
+
+
+def table(value: float) -> np.ndarray:
+    made = np.zeros(5000)
+    made[2000] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        (by(lambda x: x * 2), by(lambda x: x * 2), by(lambda x: x * 3)),
+        (Held(table(1.0)), Held(table(1.0)), Held(table(2.0))),
+        (Held(torch.ones(3)), Held(torch.ones(3)), Held(torch.zeros(3))),
+        (EnsureTyped("image"), EnsureTyped("image"), EnsureTyped(["image", "label"])),
+    ],
+    ids=["function", "array", "tensor", "keys"],
+)
+def test_latents_of_another_function_or_array_are_refused(files, tmp_path, one, same, other):
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    arrays = [{**item, "image": image(item)} for item in files]
+    data = files if isinstance(one, Compose) else arrays
+    LatentDataset(data, one, EncodesOnly(), **settings)
+    LatentDataset(data, same, Recording(stop_after=0), **settings)
+    with pytest.raises(
+        ValueError, match=r"cache_dir: expected latents made with these settings.* (content|held): made with"
+    ):
+        LatentDataset(data, other, EncodesOnly(), **settings)
+
+
+def test_what_cannot_be_described_is_not_kept(files, tmp_path):
+    settings = {"views": 0, "progress": False}
+    with pytest.raises(ValueError, match=r"transform: expected steps that can be told .* Lambdad holds .*keep"):
+        LatentDataset(files, by(Unknown()), EncodesOnly(), cache_dir=tmp_path / "kept", **settings)
+    assert not (tmp_path / "kept").exists()
+    assert len(LatentDataset(files, by(Unknown()), EncodesOnly(), **settings)) == 10
+
+
+class Unknown:
+    """Can be copied, and does not say what it is made of."""
+
+    def __call__(self, image):
+        return image
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("made in C")
+
+
+def test_latents_of_an_earlier_version_are_refused(files, tmp_path):
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    LatentDataset(files, read(), EncodesOnly(), **settings)
+    header = json.loads((tmp_path / "kept" / "latents.json").read_text())
+    for step in header["made_with"]["transform"].values():
+        del step["content"]
+    (tmp_path / "kept" / "latents.json").write_text(json.dumps(header))
+    with pytest.raises(ValueError, match=r"transform 0 content: only one of them says it.*remove this one"):
+        LatentDataset(files, read(), EncodesOnly(), **settings)
+
+
+def test_a_changed_slice_of_a_series_is_refused(files, tmp_path):
+    """A folder's own time says nothing of the files in it."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for number in range(2):
+        np.save(folder / f"{number}.npy", np.full((1, 4, 6), float(number), np.float32))
+
+    def mean(item: dict) -> dict:
+        return {**item, "image": sum(torch.from_numpy(np.load(file)) for file in folder.glob("*.npy"))}
+
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    data = [{"image": str(folder), "label": 0}]
+    LatentDataset(data, mean, EncodesOnly(), **settings)
+    LatentDataset(data, mean, Recording(stop_after=0), **settings)
+    state = os.stat(folder)
+    np.save(folder / "1.npy", np.full((1, 4, 6), 5.0, np.float32))
+    os.utime(folder / "1.npy", ns=(1, 1))
+    os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(ValueError, match="cache_dir: .* 1 have changed since"):
+        LatentDataset(data, mean, EncodesOnly(), **settings)
