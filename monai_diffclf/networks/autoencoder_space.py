@@ -87,10 +87,13 @@ class AutoencoderSpace:
         self.channels = taken if channels is None else channels
         self.stride = _conv_stride(autoencoder) if stride is None else stride
         self._repeats = 3 if self.channels == 1 and taken == 3 else 1
-        kind = type(autoencoder).__name__
-        self.version = (
-            f"{kind} {network_hash(autoencoder)}, scaling {self.scaling_factor:.9g}, shift {self.shift_factor:.9g}"
-            + (", grey" if self._repeats == 3 else "")
+
+    @property
+    def version(self) -> str:
+        """Autoencoder, hash of its weights as they are now, and factors."""
+        return (
+            f"{type(self.autoencoder).__name__} {network_hash(self.autoencoder)}, scaling {self.scaling_factor:.9g}, "
+            f"shift {self.shift_factor:.9g}" + (", grey" if self._repeats == 3 else "")
         )
 
     @torch.no_grad()

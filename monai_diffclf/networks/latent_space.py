@@ -96,8 +96,10 @@ def check_latent_space(space: LatentSpace | None) -> LatentSpace:
     """
     if space is None:
         return PixelSpace()
-    if not isinstance(space, LatentSpace) or not callable(space.encode):
-        missing = [name for name in ("encode", "stride", "version") if not hasattr(space, name)]
+    # Of a property its class is asked: a version may be a hash of many weights.
+    missing = [name for name in ("encode", "stride", "version") if not hasattr(type(space), name)]
+    missing = [name for name in missing if not hasattr(space, name)]
+    if missing or not callable(space.encode):
         raise TypeError(
             f"latent_space: expected a LatentSpace with encode, stride and version, got {type(space).__name__}"
             + (f" without {', '.join(missing)}" if missing else "")

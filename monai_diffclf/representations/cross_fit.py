@@ -38,9 +38,13 @@ class AlignedSpace:
         self.stride = space.stride
         if has_tokens(space):
             self.spread = space.spread  # type: ignore[attr-defined]
-        digest = hashlib.blake2b(space.version.encode(), digest_size=8)
-        digest.update(rotations.numpy().tobytes() + shifts.numpy().tobytes())
-        self.version = digest.hexdigest()
+
+    @property
+    def version(self) -> str:
+        """Sixteen hexadecimal digits that depend on the space and on how it is turned."""
+        digest = hashlib.blake2b(self.space.version.encode(), digest_size=8)
+        digest.update(self.rotations.numpy().tobytes() + self.shifts.numpy().tobytes())
+        return digest.hexdigest()
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Turned latents of images."""

@@ -98,7 +98,6 @@ class RepresentationSpace(nn.Module):
         )
         self.image_size: tuple[int, ...] = encoder.image_size
         """Spatial size of the images that the space was fitted to."""
-        self._known_version: str | None = None
         if encoder.spatial_dims == 2:
             encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().train(False)
@@ -126,20 +125,20 @@ class RepresentationSpace(nn.Module):
 
     @property
     def version(self) -> str:
-        """Sixteen hexadecimal digits that depend on the encoder, the components and the settings.
+        """Sixteen hexadecimal digits that depend on the encoder, the components and the settings, as they are now.
+
+        Whoever else holds the network may have trained it, so that its weights are looked at each time: a second a GB.
 
         Raises:
             ValueError: when the space is not fitted.
         """
-        if self._known_version is None:
-            self._check_fitted()
-            settings = [self.encoder.version, self.whitening, self.global_token, str(self.amp_dtype)]
-            digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=8)
-            for name, value in self.component_tensors().items():
-                digest.update(f"{name} {tuple(value.shape)}".encode())
-                digest.update(value.numpy().tobytes())
-            self._known_version = digest.hexdigest()
-        return self._known_version
+        self._check_fitted()
+        settings = [self.encoder.version, self.whitening, self.global_token, str(self.amp_dtype)]
+        digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=8)
+        for name, value in self.component_tensors().items():
+            digest.update(f"{name} {tuple(value.shape)}".encode())
+            digest.update(value.numpy().tobytes())
+        return digest.hexdigest()
 
     def latent_shape(self, size: Sequence[int] | None = None) -> tuple[int, ...]:
         """Shape of an image's latents, (D, *grid) or (D, T), for a spatial size; None for `image_size`."""
@@ -185,7 +184,7 @@ class RepresentationSpace(nn.Module):
                     self.global_components.add(features.vector)
         for part in parts:
             part.fit()
-        self.image_size, self._known_version = size or self.image_size, None
+        self.image_size = size or self.image_size
         return self
 
     @torch.no_grad()
@@ -206,7 +205,7 @@ class RepresentationSpace(nn.Module):
     def in_precision(self, amp_dtype: torch.dtype) -> RepresentationSpace:
         """The same encoder and components, encoding in another precision: a space of another version."""
         other = copy.copy(self)
-        other.amp_dtype, other._known_version = check_precision(amp_dtype), None
+        other.amp_dtype = check_precision(amp_dtype)
         return other
 
     def spread(self, maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -16,6 +16,7 @@ from PIL import Image
 from monai_diffclf.inferers import DiffusionClassifierInferer
 from monai_diffclf.networks import AutoencoderSpace, LatentSpace, latent_scaling, load_autoencoder
 from monai_diffclf.networks.nets import TinyAutoencoder
+from monai_diffclf.representations.cross_fit import AlignedSpace
 from monai_diffclf.sampling import sample_classes
 from tests.tiny_unet import tiny_unet
 
@@ -194,6 +195,17 @@ def test_the_version_knows_weights_and_factors():
         next(other.parameters()).add_(1e-3)
     assert len(versions | {AutoencoderSpace(other).version}) == 4
     assert AutoencoderSpace(monai_kl()).version in versions
+
+
+def test_the_version_follows_weights_that_are_trained_on():
+    network = monai_kl()
+    space = AutoencoderSpace(network)
+    turned = AlignedSpace(space, torch.eye(3)[None], torch.zeros(1, 3), 1.0)
+    before = space.version, turned.version
+    assert (space.version, turned.version) == before
+    with torch.no_grad():
+        next(network.encoder.parameters()).mul_(3)
+    assert space.version != before[0] and turned.version != before[1]
 
 
 def test_classifies_and_draws(device):

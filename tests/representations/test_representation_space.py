@@ -14,7 +14,7 @@ from monai_diffclf.explain import CounterfactualGenerator
 from monai_diffclf.inferers import DiffusionClassifierInferer, provenance
 from monai_diffclf.networks import LatentSpace, maps_in_pixels
 from monai_diffclf.networks.latent_space import check_latent_space, encode
-from monai_diffclf.representations import Encoder, RepresentationSpace
+from monai_diffclf.representations import Encoder, LatentDataset, RepresentationSpace
 from tests.representations.test_encoder import wrong_images
 
 SCHEDULER = DDPMScheduler(1000, schedule="cosine_log_snr", prediction_type="v_prediction")
@@ -155,6 +155,40 @@ def test_the_version_is_of_all_that_changes_a_latent():
     assert len(set(versions)) == len(versions)
     assert fitted().version == versions[0]
     assert RepresentationSpace(tiny(), 3, batch_size=2).fit([images()]).encode(images()).shape == (12, 3, 4, 6)
+
+
+CHANGES = {
+    "in place": lambda weight: weight.mul_(2),
+    "past autograd": lambda weight: weight.data.mul_(2),
+    "as an array": lambda weight: np.multiply(weight.numpy(), 2, out=weight.numpy()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_version_follows_weights_that_others_train(change):
+    encoder = tiny()
+    space = RepresentationSpace(encoder, 3).fit([images()])
+    other = space.in_precision(torch.bfloat16)
+    before, latents = (space.version, other.version), space.encode(images(2))
+    assert (space.version, other.version) == before
+    with torch.no_grad():
+        CHANGES[change](encoder.network[0].weight.detach())
+    assert not torch.equal(space.encode(images(2)), latents)
+    assert space.version != before[0] and other.version != before[1]
+    encoder.network[0].weight.data.div_(2)
+    assert space.version == before[0]
+
+
+def test_latents_kept_are_not_those_of_a_network_trained_since(tmp_path):
+    encoder = tiny()
+    space = RepresentationSpace(encoder, 3).fit([images()])
+    settings = {"views": 0, "cache_dir": tmp_path, "progress": False}
+    data = [{"image": image, "label": 0} for image in images(2)]
+    LatentDataset(data, None, space, **settings)
+    with torch.no_grad():
+        encoder.network[0].weight.neg_()
+    with pytest.raises(ValueError, match="cache_dir: expected latents made with these settings.*space: made with"):
+        LatentDataset(data, None, space, **settings)
 
 
 @pytest.mark.parametrize("global_token", [False, True])
