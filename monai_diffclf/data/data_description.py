@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from .._file_state import array_hash, content_hash, file_state
 from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
 from .label_vectors import check_findings_present, has_findings
 from .pneumonia_mnist import FILE_NAME
 
-__all__ = ["describe_data", "items_hash"]
+__all__ = ["contents_hash", "describe_data", "files_hash", "items_hash"]
 
 _DISTRIBUTED = (
     ("ISIC 2017", isic2017.is_isic2017),
@@ -47,7 +48,7 @@ def describe_data(
 
     Returns:
         ``name``, and for each split ``images``, ``patients`` (None where unknown), ``classes`` (images of each) and
-        ``hash``, which depends on keys, labels and patients, not on their order.
+        ``hash``, which depends on keys, labels and patients, not on their order (`items_hash`).
 
     Raises:
         ValueError: when a split has no image of some class, or none with or none without some finding.
@@ -115,20 +116,76 @@ def _size(image_size: int | Sequence[int] | None) -> str:
 
 
 def items_hash(items: Sequence[Mapping[str, Any]]) -> str:
-    """Sixteen hexadecimal digits of the keys, labels and patients of a datalist, whatever its order."""
-    rows = sorted(f"{_key(item)}\0{_label(item['label'])}\0{item.get('patient', '')}" for item in items)
-    return hashlib.blake2b("\1".join(rows).encode(), digest_size=8).hexdigest()
+    """Sixteen hexadecimal digits of the names, labels and patients of a datalist, whatever its order.
+
+    The name of an image is its key, or where its file lies below the folder that all are in, which may be moved; of an
+    array it is its pixels.
+
+    Example:
+        >>> one = [{"image": "ill/0.png", "label": 0}, {"image": "well/0.png", "label": 1}]
+        >>> moved = [{**item, "image": "/elsewhere/" + item["image"]} for item in one]
+        >>> swapped = [{**item, "label": 1 - item["label"]} for item in one]
+        >>> items_hash(one) == items_hash(moved), items_hash(one) == items_hash(swapped)
+        (True, False)
+    """
+    names = _names(items)
+    rows = sorted(
+        f"{name}\0{_label(item['label'])}\0{item.get('patient', '')}" for name, item in zip(names, items, strict=True)
+    )
+    return hashlib.blake2b("\1".join(rows).encode(errors="surrogateescape"), digest_size=8).hexdigest()
+
+
+def contents_hash(items: Sequence[Mapping[str, Any]]) -> str:
+    """Sixteen hexadecimal digits of what the images of a datalist hold: bytes of files, which are read, and arrays.
+
+    Raises:
+        OSError: when a file cannot be read.
+    """
+    rows = sorted(f"{name}\0{_content(item.get('image'))}" for name, item in zip(_names(items), items, strict=True))
+    return hashlib.blake2b("\1".join(rows).encode(errors="surrogateescape"), digest_size=8).hexdigest()
+
+
+def files_hash(items: Sequence[Mapping[str, Any]]) -> str:
+    """Sixteen hexadecimal digits of sizes and times of the files of a datalist, which are not read, and of arrays.
+
+    Raises:
+        OSError: when there is no such file.
+    """
+    states = [
+        [file_state(path) for path in paths] if (paths := _paths(item.get("image"))) else _content(item.get("image"))
+        for item in items
+    ]
+    rows = sorted(f"{name}\0{state}" for name, state in zip(_names(items), states, strict=True))
+    return hashlib.blake2b("\1".join(rows).encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def _label(label: Any) -> str:
     return ",".join(str(int(state)) for state in np.atleast_1d(label))
 
 
-def _key(item: Mapping[str, Any]) -> str:
-    """Name of an image: its key, its file's name, or its pixels."""
+def _names(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name of each image: its key, where its files lie below the folder that all are in, or its pixels."""
+    without = [_paths(item.get("image")) for item in items if "key" not in item]
+    folders = [os.path.dirname(os.path.abspath(path)) for paths in without for path in paths]
+    base = os.path.commonpath(folders) if folders else ""
+    return [_name_of(item, base) for item in items]
+
+
+def _name_of(item: Mapping[str, Any], base: str) -> str:
     if "key" in item:
         return str(item["key"])
-    image = item.get("image")
-    if isinstance(image, str | os.PathLike):
-        return Path(image).name
-    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=8).hexdigest()
+    if paths := _paths(item.get("image")):
+        return "\0".join(Path(os.path.relpath(os.path.abspath(path), base)).as_posix() for path in paths)
+    return hashlib.blake2b(np.ascontiguousarray(item.get("image")).tobytes(), digest_size=8).hexdigest()
+
+
+def _paths(image: Any) -> list[str]:
+    """The files of an image; none where it is an array."""
+    several = image if isinstance(image, list | tuple) else [image]
+    return [os.fspath(each) for each in several] if all(isinstance(each, str | os.PathLike) for each in several) else []
+
+
+def _content(image: Any) -> str:
+    if paths := _paths(image):
+        return ",".join(content_hash(path) for path in paths)
+    return "" if image is None else array_hash(image)

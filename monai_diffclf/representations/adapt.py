@@ -125,7 +125,8 @@ def adapt_encoder(
         device: where to train.
         amp_dtype: reduced precision of the forward pass, None for float32.
         num_workers: processes that read images.
-        checkpoint: file that keeps the state after each epoch; where it is there, the training goes on from it.
+        checkpoint: file that keeps the state after each epoch; where it is there, the training goes on from it, if it
+            is of the same images (by their content), labels, transforms and settings.
         progress: whether to show a bar on stderr.
 
     Returns:
@@ -136,14 +137,17 @@ def adapt_encoder(
         TypeError: when ``train_dataset`` has no datalist, or images are no floating point numbers.
         ValueError: when a number is out of its range, a label is missing or no class, images are not finite or of
             plainly another scale, the validation set is empty, ``select`` is "best" without validation, no gradient
-            reaches the encoder, the loss is not finite, or the checkpoint is one of another training.
+            reaches the encoder, the loss is not finite, the checkpoint is one of another training, or one is to be kept
+            of transforms that cannot be told from others.
     """
     check_numbers(num_classes, learning_rate, weight_decay, label_smoothing, dropout, seed, num_workers, amp_dtype)
     check_data(encoder, train_dataset, validation_dataset, num_classes)
     if select not in ("last", "best") or (select == "best" and validation_dataset is None):
         raise ValueError(f"select: expected 'last', or 'best' with a validation_dataset, got {select!r}")
     settings = {
-        **about_training(encoder, train_dataset, validation_dataset, num_classes, amp_dtype),
+        **about_training(
+            encoder, train_dataset, validation_dataset, num_classes, amp_dtype, kept=checkpoint is not None
+        ),
         "epochs": check_integer(epochs, "epochs"),
         "learning_rate": learning_rate,
         "batch_size": check_integer(batch_size, "batch_size"),
@@ -281,7 +285,8 @@ class _Training:
         made_with = kept.get("settings") if isinstance(kept, Mapping) else None
         if made_with != self.settings:
             known = made_with if isinstance(made_with, Mapping) else {}
-            what = differences(self.settings, known) or ["it does not say of which"]
+            missing = [name for name in self.settings if name not in known] if known else ["of which"]
+            what = differences(self.settings, known) or [f"it does not say {', '.join(missing)}"]
             raise ValueError(
                 f"checkpoint: expected one of this training, got one of another in {checkpoint} ({'; '.join(what)}); "
                 "remove it, or name another file"

@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import Dataset
 
 from .._checks import check_floating, check_integer, check_labels, check_number, plain_tensor
-from ..data.data_description import items_hash
+from ..data.data_description import contents_hash, items_hash
 from .encoder import Encoder
 from .representation_space import AMP_DTYPES
+from .transform_steps import describe_steps
 
 __all__ = ["about_training", "check_data", "check_numbers", "datalist_of", "entry", "images_of"]
 
@@ -25,17 +26,30 @@ def about_training(
     validation: Dataset[Any] | None,
     num_classes: int,
     amp_dtype: torch.dtype | None,
+    *,
+    kept: bool,
 ) -> dict[str, Any]:
-    """What a training is of: a state that was kept belongs to no other images, labels or encoder."""
+    """What a training is of: a state that is kept belongs to no other images, labels, transforms or encoder.
+
+    Raises:
+        ValueError: when a state is to be kept of transforms that cannot be told from others.
+    """
     items, judged = datalist_of(train), getattr(validation, "data", None)
-    return {
+    judged = judged if isinstance(judged, Sequence) and judged else None
+    found = {
         "images": len(items),
         "train_data": items_hash(items),
-        "validation_data": items_hash(judged) if isinstance(judged, Sequence) and judged else None,
+        "validation_data": None if judged is None else items_hash(judged),
         "encoder": encoder.version,
         "num_classes": num_classes,
         "amp_dtype": None if amp_dtype is None else str(amp_dtype).removeprefix("torch."),
     }
+    if kept:
+        for name, dataset, data in (("train", train, items), ("validation", validation, judged)):
+            if data is not None:
+                found[f"{name}_images"] = contents_hash(data)
+                found[f"{name}_transform"] = describe_steps(getattr(dataset, "transform", None))
+    return found
 
 
 def datalist_of(dataset: Dataset[Any]) -> Sequence[Mapping[str, Any]]:

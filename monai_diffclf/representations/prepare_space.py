@@ -16,14 +16,16 @@ from monai.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .._checks import plain_tensor
+from ..data.data_description import contents_hash, files_hash
 from ..networks import AutoencoderSpace
-from ..networks.model_description import differences
+from ..networks.model_description import describe_settings, differences
 from ..storage.atomic_file import replace_text
 from .adapt import adapt_encoder
 from .autoencoder_encoder import AutoencoderCodes, fit_autoencoder, save_autoencoder
 from .encoder import Encoder
 from .representation_space import RepresentationSpace, check_precision
 from .space_file import load_space, save_space
+from .transform_steps import compose_steps
 
 __all__ = ["prepare_space"]
 
@@ -94,6 +96,7 @@ def prepare_space(
         "amp_dtype": None if amp_dtype is None else str(amp_dtype).removeprefix("torch."),
         "adaptation": None if adaptation is None else {**adaptation, "seed": seed},
         "data": data,
+        "transform": describe_settings(list(compose_steps(getattr(images, "transform", None)).transforms)),
     }
     precision = check_precision(amp_dtype)
     wanted = json.loads(json.dumps(wanted))
@@ -101,11 +104,12 @@ def prepare_space(
     # Several processes may ask at the same time: the first one makes it.
     with FileLock(path.with_name(f".{path.name}.lock")):
         if path.is_file():
-            _check_made_from(path, wanted)
+            _check_made_from(path, wanted, getattr(images, "data", None))
             found = load_space(path, encoder, device)
             return found if isinstance(found, AutoencoderSpace) else found.to(device)
         size = _size(images)
         _check_grid(encoder, encoder.grid(size), size, grid)  # before anything that takes long
+        wanted["images"] = _state_of(getattr(images, "data", None))
         if isinstance(encoder.network, AutoencoderCodes):
             _refuse_for_autoencoder(whitening, global_token, precision, adaptation)
             batches = _batches(images, batch_size, num_workers, device, progress)
@@ -192,12 +196,21 @@ def _note(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _check_made_from(path: Path, wanted: Mapping[str, Any]) -> None:
+def _state_of(items: Any) -> dict[str, str]:
+    """What the images hold, and sizes and times of their files, by which that need not be read again."""
+    known = isinstance(items, Sequence) and all(isinstance(item, Mapping) for item in items)
+    return {"files": files_hash(items), "contents": contents_hash(items)} if known else {}
+
+
+def _check_made_from(path: Path, wanted: Mapping[str, Any], items: Any) -> None:
     note = _note(path)
     made = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
     texts = differences(wanted, made)
     if (made.get("adaptation") is None) != (wanted["adaptation"] is None) and made:
         texts.append("adaptation: one is frozen, the other adapted")
+    before = made.get("images") or {}
+    if before and not texts and files_hash(items) != before["files"] and contents_hash(items) != before["contents"]:
+        texts.append("images: they have changed since, under the same names")
     if texts:
         raise ValueError(
             f"representation: {path} was made with other settings ({'; '.join(texts)}); name another output folder"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from monai_diffclf.data import describe_data, make_phantoms
+from monai_diffclf.data.data_description import contents_hash, files_hash, items_hash
 
 ITEMS = [{"key": f"{i}.png", "label": i % 2, "patient": f"P{i // 2}"} for i in range(8)]
 CLASSES = ["normal", "pneumonia"]
@@ -54,6 +56,41 @@ def test_the_hash_is_of_the_images_not_of_their_order(tmp_path):
     assert hash_of(paths) == hash_of(moved)
     arrays = [{"image": np.full((2, 2), i), "label": i % 2} for i in range(4)]
     assert hash_of(arrays) != hash_of([{**item, "image": item["image"] + 1} for item in arrays])
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    def items(root, classes):
+        return [{"image": f"{root}/{name}/{i}.png", "label": k} for k, name in enumerate(classes) for i in range(2)]
+
+    one = items_hash(items("data", ("ill", "well")))
+    assert one == items_hash(items(tmp_path / "elsewhere", ("ill", "well")))
+    assert one != items_hash(items("data", ("well", "ill")))
+    flat = [{"image": f"data/{i}.png", "label": i % 2} for i in range(4)]
+    keyed = [{**item, "key": f"{i}.png"} for i, item in enumerate(flat)]
+    assert items_hash(flat) == items_hash(keyed) == "ca6bbdd811ff3ea9", (
+        "as ever, where all are in one folder or have keys"
+    )
+    several = [{"image": [f"{root}/a/0.png", f"{root}/a/1.png"], "label": 0} for root in ("here", "there")]
+    assert items_hash(several[:1]) == items_hash(several[1:])
+
+
+def test_contents_are_of_the_bytes_and_files_of_sizes_and_times(tmp_path):
+    files = [tmp_path / "series" / f"{i}.dcm" for i in range(2)]
+    files[0].parent.mkdir()
+    for i, file in enumerate(files):
+        file.write_bytes(b"%d" % i)
+    for items in ([{"image": str(files[1]), "key": "a"}], [{"image": files[0].parent, "key": "a"}]):
+        files[1].write_bytes(b"1")
+        os.utime(files[1], ns=(1, 1))
+        before = contents_hash(items), files_hash(items)
+        assert (contents_hash(items), files_hash(items)) == before
+        os.utime(files[1], ns=(1, 2))
+        assert contents_hash(items) == before[0] and files_hash(items) != before[1]
+        files[1].write_bytes(b"2")
+        os.utime(files[1], ns=(1, 1))
+        assert contents_hash(items) != before[0]
+    arrays = [{"image": np.zeros((2, 8)), "key": "a"}], [{"image": np.zeros((4, 4)), "key": "a"}]
+    assert contents_hash(arrays[0]) != contents_hash(arrays[1])
 
 
 def test_phantoms_have_no_patients():

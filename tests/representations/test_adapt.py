@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -173,9 +174,59 @@ def test_a_state_that_was_kept_belongs_to_its_images_labels_and_encoder(tmp_path
     with torch.no_grad():
         next(other.network.parameters()).add_(1)
     refused("encoder", other, train_set(), validation_set(), 2)
+    keyed = train_set()
+    keyed.data = [{**item, "key": str(n)} for n, item in enumerate(keyed.data)]
+    adapt_encoder(encoder, keyed, None, 2, **FEW, checkpoint=file.with_name("keyed.pt"))
+    others = train_set()
+    others.data = [{**item, "image": -item["image"]} for item in keyed.data]
+    with pytest.raises(ValueError, match="checkpoint: .*train_images: made with"):
+        adapt_encoder(encoder, others, None, 2, **FEW, checkpoint=file.with_name("keyed.pt"))
+    turned = train_set()
+    turned.transform = Compose([RandFlipd("image", prob=0.9), EnsureTyped("image", track_meta=False)])
+    refused("train_transform 0 .*prob: made with 0.5, asked for 0.9", encoder, turned, validation_set(), 2)
+    refused("validation_transform", encoder, train_set(), Dataset(validation_set().data, lambda item: item), 2)
     kept = torch.load(file, weights_only=True)
+    torch.save({**kept, "settings": {n: v for n, v in kept["settings"].items() if n != "train_transform"}}, file)
+    refused("it does not say train_transform", encoder, train_set(), validation_set(), 2)
     torch.save({**kept, "settings": None}, file)
     refused("it does not say of which", encoder, train_set(), validation_set(), 2)
+
+
+def load_pickled(item: dict) -> dict:
+    return {**item, "image": torch.from_numpy(np.load(item["image"]))}
+
+
+def test_files_of_one_name_in_two_folders_are_two(tmp_path):
+    def items(folder: Path, classes: tuple[str, str]) -> list[dict]:
+        return [
+            {"image": str(folder / name / f"{i}.npy"), "label": k} for k, name in enumerate(classes) for i in range(4)
+        ]
+
+    for k, name in enumerate(("ill", "well")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i, item in enumerate(stripes(8, 0)[k::2]):
+            np.save(tmp_path / "data" / name / f"{i}.npy", item["image"].numpy())
+    settings = FEW | {"epochs": 1, "checkpoint": tmp_path / "state.pt"}
+    encoder, data = tiny_encoder(), items(tmp_path / "data", ("ill", "well"))
+    first = adapt_encoder(encoder, Dataset(data, load_pickled), None, 2, **settings)
+    swapped = items(tmp_path / "data", ("well", "ill"))
+    with pytest.raises(ValueError, match="checkpoint: expected one of this training, .*train_data: made with"):
+        adapt_encoder(encoder, Dataset(swapped, load_pickled), None, 2, **settings)
+    (tmp_path / "data").rename(tmp_path / "renamed")
+    renamed = Dataset(items(tmp_path / "renamed", ("ill", "well")), load_pickled)
+    assert torch.equal(weights(adapt_encoder(encoder, renamed, None, 2, **settings)), weights(first)), "it goes on"
+    np.save(tmp_path / "renamed" / "ill" / "0.npy", np.zeros((1, 16, 16), np.float32))
+    with pytest.raises(ValueError, match="checkpoint: expected one of this training, .*train_images: made with"):
+        adapt_encoder(encoder, renamed, None, 2, **settings)
+
+
+def test_a_state_is_not_kept_of_what_cannot_be_described(tmp_path):
+    lock = threading.Lock()
+    data = Dataset(train_set().data, lambda item: item if lock else None)
+    with pytest.raises(ValueError, match="transform: expected steps that can be told from others"):
+        adapt_encoder(tiny_encoder(), data, None, 2, **FEW, checkpoint=tmp_path / "state.pt")
+    assert not (tmp_path / "state.pt").exists()
+    adapt_encoder(tiny_encoder(), data, None, 2, **FEW | {"epochs": 1})
 
 
 def test_classes_are_drawn_equally_often(monkeypatch):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
+import numpy as np
 import pytest
 import torch
 from monai.data import Dataset
 
-from monai_diffclf.representations import load_space, prepare_space
+from monai_diffclf.representations import RepresentationSpace, load_space, prepare_space
 from tests.representations.tiny_encoder import make_tiny_encoder as make_encoder
 
 
@@ -28,8 +30,8 @@ def test_the_space_is_made_once(tmp_path, monkeypatch, device):
     images = torch.stack([item["image"] for item in make_images(4, seed=1)]).to(device)
     latents = made.encode(images)
     assert latents.shape == (4, 3, 2, 2) and made.adapted is False
-    # What is there is read: were it fitted again, these other images would change it.
-    again = prepare_space(path, make_encoder(), make_images(6, seed=9), grid=[2, 2], device=device, **SETTINGS)
+    monkeypatch.setattr(RepresentationSpace, "fit", None)  # what is there is read
+    again = prepare_space(path, make_encoder(), make_images(), grid=[2, 2], device=device, **SETTINGS)
     assert again.version == made.version and torch.equal(again.encode(images), latents)
     assert load_space(path, make_encoder()).version == made.version
     assert sorted(file.name for file in path.parent.iterdir() if file.name[0] != ".") == [
@@ -51,6 +53,31 @@ def test_other_settings_are_refused(tmp_path, changed, said):
     prepare_space(path, make_encoder(), make_images(), **SETTINGS)
     with pytest.raises(ValueError, match=f"was made with other settings .*{said}"):
         prepare_space(path, make_encoder(), make_images(), augmented=make_images(), **{**SETTINGS, **changed})
+
+
+def test_a_space_of_other_images_or_transforms_is_refused(tmp_path):
+    def halve(item: dict) -> dict:
+        return {**item, "image": torch.from_numpy(np.load(item["image"])) / 2}
+
+    def prepared(transform) -> str:
+        images = Dataset(data, transform)
+        return prepare_space(tmp_path / "run" / "representation.pt", make_encoder(), images, **SETTINGS).version
+
+    data = [{"image": str(tmp_path / f"{n}.npy"), "label": n % 2, "key": str(n)} for n in range(24)]
+    for item, made in zip(data, make_images(), strict=True):
+        np.save(item["image"], made["image"].numpy())
+    version = prepared(halve)
+    os.utime(data[0]["image"], ns=(1, 1))
+    assert prepared(halve) == version, "the time alone has changed"
+    with pytest.raises(ValueError, match="was made with other settings .*transform 0 content: made with"):
+        prepared(lambda item: {**item, "image": torch.from_numpy(np.load(item["image"]))})
+    note = tmp_path / "run" / "representation.json"
+    content = json.loads(note.read_text())
+    np.save(data[0]["image"], np.zeros((1, 16, 16), np.float32))
+    with pytest.raises(ValueError, match="was made with other settings .*images: they have changed since, under the"):
+        prepared(halve)
+    note.write_text(json.dumps({name: content[name] for name in content if name not in ("images", "transform")}))
+    assert prepared(halve) == version, "a run of an earlier version, which does not say, goes on"
 
 
 def test_an_adapted_encoder_is_kept_with_the_space(tmp_path):
