@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from .._class_names import class_names
+from .._file_state import file_state
 from .._text_path import text_path
 from ..storage.atomic_file import replace_text
 from .audit import audit_splits
@@ -86,7 +87,7 @@ def audit_run(
     if not enabled:
         _remove_other(file, fingerprint)
         return ""
-    record = _stored(file, fingerprint)
+    record = _stored(file, fingerprint, hashes)
     if record is None:
         audit = audit_splits(found, classes=names, absent=absent, progress=progress)
         about = {"version": _VERSION, "fingerprint": fingerprint, "data_hash": hashes, **audit.to_dict()}
@@ -132,8 +133,9 @@ def _fingerprint(splits: Mapping[str, Datalist], classes: list[str], absent: Map
             image = item["image"]
             facts = [name, *(f"{key}={item[key]}" for key in sorted(item) if _is_plain(item[key]))]
             if isinstance(image, str | os.PathLike):
-                status = Path(image).stat() if Path(image).exists() else None
-                facts += [os.fspath(image), str(status and (status.st_size, status.st_mtime_ns))]
+                facts += [os.fspath(image), str(file_state(image) if Path(image).exists() else None)]
+            elif isinstance(image, list | tuple) and all(isinstance(each, str | os.PathLike) for each in image):
+                facts += [f"{os.fspath(each)} {file_state(each)}" for each in image]
             else:
                 array = np.ascontiguousarray(image)
                 facts += [f"{array.dtype} {array.shape}", hashlib.sha256(array.tobytes()).hexdigest()]
@@ -156,12 +158,14 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _stored(file: Path, fingerprint: str) -> dict[str, Any] | None:
+def _stored(file: Path, fingerprint: str, hashes: Mapping[str, str]) -> dict[str, Any] | None:
     """The record of an audit of the same data in this file or one beside it; None where there is none."""
     for candidate in dict.fromkeys([file, file.with_name(_TRAINING)]):
         try:
             record: dict[str, Any] = json.loads(candidate.read_text(encoding="utf-8"))
-            if record["fingerprint"] == fingerprint and "\n".join(record["text"]) and record["members"]:
+            # Of several findings the fingerprint says only whether there are any, the hashes which.
+            same = record["fingerprint"] == fingerprint and record["data_hash"] == hashes
+            if same and "\n".join(record["text"]) and record["members"]:
                 return record
         except (OSError, ValueError, KeyError, TypeError):
             continue  # none, or of an earlier version, or damaged: it is made anew

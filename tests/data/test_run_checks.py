@@ -72,6 +72,38 @@ def test_it_is_made_anew_only_for_other_data(splits, tmp_path, made):
     assert len(made) == 6
 
 
+def test_it_is_made_anew_for_other_findings_and_other_slices(splits, tmp_path, made):
+    findings = {name: [{**each, "label": np.array([1, 0])} for each in items] for name, items in splits.items()}
+    for items in findings.values():
+        items[1]["label"] = np.array([0, 1])
+        items.append(
+            {**items[0], "image": items[0]["image"] + 50, "key": f"{items[0]['key']} too", "label": np.zeros(2)}
+        )
+    audit_run(findings, tmp_path / "audit.json", classes=CLASSES)
+    before = json.loads((tmp_path / "audit.json").read_text())["data_hash"]
+    findings["train"].append({**item(9, 0, "P9"), "label": np.array([1, 0])})
+    audit_run(findings, tmp_path / "audit.json", classes=CLASSES)
+    findings["train"][-1]["label"] = np.array([0, 1])
+    audit_run(findings, tmp_path / "audit.json", classes=CLASSES)
+    found = json.loads((tmp_path / "audit.json").read_text())["data_hash"]
+    assert len(made) == 3 and found["train"] != before["train"] and found["validation"] == before["validation"]
+    findings["train"][-1]["label"] = np.array([1, 1])
+    audit_run(findings, tmp_path / "audit.json", classes=CLASSES)
+    assert json.loads((tmp_path / "audit.json").read_text())["data_hash"]["train"] != found["train"]
+
+
+def test_a_slice_that_was_written_anew_is_another_image(tmp_path):
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "1.dcm").write_bytes(b"one")
+    for image in (str(tmp_path / "series"), [str(tmp_path / "series" / "1.dcm")]):
+        split = {"train": [{"image": image, "label": 0, "key": "a"}]}
+        os.utime(tmp_path / "series" / "1.dcm", ns=(1, 1))
+        before = run_checks._fingerprint(split, CLASSES, {})
+        assert run_checks._fingerprint(split, CLASSES, {}) == before
+        os.utime(tmp_path / "series" / "1.dcm", ns=(1, 2))
+        assert run_checks._fingerprint(split, CLASSES, {}) != before
+
+
 def test_a_split_that_is_absent_is_said_to_be(splits, tmp_path):
     def absent():
         raise NoSplitError("has no folder 'test'")
