@@ -13,15 +13,9 @@ from .make_encoder import make_encoder
 from .prepare_space import prepare_space
 from .principal_components import PrincipalComponents
 from .representation_space import RepresentationSpace
-from .retrieval import (
-    Neighbour,
-    Retrieval,
-    TrainingIndex,
-    edit_latents,
-    index_training_images,
-    pooled_latents,
-)
+from .retrieval import Retrieval, edit_latents
 from .space_file import load_space, save_space
+from .training_index import Neighbour, TrainingIndex, index_training_images, pooled_latents
 
 __all__ = [
     "AdaptedEncoder",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -129,25 +132,84 @@ def test_one_image_at_a_time_gives_what_all_give():
     assert [[n.key for n in row] for row in together] == [[n.key for n in row] for row in alone]
 
 
+class Counted(Halves):
+    """Counts the images that it encodes."""
+
+    images = 0
+
+    def encode(self, images):
+        self.images += len(images)
+        return super().encode(images)
+
+
+def as_tensor(item):
+    return {**item, "image": torch.as_tensor(item["image"])}
+
+
+def twice(item):
+    return {**item, "image": 2 * torch.as_tensor(item["image"])}
+
+
+def squares(count: int = 5, start: float = 0.0) -> list[dict]:
+    return [{"image": np.full((1, 4, 4), start + n, np.float32), "label": n % 2, "key": f"k{n}"} for n in range(count)]
+
+
 def test_training_images_are_indexed_once(tmp_path):
-    items = [{"image": np.full((1, 4, 4), float(n), np.float32), "label": n % 2, "key": f"k{n}"} for n in range(5)]
-    seen = []
+    items, space = squares(), Counted()
 
-    def read(item):
-        seen.append(item["key"])
-        return {**item, "image": torch.as_tensor(item["image"])}
+    def indexed(items, read=as_tensor) -> TrainingIndex:
+        path = index_training_images(tmp_path / "nearest.npz", items, read, space, batch_size=2, progress=False)
+        return TrainingIndex.load(path)
 
-    path = index_training_images(tmp_path / "nearest.npz", items, read, Halves(), batch_size=2, progress=False)
-    assert seen == [f"k{n}" for n in range(5)]
-    index = TrainingIndex.load(path)
+    index = indexed(items)
     assert index.vectors.tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0]] and index.files == [""] * 5
-    index_training_images(path, items, read, Halves(), progress=False)
-    assert len(seen) == 5
-    index_training_images(path, items[:3], read, Halves(), progress=False)
-    assert len(seen) == 8 and len(TrainingIndex.load(path).keys) == 3
+    indexed(items)
+    assert space.images == 5
+    assert len(indexed(items[:3]).keys) == 3 and space.images == 8
+    path = tmp_path / "nearest.npz"
     path.write_bytes(path.read_bytes()[:100])
-    index_training_images(path, items[:3], read, Halves(), progress=False)
-    assert len(TrainingIndex.load(path).keys) == 3, "a damaged one is made anew"
+    assert len(indexed(items[:3]).keys) == 3, "a damaged one is made anew"
+    old = indexed(items[:3])
+    TrainingIndex(old.vectors, old.labels, old.keys, old.files, old.version).save(path)
+    before = space.images
+    assert indexed(items[:3]).made_of == old.made_of and space.images == before + 3, "and one of an earlier version"
+
+
+def test_an_index_of_other_images_labels_or_transforms_is_made_anew(tmp_path):
+    path, space = tmp_path / "nearest.npz", Counted()
+
+    def indexed(items, read=as_tensor) -> TrainingIndex:
+        return TrainingIndex.load(index_training_images(path, items, read, space, progress=False))
+
+    without = [{"image": item["image"], "label": item["label"]} for item in squares(3)]
+    assert indexed(without).vectors.ravel().tolist() == [0, 1, 2]
+    assert indexed(without[::-1]).vectors.ravel().tolist() == [2, 1, 0], "their numbers are their names"
+    assert indexed(squares(3, 100.0)).vectors.ravel().tolist() == [100, 101, 102]
+    assert indexed([{**item, "label": 1} for item in squares(3, 100.0)]).labels == [1, 1, 1]
+    assert indexed(squares(3), twice).vectors.ravel().tolist() == [0, 2, 4]
+
+    lock = threading.Lock()
+    before = space.images
+    for _ in range(2):
+        indexed(squares(3), lambda item: as_tensor(item) if lock else item)
+    assert space.images == before + 6, "what cannot be told from others is made each time"
+
+
+def test_an_index_of_files_that_were_written_anew_is_made_anew(tmp_path):
+    def read(item):
+        return {**item, "image": torch.from_numpy(np.load(item["image"]))}
+
+    def indexed() -> list[float]:
+        path = index_training_images(tmp_path / "nearest.npz", items, read, Halves(), progress=False)
+        return TrainingIndex.load(path).vectors.ravel().tolist()
+
+    items = [{"image": str(tmp_path / f"{n}.npy"), "label": n, "key": f"{n}"} for n in range(2)]
+    for number, item in enumerate(items):
+        np.save(item["image"], np.full((1, 4, 4), float(number), np.float32))
+    assert indexed() == [0, 1]
+    np.save(items[1]["image"], np.full((1, 4, 4), 7.0, np.float32))
+    os.utime(items[1]["image"], ns=(1, 1))
+    assert indexed() == [0, 7]
 
 
 def test_an_index_of_another_space_is_refused():
