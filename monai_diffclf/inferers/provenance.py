@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..classification.draws import image_keys
@@ -17,6 +20,7 @@ from ..networks.latent_space import PixelSpace
 from ..networks.nets import SliceNetwork, SlidingWindowNetwork, WaveletNetwork
 from ..networks.retimed import RetimedNetwork
 from ..networks.schedulers import SDEProcess
+from ..networks.value_description import NotDescribedError, is_from_library, value_hash
 from ..networks.weight_files import network_hash
 from .cascade import CascadeInferer
 from .classifier import ClassifierInferer
@@ -28,6 +32,7 @@ from .softmax_classifier import SoftmaxClassifierInferer
 __all__ = ["evaluation_keys", "provenance"]
 
 _WRAPPERS = (RetimedNetwork, SliceNetwork, SlidingWindowNetwork, WaveletNetwork)
+_FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, functools.partial)
 
 
 def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str, str | int]:
@@ -176,14 +181,29 @@ def _hash(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _name(function: object) -> str:
-    """Of a function its name, as its repr names its place in memory."""
-    return str(getattr(function, "__qualname__", "")) or _describe(function)
+    """Of a function of a package its name, as its repr names its place in memory; of one's own its code as well."""
+    name = str(getattr(function, "__qualname__", ""))
+    if isinstance(function, FunctionType) and "<" not in name and is_from_library(function.__module__):
+        return name
+    if not isinstance(function, _FUNCTIONS):
+        return name or _describe(function)
+    try:
+        return f"{name or type(function).__name__} {value_hash(function)}"
+    except NotDescribedError as error:
+        raise ValueError(
+            "inferer: expected functions that can be told from others, as results are stored with what they were made "
+            f"by, but {name} holds {error}; make it without that"
+        ) from None
 
 
 def _describe(setting: object) -> str:
-    """Name and values; the default repr of an object would name its place in memory, and that of a tensor skip some."""
+    """Name and values; the default repr of an object would name its place in memory, and that of an array skip some."""
     if isinstance(setting, torch.Tensor):
         return f"tensor {_hash({'tensor': setting})}"
+    if isinstance(setting, np.ndarray):
+        return f"array {value_hash(setting)}"
+    if isinstance(setting, _FUNCTIONS):
+        return _name(setting)
     if type(setting).__repr__ is not object.__repr__:
         return repr(setting)
     values = ", ".join(f"{name}={_describe(value)}" for name, value in sorted(vars(setting).items()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import CurtailedVote, LevelSampling, PredictiveCurtailment, SequentialTest, VoteModel
-from monai_diffclf.inferers import DiffusionClassifierInferer, ScoreClassifierInferer, provenance
+from monai_diffclf.inferers import CascadeInferer, DiffusionClassifierInferer, ScoreClassifierInferer, provenance
 from monai_diffclf.networks import RetimedNetwork
 from monai_diffclf.networks.nets import SliceNetwork, SlidingWindowNetwork, WaveletNetwork
 from monai_diffclf.networks.schedulers import VPSDE
@@ -123,3 +125,47 @@ def test_what_decides_which_draws_are_made(first, second):
 def test_mirrored_noise_is_other_noise():
     plain, mirrored = (made(noise_levels=LevelSampling((1.0,), antithetic=flags)) for flags in ((), (True,)))
     assert plain != mirrored
+
+
+class Scaled:
+    """What is done to images, with a table of many numbers."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table = table
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images * float(self.table.sum())
+
+
+def table(value: float) -> np.ndarray:
+    made = np.zeros(5000)
+    made[2000] = value
+    return made
+
+
+def halved(images: torch.Tensor) -> torch.Tensor:
+    return images / 2
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        (lambda x: x * 2, lambda x: x * 2, lambda x: x * 3),
+        (Scaled(table(1)), Scaled(table(1)), Scaled(table(2))),
+        (functools.partial(torch.mul, other=2), functools.partial(torch.mul, other=2), functools.partial(torch.mul)),
+        (Scaled(table(1)).__call__, Scaled(table(1)).__call__, Scaled(table(2)).__call__),
+        (halved, halved, lambda x: x / 2),
+    ],
+    ids=["function", "object", "partial", "method", "named"],
+)
+def test_a_cascade_is_of_what_its_functions_do(one, same, other):
+    def found(prepare) -> str:
+        second = DiffusionClassifierInferer(DDPMScheduler(100), num_draws=9)
+        return provenance(CascadeInferer(second, network(), 0.5, prepare=prepare), network())["prepare"]
+
+    assert found(one) == found(same) != found(other)
+    assert found(torch.nn.functional.relu) == "relu", "of a package the name, as in earlier results"
+    assert found(None) == "None" and " at 0x" not in found(one)
+    lock = threading.Lock()
+    with pytest.raises(ValueError, match="inferer: expected functions that can be told from others"):
+        found(lambda x: (x, lock))
