@@ -30,6 +30,7 @@ from ..classification import (
 )
 from ..classification.draw_weights import Weighting
 from ..classification.fit_stopping import fit_model
+from ..data.data_description import contents_hash, items_hash
 from ..engines import compute_dataset_errors
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..networks import network_hash
@@ -155,7 +156,7 @@ def measure_mirrored(
 ) -> DenoisingErrors:
     """Errors of the bundle's validation images with mirrored noise at all levels.
 
-    They are kept in a file and made again only for another network or other draws.
+    They are kept in a file, and made again for another network, other draws, images (by their content) or labels.
 
     Args:
         bundle: as for `fit_decision`, with its data set at hand.
@@ -173,11 +174,14 @@ def measure_mirrored(
         noise_levels=LevelSampling([1.0] * num_parts, [True] * num_parts),
         latent_space=bundle.get("evaluate#inferer").latent_space,
     )
-    if Path(path).is_file() and load_errors(path).provenance == provenance(inferer, network):
-        return load_errors(path).errors
+    dataset = bundle.get("validate#dataset")
+    images = f"{items_hash(dataset.data)} {contents_hash(dataset.data)}"
+    wanted = {**provenance(inferer, network), "images": images}
+    if Path(path).is_file() and (found := load_errors(path)).provenance == wanted:
+        return found.errors
     description = "mirrored noise" if progress else None
-    stored = compute_dataset_errors(bundle.get("validate#dataset"), network, inferer=inferer, description=description)
-    stored.save(path)
+    stored = compute_dataset_errors(dataset, network, inferer=inferer, description=description)
+    replace(stored, provenance=wanted).save(path)
     return stored.errors
 
 

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from monai.data import Dataset
+from monai.networks.schedulers import DDPMScheduler
 
 from monai_diffclf.classification import DenoisingErrors, LevelWeights
 from monai_diffclf.fitting.fit_decision import check_enough, nested_gain
@@ -63,3 +65,35 @@ def test_levels_are_those_that_the_weights_learned_in_training_count(monkeypatch
     own = replace(stored(51), provenance={"network": network_hash(network)})
     learned = module.fit_decision(bundle, own, None, source="e.npz", risk=0.2).learned["mean"]
     assert 0 < learned.few_draws[1].log_snr[0] < 3
+
+
+class Shifted(torch.nn.Module):
+    """Predicts the class's number everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, timesteps, context=None, class_labels=None):
+        return self.shift + class_labels.view(-1, 1, 1, 1).expand_as(x).float()
+
+
+def test_errors_with_mirrored_noise_are_of_the_images_as_they_are(tmp_path, monkeypatch):
+    made = []
+    compute = module.compute_dataset_errors
+    monkeypatch.setattr(module, "compute_dataset_errors", lambda *a, **k: made.append(1) or compute(*a, **k))
+    network, inferer = Shifted().eval(), SimpleNamespace(latent_space=None)
+    items = [{"image": torch.full((1, 4, 4), float(i)), "label": i, "key": str(i), "patient": ""} for i in range(2)]
+
+    def measured(items: list[dict]) -> torch.Tensor:
+        known = {"evaluate#network": network, "num_classes": 2, "conditioning": "class_labels"}
+        known |= {"evaluate#inferer": inferer, "validate#dataset": Dataset(items)}
+        bundle = SimpleNamespace(get=known.__getitem__, scheduler=DDPMScheduler(10))
+        return module.measure_mirrored(bundle, tmp_path / "m.npz", num_parts=2, num_draws=4, progress=False).values
+
+    first = measured(items)
+    assert torch.equal(measured(items), first) and len(made) == 1
+    assert not torch.equal(measured([{**item, "image": item["image"] + 1} for item in items]), first)
+    assert len(made) == 2, "other images of the same names"
+    measured([{**item, "label": 1 - item["label"]} for item in items])
+    assert len(made) == 3
