@@ -7,7 +7,6 @@ from __future__ import annotations
 import dis
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -42,7 +41,6 @@ def settings_of(thing: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sorted(values.items()) if name not in state}
 
 
-@lru_cache(maxsize=1024)
 def _set_when_called(kind: type) -> frozenset[str]:
     """Names that are set when an object is called and that no constructor takes."""
     methods = {name: list(_functions(kind, name)) for name in dir(kind)}

@@ -151,8 +151,9 @@ def _only_one_says(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         mine, yours = one.get(name), other.get(name)
         if mine == yours and name in one and name in other:
             continue
-        inner = isinstance(mine, Mapping) and isinstance(yours, Mapping) and mine and yours
-        return f"{name} {_only_one_says(mine, yours)}" if inner else name
+        if isinstance(mine, Mapping) and isinstance(yours, Mapping) and mine and yours:
+            return f"{name} {_only_one_says(mine, yours)}"
+        return name
     return "settings"
 
 
