@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._patients import known_patient
 from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
 from .label_vectors import check_findings_present, has_findings
 from .pneumonia_mnist import FILE_NAME
@@ -95,7 +96,7 @@ def _findings(
 
 
 def _patients(items: Sequence[Mapping[str, Any]]) -> int | None:
-    patients = {str(item.get("patient", "")) for item in items}
+    patients = {known_patient(item.get("patient")) for item in items}
     return None if "" in patients else len(patients)
 
 

@@ -133,8 +133,7 @@ class LikelihoodSaver(EvidenceCollector):
         if self.inferer.dequantization is not None:
             marginal = marginal_log_likelihood(stored.log_likelihood, self.inferer.prior)
             bits = bits_per_dimension(marginal, stored.num_elements).numpy()
-            groups = stored.patients if all(stored.patients) else None
-            interval = bootstrap_interval(_mean, bits, num_resamples=self.num_resamples, groups=groups)
+            interval = bootstrap_interval(_mean, bits, num_resamples=self.num_resamples, groups=stored.patients)
             further["bits_per_dimension"] = interval._asdict()
         labels = stored.labels.numpy()
         self.saver.save(stored.keys, stored.patients, labels, result.probabilities.numpy(), further=further)

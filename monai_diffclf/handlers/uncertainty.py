@@ -18,6 +18,7 @@ from monai.metrics import CumulativeIterationMetric
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
+from .._patients import known_patient
 from ..classification import SURE_WHEN_LARGE
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
@@ -179,7 +180,7 @@ class ShiftWarning:
             if not is_repeated(self._seen, sampler):
                 # A copy of the numbers alone: a view would keep its batch, and on a GPU its memory.
                 values = torch.as_tensor(result[self.output]).detach().float().cpu().numpy().copy()
-                self.add(values, str(source.get("patient", "")))
+                self.add(values, known_patient(source.get("patient")))
             self._seen += 1
 
     def add(self, values: NDArray[np.float32], patient: str = "") -> None:

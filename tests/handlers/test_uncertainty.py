@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,6 +160,20 @@ def test_patients_are_permuted_whole_and_padding_counts_once(fitted):
             run_plain(items, named, sampler)
             counts.append(named.result.num_images)
     assert sum(counts) == 11
+
+
+@pytest.mark.filterwarnings("ignore:The denoising errors")
+def test_images_of_unknown_patients_are_permuted_singly(fitted):
+    values, results = 1.1 * validation()[0].values[30:41], []
+    for unknown in ("", None, float("nan")):
+        handler = ShiftWarning(fitted, output="pred")
+        state = SimpleNamespace(
+            dataloader=None, batch=[{"patient": unknown}] * 11, output=[{"pred": v} for v in values]
+        )
+        handler._collect(SimpleNamespace(state=state))
+        handler.test()
+        results.append((handler.result.statistic, handler.result.p_value))
+    assert results[0] == results[1] == results[2]
 
 
 def test_stopped_draws_are_refused(fitted):
