@@ -115,6 +115,8 @@ class DatasetCollector(ABC):
 def _label(given: Any) -> int | tuple[int, ...]:
     """A class number, or the states of findings, as what can be sorted by."""
     label = torch.as_tensor(given)
+    if label.is_floating_point() and not bool((label == label.floor()).all()):  # so that NaN is wrong too
+        raise ValueError(f"label: expected whole numbers, of a class or of states of findings, got {label.tolist()}")
     return tuple(map(int, label)) if label.ndim == 1 and len(label) > 1 else int(label)
 
 

@@ -29,6 +29,7 @@ from ..metrics.cumulative import (
     PooledCalibrationError,
     PredictionSets,
     RiskCoverage,
+    class_numbers,
 )
 from ..storage.uncertainty_file import load_part
 from ..uncertainty.shift import SHIFT_ADVICE, ShiftTest, shift_test
@@ -101,8 +102,7 @@ def _ranked_by(name: str, pred: str, label: str) -> Callable[[Any], tuple[list[f
             raise ValueError(
                 f"ranking: expected one of the evaluator's uncertainties, {sorted(missing[0])}, got {name!r}"
             )
-        labels = (torch.as_tensor(item[label]) for item in items)
-        truth = [int(y.argmax() if y.numel() > 1 else y) for y in labels]
+        truth = [int(class_numbers(torch.as_tensor(item[label]).reshape(1, -1))) for item in items]
         right = [int(torch.as_tensor(i[pred]).argmax()) == y for i, y in zip(items, truth, strict=True)]
         return [sign * float(uncertainty[name]) for uncertainty in found], right
 

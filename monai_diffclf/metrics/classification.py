@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import check_labels
+from .._checks import check_labels, check_probabilities
 from .._patients import patient_codes
 from .bootstrap import FloatArray, bootstrap_columns, mean_evaluator, seed_arrays
 from .proportions import wilson_interval
@@ -60,7 +60,7 @@ def classification_metrics(
         for each metric its ``value``, ``low`` and ``high``.
 
     Raises:
-        ValueError: if only one class is present, probabilities are not finite or do not fit the labels.
+        ValueError: if only one class is present, rows are no probabilities, such as logits, or do not fit the labels.
 
     Example:
         >>> metrics = classification_metrics([0, 0, 0, 1, 1], [0.1, 0.6, 0.2, 0.7, 0.9])
@@ -69,7 +69,9 @@ def classification_metrics(
     """
     truth = _class_labels(labels)
     patients = patient_codes(groups, len(truth), "groups")
-    seeds = [_probabilities(array, truth) for array in seed_arrays(probabilities)]
+    seeds = [_scores(array, truth) for array in seed_arrays(probabilities)]
+    for each in seeds:
+        check_probabilities(each)
     thresholds = [threshold] * len(seeds) if isinstance(threshold, (int, float)) else list(threshold)
     if len(thresholds) != len(seeds):
         raise ValueError(
@@ -147,7 +149,7 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, criterion: str = "
     if criterion not in _CRITERIA:
         raise ValueError(f"criterion: expected one of {list(_CRITERIA)}, got {criterion!r}.")
     truth = _class_labels(labels)
-    values = _probabilities(scores, truth)[:, 1]
+    values = _scores(scores, truth)[:, 1]
     distinct = np.unique(values)
     # Halfway between two neighbouring floats may round down to the lower one, which must stay negative.
     middle = (distinct[:-1] + distinct[1:]) / 2
@@ -218,8 +220,8 @@ def _class_labels(labels: ArrayLike) -> NDArray[np.int64]:
     return truth
 
 
-def _probabilities(values: ArrayLike, truth: NDArray[np.int64]) -> FloatArray:
-    """Probabilities as [N, K], checked against the labels."""
+def _scores(values: ArrayLike, truth: NDArray[np.int64]) -> FloatArray:
+    """Probabilities, or other scores, as [N, K], checked against the labels."""
     array = class_columns(values)
     if array.ndim != 2 or len(array) != len(truth):
         raise ValueError(

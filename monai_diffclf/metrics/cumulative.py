@@ -14,15 +14,16 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from monai.metrics import CumulativeIterationMetric
 from numpy.typing import NDArray
 
+from .._checks import check_labels
 from .calibration import (
     brier_score,
     classwise_calibration_error,
     expected_calibration_error,
+    labelled_probabilities,
     negative_log_likelihood,
 )
 from .prediction_sets import class_set_coverage, set_coverage, set_size
@@ -58,12 +59,7 @@ class _PooledMetric(CumulativeIterationMetric):
         return super().__call__(y_pred=predictions, y=labels, **kwargs)
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> list[torch.Tensor]:
-        labels = y if y is not None else y_pred.new_zeros(len(y_pred))
-        if labels.ndim == 2:
-            labels = labels.argmax(1) if labels.shape[1] > 1 else labels[:, 0]
-        if labels.ndim != 1:
-            raise ValueError(f"y: expected class numbers [B] or one-hot labels [B, K], got {list(labels.shape)}")
-        return [y_pred.double(), labels.long()]
+        return [y_pred.double(), class_numbers(y_pred.new_zeros(len(y_pred)) if y is None else y)]
 
     def aggregate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The metric of all images so far, float64 [].
@@ -149,14 +145,16 @@ class RiskCoverage(_PooledMetric):
     """Selective classification over all images, see :func:`aurc`, :func:`excess_aurc`, :func:`accuracy_at_coverage`.
 
     Called with probabilities [B, K] and labels, images are ranked by 1 - the largest probability. To rank them by
-    another uncertainty, call it with the uncertainties [B] and, as labels, whether the class given was right [B].
+    another uncertainty, call it with the uncertainties [B] and, as labels, whether the class given was right [B], bool.
 
     Args:
         statistic: ``"aurc"``, ``"excess_aurc"`` or ``"accuracy_at_coverage"``.
         coverage: share of the images that is answered; for ``"accuracy_at_coverage"`` only.
 
     Raises:
-        ValueError: when the statistic is unknown or the coverage is not in (0, 1].
+        ValueError: when the statistic is unknown or the coverage is not in (0, 1]; when called with uncertainties and
+            labels that are not bool, as those of a sigmoid's output are; when aggregated, if rows [B, K] are no
+            probabilities.
 
     Example:
         >>> metric = RiskCoverage("accuracy_at_coverage", coverage=0.5)
@@ -177,8 +175,17 @@ class RiskCoverage(_PooledMetric):
             raise ValueError(f"coverage: expected a number in (0, 1], such as 0.8, got {coverage}")
         self.statistic, self.coverage = statistic, coverage
 
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> list[torch.Tensor]:
+        if y is not None and y[0].numel() == 1 == y_pred[0].numel() and y.dtype != torch.bool:
+            raise ValueError(
+                f"y: expected whether the class given was right, bool [B], beside uncertainties [B], got {y.dtype}; if "
+                "these are probabilities p of class 1, give torch.stack([1 - p, p], 1) and the labels"
+            )
+        return super()._compute_tensor(y_pred, y, **kwargs)
+
     def _value(self, predictions: Array, labels: Array) -> Any:
         if predictions.ndim == 2 and predictions.shape[1] > 1:
+            labelled_probabilities(labels, predictions)  # refuses what is none
             correct, uncertainty = predictions.argmax(1) == labels, 1 - predictions.max(1)
         else:
             correct, uncertainty = labels, predictions.reshape(len(predictions))
@@ -231,7 +238,33 @@ class OutOfDistributionAUC(_PooledMetric):
     """
 
     def _value(self, predictions: Array, labels: Array) -> Any:
-        return roc_auc(labels, np.asarray(predictions).reshape(len(predictions)))
+        if predictions.size != len(predictions):
+            raise ValueError(f"y_pred: expected one score an image, [B], got {list(predictions.shape)}")
+        return roc_auc(labels, predictions.reshape(len(predictions)))
+
+
+def class_numbers(labels: torch.Tensor) -> torch.Tensor:
+    """Class numbers [B], int64, from such [B] or [B, 1] of any type, or from one-hot labels [B, K].
+
+    Raises:
+        ValueError: when they are neither.
+
+    Example:
+        >>> class_numbers(torch.tensor([[0.0, 1.0], [1.0, 0.0]])), class_numbers(torch.tensor([[2.0]]))
+        (tensor([1, 0]), tensor([2]))
+    """
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        rows = labels.double()
+        wrong = (rows.amax(1) != 1) | (rows.abs().sum(1) != 1)  # so that NaN is wrong too
+        if bool(wrong.any()):
+            raise ValueError(
+                f"y: expected class numbers [B] or one-hot labels [B, K], got {int(wrong.sum())} other row(s), "
+                f"the first {labels[wrong][0].tolist()}; give each image one class"
+            )
+        return rows.argmax(1)
+    if labels.ndim not in (1, 2):
+        raise ValueError(f"y: expected class numbers [B] or one-hot labels [B, K], got {list(labels.shape)}")
+    return torch.from_numpy(check_labels(labels, None, len(labels), name="y")).to(labels.device)
 
 
 def _batch(values: Any) -> torch.Tensor:
