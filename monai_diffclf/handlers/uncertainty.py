@@ -35,6 +35,7 @@ from ..storage.uncertainty_file import load_part
 from ..uncertainty.shift import SHIFT_ADVICE, ShiftTest, shift_test
 from ..uncertainty.typicality import Typicality
 from .dataset_collector import is_repeated
+from .metric_handler import EachOnceMetricHandler
 from .processes import gather
 
 __all__ = ["ShiftWarning", "uncertainty_metrics"]
@@ -53,8 +54,9 @@ def uncertainty_metrics(
     ``calibration_error``, ``classwise_calibration_error``, ``brier_score``, ``negative_log_likelihood``, ``aurc``,
     ``excess_aurc`` and ``accuracy_at_80`` (the per cent of ``coverage``); with prediction sets also ``set_coverage``
     and ``set_size``. They are computed after the evaluator's postprocessing, so of calibrated probabilities where that
-    calibrates, and over the images of all processes. MONAI drops ``additional_metrics`` where there is no
-    ``key_val_metric``; pass one of these or another.
+    calibrates, and over the images of all processes, each once: those that a `DistributedSampler` repeats, to give
+    every process as many, are left out. MONAI drops ``additional_metrics`` where there is no ``key_val_metric``; pass
+    one of these or another.
 
     Args:
         pred: output key of the probabilities [K].
@@ -73,7 +75,7 @@ def uncertainty_metrics(
     ranked = predictions if ranking is None else _ranked_by(ranking, pred, label)
 
     def handler(metric: CumulativeIterationMetric, output: Callable[..., Any] = predictions) -> IgniteMetricHandler:
-        return IgniteMetricHandler(metric, output_transform=output, save_details=False)
+        return EachOnceMetricHandler(metric, output_transform=output, save_details=False)
 
     metrics = {
         "calibration_error": handler(PooledCalibrationError()),

@@ -2,10 +2,11 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Metrics of uncertainty as MONAI metrics: filled batch by batch, computed once over the images of all processes.
 
-Wrap one as ``monai.handlers.IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"]),
-save_details=False)``, or take :func:`monai_diffclf.handlers.uncertainty_metrics`. With several processes the images of
-all are gathered, however many each has. An image that a sampler gave out twice, to give every process as many, counts
-twice: use ``monai.data.DistributedSampler(..., even_divisible=False)``.
+Take :func:`monai_diffclf.handlers.uncertainty_metrics`, or wrap one as
+``monai.handlers.IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"]), save_details=False)``.
+With several processes the images of all are gathered, however many each has. An image that a sampler gives out twice,
+to give every process as many, counts once by the former; by MONAI's handler it counts twice, unless the sampler is
+``monai.data.DistributedSampler(..., even_divisible=False)``.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+_REPEATED = -1  # in the place of the label of an image that does not count: no class has this number
 
 
 class _PooledMetric(CumulativeIterationMetric):
@@ -49,17 +51,20 @@ class _PooledMetric(CumulativeIterationMetric):
     a list of either.
     """
 
-    def __call__(self, y_pred: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Add a batch: predictions, and labels or what the metric takes for them."""
+    def __call__(self, y_pred: Any, y: Any = None, *, repeated: Any = None, **kwargs: Any) -> Any:
+        """Add a batch: predictions, labels or what the metric takes for them, and which images not to count [B]."""
         if y is None:
             raise ValueError("y: expected the labels, got None")
         predictions, labels = _batch(y_pred), _batch(y).to(_batch(y_pred).device)
         if len(predictions) != len(labels):
             raise ValueError(f"y: expected one label an image, {len(predictions)}, got {len(labels)}")
-        return super().__call__(y_pred=predictions, y=labels, **kwargs)
+        return super().__call__(y_pred=predictions, y=labels, repeated=repeated, **kwargs)
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> list[torch.Tensor]:
-        return [y_pred.double(), class_numbers(y_pred.new_zeros(len(y_pred)) if y is None else y)]
+        labels = class_numbers(y_pred.new_zeros(len(y_pred)) if y is None else y)
+        if (repeated := kwargs.get("repeated")) is not None:
+            labels[torch.as_tensor(repeated, dtype=torch.bool, device=labels.device)] = _REPEATED
+        return [y_pred.double(), labels]
 
     def aggregate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The metric of all images so far, float64 [].
@@ -71,6 +76,8 @@ class _PooledMetric(CumulativeIterationMetric):
         if buffers is None:
             raise ValueError("aggregate: expected at least one image, got none; call the metric with a batch first")
         predictions, labels = (buffer.cpu().numpy() for buffer in buffers)
+        counted = labels != _REPEATED
+        predictions, labels = predictions[counted], labels[counted]
         return torch.as_tensor(self._value(predictions, labels), dtype=torch.float64)
 
     @abstractmethod

@@ -186,11 +186,26 @@ def test_in_an_ignite_handler():
     assert handler.compute() == pytest.approx(float(brier_score(labels, p)))
 
 
+def test_repeated_images_do_not_count(device):
+    labels, p = simulate()
+    again = np.r_[np.arange(31), [0, 1, 2]]
+    for metric, function in METRICS:
+        metric.reset()
+        for part in (slice(0, 20), slice(20, 34)):
+            pred, y = torch.from_numpy(p[again[part]]).to(device), torch.from_numpy(labels[again[part]])
+            metric(pred, y, repeated=np.arange(34)[part] >= 31)
+        assert float(metric.aggregate()) == pytest.approx(float(function(labels, p)))
+    metric = RiskCoverage()
+    metric([0.3, 0.1, 0.3], [True, False, True], repeated=[False, False, True])
+    assert float(metric.aggregate()) == pytest.approx(float(aurc([1, 0], [0.3, 0.1])))
+
+
 @pytest.mark.slow
-def test_two_processes_with_different_numbers_of_images(tmp_path):
+@pytest.mark.parametrize("padded", [[], ["padded"]])
+def test_two_processes_with_different_numbers_of_images(tmp_path, padded):
     """Metrics, shift test and subgroup report of seven images are those of one process."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path)],
+        [sys.executable, str(SCRIPT), str(tmp_path), *padded],
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
