@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -21,7 +21,6 @@ __all__ = [
     "check_integer",
     "check_labels",
     "check_number",
-    "check_patients",
     "check_probabilities",
     "check_scale",
     "plain_tensor",
@@ -217,35 +216,6 @@ def check_labels(
             f"{first}{'; leave images without a class out' if values[first] < 0 else ''}"
         )
     return values.astype(np.int64)
-
-
-def check_patients(patients: Sequence[Any] | None, num_images: int) -> NDArray[np.int64]:
-    """A number for each image [N] that images of one patient share.
-
-    Args:
-        patients: name of the patient of each image, words or numbers; None for one image a patient.
-        num_images: number of images N.
-
-    Raises:
-        ValueError: when there is not one an image, or a name is missing.
-
-    Example:
-        >>> check_patients(["b", "a", "b"], 3).tolist(), check_patients(None, 2).tolist()
-        ([1, 0, 1], [0, 1])
-    """
-    if patients is None:
-        return np.arange(num_images)
-    # As objects, for NumPy would make a word of NaN beside words.
-    names = _array(patients) if isinstance(patients, torch.Tensor) else np.asarray(patients, dtype=object)
-    if names.ndim != 1 or len(names) != num_images:
-        got = len(names) if names.ndim == 1 else f"{type(patients).__name__} of shape {list(names.shape)}"
-        raise ValueError(f"patients: expected one an image, {num_images}, got {got}")
-    if missing := [n for n, name in enumerate(names.tolist()) if name is None or name != name]:
-        raise ValueError(
-            f"patients: expected a name for each image, got none for image(s) {missing[:10]}; give each of these "
-            "a name of its own, or leave them out"
-        )
-    return np.unique(np.asarray(names.tolist()), return_inverse=True)[1].astype(np.int64)
 
 
 def check_folds(num_folds: Any, most: int | None) -> int:

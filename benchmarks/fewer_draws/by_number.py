@@ -109,12 +109,11 @@ def stopped(
     fit: StoredErrors, judged: StoredErrors, weighting: Weighting, risks: Sequence[float]
 ) -> dict[str, dict[str, Any]]:
     """The stopping rule that ``fit`` chooses for each risk, replayed on ``judged``."""
-    patients = fit.patients if all(fit.patients) else None
     found: dict[str, dict[str, Any]] = {}
     full = classify_errors(judged.errors, "mean", weighting=weighting)
     for risk in risks:
         try:
-            chosen = fit_stopping(fit.errors, risk=risk, weighting=weighting, patients=patients)
+            chosen = fit_stopping(fit.errors, risk=risk, weighting=weighting, patients=fit.patients)
         except ValueError as error:
             found[f"{risk:g}"] = {"not_fitted": str(error)}
             continue
@@ -151,9 +150,8 @@ def report(
     """All of it."""
     shown = fit if judged is None else judged
     scores, labels = weighted_scores(shown.errors, weighting), shown.labels.numpy()
-    patients = fit.patients if all(fit.patients) else None
     nested = {
-        str(count): few_draws_auc(fit.errors, fit.labels, count, weighting=weighting, patients=patients)
+        str(count): few_draws_auc(fit.errors, fit.labels, count, weighting=weighting, patients=fit.patients)
         for count in NUMBERS
     }
     made = {

@@ -25,6 +25,7 @@ from PIL import Image
 from sklearn.model_selection import GroupKFold
 
 from benchmarks.bundles import BUNDLES, RESULTS
+from monai_diffclf._patients import patient_codes
 from monai_diffclf._spread import spread
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.data.table_rows import read_rows
@@ -32,7 +33,6 @@ from monai_diffclf.engines import compute_dataset_errors
 from monai_diffclf.storage import StoredErrors, load_errors, rows_of_images
 from monai_diffclf.storage.atomic_file import replace_text
 from monai_diffclf.uncertainty import Typicality, fit_mean_image, fit_typicality
-from monai_diffclf.uncertainty.groups import group_codes
 
 UNTYPICAL = 0.01
 NUM_FOREIGN = 100
@@ -115,7 +115,7 @@ def report_bundle(bundle: Path, work: Path) -> dict[str, Any]:
     order = rows_of_images(stored.keys, negative.keys, what=f"negatives of {bundle.name}")
     images = {name: torch.from_numpy(array) for name, array in np.load(work / f"{bundle.name}_images.npz").items()}
     images["validation"] = images["validation"][torch.from_numpy(order)]
-    groups = group_codes(stored.patients, len(stored.keys))
+    groups = patient_codes(stored.patients, len(stored.keys))
     found: dict[str, dict[str, list[Array]]] = {}
     lowest = 1.0
     for rest, fold in GroupKFold(5).split(groups, groups=groups):

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from .._checks import check_floating, check_labels, check_number, check_patients, check_probabilities
+from .._checks import check_floating, check_labels, check_number, check_probabilities
+from .._patients import patient_codes
 from ..keys import OutputKeys
 from .result import Classification
 from .stopping import check_alpha
@@ -133,7 +134,7 @@ def fit_cascade(
     max_loss: float = 0.01,
     deferred: float | None = None,
     certainty: float = 0.9,
-    patients: Sequence[str] | None = None,
+    patients: Sequence[str | None] | None = None,
     combine: Combine | None = None,
 ) -> CascadeFit:
     """Choose from where on the first classifier may answer.
@@ -152,7 +153,8 @@ def fit_cascade(
         max_loss: accuracy that may be lost, in (0, 1).
         deferred: share of the images to defer, in [0, 1], in place of the accuracy.
         certainty: of the limit, in (0, 1).
-        patients: patient of each image [n]. One counts as made wrong if any image of hers is, as put right if all are.
+        patients: patient of each image [n]. One counts as made wrong if any image of hers is, as put right if all are;
+            an image of an unknown one (None, NaN or empty) is alone.
         combine: what a deferred image's probabilities are made with, see `join_cascade`; the loss is then against this
             on all images.
 
@@ -231,7 +233,7 @@ def _combined(combine: Combine, first: torch.Tensor, second: torch.Tensor) -> to
 
 
 def _checked(
-    first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor, patients: Sequence[str] | None
+    first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor, patients: Sequence[str | None] | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Array]:
     """Both probabilities and the labels on the CPU, and a number for each patient."""
     for name, values in (("first", first), ("second", second)):
@@ -245,4 +247,4 @@ def _checked(
     for name, values in (("first", ours), ("second", theirs)):
         check_probabilities(values, name=name)
     y = torch.from_numpy(check_labels(labels, ours.shape[1], len(ours)))
-    return ours, theirs, y, check_patients(patients, len(y))
+    return ours, theirs, y, patient_codes(patients, len(y))

@@ -157,15 +157,30 @@ class DenoisingErrors:
         """Join the errors of several batches that were made with the same draws.
 
         Raises:
-            ValueError: when there is nothing to join or the draws differ.
+            TypeError: when a part is no `DenoisingErrors`.
+            ValueError: when there is nothing to join, or classes, draws or sizes of the images differ.
         """
         if not parts:
             raise ValueError("parts: expected at least one DenoisingErrors, got none")
         head = parts[0]
-        for part in parts[1:]:
-            if not torch.equal(part.timesteps, head.timesteps) or part.num_classes != head.num_classes:
-                raise ValueError("parts: expected the same classes and timesteps in all of them; they differ")
+        for number, part in enumerate(parts):
+            if not isinstance(part, DenoisingErrors):
+                raise TypeError(f"parts: expected DenoisingErrors, got {type(part).__name__} as part {number}")
+            shared = ("num_classes", "num_elements", *PER_DRAW)
+            if other := [name for name in shared if not _is_same(getattr(part, name), getattr(head, name))]:
+                raise ValueError(
+                    f"parts: expected the same classes, draws and size of the images in all of them, got another "
+                    f"{other[0]} in part {number} than in part 0; join what was made with the same draws alone"
+                )
         return replace(head, values=torch.cat([part.values for part in parts]))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two numbers, or what is known of two sets of draws, are the same but for rounding."""
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return one is other or bool(one == other)
+    alike = one.shape == other.shape
+    return alike and torch.allclose(one.double().cpu(), other.double().cpu(), rtol=1e-6, atol=1e-6)
 
 
 def check_errors(errors: Any, *, complete: bool = False) -> DenoisingErrors:

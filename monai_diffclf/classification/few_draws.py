@@ -17,7 +17,8 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .._checks import check_folds, check_integer, check_labels, check_patients
+from .._checks import check_folds, check_integer, check_labels
+from .._patients import patient_codes
 from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import Weighting, draw_weights
 
@@ -125,7 +126,7 @@ def few_draws_auc(
     num_draws: int = 1,
     *,
     weighting: Weighting = "uniform",
-    patients: Sequence[str] | None = None,
+    patients: Sequence[str | None] | None = None,
     repeats: int = 5,
     num_folds: int = 5,
 ) -> dict[str, float]:
@@ -139,7 +140,8 @@ def few_draws_auc(
         labels: class of each image [n].
         num_draws: how many draws.
         weighting: weights of the draws.
-        patients: patient of each image [n], kept together in a fold; None for one image a patient.
+        patients: patient of each image [n], kept together in a fold. One that is not known (None, NaN or empty)
+            is alone.
         repeats: cross-validations, each with other folds.
         num_folds: folds of each.
 
@@ -151,7 +153,7 @@ def few_draws_auc(
         ValueError: as `fit_few_draws`; when patients do not fit, or are too few for the folds.
     """
     scores, y, log_snr = _checked(errors, labels, weighting)
-    groups = check_patients(patients, len(y))
+    groups = patient_codes(patients, len(y))
     check_integer(repeats, "repeats")
     check_folds(num_folds, min(len(np.unique(groups)), int(np.bincount(y).max())))
     few, everything = [], []

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from .._checks import check_folds, check_patients
+from .._checks import check_folds
+from .._patients import patient_codes
 from .denoising_errors import DenoisingErrors, check_errors
 from .difference_model import DifferenceModel
 from .draw_weights import Weighting
@@ -65,7 +66,7 @@ def fit_stopping(
     *,
     risk: float = 0.01,
     weighting: Weighting = "uniform",
-    patients: Sequence[str] | None = None,
+    patients: Sequence[str | None] | None = None,
     num_folds: int = 5,
     seed: int = 0,
 ) -> StoppingFit:
@@ -88,7 +89,7 @@ def fit_stopping(
         rule: ``"mean"``, ``"vote"`` or ``"weighted_vote"``.
         risk: largest share of images with another class, in (0, 1).
         weighting: see :func:`monai_diffclf.classification.draw_weights`.
-        patients: patient of each image [n]; None for one image a patient.
+        patients: patient of each image [n]; one that is not known (None, NaN or empty) is alone.
         num_folds: folds of the cross-fitting.
         seed: seed of the folds.
 
@@ -107,7 +108,7 @@ def fit_stopping(
     """
     check_rule(rule)
     check_alpha(risk, "risk")
-    group = check_patients(patients, len(check_errors(errors, complete=True)))
+    group = patient_codes(patients, len(check_errors(errors, complete=True)))
     count = int(group.max(initial=-1)) + 1
     if 1 / (count + 1) > risk:
         raise ValueError(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .._checks import check_folds, check_labels, check_patients
+from .._checks import check_folds, check_labels
+from .._patients import patient_codes
 from .denoising_errors import DenoisingErrors, check_errors
 from .draw_weights import LevelWeights, Weighting, band_edges, draw_weights
 from .level_sampling import LevelSampling
@@ -80,7 +81,7 @@ def fit_level_weights(
     labels: torch.Tensor,
     rule: str = "mean",
     *,
-    patients: Sequence[str] | None = None,
+    patients: Sequence[str | None] | None = None,
     num_folds: int = 5,
     seed: int = 0,
 ) -> LevelWeights:
@@ -95,7 +96,8 @@ def fit_level_weights(
         errors: errors of validation images [n, K, N], all draws made. Their patients must not be in the training set.
         labels: class of each image [n].
         rule: ``"mean"`` or ``"vote"``: for which of them the weights are.
-        patients: patient of each image [n], kept together in a fold; None for one image a patient.
+        patients: patient of each image [n], kept together in a fold. One that is not known (None, NaN or empty)
+            is alone.
         num_folds: folds of the cross-validation.
         seed: seed of the folds.
 
@@ -118,7 +120,7 @@ def fit_level_weights(
     """
     check_errors(errors, complete=True)
     y = check_labels(labels, errors.num_classes, len(errors))
-    groups = check_patients(patients, len(y))
+    groups = patient_codes(patients, len(y))
     check_folds(num_folds, min(len(np.unique(groups)), int(np.bincount(y, minlength=1).max())))
     scores = draw_scores(errors, rule).cpu().numpy()
     scores = scores / np.sqrt((scores - scores.mean(1, keepdims=True)).var() + 1e-300)

@@ -99,7 +99,7 @@ def _radiographs(data: str, count: int, draws: int, progress: bool) -> ReportDat
         subject=f"{len(items)} of the {len(every)} test images of PneumoniaMNIST",
         data_note="PneumoniaMNIST (MedMNIST v2; Kermany et al. 2018, CC BY 4.0): paediatric chest X-rays, official "
         "test set.",
-        groups=np.array([item["patient"] or item["key"] for item in items]),
+        groups=np.array([item["patient"] for item in items]),
     )
 
 

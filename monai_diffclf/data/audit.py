@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from .._class_names import shown
+from .._patients import known_patient
 from .image_facts import ImageFacts, read_facts
 from .near_duplicates import near_duplicates
 from .nuisance import ALL_FIELDS, NuisanceScore, nuisance_scores
-from .patients import known_patient
 
 __all__ = ["NearDuplicate", "Pair", "SplitAudit", "audit_splits"]
 

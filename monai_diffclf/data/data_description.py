@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._file_state import array_hash, content_hash, file_state
+from .._patients import known_patient
 from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
 from .label_vectors import check_findings_present, has_findings
 from .pneumonia_mnist import FILE_NAME
@@ -96,7 +97,7 @@ def _findings(
 
 
 def _patients(items: Sequence[Mapping[str, Any]]) -> int | None:
-    patients = {str(item.get("patient", "")) for item in items}
+    patients = {known_patient(item.get("patient")) for item in items}
     return None if "" in patients else len(patients)
 
 

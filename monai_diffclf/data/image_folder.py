@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .._class_names import class_names, find_name, plain_text
+from .._patients import known_patient
 from .._text_path import text_path
 from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from .file_tree import is_hidden, list_images, warn_left_out
-from .patients import check_patients, known_patient, patient_reader
+from .patients import check_patients, patient_reader
 from .splits import SPLITS, NoSplitError, check_split, split_by_hash, split_name
 
 __all__ = ["load_image_folder"]

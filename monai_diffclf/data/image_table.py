@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .._class_names import class_names, find_name, shown
+from .._patients import known_patient
 from .._text_path import text_path
 from .image_folder import load_image_folder
-from .patients import check_patients, known_patient, patient_reader
+from .patients import check_patients, patient_reader
 from .splits import SPLITS, NoSplitError, check_split, split_by_hash, split_name
 from .table_columns import Columns, find_columns
 from .table_rows import Row, open_table

@@ -5,29 +5,16 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from .._class_names import shown
+from .._patients import known_patient
 from .._text_path import text_of
 from .splits import SPLITS
 
-__all__ = ["check_patients", "known_patient", "patient_reader", "patients_of"]
-
-_UNKNOWN = {"", "-", "?", "na", "n/a", "nan", "none", "null", "unknown"}
-
-
-def known_patient(text: Any) -> str:
-    """A patient's name as it is compared; empty where the field says that it is not known.
-
-    Example:
-        >>> known_patient(" P1 "), known_patient("NaN"), known_patient("unknown")
-        ('P1', '', '')
-    """
-    name = unicodedata.normalize("NFC", str(text)).strip()
-    return "" if name.casefold() in _UNKNOWN else name
+__all__ = ["check_patients", "patient_reader", "patients_of"]
 
 
 def patient_reader(pattern: str) -> Callable[[str], str]:
@@ -71,7 +58,7 @@ def patients_of(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Patient -> key of an image of theirs, for `check_patients`; images of unknown patients are left out."""
     found: dict[str, str] = {}
     for item in items:
-        if patient := known_patient(item.get("patient", "")):
+        if patient := known_patient(item.get("patient")):
             found.setdefault(patient, str(item.get("key", "")))
     return found
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .patients import known_patient
+from .._patients import known_patient
 
 __all__ = ["check_not_trained_on", "split_members", "was_trained_on"]
 

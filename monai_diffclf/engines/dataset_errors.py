@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from .._patients import known_patient
 from ..classification import DenoisingErrors
 from ..inferers import DiffusionClassifierInferer, provenance
 from ..storage.errors_file import StoredErrors
@@ -50,7 +51,7 @@ def compute_dataset_errors(
     """
     device = next(network.parameters()).device
     items = [dataset[i] for i in range(len(dataset))]  # type: ignore[arg-type]
-    items.sort(key=lambda item: (str(item["key"]), str(item.get("patient", "")), int(item["label"])))
+    items.sort(key=lambda item: (str(item["key"]), known_patient(item.get("patient")), int(item["label"])))
     parts, maps = [], []
     for start in tqdm(range(0, len(items), batch_size), desc=description, unit="batch", disable=description is None):
         images = torch.stack([torch.as_tensor(item["image"]) for item in items[start : start + batch_size]])
@@ -64,7 +65,7 @@ def compute_dataset_errors(
         DenoisingErrors.concatenate(parts),
         labels=torch.tensor([int(item["label"]) for item in items]),
         keys=[str(item["key"]) for item in items],
-        patients=[str(item.get("patient", "")) for item in items],
+        patients=[known_patient(item.get("patient")) for item in items],
         provenance=dict(provenance(inferer, network)),
         maps=torch.cat(maps) if maps else None,
     )

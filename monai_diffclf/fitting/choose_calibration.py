@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
+from .._patients import patient_codes
 from ..storage import StoredErrors
 from ..uncertainty import fit_calibration
-from ..uncertainty.groups import group_codes
 
 __all__ = ["METHODS", "MIN_IMAGES", "NONE", "best_method", "calibration_losses", "cross_fitted_loss"]
 
@@ -27,7 +27,7 @@ _FOLDS, _REPEATS = 5, 5
 
 def calibration_losses(pred: torch.Tensor, stored: StoredErrors) -> tuple[dict[str, float], str]:
     """Loss of each method, cross-fitted, and of the probabilities as they are; what is missing where they are few."""
-    labels, groups = stored.labels, group_codes(stored.patients, len(stored.keys))
+    labels, groups = stored.labels, patient_codes(stored.patients, len(stored.keys))
     losses, remark = {}, ""
     classes = range(pred.shape[1])
     of_class = [len(np.unique(groups[labels.numpy() == k])) for k in classes]

@@ -45,11 +45,6 @@ class Aligned:
     labels: torch.Tensor
     members: list[torch.Tensor]
 
-    @property
-    def known_patients(self) -> list[str] | None:
-        """The patients, or None where one is unknown."""
-        return self.patients if all(self.patients) else None
-
 
 def align_predictions(tables: Sequence[Source]) -> Aligned:
     """Read tables of predictions, and put their rows in the order of the first by the images' names.
@@ -149,7 +144,7 @@ def fit_run_cascade(
         one, two = both.members
         combine: Ensemble | None = None if pool is None else fit_ensemble([one, two], both.labels, pool=pool)
         settings: dict[str, Any] = {"max_loss": max_loss, "deferred": deferred, "certainty": certainty}
-        fits[rule] = fit_cascade(one, two, both.labels, patients=both.known_patients, combine=combine, **settings)
+        fits[rule] = fit_cascade(one, two, both.labels, patients=both.patients, combine=combine, **settings)
         made_by = _made_by(Path(second), rule, own[0])
         fitted[rule] = FittedCascade(rule, fits[rule].threshold, combine, hashes["first"], hashes["second"], made_by)
     if not fitted:

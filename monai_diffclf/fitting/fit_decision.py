@@ -15,6 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
+from .._patients import patient_codes
 from ..bundle import Bundle
 from ..classification import (
     DenoisingErrors,
@@ -122,7 +123,7 @@ def check_enough(stored: StoredErrors, source: str | os.PathLike[str]) -> None:
             f"decision: expected errors of at least {MIN_DRAWS} draws an image in {source}, got "
             f"{stored.errors.num_draws}; evaluate with more draws, such as 501"
         )
-    groups, labels = _groups(stored), stored.labels.numpy()
+    groups, labels = patient_codes(stored.patients, len(stored.keys)), stored.labels.numpy()
     of_class = [len(np.unique(groups[labels == k])) for k in range(stored.errors.num_classes)]
     if min(of_class) < _FOLDS:
         raise ValueError(
@@ -133,7 +134,7 @@ def check_enough(stored: StoredErrors, source: str | os.PathLike[str]) -> None:
 
 def nested_gain(stored: StoredErrors, rule: str, repeats: int = 5) -> dict[str, float]:
     """AUC of equal and of learned weights, the latter learned without the fold that they are judged on."""
-    labels, groups = stored.labels.numpy(), _groups(stored)
+    labels, groups = stored.labels.numpy(), patient_codes(stored.patients, len(stored.keys))
     scored = "vote" if rule == "weighted_vote" else rule
     equal, learned = [], []
     for seed in range(repeats):
@@ -185,31 +186,20 @@ def measure_mirrored(
     return stored.errors
 
 
-def _patients(stored: StoredErrors) -> list[str]:
-    """Without patients every image is one of its own."""
-    return stored.patients if all(stored.patients) else [str(group) for group in _groups(stored)]
-
-
 def _early(stored: StoredErrors, weighting: Weighting, risk: float) -> tuple[StoppingFit | None, tuple[str, ...]]:
     """How boldly to stop by the mean; none, and why, where the images are too few for the risk."""
     try:
-        return fit_stopping(stored.errors, risk=risk, weighting=weighting, patients=_patients(stored)), ()
+        return fit_stopping(stored.errors, risk=risk, weighting=weighting, patients=stored.patients), ()
     except ValueError as error:
         return None, (f"early stopping goes by its model alone: {error}",)
 
 
 def _few(stored: StoredErrors, weighting: Weighting) -> tuple[dict[int, FewDraws], dict[str, dict[str, float]]]:
     """Levels of few draws, and their AUC beside that of all draws where nothing was chosen."""
-    errors, labels, patients = stored.errors, stored.labels, _patients(stored)
+    errors, labels, patients = stored.errors, stored.labels, stored.patients
     few = {count: fit_few_draws(errors, labels, count, weighting=weighting) for count in FEW}
     area = {str(count): few_draws_auc(errors, labels, count, weighting=weighting, patients=patients) for count in FEW}
     return few, area
-
-
-def _groups(stored: StoredErrors) -> np.ndarray[Any, Any]:
-    if all(stored.patients):
-        return np.asarray(np.unique(np.asarray(stored.patients), return_inverse=True)[1])
-    return np.arange(len(stored.labels))
 
 
 def _auc(errors: DenoisingErrors, labels: torch.Tensor, rule: str, weighting: Any) -> float:
@@ -227,7 +217,7 @@ def _learn(
 ) -> LearnedDecision:
     """Model, sampling and weights for one rule."""
     scored = "vote" if rule == "weighted_vote" else rule
-    weights = fit_level_weights(stored.errors, stored.labels, scored, patients=_patients(stored))
+    weights = fit_level_weights(stored.errors, stored.labels, scored, patients=stored.patients)
     weighting = weights if rule == "weighted_vote" else "uniform"
     return LearnedDecision(
         fit_model(stored.errors, scored),

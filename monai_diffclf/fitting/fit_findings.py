@@ -138,12 +138,11 @@ def join_findings(stored: Sequence[StoredErrors]) -> StoredErrors:
     """
     if not stored:
         raise ValueError("stored: expected the errors of at least one finding, got none")
-    known = all(all(each.patients) for each in stored)
     return StoredErrors(
         DenoisingErrors.concatenate([each.errors for each in stored]),
         torch.cat([each.labels for each in stored]),
         [f"{number}: {key}" for number, each in enumerate(stored) for key in each.keys],
-        [name for each in stored for name in (each.patients if known else each.keys)],
+        [patient or key for each in stored for patient, key in zip(each.patients, each.keys, strict=True)],
         {name: value for name, value in stored[0].provenance.items() if name != "finding"},
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._patients import patient_codes
 from ..bundle import Bundle
 from ..classification import classify_errors
 from ..networks import network_hash
@@ -24,7 +25,6 @@ from ..uncertainty import (
     fit_conformal,
     fit_mean_image,
 )
-from ..uncertainty.groups import group_codes
 from ..uncertainty.typicality import fit_typicality
 from .choose_calibration import MIN_IMAGES, NONE, best_method, calibration_losses
 from .same_images import check_network
@@ -159,7 +159,7 @@ def _typicality(
 ) -> tuple[Typicality, list[str]]:
     """Typicality; of images that are taken for patients, and what that means, where the patients are too few."""
     patients: Any = stored.patients
-    count, remarks = len(np.unique(group_codes(patients, len(stored.keys)))), list[str]()
+    count, remarks = len(np.unique(patient_codes(patients, len(stored.keys)))), list[str]()
     if count < MIN_IMAGES:
         # An image is then compared with others of its patient too, and looks more usual than one of a new patient.
         patients = None

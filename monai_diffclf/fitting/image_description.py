@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from .._checks import plain_tensor
+from .._patients import known_patient
 from .._spread import spread
 from ..bundle import Bundle
 from ..data.image_facts import read_facts
@@ -81,8 +82,8 @@ def describe_training(
     """
     if min(bundle.image_size) < SMALLEST_SIDE:
         return {}
-    known = {str(patient) for patient in stored.patients or ()} - {""}
-    items = [item for item in bundle.get("train#datalist") if str(item.get("patient", "")) not in known]
+    known = {known_patient(patient) for patient in stored.patients} - {""}
+    items = [item for item in bundle.get("train#datalist") if known_patient(item.get("patient")) not in known]
     limit = (NUM_TRAINING if len(bundle.image_size) == 2 else _VOLUMES) if limit is None else limit
     chosen = _apart(bundle, spread(items, limit), audit, progress)
     read = bundle.get("validate#preprocessing")

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
+from .._checks import check_labels
 from ..storage.atomic_file import replace_text, replaced
 
 __all__ = ["write_confusion"]
@@ -54,6 +55,8 @@ def write_confusion(
         pneumonia,1,1
     """
     names = [str(name) for name in classes]
+    labels = check_labels(labels, len(names))
+    predicted = check_labels(predicted, len(names), len(labels), name="predicted")
     counts = np.asarray(confusion_matrix(labels, predicted, labels=range(len(names))), dtype=np.int64)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

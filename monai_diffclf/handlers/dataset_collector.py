@@ -17,6 +17,7 @@ from monai.utils import CommonKeys
 from numpy.typing import NDArray
 from torch.utils.data.distributed import DistributedSampler
 
+from .._patients import known_patient
 from ..engines import DiffusionClassifierEvaluator
 from .processes import gather
 
@@ -92,7 +93,7 @@ class DatasetCollector(ABC):
                 # A copy of the numbers alone: a view would keep its batch, and on a GPU its memory.
                 output = torch.as_tensor(result[self.output]).detach()
                 value = (output if output.dtype == torch.float64 else output.float()).cpu().numpy().copy()
-                key, patient = (str(source.get(name, "")) for name in ("key", "patient"))
+                key, patient = str(source.get("key", "")), known_patient(source.get("patient"))
                 digest = hashlib.blake2b(value.tobytes(), digest_size=8).digest()
                 self._items.append(_Item(key, patient, _label(source["label"]), digest, value))
             self._seen += 1
@@ -114,6 +115,8 @@ class DatasetCollector(ABC):
 def _label(given: Any) -> int | tuple[int, ...]:
     """A class number, or the states of findings, as what can be sorted by."""
     label = torch.as_tensor(given)
+    if label.is_floating_point() and not bool((label == label.floor()).all()):  # so that NaN is wrong too
+        raise ValueError(f"label: expected whole numbers, of a class or of states of findings, got {label.tolist()}")
     return tuple(map(int, label)) if label.ndim == 1 and len(label) > 1 else int(label)
 
 

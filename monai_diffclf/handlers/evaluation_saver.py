@@ -16,6 +16,7 @@ from ignite.engine import Engine
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
+from .._patients import known_patient
 from .._text import csv_texts, from_csv_text
 from ..data.table_rows import read_rows
 from ..metrics import choose_threshold, classification_metrics
@@ -31,7 +32,8 @@ class EvaluationSaver(DatasetCollector):
     """Ignite handler: when an evaluation is complete, write each image's prediction, and the metrics of all.
 
     The engine's output holds ``pred`` (probabilities [K]) for each image, its batch ``label`` (class number), ``key``
-    (its name) and, where known, ``patient``. If every image has a patient, intervals come from resampling patients.
+    (its name) and, where known, ``patient``. If any is known, intervals come from resampling patients; an image of an
+    unknown one is drawn by itself.
 
     Args:
         predictions_path: CSV file to write, with ``{seed}`` in its name: predictions of other seeds are found by it,
@@ -143,8 +145,7 @@ class EvaluationSaver(DatasetCollector):
             self._write_confusion(path, own, threshold)
         if self.results_path is None:
             return
-        groups = own["patients"] if (own["patients"] != "").all() else None
-        options: dict[str, Any] = {"num_resamples": self.num_resamples, "groups": groups}
+        options: dict[str, Any] = {"num_resamples": self.num_resamples, "groups": own["patients"]}
         entry: dict[str, Any] = {"data": self.data, "num_images": len(keys), "num_draws": self.num_draws}
         extra = {name: dict(metric) for name, metric in (further or {}).items()}
         metrics = classification_metrics(own["labels"], own["probabilities"], threshold=threshold, **options)
@@ -158,7 +159,7 @@ class EvaluationSaver(DatasetCollector):
             for name, mine in extra.items():
                 seeds = [mine, *(recorded[name] for _, recorded in others)]
                 summary[name] = {bound: float(np.mean([seed[bound] for seed in seeds])) for bound in mine}
-        resampled = "images" if groups is None else "patients"
+        resampled = "patients" if (own["patients"] != "").any() else "images"
         write_results(
             self.results_path,
             split=self.split,
@@ -246,7 +247,10 @@ def write_predictions(
     columns = [f"probability_{name}" for name in names]
     if len({*columns}) != np.asarray(probabilities).shape[1]:
         raise ValueError(f"classes: expected {np.asarray(probabilities).shape[1]} different names, got {list(names)}")
-    rows = sorted(zip(keys, patients, labels, np.asarray(probabilities).tolist(), strict=True), key=lambda row: row[:3])
+    rows = sorted(
+        zip(keys, map(known_patient, patients), labels, np.asarray(probabilities).tolist(), strict=True),
+        key=lambda row: row[:3],
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["key", "patient", "label", *columns])
@@ -281,7 +285,7 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         raise ValueError(f"path: expected a column probability_CLASS for each class in {path}, got {columns}.")
     return {
         "keys": np.array([from_csv_text(row.fields["key"]) for row in rows]),
-        "patients": np.array([from_csv_text(row.fields["patient"]) for row in rows]),
+        "patients": np.array([known_patient(from_csv_text(row.fields["patient"])) for row in rows]),
         "labels": np.array([row.integer("label") for row in rows]),
         "probabilities": np.array([[row.number(column) for column in columns] for row in rows]),
         "classes": np.array([column.removeprefix("probability_") for column in columns]),

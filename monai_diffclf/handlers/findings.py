@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine
-from monai.handlers import IgniteMetricHandler
 
 from .._class_names import classes_of_finding, finding_names
 from .._finding_files import finding_folder
@@ -22,12 +21,13 @@ from ..metrics.findings import FindingsROCAUCMetric
 from ..networks.findings import UNKNOWN
 from .dataset_collector import Collected, EvidenceCollector
 from .errors_saver import ErrorsSaver
+from .metric_handler import EachOnceMetricHandler
 
 __all__ = ["FindingsROCAUC", "FindingsSaver"]
 
 
-class FindingsROCAUC(IgniteMetricHandler):
-    """Ignite handler: the mean AUC over the findings, each over the images in which it is known.
+class FindingsROCAUC(EachOnceMetricHandler):
+    """Ignite handler: the mean AUC over the findings, each over the images in which it is known, each image once.
 
     Args:
         output_transform: from the engine's output to probabilities [L] and labels [L], such as

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine
@@ -18,9 +18,10 @@ from ..inferers import ScoreClassifierInferer
 from ..keys import OutputKeys
 from ..metrics import bootstrap_interval
 from ..storage.likelihood_file import StoredLikelihoods
-from .dataset_collector import Collected, EvidenceCollector
+from .dataset_collector import Collected, EvidenceCollector, is_repeated
 from .earlier_results import begin_evaluation
 from .evaluation_saver import EvaluationSaver
+from .processes import gather
 
 __all__ = ["LikelihoodSaver"]
 
@@ -133,8 +134,7 @@ class LikelihoodSaver(EvidenceCollector):
         if self.inferer.dequantization is not None:
             marginal = marginal_log_likelihood(stored.log_likelihood, self.inferer.prior)
             bits = bits_per_dimension(marginal, stored.num_elements).numpy()
-            groups = stored.patients if all(stored.patients) else None
-            interval = bootstrap_interval(_mean, bits, num_resamples=self.num_resamples, groups=groups)
+            interval = bootstrap_interval(_mean, bits, num_resamples=self.num_resamples, groups=stored.patients)
             further["bits_per_dimension"] = interval._asdict()
         labels = stored.labels.numpy()
         self.saver.save(stored.keys, stored.patients, labels, result.probabilities.numpy(), further=further)
@@ -144,9 +144,15 @@ class LikelihoodSaver(EvidenceCollector):
         self._evaluations = []
 
     def _collect(self, engine: Engine) -> None:
+        first, output = self._seen, cast(Any, engine.state.output)
         super()._collect(engine)
-        output: Any = engine.state.output
-        self._evaluations += [int(item[OutputKeys.NETWORK_EVALUATIONS]) for item in output]
+        sampler = getattr(engine.state.dataloader, "sampler", None)
+        own = [item for place, item in enumerate(output, first) if not is_repeated(place, sampler)]
+        self._evaluations += [int(item[OutputKeys.NETWORK_EVALUATIONS]) for item in own]
+
+    def _finish(self, engine: Engine) -> None:
+        self._evaluations = gather(self._evaluations)
+        super()._finish(engine)
 
 
 def _mean(values: Any, weights: Any = None) -> Any:

@@ -81,7 +81,7 @@ class SubgroupReport(DatasetCollector):
             collected.values,
             columns,
             min_images=self.min_images,
-            groups=collected.patients if all(collected.patients) else None,
+            groups=collected.patients if any(collected.patients) else None,
             num_resamples=self.num_resamples,
         )
         write_subgroups(self.path, rows)

@@ -18,6 +18,7 @@ from monai.metrics import CumulativeIterationMetric
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
+from .._patients import known_patient
 from ..classification import SURE_WHEN_LARGE
 from ..engines import DiffusionClassifierEvaluator
 from ..inferers import DiffusionClassifierInferer
@@ -28,11 +29,13 @@ from ..metrics.cumulative import (
     PooledCalibrationError,
     PredictionSets,
     RiskCoverage,
+    class_numbers,
 )
 from ..storage.uncertainty_file import load_part
 from ..uncertainty.shift import SHIFT_ADVICE, ShiftTest, shift_test
 from ..uncertainty.typicality import Typicality
 from .dataset_collector import is_repeated
+from .metric_handler import EachOnceMetricHandler
 from .processes import gather
 
 __all__ = ["ShiftWarning", "uncertainty_metrics"]
@@ -51,8 +54,9 @@ def uncertainty_metrics(
     ``calibration_error``, ``classwise_calibration_error``, ``brier_score``, ``negative_log_likelihood``, ``aurc``,
     ``excess_aurc`` and ``accuracy_at_80`` (the per cent of ``coverage``); with prediction sets also ``set_coverage``
     and ``set_size``. They are computed after the evaluator's postprocessing, so of calibrated probabilities where that
-    calibrates, and over the images of all processes. MONAI drops ``additional_metrics`` where there is no
-    ``key_val_metric``; pass one of these or another.
+    calibrates, and over the images of all processes, each once: those that a `DistributedSampler` repeats, to give
+    every process as many, are left out. MONAI drops ``additional_metrics`` where there is no ``key_val_metric``; pass
+    one of these or another.
 
     Args:
         pred: output key of the probabilities [K].
@@ -71,7 +75,7 @@ def uncertainty_metrics(
     ranked = predictions if ranking is None else _ranked_by(ranking, pred, label)
 
     def handler(metric: CumulativeIterationMetric, output: Callable[..., Any] = predictions) -> IgniteMetricHandler:
-        return IgniteMetricHandler(metric, output_transform=output, save_details=False)
+        return EachOnceMetricHandler(metric, output_transform=output, save_details=False)
 
     metrics = {
         "calibration_error": handler(PooledCalibrationError()),
@@ -100,8 +104,7 @@ def _ranked_by(name: str, pred: str, label: str) -> Callable[[Any], tuple[list[f
             raise ValueError(
                 f"ranking: expected one of the evaluator's uncertainties, {sorted(missing[0])}, got {name!r}"
             )
-        labels = (torch.as_tensor(item[label]) for item in items)
-        truth = [int(y.argmax() if y.numel() > 1 else y) for y in labels]
+        truth = [int(class_numbers(torch.as_tensor(item[label]).reshape(1, -1))) for item in items]
         right = [int(torch.as_tensor(i[pred]).argmax()) == y for i, y in zip(items, truth, strict=True)]
         return [sign * float(uncertainty[name]) for uncertainty in found], right
 
@@ -179,7 +182,7 @@ class ShiftWarning:
             if not is_repeated(self._seen, sampler):
                 # A copy of the numbers alone: a view would keep its batch, and on a GPU its memory.
                 values = torch.as_tensor(result[self.output]).detach().float().cpu().numpy().copy()
-                self.add(values, str(source.get("patient", "")))
+                self.add(values, known_patient(source.get("patient")))
             self._seen += 1
 
     def add(self, values: NDArray[np.float32], patient: str = "") -> None:

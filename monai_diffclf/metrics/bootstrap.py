@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._patients import patient_codes
+
 FloatArray = NDArray[np.float64]
 Statistic = Callable[..., Any]
 
@@ -51,7 +53,7 @@ def bootstrap_interval(
         confidence: in (0, 1).
         seed: seed of the resampling.
         strata: class of each row [N], or None.
-        groups: group of each row [N], or None.
+        groups: patient of each row [N]; a row of an unknown one (None, NaN or empty) is alone. None: every row is.
 
     Returns:
         the statistic of the data, and the bounds.
@@ -178,8 +180,8 @@ def _resamples(
     """How often each row was drawn, in chunks [R, size]."""
     if num_resamples < 1:
         raise ValueError(f"num_resamples: expected at least 1, got {num_resamples}.")
-    row_strata = _codes(strata, size, "strata") if strata is not None else np.zeros(size, dtype=np.int64)
-    row_units = _codes(groups, size, "groups") if groups is not None else np.arange(size)
+    row_strata = np.zeros(size, dtype=np.int64) if strata is None else _strata_codes(strata, size)
+    row_units = patient_codes(groups, size, "groups")
     unit_strata = _unit_strata(row_units, row_strata)
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_ELEMENTS // size)
@@ -201,10 +203,10 @@ def _unit_strata(row_units: NDArray[np.int64], row_strata: NDArray[np.int64]) ->
     return cast(NDArray[np.int64], np.unique(holds, axis=0, return_inverse=True)[1].reshape(-1))
 
 
-def _codes(values: ArrayLike, size: int, name: str) -> NDArray[np.int64]:
-    array = np.asarray(values)
+def _strata_codes(strata: ArrayLike, size: int) -> NDArray[np.int64]:
+    array = np.asarray(strata)
     if array.shape != (size,):
-        raise ValueError(f"{name}: expected one value a row, the shape [{size}], got {list(array.shape)}.")
+        raise ValueError(f"strata: expected one value a row, the shape [{size}], got {list(array.shape)}.")
     return np.unique(array, return_inverse=True)[1].astype(np.int64)
 
 

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._checks import check_labels
+from .._checks import check_labels, check_probabilities
+from .._patients import patient_codes
 from .bootstrap import FloatArray, bootstrap_columns, mean_evaluator, seed_arrays
 from .proportions import wilson_interval
 from .statistics import average_precision, class_columns, class_recall, roc_auc, sensitivity_at_specificity
@@ -52,13 +53,14 @@ def classification_metrics(
         num_resamples: number of bootstrap resamples.
         confidence: in (0, 1).
         seed: seed of the resampling.
-        groups: patient of each image [N]; then patients are drawn instead of images.
+        groups: patient of each image [N]; then patients are drawn instead of images, and an image of an unknown one
+            (None, NaN or empty) by itself.
 
     Returns:
         for each metric its ``value``, ``low`` and ``high``.
 
     Raises:
-        ValueError: if only one class is present, probabilities are not finite or do not fit the labels.
+        ValueError: if only one class is present, rows are no probabilities, such as logits, or do not fit the labels.
 
     Example:
         >>> metrics = classification_metrics([0, 0, 0, 1, 1], [0.1, 0.6, 0.2, 0.7, 0.9])
@@ -66,7 +68,10 @@ def classification_metrics(
         (1.0, 0.8, 0.667)
     """
     truth = _class_labels(labels)
-    seeds = [_probabilities(array, truth) for array in seed_arrays(probabilities)]
+    patients = patient_codes(groups, len(truth), "groups")
+    seeds = [_scores(array, truth) for array in seed_arrays(probabilities)]
+    for each in seeds:
+        check_probabilities(each)
     thresholds = [threshold] * len(seeds) if isinstance(threshold, (int, float)) else list(threshold)
     if len(thresholds) != len(seeds):
         raise ValueError(
@@ -92,9 +97,9 @@ def classification_metrics(
         confidence=confidence,
         seed=seed,
         strata=truth,
-        groups=groups,
+        groups=patients,
     )
-    units = _independent(truth, groups, num_classes, positive_class)
+    units = _independent(truth, patients, num_classes, positive_class)
     found = {name: dict(interval._asdict()) for name, interval in zip(names, intervals, strict=True)}
     for name, metric in found.items():
         if name in units and metric["value"] in (0, 1):
@@ -103,7 +108,7 @@ def classification_metrics(
 
 
 def _independent(
-    truth: NDArray[np.int64], groups: ArrayLike | None, num_classes: int, positive_class: int
+    truth: NDArray[np.int64], patients: NDArray[np.int64], num_classes: int, positive_class: int
 ) -> dict[str, int]:
     """Of each metric that is a share, of how many independent cases: images, or patients where they are known.
 
@@ -111,10 +116,9 @@ def _independent(
     of two classes has cases. The mean over K classes of n_k cases each has the variance of a share of
     K^2 / sum_k (1 / n_k) cases.
     """
-    names = np.arange(len(truth)) if groups is None else np.asarray(groups)
-    cases = [len(np.unique(names[truth == k])) for k in range(num_classes)]
+    cases = [len(np.unique(patients[truth == k])) for k in range(num_classes)]
     mean = int(num_classes**2 / sum(1 / n for n in cases))
-    units = {"accuracy": len(np.unique(names)), "balanced_accuracy": mean}
+    units = {"accuracy": len(np.unique(patients)), "balanced_accuracy": mean}
     if num_classes == 2:
         hits, clear = cases[positive_class], cases[1 - positive_class]
         ranked = dict.fromkeys(("auc", "average_precision"), min(cases))
@@ -145,7 +149,7 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, criterion: str = "
     if criterion not in _CRITERIA:
         raise ValueError(f"criterion: expected one of {list(_CRITERIA)}, got {criterion!r}.")
     truth = _class_labels(labels)
-    values = _probabilities(scores, truth)[:, 1]
+    values = _scores(scores, truth)[:, 1]
     distinct = np.unique(values)
     # Halfway between two neighbouring floats may round down to the lower one, which must stay negative.
     middle = (distinct[:-1] + distinct[1:]) / 2
@@ -216,8 +220,8 @@ def _class_labels(labels: ArrayLike) -> NDArray[np.int64]:
     return truth
 
 
-def _probabilities(values: ArrayLike, truth: NDArray[np.int64]) -> FloatArray:
-    """Probabilities as [N, K], checked against the labels."""
+def _scores(values: ArrayLike, truth: NDArray[np.int64]) -> FloatArray:
+    """Probabilities, or other scores, as [N, K], checked against the labels."""
     array = class_columns(values)
     if array.ndim != 2 or len(array) != len(truth):
         raise ValueError(

@@ -2,10 +2,11 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Metrics of uncertainty as MONAI metrics: filled batch by batch, computed once over the images of all processes.
 
-Wrap one as ``monai.handlers.IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"]),
-save_details=False)``, or take :func:`monai_diffclf.handlers.uncertainty_metrics`. With several processes the images of
-all are gathered, however many each has. An image that a sampler gave out twice, to give every process as many, counts
-twice: use ``monai.data.DistributedSampler(..., even_divisible=False)``.
+Take :func:`monai_diffclf.handlers.uncertainty_metrics`, or wrap one as
+``monai.handlers.IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"]), save_details=False)``.
+With several processes the images of all are gathered, however many each has. An image that a sampler gives out twice,
+to give every process as many, counts once by the former; by MONAI's handler it counts twice, unless the sampler is
+``monai.data.DistributedSampler(..., even_divisible=False)``.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from monai.metrics import CumulativeIterationMetric
 from numpy.typing import NDArray
 
+from .._checks import check_labels
 from .calibration import (
     brier_score,
     classwise_calibration_error,
     expected_calibration_error,
+    labelled_probabilities,
     negative_log_likelihood,
 )
 from .prediction_sets import class_set_coverage, set_coverage, set_size
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+_REPEATED = -1  # in the place of the label of an image that does not count: no class has this number
 
 
 class _PooledMetric(CumulativeIterationMetric):
@@ -48,22 +51,20 @@ class _PooledMetric(CumulativeIterationMetric):
     a list of either.
     """
 
-    def __call__(self, y_pred: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Add a batch: predictions, and labels or what the metric takes for them."""
+    def __call__(self, y_pred: Any, y: Any = None, *, repeated: Any = None, **kwargs: Any) -> Any:
+        """Add a batch: predictions, labels or what the metric takes for them, and which images not to count [B]."""
         if y is None:
             raise ValueError("y: expected the labels, got None")
         predictions, labels = _batch(y_pred), _batch(y).to(_batch(y_pred).device)
         if len(predictions) != len(labels):
             raise ValueError(f"y: expected one label an image, {len(predictions)}, got {len(labels)}")
-        return super().__call__(y_pred=predictions, y=labels, **kwargs)
+        return super().__call__(y_pred=predictions, y=labels, repeated=repeated, **kwargs)
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> list[torch.Tensor]:
-        labels = y if y is not None else y_pred.new_zeros(len(y_pred))
-        if labels.ndim == 2:
-            labels = labels.argmax(1) if labels.shape[1] > 1 else labels[:, 0]
-        if labels.ndim != 1:
-            raise ValueError(f"y: expected class numbers [B] or one-hot labels [B, K], got {list(labels.shape)}")
-        return [y_pred.double(), labels.long()]
+        labels = class_numbers(y_pred.new_zeros(len(y_pred)) if y is None else y)
+        if (repeated := kwargs.get("repeated")) is not None:
+            labels[torch.as_tensor(repeated, dtype=torch.bool, device=labels.device)] = _REPEATED
+        return [y_pred.double(), labels]
 
     def aggregate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The metric of all images so far, float64 [].
@@ -75,6 +76,8 @@ class _PooledMetric(CumulativeIterationMetric):
         if buffers is None:
             raise ValueError("aggregate: expected at least one image, got none; call the metric with a batch first")
         predictions, labels = (buffer.cpu().numpy() for buffer in buffers)
+        counted = labels != _REPEATED
+        predictions, labels = predictions[counted], labels[counted]
         return torch.as_tensor(self._value(predictions, labels), dtype=torch.float64)
 
     @abstractmethod
@@ -149,14 +152,16 @@ class RiskCoverage(_PooledMetric):
     """Selective classification over all images, see :func:`aurc`, :func:`excess_aurc`, :func:`accuracy_at_coverage`.
 
     Called with probabilities [B, K] and labels, images are ranked by 1 - the largest probability. To rank them by
-    another uncertainty, call it with the uncertainties [B] and, as labels, whether the class given was right [B].
+    another uncertainty, call it with the uncertainties [B] and, as labels, whether the class given was right [B], bool.
 
     Args:
         statistic: ``"aurc"``, ``"excess_aurc"`` or ``"accuracy_at_coverage"``.
         coverage: share of the images that is answered; for ``"accuracy_at_coverage"`` only.
 
     Raises:
-        ValueError: when the statistic is unknown or the coverage is not in (0, 1].
+        ValueError: when the statistic is unknown or the coverage is not in (0, 1]; when called with uncertainties and
+            labels that are not bool, as those of a sigmoid's output are; when aggregated, if rows [B, K] are no
+            probabilities.
 
     Example:
         >>> metric = RiskCoverage("accuracy_at_coverage", coverage=0.5)
@@ -177,8 +182,17 @@ class RiskCoverage(_PooledMetric):
             raise ValueError(f"coverage: expected a number in (0, 1], such as 0.8, got {coverage}")
         self.statistic, self.coverage = statistic, coverage
 
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> list[torch.Tensor]:
+        if y is not None and y[0].numel() == 1 == y_pred[0].numel() and y.dtype != torch.bool:
+            raise ValueError(
+                f"y: expected whether the class given was right, bool [B], beside uncertainties [B], got {y.dtype}; if "
+                "these are probabilities p of class 1, give torch.stack([1 - p, p], 1) and the labels"
+            )
+        return super()._compute_tensor(y_pred, y, **kwargs)
+
     def _value(self, predictions: Array, labels: Array) -> Any:
         if predictions.ndim == 2 and predictions.shape[1] > 1:
+            labelled_probabilities(labels, predictions)  # refuses what is none
             correct, uncertainty = predictions.argmax(1) == labels, 1 - predictions.max(1)
         else:
             correct, uncertainty = labels, predictions.reshape(len(predictions))
@@ -231,7 +245,33 @@ class OutOfDistributionAUC(_PooledMetric):
     """
 
     def _value(self, predictions: Array, labels: Array) -> Any:
-        return roc_auc(labels, np.asarray(predictions).reshape(len(predictions)))
+        if predictions.size != len(predictions):
+            raise ValueError(f"y_pred: expected one score an image, [B], got {list(predictions.shape)}")
+        return roc_auc(labels, predictions.reshape(len(predictions)))
+
+
+def class_numbers(labels: torch.Tensor) -> torch.Tensor:
+    """Class numbers [B], int64, from such [B] or [B, 1] of any type, or from one-hot labels [B, K].
+
+    Raises:
+        ValueError: when they are neither.
+
+    Example:
+        >>> class_numbers(torch.tensor([[0.0, 1.0], [1.0, 0.0]])), class_numbers(torch.tensor([[2.0]]))
+        (tensor([1, 0]), tensor([2]))
+    """
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        rows = labels.double()
+        wrong = (rows.amax(1) != 1) | (rows.abs().sum(1) != 1)  # so that NaN is wrong too
+        if bool(wrong.any()):
+            raise ValueError(
+                f"y: expected class numbers [B] or one-hot labels [B, K], got {int(wrong.sum())} other row(s), "
+                f"the first {labels[wrong][0].tolist()}; give each image one class"
+            )
+        return rows.argmax(1)
+    if labels.ndim not in (1, 2):
+        raise ValueError(f"y: expected class numbers [B] or one-hot labels [B, K], got {list(labels.shape)}")
+    return torch.from_numpy(check_labels(labels, None, len(labels), name="y")).to(labels.device)
 
 
 def _batch(values: Any) -> torch.Tensor:

@@ -39,6 +39,14 @@ class FindingsROCAUCMetric(ROCAUCMetric):
             raise ValueError(f"average: expected 'macro' or 'none', got {average!r}")
         super().__init__(average)
 
+    def __call__(self, y_pred: Any, y: Any = None, *, repeated: Any = None, **kwargs: Any) -> Any:
+        """Add a batch: probabilities [B, L], labels [B, L], and which images not to count [B]."""
+        if repeated is not None and y is not None:  # what is known of them is left out
+            labels = [torch.as_tensor(label) for label in y]
+            y = [torch.full_like(each, 2) if r else each for each, r in zip(labels, repeated, strict=True)]
+            y_pred = list(y_pred)
+        return super().__call__(y_pred, y, **kwargs)
+
     def aggregate(self, average: Any = None) -> Any:
         """The AUC of all images so far, float64: [] or [L]."""
         predictions, labels = self.get_buffer()

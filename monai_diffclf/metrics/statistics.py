@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks import check_labels
+
 FloatArray = NDArray[np.float64]
 
 
@@ -158,7 +160,7 @@ def class_recall(labels: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike 
         recall of each class [R, K], or [K] without ``weights``. With two classes: specificity, sensitivity.
 
     Raises:
-        ValueError: for shapes that differ or a class without images in a resample.
+        ValueError: for shapes that differ, labels that are no classes or a class without images in a resample.
 
     Example:
         >>> class_recall([0, 0, 1, 1], [0, 1, 1, 1]).tolist()
@@ -167,6 +169,7 @@ def class_recall(labels: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike 
     truth, given = np.asarray(labels), np.asarray(predicted)
     if truth.ndim != 1 or given.shape != truth.shape:
         raise ValueError(f"predicted: expected the shape of labels {list(truth.shape)}, got {list(given.shape)}.")
+    truth = check_labels(truth, None)
     rows = _weight_rows(weights, len(truth))
     members = truth[:, None] == np.arange(int(truth.max()) + 1)
     totals = rows @ members

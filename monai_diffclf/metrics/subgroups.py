@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._patients import patient_codes
 from .bootstrap import FloatArray, bootstrap_interval
 from .calibration import brier_score, expected_calibration_error, labelled_probabilities, negative_log_likelihood
 from .selective import accuracy_at_coverage, aurc
@@ -48,15 +49,17 @@ def subgroup_metrics(
         metrics: name to a function ``f(labels, probabilities, *, weights)``, see :func:`bootstrap_interval`; by default
             `SUBGROUP_METRICS`.
         min_images: subgroups with fewer images are listed without metrics.
-        groups: patient of each image [N]; then patients are drawn instead of images.
+        groups: patient of each image [N]; then patients are drawn instead of images, and an image of an unknown one
+            (None, NaN or empty) by itself.
         num_resamples: number of bootstrap resamples.
         confidence: in (0, 1).
         seed: seed of the resampling.
 
     Returns:
         one row for all images (column ``"all"``) and one for each subgroup: ``column``, ``subgroup``, ``num_images``,
-        ``num_patients`` (None without ``groups``), ``class_counts`` [K] and ``metrics``: for each name ``value``,
-        ``low``, ``high``, or None where the subgroup is too small or lacks a class that the metric needs.
+        ``num_patients`` (None without ``groups``; an image of an unknown patient is one), ``class_counts`` [K] and
+        ``metrics``: for each name ``value``, ``low``, ``high``, or None where the subgroup is too small or lacks a
+        class that the metric needs.
 
     Raises:
         ValueError: when lengths differ, there is no column or one is called "all".
@@ -71,7 +74,7 @@ def subgroup_metrics(
     if not columns or "all" in columns:
         raise ValueError(f"columns: expected at least one, none called 'all', got {list(columns)}.")
     values = {name: _names(column, len(truth), f"columns[{name!r}]") for name, column in columns.items()}
-    patients = None if groups is None else _names(groups, len(truth), "groups")
+    patients = None if groups is None else patient_codes(groups, len(truth), "groups")
     chosen = SUBGROUP_METRICS if metrics is None else metrics
     options = {"num_resamples": num_resamples, "confidence": confidence, "seed": seed}
     found = [("all", "all", np.ones(len(truth), dtype=bool))]

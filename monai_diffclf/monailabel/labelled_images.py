@@ -13,7 +13,8 @@ from typing import Any
 
 import pydicom
 
-from ..data.patients import known_patient, patient_reader
+from .._patients import known_patient
+from ..data.patients import patient_reader
 from .hand_out import BAD, READING, UNSURE
 from .names import check_name
 

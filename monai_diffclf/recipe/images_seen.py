@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .._class_names import class_names, shown
+from .._patients import known_patient
 from .._spread import spread
 from .._text_path import text_path
 from ..data import find_classes, load_datalist
@@ -225,7 +226,7 @@ def _counts(items: Items, num_classes: int) -> tuple[int, ...]:
 
 
 def _patients(items: Items) -> int | None:
-    patients = {str(item.get("patient", "")) for item in items}
+    patients = {known_patient(item.get("patient")) for item in items}
     return None if "" in patients or not items else len(patients)
 
 

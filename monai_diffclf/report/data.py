@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._patients import patient_codes
 from ..classification import DenoisingErrors
 from ..classification.draw_weights import Weighting
 from .run_facts import RunFacts
@@ -37,7 +38,8 @@ class ReportData:
         error_maps: mean squared error of each pixel and class [S, K, H, W], or None.
         masks: where the finding is known to be [S, 1, H, W], or None.
         keys: name of each image [B], or None.
-        groups: patient of each image [B], or None; intervals then draw patients instead of images.
+        groups: patient of each image [B], or None; intervals then draw patients instead of images, and an image of an
+            unknown one (None, NaN or empty) by itself.
         device: what computed the errors.
         weighting: weighting of the mean error, see :func:`monai_diffclf.classification.draw_weights`.
         temperature: of the mean error's probabilities; None takes one at which they do not saturate.
@@ -74,6 +76,11 @@ class ReportData:
     model_note: str = ""
     run: RunFacts | None = None
     anchor: str = ""
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """What intervals draw: a number for the patient of each image, or for the image [B]."""
+        return patient_codes(self.groups, len(self.labels), "groups")
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.labels), len(self.class_names)

@@ -10,8 +10,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
+from .._patients import known_patient
 from ..storage.atomic_file import replace_text
 from .curves import metric_table
 from .data import ReportData
@@ -48,7 +47,7 @@ def write_findings_report(
         OSError: when the file cannot be written.
 
     Example:
-        >>> import tempfile, torch
+        >>> import tempfile, numpy as np, torch
         >>> from monai_diffclf.classification import DenoisingErrors
         >>> errors = DenoisingErrors(torch.rand(8, 2, 5), torch.arange(5), torch.linspace(5, -5, 5), num_elements=64)
         >>> nodule = ReportData(title="Nodule", description="", images=None, labels=np.arange(8) % 2, errors=errors,
@@ -111,8 +110,9 @@ def _facts(findings: Mapping[str, ReportData]) -> dict[str, str]:
         "Findings": f"{len(findings)}",
         "Noise draws per image": f"{first.errors.num_draws}",
     }
-    if all(data.groups is not None for data in findings.values()):
-        patients = np.unique(np.concatenate([np.asarray(data.groups) for data in findings.values()]))
+    groups = [data.groups for data in findings.values() if data.groups is not None]
+    patients = {known_patient(patient) for each in groups for patient in each}
+    if len(groups) == len(findings) and "" not in patients:
         facts["Patients"] = f"{len(patients):,}"
     return facts
 

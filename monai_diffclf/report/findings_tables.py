@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._patients import known_patient
 from ..metrics import expected_calibration_error, roc_auc, set_coverage
 from ..metrics.bootstrap import Interval, bootstrap_columns
 from .curves import probabilities
@@ -133,7 +134,9 @@ def _keys(data: ReportData) -> list[str]:
 
 def _units(data: ReportData) -> NDArray[np.str_]:
     """What a resample draws: the patient of each image, or the image."""
-    return np.asarray(_keys(data) if data.groups is None else data.groups, dtype=str)
+    keys = _keys(data)
+    patients = [""] * len(keys) if data.groups is None else map(known_patient, data.groups)
+    return np.asarray([patient or key for patient, key in zip(patients, keys, strict=True)])
 
 
 def _calibration(data: ReportData, rule: str) -> str:

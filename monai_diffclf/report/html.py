@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._patients import known_patient
 from ..classification import DenoisingClassification
 from ..storage.atomic_file import replace_text
 from .curves import classify, metric_table
@@ -112,8 +113,8 @@ def _facts(data: ReportData) -> dict[str, str]:
         "Of these": ", ".join(f"{n:,} {escape(name)}" for n, name in zip(counts, data.class_names, strict=True)),
         "Noise draws per image": f"{data.errors.num_draws}",
     }
-    if data.groups is not None and data.run is not None:
-        facts["Patients"] = f"{len(np.unique(data.groups)):,}"
+    if data.groups is not None and data.run is not None and all(map(known_patient, data.groups)):
+        facts["Patients"] = f"{len(np.unique(data.units)):,}"
     if data.seconds is not None:
         facts["Images per second"] = f"{len(data.labels) / data.seconds:.3g}"
     if len(data.class_names) > _MOST_LISTED:
@@ -173,8 +174,7 @@ range in which it lies with 95 % confidence, had other {unit} of the same kind b
 
 def _few(data: ReportData, unit: str) -> str:
     """That the ranges are too narrow, where a class has so few images or patients that resampling them says little."""
-    groups = np.arange(len(data.labels)) if data.groups is None else np.asarray(data.groups)
-    counts = [len(np.unique(groups[data.labels == k])) for k in range(len(data.class_names))]
+    counts = [len(np.unique(data.units[data.labels == k])) for k in range(len(data.class_names))]
     fewest = int(np.argmin(counts))
     if counts[fewest] >= _FEW:
         return ""

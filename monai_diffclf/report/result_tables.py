@@ -111,8 +111,7 @@ def class_metrics(data: ReportData, rule: str, num_resamples: int = 1000) -> lis
     found = []
     for k, (truth, _) in enumerate(marks):
         row = {name: dict(intervals[3 * k + i]._asdict()) for i, name in enumerate(("auc", "hits", "clear"))}
-        names = np.arange(len(truth)) if data.groups is None else data.groups
-        hits, clear = (len(np.unique(names[truth == mark])) for mark in (1, 0))
+        hits, clear = (len(np.unique(data.units[truth == mark])) for mark in (1, 0))
         for name, units in (("auc", min(hits, clear)), ("hits", hits), ("clear", clear)):
             row[name] |= wilson_interval(row[name]["value"], units) if row[name]["value"] in (0, 1) else {}
         found.append(row)

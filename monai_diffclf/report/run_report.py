@@ -48,7 +48,7 @@ def report_of_run(
         ValueError: when errors and tables are of different evaluations.
     """
     entry = next(iter(run.entries.values()))
-    groups = np.array(run.stored.patients) if all(run.stored.patients) else None
+    groups = np.array(run.stored.patients) if any(run.stored.patients) else None
     _check_votes(run)
     fit = apply_fit(run)
     missing = list(fit.missing)

@@ -17,6 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch.utils.data import Dataset
 
 from .._checks import check_integer
+from .._patients import known_patient
 from ..networks.latent_space import LatentSpace, check_latent_space, encode, has_tokens
 from .latent_dataset import LatentDataset
 
@@ -149,7 +150,7 @@ def split_folds(data: Sequence[Mapping[str, Any]], folds: int, *, seed: int = 0)
     """
     folds = check_integer(folds, "folds", 2)
     labels = np.array([int(item["label"]) for item in data])
-    groups = np.array([str(item.get("patient") or f"image {i}") for i, item in enumerate(data)])
+    groups = np.array([known_patient(item.get("patient")) or f"image {i}" for i, item in enumerate(data)])
     fewest = min(len(set(groups[labels == label])) for label in set(labels))
     if fewest < folds:
         raise ValueError(f"folds: expected at most {fewest}, the patients (or images) of the rarest class, got {folds}")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .._patients import known_patient
 from .atomic_file import replaced
 
 __all__ = ["check_lengths", "image_arrays", "image_fields", "provenance_array", "read_arrays", "write_arrays"]
@@ -74,7 +75,7 @@ def image_arrays(labels: Any, keys: Sequence[str], patients: Sequence[str]) -> A
     return {
         "labels": torch.as_tensor(labels).cpu().numpy(),
         "keys": np.asarray(list(keys), dtype=np.str_),
-        "patients": np.asarray(list(patients), dtype=np.str_),
+        "patients": np.asarray([known_patient(patient) for patient in patients], dtype=np.str_),
     }
 
 
@@ -88,6 +89,6 @@ def image_fields(arrays: Arrays) -> dict[str, Any]:
     return {
         "labels": torch.from_numpy(arrays["labels"]),
         "keys": [str(key) for key in arrays["keys"]],
-        "patients": [str(patient) for patient in arrays["patients"]],
+        "patients": [known_patient(patient) for patient in arrays["patients"]],
         "provenance": json.loads(str(arrays["provenance"])) if "provenance" in arrays else {},
     }

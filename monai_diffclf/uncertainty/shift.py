@@ -13,8 +13,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.covariance import LedoitWolf
 
+from .._patients import patient_codes
 from ..classification import DenoisingErrors
-from .groups import group_codes
 from .typicality import Typicality
 
 __all__ = ["ShiftTest", "shift_test", "warn_if_shifted"]
@@ -68,8 +68,9 @@ def shift_test(
         typicality: what was learned from the validation images.
         errors: errors of the images to test, of the same levels.
         alpha: level of the test.
-        groups: patient of each image [B], empty where unknown; without it, images of one patient count as independent,
-            and the p-value is too small. Those of the validation images were given to :func:`fit_typicality`.
+        groups: patient of each image [B], None, NaN or empty where unknown; without it, images of one patient count
+            as independent, and the p-value is too small. Those of the validation images were given to
+            :func:`fit_typicality`.
         num_permutations: number of permutations; the smallest p-value is 1 / (num_permutations + 1).
         seed: seed of the permutations.
         class_names: names of the classes [K] for the message; None numbers them.
@@ -98,7 +99,7 @@ def shift_test(
     if not len(described):
         raise ValueError("errors: expected at least one image, got none")
     features, classes = np.vstack([typicality.features, described]), np.r_[typicality.predicted, best]
-    new_codes = group_codes(groups, len(described)) + typicality.groups.max() + 1
+    new_codes = patient_codes(groups, len(described), "groups") + typicality.groups.max() + 1
     is_new = np.r_[np.zeros(typicality.num_images), np.ones(len(described))]
     everyone = np.ones(len(classes), dtype=bool)
     strata = [everyone, *(classes == k for k in np.unique(classes))]

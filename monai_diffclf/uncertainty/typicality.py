@@ -13,10 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from .._checks import check_integer
+from .._patients import patient_codes
 from ..classification import DenoisingErrors
 from ..classification.draw_weights import band_edges
 from .gaussian_part import Features, GaussianPart, cross_fit, largest_score
-from .groups import group_codes
 from .image_statistics import image_statistics, latent_statistics
 
 __all__ = ["Typicality", "fit_typicality"]
@@ -235,7 +235,7 @@ def fit_typicality(
             Scores are measured on the validation images alone. Leave out near-duplicates of these, and latents of an
             encoder that was trained on these images, in which they look more usual than others of their kind.
         groups: patient of each image [n]: images of one patient are left out together when their scores are
-            cross-fitted. None, or an empty name, for an image that is alone.
+            cross-fitted. An image of an unknown one (None, NaN or empty) is alone.
         provenance: what made the errors, see :func:`monai_diffclf.inferers.provenance`.
 
     Raises:
@@ -255,7 +255,7 @@ def fit_typicality(
     if len(errors) < MIN_IMAGES:
         raise ValueError(f"errors: expected at least {MIN_IMAGES} images to fit on, got {len(errors)}")
     _check_evaluated(errors.values)
-    codes = group_codes(groups, len(errors))
+    codes = patient_codes(groups, len(errors), "groups")
     if len(np.unique(codes)) < MIN_IMAGES:
         raise ValueError(f"groups: expected at least {MIN_IMAGES} patients to fit on, got {len(np.unique(codes))}")
     edges = band_edges(errors.log_snr, num_bands).astype(np.float64)

@@ -90,10 +90,8 @@ def test_refusals():
         ({"deferred": 1.5}, "deferred: expected a share"),
         ({"deferred": "0.2"}, "deferred: expected a share from 0 to 1, got '0.2'"),
         ({"max_loss": "0.01"}, "max_loss: expected a probability"),
-        ({"patients": ["a"]}, "patients: expected one an image, 10, got 1"),
-        ({"patients": "P1"}, "patients: expected one an image, 10, got str"),
-        ({"patients": ["a"] * 9 + [None]}, r"patients: expected a name for each image, got none for image\(s\) \[9\]"),
-        ({"patients": [float("nan")] + ["a"] * 9}, r"got none for image\(s\) \[0\]"),
+        ({"patients": ["a"]}, r"patients: expected one patient an image, \[10\], got \[1\]"),
+        ({"patients": "P1"}, r"patients: expected one patient an image, \[10\], got str"),
         ({"combine": lambda both: both[0][:, :1]}, r"combine: expected probabilities \[10, 2\] of the same images"),
         ({"combine": lambda both: both[0] * torch.nan}, r"combine: expected numbers in \[0, 1\] with rows that sum"),
     ):

@@ -83,10 +83,27 @@ def test_concatenate_undoes_a_split():
 def test_concatenate_refuses():
     with pytest.raises(ValueError, match="parts: expected at least one DenoisingErrors, got none"):
         DenoisingErrors.concatenate([])
-    with pytest.raises(ValueError, match="expected the same classes and timesteps in all of them"):
-        DenoisingErrors.concatenate([make(), make(draws=6)])
-    with pytest.raises(ValueError, match="expected the same classes and timesteps in all of them"):
-        DenoisingErrors.concatenate([make(), make(classes=2)])
+    with pytest.raises(TypeError, match="parts: expected DenoisingErrors, got Tensor as part 1"):
+        DenoisingErrors.concatenate([make(), make().values])
+    one = make()
+    for other, name in (
+        (make(draws=6), "timesteps"),
+        (make(classes=2), "num_classes"),
+        (replace(one, num_elements=4096), "num_elements"),
+        (replace(one, timesteps=one.timesteps + 1), "timesteps"),
+        (replace(one, log_snr=2 * one.log_snr), "log_snr"),
+        (replace(one, log_snr_rate=2 * one.log_snr_rate), "log_snr_rate"),
+        (replace(one, log_snr_rate=None), "log_snr_rate"),
+        (replace(one, importance=torch.ones(7)), "importance"),
+    ):
+        with pytest.raises(ValueError, match=f"parts: expected the same .* got another {name} in part 2 than in"):
+            DenoisingErrors.concatenate([one, one, other])
+
+
+def test_draws_that_differ_by_rounding_are_the_same():
+    one = make()
+    rounded = replace(one, timesteps=one.timesteps.double(), log_snr=one.log_snr.double() + 1e-7)
+    assert len(DenoisingErrors.concatenate([one, rounded])) == 2 * len(one)
 
 
 @pytest.mark.parametrize("rate", [True, False])

@@ -74,7 +74,7 @@ def test_weights_refuse():
     for given, said in (
         ({"labels": labels[:-1]}, r"labels: expected one class an image, \[20\], got \[19\]"),
         ({"labels": labels + 0.5}, "labels: expected class numbers from 0 to 1, got 0.5"),
-        ({"patients": ["a", "b"]}, "patients: expected one an image, 20, got 2"),
+        ({"patients": ["a", "b"]}, r"patients: expected one patient an image, \[20\], got \[2\]"),
         ({"num_folds": 1}, "num_folds: expected a whole number from 2 to 10, .*, got 1"),
         ({"patients": ["a"] * 20}, "num_folds: expected patients and images of a class for at least 2 folds, got 1"),
     ):

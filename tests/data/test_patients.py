@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_diffclf.data.patients import check_patients, known_patient, patient_reader, patients_of
+from monai_diffclf.data.patients import check_patients, patient_reader, patients_of
 
 SHARED = {"train": {"P1": "a", "P2": "b"}, "validation": {"P3": "c"}, "test": {"P1": "d", "P2": "e"}}
 
@@ -14,7 +14,6 @@ def test_unknown_patients():
         {"key": "x"}
     ]
     assert patients_of(items) == {"P1": "P1", "\u00dc": "U\u0308"}
-    assert known_patient(7) == "7"
 
 
 def test_a_shared_patient_is_named_with_the_way_out():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 
-from monai_diffclf.fitting.fit_findings import FindingsFit, fit_findings
-from monai_diffclf.storage import load_uncertainty
+from monai_diffclf.classification import DenoisingErrors
+from monai_diffclf.fitting.fit_findings import FindingsFit, fit_findings, join_findings
+from monai_diffclf.storage import StoredErrors, load_uncertainty
 from tests.fitting.test_fit_uncertainty import Opened, made
 
 
@@ -47,3 +49,9 @@ def test_errors_of_other_findings_are_refused(fit, tmp_path):
     bundle = Opened(2)
     with pytest.raises(ValueError, match="run: expected errors of the 2 findings .*, got 1"):
         fit_findings(bundle, tmp_path, [made([30, 20], bundle)])
+
+
+def test_findings_of_an_image_stay_together_whether_its_patient_is_known_or_not():
+    errors = DenoisingErrors(torch.rand(3, 2, 3), torch.arange(3), torch.zeros(3))
+    each = StoredErrors(errors, torch.tensor([0, 1, 0]), ["a", "b", "c"], ["P1", "", "P1"])
+    assert join_findings([each, each]).patients == ["P1", "b", "P1"] * 2

@@ -41,3 +41,18 @@ def test_a_thousand_classes_fit_into_a_picture(tmp_path):
 def test_a_class_that_is_never_met_is_in_it(tmp_path):
     counts = write_confusion(tmp_path / "c.csv", [0, 0], [0, 1], ["a", "b", "c"])
     assert counts.shape == (3, 3) and counts[2].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "message"),
+    [
+        ([0, 2], [0, 1], "labels: expected class numbers from 0 to 1, got 2"),
+        ([0, 0.9], [0, 1], "labels: expected class numbers from 0 to 1, got 0.9"),
+        ([0, 1], [0, -1], "predicted: expected class numbers from 0 to 1, got -1"),
+        ([0, 1], [0], r"predicted: expected one class an image, \[2\], got \[1\]"),
+    ],
+)
+def test_what_is_no_class_is_refused(labels, predicted, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_confusion(tmp_path / "a.csv", labels, predicted, ["a", "b"])
+    assert not list(tmp_path.iterdir())

@@ -51,6 +51,21 @@ def test_sorted_by_key(device):
     assert collected.labels.tolist() == [i % 2 for i in expected]
 
 
+def test_unknown_patients_have_no_name():
+    batch = [{"label": 0, "patient": name} for name in (None, float("nan"), " ", "unknown", "P1", 7)] + [{"label": 0}]
+    state = SimpleNamespace(dataloader=None, batch=batch, output=[{"pred": torch.zeros(2)}] * len(batch))
+    keep = Keep()
+    keep._collect(SimpleNamespace(state=state))
+    assert [item.patient for item in keep._items] == ["", "", "", "", "P1", "7", ""]
+
+
+@pytest.mark.parametrize("label", [0.9, -0.5, float("nan"), [0.0, 0.5]])
+def test_what_is_no_class_is_refused(label):
+    items = [{"image": torch.zeros(1, 1), "label": torch.tensor(label), "key": "a"}]
+    with pytest.raises(ValueError, match="label: expected whole numbers, of a class or of states of findings, got"):
+        collect(items)
+
+
 def test_images_without_names_have_an_order_too():
     items = [{"image": torch.full((1, 1), float(i)), "label": 0} for i in (3, 1, 2)]
     (forward,), (backward,) = collect(items).written, collect(items[::-1]).written

@@ -13,6 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from monai_diffclf.handlers.evaluation_saver import EvaluationSaver, read_predictions, write_predictions
 from monai_diffclf.handlers.results import read_results
+from monai_diffclf.metrics import classification_metrics
 
 
 def items(size=40, patients=True):
@@ -21,7 +22,7 @@ def items(size=40, patients=True):
     labels = rng.permutation(np.repeat([0, 1], size // 2))
     for i, label in enumerate(labels):
         image = torch.full((1, 2, 2), float(label + rng.normal()))
-        patient = {"patient": f"P{i // 2}"} if patients else {}
+        patient = {"patient": f"P{i // 2}" if i < patients * size else ""} if patients else {}
         yield {"image": image, "label": int(label), "key": f"{i * 7 % size:02d}", **patient}
 
 
@@ -69,6 +70,18 @@ def test_every_image_and_the_metrics_of_all(tmp_path, device):
     called = table["probabilities"][:, 1] >= entry["threshold"]
     assert entry["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(table["labels"], called))
     assert (entry["num_images"], entry["network_evaluations"], entry["resampled"]) == (40, 1, "patients")
+
+
+def test_unknown_patients_are_drawn_singly(tmp_path, device):
+    evaluate(tmp_path, device, patients=0.5)
+    entry, table = read_results(tmp_path / "results.json"), read_predictions(tmp_path / "validation_seed0.csv")
+    entry, unknown = entry["validation"]["resnet18"], table["patients"] == ""
+    assert unknown.sum() == 20 and entry["resampled"] == "patients"
+    names = [name or f"Q{i:02}" for i, name in enumerate(table["patients"])]
+    expected = classification_metrics(table["labels"], table["probabilities"], groups=names, num_resamples=50)
+    assert entry["auc"] == pytest.approx(expected["auc"])
+    evaluate(tmp_path, device, split="test", threshold=0.5, patients=0)
+    assert read_results(tmp_path / "results.json")["test"]["resnet18"]["resampled"] == "images"
 
 
 def test_the_threshold_of_the_validation_images_is_used(tmp_path, device):
@@ -126,6 +139,12 @@ def test_probabilities_survive_the_file(tmp_path):
     keys = [f"{i:02d}" for i in range(11)]
     write_predictions(tmp_path / "a.csv", keys=keys, patients=[""] * 11, labels=[0] * 11, probabilities=probabilities)
     assert (read_predictions(tmp_path / "a.csv")["probabilities"].astype(np.float32) == probabilities).all()
+
+
+def test_unknown_patients_have_no_name_in_a_table(tmp_path):
+    patients, p = [None, "P1", float("nan"), "n/a"], np.full((4, 2), 0.5)
+    write_predictions(tmp_path / "a.csv", keys=["a", "a", "b", "b"], patients=patients, labels=[0] * 4, probabilities=p)
+    assert read_predictions(tmp_path / "a.csv")["patients"].tolist() == ["", "P1", "", ""]
 
 
 def test_bad_input(tmp_path):

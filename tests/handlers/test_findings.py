@@ -8,7 +8,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset
+from monai.data import DataLoader, Dataset, DistributedSampler
+from monai.engines import SupervisedEvaluator
+from monai.handlers import from_engine
 from monai.networks.schedulers import DDPMScheduler
 from sklearn.metrics import roc_auc_score
 
@@ -49,6 +51,27 @@ def make_items(count: int = 24, unknown: bool = True) -> list[dict]:
             label[index // 6 % 2] = 2
         items.append({"image": image.astype(np.float32), "label": label, "key": f"film_{index:02d}"})
     return items
+
+
+def test_auc_counts_padding_once():
+    truth = torch.tensor([[0, 1], [1, 0], [0, 1], [1, 2], [0, 0]])
+    scores = torch.rand(5, 2, generator=torch.Generator().manual_seed(0))
+    items = [{"image": score, "label": label} for score, label in zip(scores, truth, strict=True)]
+    seen: list[list] = []
+    for rank in range(2):
+        sampler = DistributedSampler(Dataset(items), even_divisible=True, num_replicas=2, rank=rank, shuffle=False)
+        loader = DataLoader(Dataset(items), batch_size=2, sampler=sampler)
+        handler = FindingsROCAUC(from_engine(["pred", "label"]))
+        handler.completed = lambda engine, name: None  # it needs the images of the other process
+        evaluator = SupervisedEvaluator(torch.device("cpu"), loader, torch.nn.Identity())
+        handler.attach(evaluator, "auc")
+        evaluator.run()
+        seen.append(handler.metric_fn.get_buffer())
+    predictions, labels = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    whole, padded = FindingsROCAUCMetric(), FindingsROCAUCMetric()
+    whole(scores, truth)
+    padded(predictions, labels)
+    assert len(labels) == 6 and (labels == 2).all(1).sum() == 1 and padded.aggregate() == whole.aggregate()
 
 
 def make_evaluator(items, handlers=(), device="cpu", **settings) -> DiffusionClassifierEvaluator:

@@ -6,17 +6,18 @@ import csv
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from monai.data import DataLoader, Dataset
+from monai.data import DataLoader, Dataset, DistributedSampler
 from sklearn.metrics import roc_auc_score
 
 from monai_diffclf.classification import UniformDequantization, bits_per_dimension, marginal_log_likelihood
 from monai_diffclf.engines import DiffusionClassifierEvaluator
-from monai_diffclf.handlers import CaseReport, ClassificationWriter, LikelihoodSaver, read_results
+from monai_diffclf.handlers import CaseReport, ClassificationWriter, LikelihoodSaver, processes, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
 from monai_diffclf.inferers import ScoreClassifierInferer, provenance
 from monai_diffclf.networks.schedulers import VPSDE
@@ -60,6 +61,28 @@ def evaluate(folder, device="cpu", *, journal=True, seed=0, keep_journal=False, 
     evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.extend(engine.state.output))
     evaluator.run()
     return evaluator, outputs
+
+
+def test_evaluations_are_those_of_each_image_once(tmp_path, monkeypatch):
+    """Of three images for two processes the second gets one that the first had, and tells what it spent on its own."""
+    saver = LikelihoodSaver(tmp_path, ScoreClassifierInferer(VPSDE()), split="test", data="simulated")
+    spent, told = [10, 20, 60], []
+    for rank in range(2):
+        sampler = DistributedSampler(range(3), even_divisible=True, num_replicas=2, rank=rank, shuffle=False)
+        output = [
+            {"probe_log_likelihood": torch.zeros(2), "image": torch.zeros(1, 2, 2), "network_evaluations": spent[i]}
+            for i in sampler
+        ]
+        state = SimpleNamespace(dataloader=SimpleNamespace(sampler=sampler), output=output, batch=[{"label": 0}] * 2)
+        saver._items, saver._seen, saver._evaluations = [], 0, []
+        saver._collect(SimpleNamespace(state=state))
+        told.append(saver._evaluations)
+    assert told == [[10, 60], [20]]
+    both = SimpleNamespace(get_world_size=lambda: 2, all_gather=lambda items: told if items == told[1] else [items] * 2)
+    monkeypatch.setattr(processes, "idist", both)
+    monkeypatch.setattr(saver, "write", lambda engine, collected: None)
+    saver._finish(SimpleNamespace(state=state))
+    assert saver._evaluations == [10, 60, 20]
 
 
 def test_files_and_results(tmp_path, device):

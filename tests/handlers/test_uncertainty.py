@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,6 +160,46 @@ def test_patients_are_permuted_whole_and_padding_counts_once(fitted):
             run_plain(items, named, sampler)
             counts.append(named.result.num_images)
     assert sum(counts) == 11
+
+
+@pytest.mark.parametrize(("count", "processes"), [(5, 2), (7, 3), (1, 2)])
+def test_metrics_count_padding_once(count, processes):
+    """What the processes would gather is each image once; a process with padding alone takes part all the same."""
+    items = [{"image": torch.tensor([[i / 8]]), "label": i % 2} for i in range(count)]
+    seen = []
+    for rank in range(processes):
+        sampler = DistributedSampler(
+            Dataset(items), even_divisible=True, num_replicas=processes, rank=rank, shuffle=False
+        )
+        metrics = uncertainty_metrics()
+        handler = metrics["aurc"]
+        evaluator = SupervisedEvaluator(
+            torch.device("cpu"),
+            DataLoader(Dataset(items), batch_size=2, sampler=sampler),
+            torch.nn.Flatten(),
+            postprocessing=lambda item: {**item, "pred": torch.cat([item["pred"], 1 - item["pred"]])},
+        )
+        handler.completed = lambda engine, name: None  # it needs the images of the other processes
+        handler.attach(evaluator, "aurc")
+        evaluator.run()
+        predictions, labels = handler.metric_fn.get_buffer()
+        assert len(predictions) == -(-count // processes)
+        seen += (8 * predictions[labels >= 0][:, 0]).round().int().tolist()
+    assert sorted(seen) == list(range(count))
+
+
+@pytest.mark.filterwarnings("ignore:The denoising errors")
+def test_images_of_unknown_patients_are_permuted_singly(fitted):
+    values, results = 1.1 * validation()[0].values[30:41], []
+    for unknown in ("", None, float("nan")):
+        handler = ShiftWarning(fitted, output="pred")
+        state = SimpleNamespace(
+            dataloader=None, batch=[{"patient": unknown}] * 11, output=[{"pred": v} for v in values]
+        )
+        handler._collect(SimpleNamespace(state=state))
+        handler.test()
+        results.append((handler.result.statistic, handler.result.p_value))
+    assert results[0] == results[1] == results[2]
 
 
 def test_stopped_draws_are_refused(fitted):

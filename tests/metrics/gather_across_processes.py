@@ -1,6 +1,8 @@
 """Evaluate seven images in one process, and in two; helper of test_cumulative.py, run as a script.
 
-    python tests/metrics/gather_across_processes.py FOLDER
+    python tests/metrics/gather_across_processes.py FOLDER [padded]
+
+Padded, the sampler gives an image out twice, so that both processes have as many.
 
 Each evaluation is a process of its own, forked here so that all of them share one import of MONAI.
 """
@@ -53,7 +55,7 @@ def unpack(item: dict) -> dict:
     }
 
 
-def evaluate(folder: Path, rank: int, processes: int) -> None:
+def evaluate(folder: Path, rank: int, processes: int, padded: bool) -> None:
     import torch
     from monai.data import DataLoader, Dataset, DistributedSampler
     from monai.engines import SupervisedEvaluator
@@ -64,7 +66,7 @@ def evaluate(folder: Path, rank: int, processes: int) -> None:
     if processes > 1:
         store = f"file://{folder}/store"
         torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=processes)
-        sampler = DistributedSampler(dataset, even_divisible=False, shuffle=False)
+        sampler = DistributedSampler(dataset, even_divisible=padded, shuffle=False)
     shift = ShiftWarning(fit())
     report = SubgroupReport(
         folder / f"subgroups_{processes}.csv", folder / "table.csv", ["site"], min_images=3, num_resamples=20
@@ -91,7 +93,7 @@ def evaluate(folder: Path, rank: int, processes: int) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, padded = Path(sys.argv[1]), sys.argv[2:] == ["padded"]
     import torch
     from monai import engines  # noqa: F401 (what every evaluation imports, once for all)
 
@@ -106,7 +108,7 @@ def main() -> None:
             if pid == 0:
                 code = 1
                 try:
-                    evaluate(folder, rank, processes)
+                    evaluate(folder, rank, processes, padded)
                     code = 0
                 except BaseException:
                     traceback.print_exc()

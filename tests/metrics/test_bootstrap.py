@@ -150,7 +150,7 @@ def test_seeds_are_averaged_over_the_same_images():
         (([1, 2], [1, 2, 3]), {}, r"the same first dimension, at least 1, for all, got the lengths \[2, 3\]"),
         (([1, 2],), {"num_resamples": 0}, "num_resamples: expected at least 1, got 0"),
         (([1, 2],), {"confidence": 95}, "confidence: expected a number between 0 and 1, such as 0.95, got 95"),
-        (([1, 2],), {"groups": [1]}, r"groups: expected one value a row, the shape \[2\], got \[1\]"),
+        (([1, 2],), {"groups": [1]}, r"groups: expected one patient an image, \[2\], got \[1\]"),
         (([1, np.inf],), {}, "statistic: expected a finite number for every resample"),
     ],
 )

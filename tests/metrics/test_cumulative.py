@@ -127,6 +127,58 @@ def test_bad_input():
         PredictionSets("width")
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.0, 0.75], r"y: expected class numbers 0, 1, ..., got 0.75 in 1 image\(s\), the first at 1"),
+        ([0.0, -0.75], "y: expected class numbers 0, 1, ..., got -0.75"),
+        ([[0.0], [0.75]], "y: expected class numbers 0, 1, ..., got 0.75"),
+        ([0, -1], "y: expected class numbers 0, 1, ..., got -1"),
+        ([0.0, float("nan")], "y: expected class numbers 0, 1, ..., got nan"),
+        ([[1.0, 0.0], [0.25, 0.75]], r"y: expected class numbers .* one-hot .* got 1 other row\(s\), the first \[0.25"),
+        ([[1, 1], [0, 0]], r"y: expected class numbers .* got 2 other row\(s\), the first \[1, 1\]"),
+        ([[1, 0], [2, -1]], r"y: expected class numbers .* got 1 other row\(s\), the first \[2, -1\]"),
+    ],
+)
+def test_what_is_no_class_is_refused(labels, message):
+    predictions = torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+    for metric in (BrierScore(), PooledCalibrationError(), NegativeLogLikelihood(), RiskCoverage(), PredictionSets()):
+        for given in (torch.tensor(labels), list(torch.tensor(labels))):
+            with pytest.raises(ValueError, match=message):
+                metric(predictions, given)
+    with pytest.raises(ValueError, match=message):
+        OutOfDistributionAUC()(predictions[:, 1], torch.tensor(labels))
+
+
+def test_labels_may_be_of_any_type():
+    predictions = torch.tensor([[0.8, 0.2], [0.4, 0.6]])
+    one_hot = torch.tensor([[True, False], [False, True]])
+    for labels in ([0, 1], torch.tensor([0.0, 1.0]), torch.tensor([[0], [1]]), one_hot, one_hot.float(), one_hot.int()):
+        metric = BrierScore()
+        metric(predictions, labels)
+        assert float(metric.aggregate()) == pytest.approx((0.08 + 0.32) / 2)
+
+
+def test_what_is_no_probability_is_refused():
+    logits, labels = torch.tensor([[1.2, 0.8], [-2.0, 2.0]]), torch.tensor([0, 1])
+    for metric in (BrierScore(), PooledCalibrationError(), NegativeLogLikelihood(), RiskCoverage()):
+        metric(logits, labels)
+        with pytest.raises(ValueError, match=r"probabilities: expected numbers in \[0, 1\] .*logits\? apply softmax"):
+            metric.aggregate()
+    p = torch.tensor([[0.9], [0.1], [0.2], [0.8]])  # of class 1, as a sigmoid gives
+    for predictions in (p, p[:, 0], list(p)):
+        for labels in (torch.tensor([1, 0, 0, 1]), torch.tensor([[1.0], [0.0], [0.0], [1.0]]), [1, 0, 0, 1]):
+            with pytest.raises(ValueError, match=r"y: expected whether the class given was right, bool .*torch.stack"):
+                RiskCoverage()(predictions, labels)
+    metric = RiskCoverage("accuracy_at_coverage", coverage=1.0)
+    metric(torch.cat([1 - p, p], 1), torch.tensor([1, 0, 0, 1]))
+    assert float(metric.aggregate()) == 1.0
+    foreign = OutOfDistributionAUC()
+    foreign(torch.rand(2, 2), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"y_pred: expected one score an image, \[B\], got \[2, 2\]"):
+        foreign.aggregate()
+
+
 def test_in_an_ignite_handler():
     labels, p = simulate()
     handler = IgniteMetricHandler(BrierScore(), output_transform=lambda output: output, save_details=False)
@@ -134,11 +186,26 @@ def test_in_an_ignite_handler():
     assert handler.compute() == pytest.approx(float(brier_score(labels, p)))
 
 
+def test_repeated_images_do_not_count(device):
+    labels, p = simulate()
+    again = np.r_[np.arange(31), [0, 1, 2]]
+    for metric, function in METRICS:
+        metric.reset()
+        for part in (slice(0, 20), slice(20, 34)):
+            pred, y = torch.from_numpy(p[again[part]]).to(device), torch.from_numpy(labels[again[part]])
+            metric(pred, y, repeated=np.arange(34)[part] >= 31)
+        assert float(metric.aggregate()) == pytest.approx(float(function(labels, p)))
+    metric = RiskCoverage()
+    metric([0.3, 0.1, 0.3], [True, False, True], repeated=[False, False, True])
+    assert float(metric.aggregate()) == pytest.approx(float(aurc([1, 0], [0.3, 0.1])))
+
+
 @pytest.mark.slow
-def test_two_processes_with_different_numbers_of_images(tmp_path):
+@pytest.mark.parametrize("padded", [[], ["padded"]])
+def test_two_processes_with_different_numbers_of_images(tmp_path, padded):
     """Metrics, shift test and subgroup report of seven images are those of one process."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path)],
+        [sys.executable, str(SCRIPT), str(tmp_path), *padded],
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,

@@ -125,3 +125,5 @@ def test_class_recall_bad_input():
         class_recall([0, 1], [0])
     with pytest.raises(ValueError, match="at least one image of every class"):
         class_recall([0, 2], [0, 2])
+    with pytest.raises(ValueError, match="labels: expected class numbers 0, 1, ..., got 0.9 in 1 image"):
+        class_recall([0, 0.9], [0, 0])

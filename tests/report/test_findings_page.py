@@ -105,6 +105,9 @@ def test_the_mean_auc_is_that_of_the_findings_with_its_interval(pages):
     one = next(iter(pages.values()))
     alone = mean_auc([one], "mean", 200)
     assert mean_auc([one, one], "mean", 200) == pytest.approx(alone)  # a resample draws an image with all findings
+    singly = mean_auc([replace(one, groups=None)], "mean", 200)
+    for unknown in ("", None):  # an image of an unknown patient is drawn by itself, as by its key
+        assert mean_auc([replace(one, groups=[unknown] * len(one.labels))], "mean", 200) == singly != alone
 
 
 def test_what_does_not_fit_is_refused(pages, tmp_path):

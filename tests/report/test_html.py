@@ -117,14 +117,16 @@ def test_colours_follow_the_page(page):
 
 def test_ranges_of_few_images_are_called_too_narrow(data, tmp_path):
     labels = np.asarray(data.labels)
-    for kept, told in ((9, True), (10, False)):
+    # An image of an unknown patient is alone, so that none is more.
+    for kept, told, groups in ((9, True, None), (10, False, None), (10, False, [""] * 30), (9, True, [None] * 29)):
         rows = np.sort(np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:kept]]))
         some = replace(
-            data, labels=labels[rows], errors=data.errors[torch.from_numpy(rows)], groups=None, keys=None, images=None,
-            error_maps=None, shown=None, probabilities=None,
+            data, labels=labels[rows], errors=data.errors[torch.from_numpy(rows)], groups=groups, keys=None,
+            images=None, error_maps=None, shown=None, probabilities=None,
         )  # fmt: skip
         text = read(write_report(tmp_path / f"{kept}.html", some))[1].text
-        assert (f"With {kept} images of {data.class_names[1]} the ranges are too narrow" in text) == told
+        unit = "images" if groups is None else "patients"
+        assert (f"With {kept} {unit} of {data.class_names[1]} the ranges are too narrow" in text) == told
 
 
 def test_same_data_same_file(data, tmp_path):

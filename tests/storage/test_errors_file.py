@@ -94,3 +94,10 @@ def test_bad_arguments(errors, tmp_path):
     with pytest.raises(ValueError, match="expected as many labels, keys and patients as images, 4; got 1, 1, 1"):
         save_errors(tmp_path / "errors.npz", errors, labels=torch.tensor([0]), keys=["a"])
     assert os.listdir(tmp_path) == []
+
+
+def test_unknown_patients_have_no_name(tmp_path):
+    errors = DenoisingErrors(torch.rand(4, 2, 3), torch.arange(3), torch.zeros(3))
+    names = [None, float("nan"), "unknown", " P1 "]
+    save_errors(tmp_path / "errors.npz", errors, labels=torch.zeros(4).long(), keys=list("abcd"), patients=names)
+    assert load_errors(tmp_path / "errors.npz").patients == ["", "", "", "P1"]
