@@ -20,7 +20,7 @@ from typing import Any
 from monai_diffclf.bundle import open_bundle
 from monai_diffclf.handlers import ErrorsSaver, EvaluationSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
-from monai_diffclf.handlers.publish import NOT_OF_PROBABILITIES, RECORDED, entries, table_of
+from monai_diffclf.handlers.publish import FACTS, NOT_OF_PROBABILITIES, RECORDED, entries, table_of
 from monai_diffclf.storage import load_errors
 from monai_diffclf.storage.atomic_file import replace_text
 
@@ -59,6 +59,7 @@ def recompute_metrics(docs: Path, num_resamples: int = 2000) -> tuple[int, list[
                 split=split,
                 model=model,
                 num_resamples=num_resamples,
+                facts={name: old[name] for name in FACTS if name in old},
                 **{name: old[name] for name in RECORDED},
             )
             further = {name: old[name] for name in NOT_OF_PROBABILITIES if name in old}

@@ -18,7 +18,7 @@ from ..storage.atomic_file import replaced
 from .evaluation_saver import EvaluationSaver, read_predictions
 from .results import comparable, read_results
 
-__all__ = ["NOT_OF_PROBABILITIES", "RECORDED", "entries", "publish", "table_of"]
+__all__ = ["FACTS", "NOT_OF_PROBABILITIES", "RECORDED", "entries", "publish", "table_of"]
 
 RECORDED = ("data", "seed", "threshold", "num_draws", "network_evaluations", "commit")
 NOT_OF_PROBABILITIES = ("bits_per_dimension",)
