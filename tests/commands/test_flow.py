@@ -286,7 +286,7 @@ def test_a_training_with_the_contrastive_term(bundle, scans, capsys, tmp_path):
     """From scratch, then on from those weights; evaluation, fit, report and inference take what was learned."""
     classes = list(open_bundle(bundle, "train.json").classes)
     values = {**TINY, "dataset_dir": str(scans), "patient_pattern": r"(P\d+)_", "contrastive_weight": 2.0}
-    values |= {"rule": "mean", "weighting": "learned", "contrastive_range": [-2.0, 6.0], "num_draws": 8}
+    values |= {"rule": "mean", "weighting": "learned", "contrastive_range": [-2.0, 6.0], "num_draws": 8, "val_draws": 4}
     settings = BundleSettings(name="told", classes=classes, channels=1, image_size=16, values=values)
     made = write_bundle(tmp_path / "told", settings)
     first, second = made / "runs" / "seed_0", made / "runs" / "on"
