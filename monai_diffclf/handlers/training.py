@@ -23,19 +23,13 @@ from .._checks import check_integer
 from .._moved import moved
 from ..networks.model_description import differences
 from ..networks.weights_content import read_torch_file
-from ..storage.atomic_file import replaced
 from ..storage.outputs import Outputs
+from ..storage.torch_file import write_torch_file
 
-__all__ = ["EpochSeed", "GradientClipping", "ResumableCheckpoint", "save_atomically"]
+__all__ = ["EpochSeed", "GradientClipping", "ResumableCheckpoint"]
 
 # What a checkpoint holds beside the objects of a training.
 _OWN = ("settings", "images")
-
-
-def save_atomically(content: Any, path: str | os.PathLike[str]) -> None:
-    """`torch.save` that leaves either the old file or the whole new one, even if killed half way."""
-    with replaced(path) as temporary:
-        torch.save(content, temporary)
 
 
 class EpochSeed:
@@ -194,7 +188,7 @@ class ResumableCheckpoint:
                 content["settings"] = self.settings
             if (images := self._images()) is not None:
                 content["images"] = images
-            save_atomically(content, self.path)
+            write_torch_file(self.path, content)
 
     def _read(self) -> dict[str, Any]:
         checkpoint = read_torch_file(self.path, what="a training's state")

@@ -22,9 +22,9 @@ from .._checks import check_integer
 from ..networks import network_hash
 from ..networks.wrapped import unwrapped
 from ..storage.atomic_file import replace_text
+from ..storage.torch_file import write_torch_file
 from .earlier_results import remove_stale
 from .moving_average import MovingAverage
-from .training import save_atomically
 
 __all__ = ["BestModelSaver", "Validation"]
 
@@ -134,7 +134,7 @@ class BestModelSaver:
         if idist.get_rank() == 0:
             note = self.note()
             remove_stale(self.path.parent, note["weights"])
-            save_atomically(unwrapped(self.model).state_dict(), self.path)
+            write_torch_file(self.path, unwrapped(self.model).state_dict())
             replace_text(self.path.with_suffix(".json"), json.dumps(note, indent=1) + "\n")
 
     def note(self) -> dict[str, Any]:

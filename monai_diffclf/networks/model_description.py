@@ -31,6 +31,7 @@ from .wrapped import unwrapped
 
 __all__ = ["check_description", "describe_model", "describe_settings", "differences", "read_model_note"]
 
+_VALUES = (bool, int, float, str)
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 0.999)
 _HASHED = (FunctionType, BuiltinFunctionType, MethodType, functools.partial, np.ndarray, torch.Tensor)
 _INTENSITY = ("Intensity", "Equalize", "Normalize")
@@ -117,7 +118,7 @@ def describe_settings(thing: Any) -> dict[str, Any]:
         return {"count": len(thing), **{str(n): describe_settings(each) for n, each in enumerate(thing)}}
     if isinstance(thing, torch.optim.Optimizer):
         numbers = {name: value for name, value in thing.defaults.items() if isinstance(value, int | float | tuple)}
-        return {"class": type(thing).__name__, **numbers}
+        return {"class": type(thing).__name__, **json.loads(json.dumps(numbers))}
     # Transforms hold others: those of a dictionary the one of the array, that one the parts that it is made of.
     inner = {
         name: describe_settings(value)
@@ -277,8 +278,16 @@ def _plain(thing: Any) -> dict[str, Any]:
     for name, value in sorted(getattr(thing, "__dict__", {}).items()):
         if name.startswith("_") or name in ("keys", "allow_missing_keys", "dtype"):
             continue
-        if isinstance(value, bool | int | float | str):
-            values[name] = value
-        elif isinstance(value, list | tuple) and all(isinstance(item, bool | int | float | str) for item in value):
-            values[name] = list(value)
+        if isinstance(value, _VALUES):
+            values[name] = _own_type(value)
+        elif isinstance(value, list | tuple) and all(isinstance(item, _VALUES) for item in value):
+            values[name] = [_own_type(item) for item in value]
     return values
+
+
+def _own_type(value: Any) -> bool | int | float | str:
+    """Python's own, of MONAI's enumerations of texts and NumPy's numbers too, which no file of weights may hold."""
+    if isinstance(value, enum.Enum):
+        return _own_type(value.value)
+    kind = next(kind for kind in _VALUES if isinstance(value, kind))
+    return value if type(value) is kind else kind(value)

@@ -26,7 +26,7 @@ from ..data.sampling import class_balanced_weights
 from ..networks.model_description import differences
 from ..networks.moving_average import averaged_model
 from ..networks.weights_content import read_torch_file
-from ..storage.atomic_file import replaced
+from ..storage.torch_file import write_torch_file
 from .adaptation_data import (
     about_training,
     check_data,
@@ -149,13 +149,13 @@ def adapt_encoder(
             encoder, train_dataset, validation_dataset, num_classes, amp_dtype, kept=checkpoint is not None
         ),
         "epochs": check_integer(epochs, "epochs"),
-        "learning_rate": learning_rate,
+        "learning_rate": float(learning_rate),
         "batch_size": check_integer(batch_size, "batch_size"),
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-        "dropout": dropout,
+        "weight_decay": float(weight_decay),
+        "label_smoothing": float(label_smoothing),
+        "dropout": float(dropout),
         "select": select,
-        "seed": seed,
+        "seed": int(seed),
     }
     if not encoder.trainable:
         raise ValueError(
@@ -274,8 +274,8 @@ class _Training:
     def save(self, checkpoint: str | os.PathLike[str] | None) -> None:
         """Keep the state of the training."""
         if checkpoint is not None:
-            with replaced(checkpoint) as temporary:
-                torch.save({"settings": self.settings, "history": self.history, "state": self._state()}, temporary)
+            content = {"settings": self.settings, "history": self.history, "state": self._state()}
+            write_torch_file(checkpoint, content)
 
     def resume(self, checkpoint: str | os.PathLike[str] | None) -> None:
         """Go on from a state that was kept."""

@@ -41,7 +41,7 @@ def about_training(
         "train_data": items_hash(items),
         "validation_data": None if judged is None else items_hash(judged),
         "encoder": encoder.version,
-        "num_classes": num_classes,
+        "num_classes": int(num_classes),
         "amp_dtype": None if amp_dtype is None else str(amp_dtype).removeprefix("torch."),
     }
     if kept:

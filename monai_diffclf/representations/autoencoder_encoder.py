@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..networks import AutoencoderSpace, latent_scaling, load_autoencoder
-from ..storage.atomic_file import replaced
+from ..storage.torch_file import write_torch_file
 from .encoder import Encoder
 from .named_layers import OUTPUT
 
@@ -92,8 +92,7 @@ def save_autoencoder(path: str | os.PathLike[str], space: AutoencoderSpace, enco
             "channels": space.channels,
         },
     }
-    with replaced(path) as temporary:
-        torch.save(content, temporary)
+    write_torch_file(path, content)
 
 
 def read_autoencoder(

@@ -11,7 +11,7 @@ import torch
 
 from ..networks import AutoencoderSpace
 from ..networks.weights_content import read_torch_file
-from ..storage.atomic_file import replaced
+from ..storage.torch_file import write_torch_file
 from .autoencoder_encoder import FORMAT as AUTOENCODER
 from .autoencoder_encoder import GIVEN, read_autoencoder
 from .encoder import Encoder
@@ -51,8 +51,7 @@ def save_space(path: str | os.PathLike[str], space: RepresentationSpace) -> None
         "image_size": list(space.image_size),
         "components": space.component_tensors(),
     }
-    with replaced(path) as temporary:
-        torch.save(content, temporary)
+    write_torch_file(path, content)
 
 
 def load_space(

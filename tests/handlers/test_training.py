@@ -22,8 +22,6 @@ from PIL import Image
 
 from monai_diffclf.engines import DenoisingPrepareBatch
 from monai_diffclf.handlers import BestModelSaver, EpochSeed, GradientClipping, ResumableCheckpoint
-from monai_diffclf.handlers.training import save_atomically
-from monai_diffclf.handlers.training import torch as torch_of_the_module
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,32 +120,6 @@ def test_clipping_unscales_the_gradients_of_mixed_precision():
 def test_norm_is_checked(norm):
     with pytest.raises(ValueError, match=f"max_norm: expected a positive number, got {norm}"):
         GradientClipping(norm)
-
-
-# save_atomically
-
-
-def test_saves_whole_files(tmp_path):
-    path = tmp_path / "new" / "weights.pt"
-    for value in (1.0, 2.0):
-        save_atomically({"weight": torch.tensor(value)}, path)
-        assert torch.load(path, weights_only=True)["weight"] == value
-    assert os.listdir(path.parent) == ["weights.pt"]
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "weights.pt"
-    save_atomically({"weight": torch.tensor(1.0)}, path)
-
-    def fail(content, where):
-        Path(where).write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch_of_the_module, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_atomically({"weight": torch.tensor(2.0)}, path)
-    assert torch.load(path, weights_only=True)["weight"] == 1.0
-    assert os.listdir(tmp_path) == ["weights.pt"]
 
 
 # ResumableCheckpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import Dataset
-from monai.transforms import Compose, EnsureTyped, RandFlipd
+from monai.transforms import Compose, EnsureTyped, RandAffined, RandFlipd
 
 from monai_diffclf.representations import (
     AdaptedEncoder,
@@ -155,6 +156,23 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     assert torch.equal(weights(resumed), weights(whole))
     with pytest.raises(ValueError, match="checkpoint: expected one of this training, .*learning_rate"):
         adapt_encoder(*arguments, **settings | {"learning_rate": 1e-3}, checkpoint=tmp_path / "state.pt")
+
+
+def test_a_state_of_monais_own_transforms_and_numpys_numbers_is_gone_on_with(tmp_path):
+    """MONAI's modes are members of enumerations, and NumPy's numbers are no plain ones: neither can be read again."""
+    augment = Compose([RandAffined("image", prob=1, mode="bilinear", padding_mode="reflection")])
+    settings = FEW | {
+        "epochs": 2,
+        "learning_rate": np.float64(1e-3),
+        "seed": np.int64(1),
+        "checkpoint": tmp_path / "state.pt",
+    }
+    arguments = tiny_encoder(), Dataset(train_set().data, augment), None, 2
+    first = adapt_encoder(*arguments, **settings)
+    again = adapt_encoder(*arguments, **settings)
+    assert torch.equal(weights(again), weights(first))
+    assert again.history == first.history
+    assert json.loads(json.dumps(first.description)) == first.description
 
 
 def test_a_state_that_was_kept_belongs_to_its_images_labels_and_encoder(tmp_path):
