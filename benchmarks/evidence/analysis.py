@@ -14,7 +14,19 @@ from benchmarks.evidence.protocol import RESULTS, protocol
 from benchmarks.evidence.results import Result, read_images, results_of
 from monai_diffclf.metrics import CrossedResamples, Difference, crossed_resamples, difference
 
-__all__ = ["compare", "compare_all", "holm", "margin", "method_metrics", "paired"]
+__all__ = [
+    "compare",
+    "compare_all",
+    "holm",
+    "interval",
+    "kind_auroc",
+    "margin",
+    "mean_of",
+    "method_metrics",
+    "of_kinds",
+    "of_split",
+    "paired",
+]
 
 END_TO_END = ("cnn_finetuned", "resnet18")
 # Test images of ISIC 2017 that are training images as well.
@@ -170,10 +182,7 @@ def _gap(data: Sequence[str], subject: str, method: str, settings: dict[str, Any
         found = _of(name, [subject, method], settings, folder, number)
         sums[0].append(found[subject])
         sums[1].append(found[method])
-    first, second = (
-        CrossedResamples(float(np.mean([c.value for c in part])), np.mean([c.resampled for c in part], axis=0))
-        for part in sums
-    )
+    first, second = map(mean_of, sums)
     return difference(second, first) if settings.get("smaller_is_better") else difference(first, second)
 
 
@@ -190,6 +199,22 @@ def _of(
         for method, seeds in runs.items()
     }
     return _crossed(MEASURES[settings["metric"]], images, scores, seed)
+
+
+def of_split(
+    data: str, methods: Sequence[str], split: str, measure: str, folder: Path, seed: int
+) -> dict[str, CrossedResamples]:
+    """A measure on the test images of a split, all methods on the same resamples."""
+    results = {method: results_of(data, method, "primary", split, folder) for method in methods}
+    images = _same_images([r for own in results.values() for r in own], folder)
+    scores = {m: {r.record["seed"]: _scores(r, measure, folder) for r in own} for m, own in results.items()}
+    return _crossed(MEASURES[measure], images, scores, seed)
+
+
+def mean_of(parts: Sequence[CrossedResamples]) -> CrossedResamples:
+    """The mean of a statistic over parts that share no image, each with resamples of its own."""
+    resampled = np.mean([part.resampled for part in parts], axis=0)
+    return CrossedResamples(float(np.mean([part.value for part in parts])), resampled)
 
 
 def of_kinds(

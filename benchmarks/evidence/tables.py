@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.evidence.analysis import compare_all, margin, method_metrics, paired
 from benchmarks.evidence.conditions import trained_as
 from benchmarks.evidence.few_draws import few_draws_of
+from benchmarks.evidence.folds import folds_of, folds_rows
 from benchmarks.evidence.kinds import kinds_of, kinds_rows
 from benchmarks.evidence.ledger import LEDGER, read_ledger
 from benchmarks.evidence.markdown import as_table, filled, in_words
@@ -59,6 +60,7 @@ def summarise(folder: Path = RESULTS, ledger: Path = LEDGER) -> dict[str, Any]:
         "metrics": {d: {s: found for s, found in own.items() if found} for d, own in metrics.items()},
         **answers(settings, folder),
         "added": {**answers(added(), folder), **later(added(), folder)},
+        "folds": folds_of(folder=folder),
         "comparisons": compare_all(folder),
         "openings": _openings(read_ledger(ledger)),
     }
@@ -117,6 +119,7 @@ def tables(summary: dict[str, Any]) -> dict[str, str]:
         "longer": _longer(summary["added"]["longer"]),
         "few_draws": _few_draws(added()["few_draws"], summary["added"]["few_draws"]),
         "kinds": as_table(*kinds_rows(added()["kinds"], summary["added"]["kinds"])),
+        "folds": as_table(*folds_rows(summary["folds"])),
         "comparisons": _comparisons(summary),
         "selective": _other(summary),
         "cost": _cost(summary),

@@ -12,6 +12,7 @@ from benchmarks.evidence import analysis
 from benchmarks.evidence.analysis import compare, compare_all, holm, kinds_auroc, margin, method_metrics, paired
 from benchmarks.evidence.data import Images
 from benchmarks.evidence.few_draws import few_draws_of
+from benchmarks.evidence.folds import folds_of, folds_rows
 from benchmarks.evidence.kinds import kinds_of, kinds_rows
 from benchmarks.evidence.markdown import filled
 from benchmarks.evidence.measures import calibrated, temperature
@@ -43,7 +44,7 @@ def probabilities(labels: np.ndarray, signal: float, seed: int) -> np.ndarray:
 
 def put(folder: Path, data: str, method: str, signal: float, *, seed: int = 0, condition: str = "primary", **more):
     test, validation = more.get("test", images()), images(30, "v")
-    record = {"data": data, "split": "test", "method": method, "condition": condition, "seed": seed}
+    record = {"data": data, "split": more.get("split", "test"), "method": method, "condition": condition, "seed": seed}
     record |= {"settings": {}, "facts": {"training_seconds": 1, "parameters": 10}, "opening": {"repeat": False}}
     noise = sum(map(ord, method)) + 1000 * seed
     said = Prediction(probabilities(test.labels, signal, noise), more.get("unlikeness"))
@@ -279,3 +280,36 @@ def test_document_has_the_tables_of_the_summary(monkeypatch: pytest.MonkeyPatch)
     assert (ROOT / "docs" / "evidence.md").is_file()
     monkeypatch.setattr("sys.argv", ["tables", "--check"])
     assert main() == 0
+
+
+def test_folds_are_the_mean_of_their_test_parts(tmp_path: Path) -> None:
+    signals = {"cnn_finetuned": 2.0, "diffusion_adapted": 2.5, "linear_probe": 0.5}
+    for fold in range(5):
+        for method, signal in signals.items():
+            more = {"split": f"fold{fold}", "test": images(60 + 30 * fold, f"f{fold}_")}
+            if (method, fold) != ("linear_probe", 4):
+                put(tmp_path, "busi_224", method, signal - 0.2 * fold, **more)
+    found = {row["method"]: row for row in folds_of(folder=tmp_path)}
+    assert list(found) == ["cnn_finetuned", "diffusion_adapted"], "a method counts once all of its folds are there"
+    for method, row in found.items():
+        parts = [results_of("busi_224", method, "primary", f"fold{fold}", tmp_path)[0] for fold in range(5)]
+        aucs = []
+        for part in parts:
+            p = part.probabilities / part.probabilities.sum(1, keepdims=True)
+            aucs.append(roc_auc_score(np.arange(len(p)) % 3, p, multi_class="ovr"))
+        np.testing.assert_allclose(row["folds"], aucs)
+        assert row["mean"]["value"] == pytest.approx(np.mean(aucs)), "folds count alike, however many images they have"
+        assert row["mean"]["low"] < row["mean"]["value"] < row["mean"]["high"]
+    first, second = found["cnn_finetuned"], found["diffusion_adapted"]
+    assert first["gap"] is None
+    assert second["gap"]["value"] == pytest.approx(second["mean"]["value"] - first["mean"]["value"])
+    assert second["gap"]["low"] > 0
+    width = second["mean"]["high"] - second["mean"]["low"]
+    alone = analysis.interval(
+        analysis.of_split("busi_224", ["diffusion_adapted"], "fold0", "macro_auc", tmp_path, 0)["diffusion_adapted"]
+    )
+    assert width < alone["high"] - alone["low"], "folds are resampled each on its own"
+    heads, rows = folds_rows(folds_of(folder=tmp_path))
+    assert [len(row) for row in rows] == [len(heads)] * 2
+    assert rows[0][:2] == ["`busi_224`", "`cnn_finetuned`"]
+    assert rows[0][4] == ""
