@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["array_hash", "content_hash", "file_state"]
+__all__ = ["array_hash", "content_hash", "file_state", "further_fields"]
+
+_NO_PIXELS = ("key", "label", "patient")  # nothing that an image is made of
 
 
 def file_state(path: str | os.PathLike[str]) -> tuple[Any, ...]:
@@ -55,6 +57,37 @@ def array_hash(array: Any) -> str:
     """Sixteen hexadecimal digits of an array or tensor: its type, shape and values."""
     values = np.ascontiguousarray(array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array)
     return hashlib.blake2b(f"{values.dtype} {values.shape}".encode() + values.tobytes(), digest_size=8).hexdigest()
+
+
+def further_fields(item: Mapping[str, Any], key: str, of_file: Callable[[str], Any]) -> str:
+    """What an item holds beside its image that a transform may read, such as a mask, a box or a side; often nothing.
+
+    Args:
+        item: of a datalist.
+        key: key of the image. It, the label, the image's own key and the patient are left out.
+        of_file: what counts of a file.
+
+    Example:
+        >>> further_fields({"image": "a.png", "label": 1, "side": "L"}, "image", file_state)
+        "side='L'"
+    """
+    names = sorted(name for name in map(str, item) if name not in (key, *_NO_PIXELS))
+    return "\0".join(f"{name}={_described(item[name], of_file)}" for name in names if item.get(name) is not None)
+
+
+def _described(value: Any, of_file: Callable[[str], Any]) -> str:
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return array_hash(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_described(value[name], of_file)}" for name in value) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_described(each, of_file) for each in value) + "]"
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        # A word that is the name of a folder by chance, such as "train", is none.
+        named = not isinstance(value, str) or os.path.isabs(path) or os.path.isfile(path)
+        return str(of_file(path)) if named and os.path.exists(path) else repr(path)
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._file_state import array_hash, content_hash, file_state
+from .._file_state import array_hash, content_hash, file_state, further_fields
 from .._patients import known_patient
 from . import cbis_ddsm, inbreast, isic2017, vindr_mammo
 from .label_vectors import check_findings_present, has_findings
@@ -139,15 +139,18 @@ def items_hash(items: Sequence[Mapping[str, Any]]) -> str:
 def contents_hash(items: Sequence[Mapping[str, Any]]) -> str:
     """Sixteen hexadecimal digits of what the images of a datalist hold: bytes of files, which are read, and arrays.
 
+    What else an item holds counts too, such as a mask or a side, but for its label and patient.
+
     Raises:
         OSError: when a file cannot be read.
     """
-    rows = sorted(f"{name}\0{_content(item.get('image'))}" for name, item in zip(_names(items), items, strict=True))
-    return hashlib.blake2b("\1".join(rows).encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    return _rows_hash(items, [_content(item.get("image")) for item in items], content_hash)
 
 
 def files_hash(items: Sequence[Mapping[str, Any]]) -> str:
     """Sixteen hexadecimal digits of sizes and times of the files of a datalist, which are not read, and of arrays.
+
+    What else an item holds counts too, as in `contents_hash`.
 
     Raises:
         OSError: when there is no such file.
@@ -156,7 +159,15 @@ def files_hash(items: Sequence[Mapping[str, Any]]) -> str:
         [file_state(path) for path in paths] if (paths := _paths(item.get("image"))) else _content(item.get("image"))
         for item in items
     ]
-    rows = sorted(f"{name}\0{state}" for name, state in zip(_names(items), states, strict=True))
+    return _rows_hash(items, states, file_state)
+
+
+def _rows_hash(items: Sequence[Mapping[str, Any]], states: Sequence[Any], of_file: Callable[[str], Any]) -> str:
+    rows = []
+    for name, item, state in zip(_names(items), items, states, strict=True):
+        further = further_fields(item, "image", of_file)
+        rows.append(f"{name}\0{state}" + (f"\0{further}" if further else ""))
+    rows.sort()
     return hashlib.blake2b("\1".join(rows).encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 

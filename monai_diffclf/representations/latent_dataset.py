@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .._checks import check_floating, check_integer, plain_tensor
-from .._file_state import array_hash, file_state
+from .._file_state import array_hash, file_state, further_fields
 from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode
 from .latent_store import LatentStore
 from .representation_space import RepresentationSpace, check_precision
@@ -240,14 +240,22 @@ def _item(item: Any, number: int, key: str) -> dict[str, Any]:
 
 
 def _identity(item: Mapping[str, Any], key: str) -> tuple[str, str]:
-    """Name and state of an image: its paths, and sizes and times of these files; both the content of an array."""
+    """Name and state of an image: its paths, and sizes and times of these files; both the content of an array.
+
+    What else the item holds is part of both, as a transform may read it: an image with two boxes is two.
+    """
     image = item[key]
+    named, found = (further_fields(item, key, of_file) for of_file in (str, file_state))
     if not isinstance(image, str | os.PathLike | list | tuple):
-        content = _content(image, key)
-        return content, content
-    paths = [image] if isinstance(image, str | os.PathLike) else list(image)
-    name = "\0".join(os.fspath(path) for path in paths)
-    state = repr([file_state(path) for path in paths])
+        name = state = _content(image, key)
+        if not named:
+            return name, state
+    else:
+        paths = [image] if isinstance(image, str | os.PathLike) else list(image)
+        name = "\0".join(os.fspath(path) for path in paths)
+        state = repr([file_state(path) for path in paths])
+    if named:
+        name, state = f"{name}\0{named}", f"{state}\0{found}"
     return _digest(name.encode(errors="surrogateescape")).hex(), _digest(state.encode()).hex()
 
 

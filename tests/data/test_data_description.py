@@ -93,6 +93,43 @@ def test_contents_are_of_the_bytes_and_files_of_sizes_and_times(tmp_path):
     assert contents_hash(arrays[0]) != contents_hash(arrays[1])
 
 
+def test_what_an_item_says_beside_its_image_counts_in_contents(tmp_path, monkeypatch):
+    """A mask, a box, a side: a transform may read them. Labels and patients are in the hash of the datalist."""
+    image, mask = tmp_path / "a.png", tmp_path / "mask.png"
+    image.write_bytes(b"image")
+    mask.write_bytes(b"mask")
+    plain = {"image": str(image), "key": "a", "label": 0, "patient": "P"}
+    for hash_of in (contents_hash, files_hash):
+        found = [
+            hash_of([{**plain, **more}])
+            for more in (
+                {},
+                {"mask": str(mask)},
+                {"side": "L"},
+                {"side": "R"},
+                {"box": np.array([0, 2])},
+                {"box": np.array([0, 3])},
+                {"windows": {"first": [1, 2.5]}},
+                {"windows": {"first": [1, 3.5]}},
+            )
+        ]
+        assert len({*found}) == len(found)
+        assert hash_of([{**plain, "label": 1, "patient": "Q", "box": None}]) == found[0]
+        assert hash_of([{**plain, "age": np.int64(3)}]) == hash_of([{**plain, "age": 3}])
+    with_mask = [{**plain, "mask": str(mask)}]
+    before = contents_hash(with_mask)
+    moved = mask.rename(tmp_path / "renamed.png")
+    assert contents_hash([{**plain, "mask": moved}]) == before, "what is in a file counts, not where it is"
+    moved.write_bytes(b"other")
+    assert contents_hash([{**plain, "mask": moved}]) != before
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "large.png").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path)
+    before = contents_hash([{**plain, "split": "train"}])
+    (tmp_path / "train" / "large.png").write_bytes(b"2")
+    assert contents_hash([{**plain, "split": "train"}]) == before, "a word is no folder"
+
+
 def test_phantoms_have_no_patients():
     assert describe_data({"train": make_phantoms(8, size=16)}, CLASSES)["train"]["patients"] is None
 

@@ -190,6 +190,56 @@ def test_an_image_listed_twice_is_kept_once(files, tmp_path):
     assert (tmp_path / "kept" / "latents.f32").stat().st_size == 2 * 24 * 4
 
 
+def masked(item: dict) -> dict:
+    """The part of an image that a box, a side and a file say."""
+    pixels = image(item) * torch.from_numpy(np.load(item["mask"])) if "mask" in item else image(item)
+    pixels = pixels.flip(2) if item.get("side") == "R" else pixels
+    first, last = item.get("box", (0, 4))
+    kept = torch.zeros_like(pixels)
+    kept[:, first:last] = pixels[:, first:last]
+    return {**item, "image": kept}
+
+
+def test_what_an_item_says_beside_its_image_counts(files, tmp_path):
+    """Two lesions of one image are two, and a corrected side or mask is another image."""
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    boxes = [{**files[0], "box": [0, 2]}, {**files[0], "box": (2, 4)}, {**files[0], "side": "R"}, files[0]]
+    for made in (settings, {**settings, "cache_dir": None}):
+        dataset = LatentDataset(boxes, masked, EncodesOnly(), **made)
+        for index, item in enumerate(boxes):
+            expected = EncodesOnly().encode(masked(item)["image"][None])[0]
+            assert torch.equal(dataset[index]["image"], expected), index
+    arrays = [{**item, "image": np.load(item["image"])} for item in boxes]
+    first = LatentDataset(arrays, lambda item: masked_array(item), EncodesOnly(), **settings | {"cache_dir": None})
+    kept = LatentDataset(
+        arrays, lambda item: masked_array(item), EncodesOnly(), **settings | {"cache_dir": tmp_path / "a"}
+    )
+    assert torch.equal(all_views(kept), all_views(first))
+    assert len({tuple(latents.flatten().tolist()) for latents in all_views(kept)}) == 4
+
+
+def masked_array(item: dict) -> dict:
+    first, last = item.get("box", (0, 4))
+    pixels = torch.from_numpy(np.flip(item["image"], 2).copy() if item.get("side") == "R" else item["image"])
+    return {
+        **item,
+        "image": torch.cat([torch.zeros(1, first, 6), pixels[:, first:last], torch.zeros(1, 4 - last, 6)], 1),
+    }
+
+
+def test_a_changed_mask_is_refused(files, tmp_path):
+    mask = tmp_path / "mask.npy"
+    np.save(mask, np.ones((1, 4, 6), dtype=np.float32))
+    items = [{**item, "mask": str(mask)} for item in files]
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    LatentDataset(items, masked, EncodesOnly(), **settings)
+    LatentDataset([{**item, "label": 9, "patient": "other"} for item in items], masked, Recording(0), **settings)
+    np.save(mask, np.zeros((1, 4, 6), dtype=np.float32))
+    os.utime(mask, ns=(1, 1))
+    with pytest.raises(ValueError, match="cache_dir: .* 10 have changed since"):
+        LatentDataset(items, masked, EncodesOnly(), **settings)
+
+
 def other_space() -> EncodesOnly:
     space = EncodesOnly()
     space.version = "another"
