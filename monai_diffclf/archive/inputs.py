@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ class ArchiveImage:
         path: its file, or the folder of its slices, from the root of the file system.
         key: its name: the path below the folder that all images are in.
         size: bytes of the file, or of all slices.
-        modified: when it, or its last slice, was written, nanoseconds.
+        modified: when it was written, nanoseconds; of a folder a number that is another one when any slice in it is
+            renamed, replaced or written anew.
         series: which slice of which DICOM series it is, None for a picture.
     """
 
@@ -99,14 +101,20 @@ def find_archive(
 
 
 def _image(path: str, base: str, place: Slice | None) -> ArchiveImage:
-    states = [os.stat(path)]
-    if os.path.isdir(path):  # of slices
-        with os.scandir(path) as entries:
-            states = [entry.stat() for entry in entries if entry.is_file()]
     # The folder that all are in has a name of its own.
     key = Path(os.path.relpath(path, base)).as_posix() if path != base else os.path.basename(path)
-    size, modified = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
-    return ArchiveImage(path, key, size, modified, place)
+    return ArchiveImage(path, key, *_state(path), place)
+
+
+def _state(path: str) -> tuple[int, int]:
+    """Size and time of a file; of the slices in a folder the sum, and a hash of their names, sizes and times."""
+    if not os.path.isdir(path):
+        found = os.stat(path)
+        return found.st_size, found.st_mtime_ns
+    with os.scandir(path) as entries:
+        slices = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file())
+    digest = hashlib.blake2b(repr(slices).encode(errors="surrogateescape"), digest_size=7)
+    return sum(size for _, size, _ in slices), int.from_bytes(digest.digest(), "big")
 
 
 def _absolute(path: Path) -> str:

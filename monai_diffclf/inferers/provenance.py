@@ -40,13 +40,11 @@ def provenance(inferer: ClassifierInferer, network: torch.nn.Module) -> dict[str
 
     Two evaluations with equal provenance give equal errors for equal images. The temperature is not part of it, nor are
     rule and weighting unless they decide what is evaluated: with a stopping rule or in reduced precision; nor is the
-    prior of a `ScoreClassifierInferer`.
+    prior of a `ScoreClassifierInferer`. An autocast around the call is part of it where the inferer heeds one.
 
     Args:
         inferer: the inferer.
         network: the denoiser.
-
-    An autocast around the call is part of it where the inferer heeds one.
 
     Returns:
         ``network`` (see :func:`monai_diffclf.networks.network_hash`), ``network_settings`` of a `SlidingWindowNetwork`,

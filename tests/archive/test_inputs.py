@@ -96,3 +96,26 @@ def test_images_of_one_uid_are_named(tmp_path, write_dicom, recwarn):
     write_dicom(tmp_path / "c.dcm", pixels[::-1], SOPInstanceUID="1.2.3", SeriesInstanceUID="1.4")
     with pytest.warns(UserWarning, match="got one twice: .*c.dcm has that of .*a.dcm. Each file is classified"):
         assert len(find_archive([tmp_path])) == 3
+
+
+def test_a_folder_of_slices_is_another_once_a_slice_in_it_is(tmp_path, write_dicom):
+    """Also where the sum of sizes and the newest time are as before."""
+    (folder := tmp_path / "scan").mkdir()
+    for name, time in (("a.dcm", 1_000), ("b.dcm", 2_000), ("c.dcm", 3_000)):
+        write_dicom(folder / name, np.arange(64, dtype=np.uint8).reshape(8, 8), SeriesInstanceUID="1.2")
+        os.utime(folder / name, ns=(time, time))
+
+    def state() -> tuple[int, int]:
+        (image,) = find_archive([folder], volumes=True)
+        assert image.key == "scan"
+        return image.size, image.modified
+
+    before = state()
+    assert state() == before
+    assert before[0] == sum(file.stat().st_size for file in folder.iterdir())
+    os.utime(folder / "b.dcm", ns=(500, 500))
+    older = state()
+    (folder / "a.dcm").rename(folder / "d.dcm")
+    renamed = state()
+    assert before[0] == older[0] == renamed[0]
+    assert len({before[1], older[1], renamed[1]}) == 3
