@@ -24,6 +24,7 @@ __all__ = [
     "finding_names",
     "plain_text",
     "shown",
+    "uncertainty_column",
 ]
 
 SEPARATOR = ";"  # between names in a cell of a table
@@ -82,7 +83,7 @@ def finding_names(findings: Any) -> list[str]:
 
     Raises:
         TypeError: as `class_names`.
-        ValueError: as there, and when a finding is called "none".
+        ValueError: as there, when a finding is called "none", and when two would have one column in tables.
 
     Example:
         >>> finding_names(["nodule", "None"])
@@ -94,6 +95,11 @@ def finding_names(findings: Any) -> list[str]:
         raise ValueError(
             f"classes: expected findings by another name than {NO_FINDING!r}, which tables say of an image without "
             f"any, got {names[place]!r}; rename it"
+        )
+    if twice := [name for name in names if f"entropy_{name}" in names]:
+        raise ValueError(
+            f"classes: expected findings with columns of their own, got {twice[0]!r} and 'entropy_{twice[0]}', which "
+            f"would both have the column probability_entropy_{twice[0]}; rename one"
         )
     return names
 
@@ -128,6 +134,21 @@ def shown(text: Any, limit: int = 80) -> str:
     """
     line = printable(str(text))
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def uncertainty_column(name: str, classes: Sequence[str]) -> str:
+    """The column of an uncertainty in a table that has a column for each class: its name, or a longer one.
+
+    Args:
+        name: of the uncertainty, such as ``"vote_share_low"``.
+        classes: names of the classes; one called "low" has that column.
+
+    Example:
+        >>> [uncertainty_column("vote_share_low", names) for names in (["ill", "well"], ["high", "low"])]
+        ['vote_share_low', 'uncertainty_vote_share_low']
+    """
+    taken = {f"{what}_{each}" for what in ("probability", "vote_share", "log_likelihood") for each in classes}
+    return f"uncertainty_{name}" if name in taken else name
 
 
 def _name(value: Any) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 __all__ = ["csv_text", "csv_texts", "from_csv_text", "joined", "out_of_memory", "printable"]
@@ -11,10 +12,13 @@ __all__ = ["csv_text", "csv_texts", "from_csv_text", "joined", "out_of_memory", 
 # What makes a spreadsheet take a cell for a formula (OWASP, "CSV Injection"), and the mark that says it is text.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and full-width
 _MARK = "'"
+_JOINERS = "\u00ad\u200c\u200d"  # where a word may break, and how letters join
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Text with escapes for control characters, which a terminal may obey.
+    r"""Text with escapes for control characters, which a terminal may obey, and for those that turn or break lines.
+
+    Spaces of all widths and the joiners of scripts and emoji stay.
 
     Args:
         text: any text.
@@ -24,7 +28,11 @@ def printable(text: str, keep: str = "") -> str:
         >>> printable("a\x1b[2J\n", keep="\n")
         'a\\x1b[2J\n'
     """
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if _is_harmless(c) or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
 
 
 def joined(text: object) -> str:

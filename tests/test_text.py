@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from monai_diffclf._text import csv_text, from_csv_text
+from monai_diffclf._text import csv_text, from_csv_text, printable
 from monai_diffclf.handlers.evaluation_saver import read_predictions, write_predictions
 from monai_diffclf.handlers.subgroups import write_subgroups
 
@@ -36,7 +36,9 @@ def test_different_texts_stay_different():
 
 
 def test_control_characters_are_written_out():
-    assert csv_text("a\x1b[2J\x00\u202eb") == "a\\x1b[2J\\x00\\u202eb"
+    assert csv_text("a\x1b[2J\x00\u202eb\u2028c\u200f") == "a\\x1b[2J\\x00\\u202eb\\u2028c\\u200f"
+    spaces = "9.41\u202fAM\u00a0\u3000 \u200c\u200d so\u00adft"
+    assert csv_text(spaces) == printable(spaces) == spaces
 
 
 def test_tables_of_predictions(tmp_path):

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .._class_names import plain_text, shown
+from ..image_io.dicom_class import no_image_reason
 from ..image_io.file_kind import is_hidden
 from ..image_io.image_files import is_image_file
 from ..image_io.series_archive import is_series_archive
@@ -117,7 +118,7 @@ def _reason(path: Path, archives: bool) -> str:
         return "no plain file"
     try:
         is_image = is_image_file(path) or (archives and is_series_archive(path))
-        return "" if is_image else "no image that can be read"
+        return no_image_reason(path) if is_image else "no image that can be read"
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
 

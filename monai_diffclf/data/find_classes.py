@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from .._class_names import class_names, plain_text, shown
+from .._text import from_csv_text
 from .._text_path import text_path
 from .datalist import DISTRIBUTED, TABLE, check_there
 from .image_folder import class_folders
@@ -79,7 +80,7 @@ def _of_table(path: Path, image_column: str | None, label_column: str | None, la
     found: dict[str, str] = {}
     for row in table.rows:
         if any(field.strip() for field in row.fields.values()):
-            text = row.text(columns.label)
+            text = from_csv_text(row.text(columns.label))
             if text.strip().casefold() in _MISSING:
                 raise ValueError(
                     f"{row.where}: expected a class in {columns.label!r}, got {shown(text)!r}, which stands for a "

@@ -13,6 +13,7 @@ from typing import Any
 
 from .._class_names import class_names, find_name, shown
 from .._patients import known_patient
+from .._text import from_csv_text
 from .._text_path import text_path
 from .image_folder import load_image_folder
 from .patients import check_patients, patient_reader
@@ -115,7 +116,7 @@ def load_image_table(
 def _patient_reader(columns: Columns, pattern: str | None) -> Callable[[Row], str]:
     if pattern is None:
         column = columns.patient
-        return (lambda row: "") if column is None else (lambda row: known_patient(row[column]))
+        return (lambda row: "") if column is None else (lambda row: known_patient(row.unmarked(column)))
     if columns.patient is not None:
         raise ValueError(
             f"patient_pattern: the table has a column of patients, {columns.patient!r}; leave the pattern out, or "
@@ -153,6 +154,8 @@ def _label(row: Row, columns: Columns, classes: list[str]) -> int:
             f"place in {classes} counted from 0; for names give --label_type name"
         )
     label = find_name(text, classes) if text else None
+    if label is None and row.unmarked(column) != text:
+        label = find_name(row.unmarked(column), classes)
     if label is None:
         hint = "; if the table has other classes, name all of them with --classes" if text else ""
         if text.isascii() and text.isdecimal():
@@ -198,7 +201,7 @@ def _check_swallowed(row: Row, column: str, value: str, folder: Path) -> None:
 def _file(row: Row, key: str, folder: Path) -> Path:
     """The file that a row names: as it stands, else with ``/`` for a backslash or with letters composed otherwise."""
     slashed = key.replace("\\", "/")
-    forms = [key, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    forms = [key, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")), from_csv_text(key)]
     for form in forms:
         if "\0" not in form and (folder / form).is_file():
             return folder / form

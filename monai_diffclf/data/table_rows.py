@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .._text import from_csv_text
 from .table_text import find_delimiter, read_text, separator_line
 
 __all__ = ["Row", "Table", "check_columns", "each_once", "open_table", "read_rows"]
@@ -47,6 +48,10 @@ class Row:
     def get(self, column: str, default: str = "") -> str:
         """The text of a column that the table may lack."""
         return self[column] if column in self.fields else default
+
+    def unmarked(self, column: str) -> str:
+        """The text of a field without the mark that our tables put before what a spreadsheet would run."""
+        return from_csv_text(self[column])
 
     @property
     def where(self) -> str:

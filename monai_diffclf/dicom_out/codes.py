@@ -68,8 +68,13 @@ def private_concept(name: str, meaning: str) -> Code:
     """
     plain = re.sub(r"[^A-Z0-9]", "_", name.upper())
     if not name.isascii() or not 0 < len(plain) <= 16 or plain.lower() != name.lower().replace(" ", "_"):
-        plain = f"{plain[:7]}_{hashlib.blake2b(name.encode(errors='replace'), digest_size=4).hexdigest().upper()}"
+        plain = _hashed(name)
     return Code(plain, PRIVATE, vr_text(meaning, "LO") or "unnamed")
+
+
+def _hashed(name: str) -> str:
+    digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=4).hexdigest().upper()
+    return f"{re.sub(r'[^A-Z0-9]', '_', name.upper())[:7]}_{digest}"
 
 
 def class_concept(name: str, known: Codes | None = None) -> Code:
@@ -86,7 +91,11 @@ def class_concept(name: str, known: Codes | None = None) -> Code:
     if known and name in known:
         value, scheme, meaning = known[name]
         return Code(vr_text(value, "SH"), vr_text(scheme, "SH"), vr_text(meaning, "LO"))
-    return CLASSES.get(name.strip().lower().replace(" ", "_")) or private_concept(name, name)
+    if common := CLASSES.get(name.strip().lower().replace(" ", "_")):
+        return common
+    if "_" in name:  # the code of "a b" is A_B
+        return Code(_hashed(name), PRIVATE, vr_text(name, "LO"))
+    return private_concept(name, name)
 
 
 def site_concept(header: Any) -> Code | None:

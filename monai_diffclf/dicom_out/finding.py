@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .._class_names import uncertainty_column
 from ..keys import OutputKeys, UncertaintyKeys
 
 __all__ = ["STATES", "Algorithm", "Finding", "finding_of"]
@@ -110,17 +111,19 @@ def finding_of(row: Mapping[str, Any], classes: Sequence[str], *, name: str = ""
             f"row: expected the row of an image classified as one of {list(classes)}, got {row.get('error') or row}"
         )
     shares = {each: float(row[f"vote_share_{each}"]) for each in classes if f"vote_share_{each}" in row}
-    interval = (float(row[_LOW]), float(row[_HIGH])) if shares and _LOW in row and _HIGH in row else None
+    low, high = (uncertainty_column(each, classes) for each in (_LOW, _HIGH))
+    interval = (float(row[low]), float(row[high])) if shares and low in row and high in row else None
     if name and interval is not None and shares[ABSENT] > shares[PRESENT]:
         interval = round(1 - interval[1], 6), round(1 - interval[0], 6)
     names = [key.value for key in (*UncertaintyKeys, OutputKeys.OOD_SCORE, OutputKeys.OOD_P_VALUE)]
+    columns = {each: uncertainty_column(each, classes) for each in names if each not in (_LOW, _HIGH)}
     chosen = row.get(OutputKeys.PREDICTION_SET.value)
     return Finding(
         predicted=str(row["predicted"]),
         probabilities={each: float(row[f"probability_{each}"]) for each in classes},
         vote_shares=shares,
         interval=interval,
-        uncertainty={each: float(row[each]) for each in names if each in row and each not in (_LOW, _HIGH)},
+        uncertainty={each: float(row[column]) for each, column in columns.items() if column in row},
         prediction_set=None if chosen is None else tuple(chosen),
         warnings=str(row.get(OutputKeys.WARNINGS.value) or ""),
         name=name,

@@ -14,14 +14,13 @@ from pydicom.sr.coding import Code
 
 from .. import __version__
 from .._optional import require
+from ..image_io.dicom_class import MANUFACTURER
 from .codes import PRIVATE
 from .finding import Algorithm
 from .text import vr_text
 from .uids import new_uid
 
-__all__ = ["MANUFACTURER", "common", "highdicom", "observer", "settle", "to_bytes"]
-
-MANUFACTURER = "monai_diffclf contributors"
+__all__ = ["common", "highdicom", "observer", "settle", "to_bytes"]
 
 
 def highdicom() -> Any:

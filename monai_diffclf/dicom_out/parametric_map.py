@@ -62,10 +62,12 @@ def parametric_map(
     highest = float(np.abs(frames).max()) or 1.0
     facts = (source.instances, finding.facts(), algorithm.__dict__, when.isoformat())
     try:
+        headers = placed_headers(source)
+        frame = str(headers[0].FrameOfReferenceUID)
         made = hd.pm.ParametricMap(
-            source_images=placed_headers(source),
+            source_images=headers,
             pixel_array=np.ascontiguousarray(frames),
-            series_instance_uid=series_uid(source, "map", algorithm, when, finding.name),
+            series_instance_uid=series_uid(source, "map", algorithm, when, finding.name, frame=frame),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=new_uid("map", facts),
             instance_number=instance_number(source),

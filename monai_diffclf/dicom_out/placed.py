@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from ..image_io.dicom_grid import dicom_pixel_size
@@ -100,9 +101,21 @@ def add_side(made: Dataset, source: Source) -> None:
 
 
 def _has_position(header: Dataset) -> bool:
-    if "ImagePositionPatient" in header and "ImageOrientationPatient" in header:
+    if _is_place(header.get("ImagePositionPatient"), header.get("ImageOrientationPatient")):
         return True
     return any("PlanePositionSequence" in group for group in _groups(header))
+
+
+def _is_place(position: object, orientation: object) -> bool:
+    """Whether they are a point and two directions at a right angle, which some devices fill with zeros."""
+    try:
+        point, directions = (np.asarray(value, dtype=np.float64) for value in (position, orientation))
+    except (TypeError, ValueError):
+        return False
+    if point.shape != (3,) or directions.shape != (6,) or not np.isfinite([*point, *directions]).all():
+        return False
+    rows, columns = directions[:3], directions[3:]
+    return bool(np.allclose([rows @ rows, columns @ columns, rows @ columns], [1, 1, 0], atol=1e-3))
 
 
 def _groups(header: Dataset) -> list[Dataset]:

@@ -178,7 +178,7 @@ def _describe(made: Dataset, source: Source, finding: Finding, factor: int, plac
     for name in _SPACINGS:
         if name in made:
             del made[name]
-        if first.get(name):
+        if first.get(name) and all(float(side) > 0 for side in first[name].value):
             setattr(made, name, [round(float(side) / factor, 9) for side in first[name].value])
     for name in ("BurnedInAnnotation", "RecognizableVisualFeatures"):
         if first.get(name) in ("YES", "NO"):

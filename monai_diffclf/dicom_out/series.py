@@ -13,7 +13,9 @@ from .uids import new_uid
 __all__ = ["instance_number", "of_finding", "series_uid"]
 
 
-def series_uid(source: Source, kind: str, algorithm: Algorithm, when: datetime, finding: str = "") -> str:
+def series_uid(
+    source: Source, kind: str, algorithm: Algorithm, when: datetime, finding: str = "", *, frame: str | None = None
+) -> str:
     """The series of a kind of result: one for each series, side and frame of reference of the images, and each run.
 
     Of several findings each has its own, so that a viewer lists it by its name.
@@ -26,9 +28,11 @@ def series_uid(source: Source, kind: str, algorithm: Algorithm, when: datetime, 
         algorithm: what has classified.
         when: time of the run.
         finding: name of one of several findings.
+        frame: frame of reference of the result; None for that of the image.
     """
     first = source.first
-    place = (str(first.StudyInstanceUID), str(first.SeriesInstanceUID), str(first.get("FrameOfReferenceUID", "")))
+    frame = str(first.get("FrameOfReferenceUID", "")) if frame is None else frame
+    place = (str(first.StudyInstanceUID), str(first.SeriesInstanceUID), frame)
     named = (finding,) if finding else ()
     return new_uid("series", kind, place, source.laterality, algorithm.__dict__, when.isoformat(), *named)
 

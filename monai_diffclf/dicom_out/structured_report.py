@@ -11,10 +11,11 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from ..image_io.dicom_class import MANUFACTURER
 from .codes import NATS, NO_UNITS, SIDES, Codes, class_concept, private_concept, site_concept
 from .finding import Algorithm, Finding
 from .image_library import image_library
-from .library import MANUFACTURER, common, highdicom, observer, settle
+from .library import common, highdicom, observer, settle
 from .series import instance_number, series_uid
 from .source import Source
 from .text import vr_text
@@ -171,4 +172,6 @@ def _prediction_set(finding: Finding, codes: Codes | None) -> Iterator[Any]:
     for member in finding.prediction_set or ():
         yield hd.sr.QualitativeEvaluation(name, class_concept(member, codes))
     if finding.prediction_set == ():
-        yield hd.sr.QualitativeEvaluation(name, private_concept("none", "None: the prediction set is empty"))
+        yield hd.sr.QualitativeEvaluation(
+            name, private_concept("empty prediction set", "None: the prediction set is empty")
+        )

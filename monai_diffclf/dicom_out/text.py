@@ -8,6 +8,8 @@ import re
 from datetime import datetime
 from typing import Any
 
+from pydicom.datadict import dictionary_VM
+
 __all__ = ["clean_header", "is_uid", "vr_text"]
 
 # Characters that a value may have (PS3.5, table 6.2-1); of a person's name, each of its three groups.
@@ -22,7 +24,13 @@ _PATTERNS = {
     "DS": r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?",
     "UI": r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*",
 }
-_FORMATS = {"DA": "%Y%m%d"}
+_FORMATS = {"DA": "%Y%m%d", "TM": "%H%M%S"}
+_INTEGERS = range(-(2**31), 2**31)  # of IS
+# Of ACR-NEMA, which PS3.5, 6.2 lets readers take.
+_OLD_FORMS = {
+    "DA": re.compile(r"(\d{4})\.(\d{2})\.(\d{2})"),
+    "TM": re.compile(r"(\d{2}):(\d{2})(?::(\d{2}(?:\.\d{1,6})?))?"),
+}
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "OverlayData", "WaveformData", "IconImageSequence")
 
 
@@ -73,7 +81,8 @@ def is_uid(value: object) -> bool:
 def clean_header(header: Any) -> None:
     """Make a header fit to be copied from: no private elements and no pixels, and every value as its VR allows.
 
-    What is no date, time, number or UID where it should be one becomes empty; so does what cannot be read.
+    What is no date, time, number or UID where it should be one becomes empty; so does what cannot be read. Of several
+    values of an element that may have one the first stays.
 
     Args:
         header: a pydicom data set, which is changed.
@@ -87,7 +96,7 @@ def clean_header(header: Any) -> None:
                 for item in element.value:
                     clean_header(item)
             elif element.VR in _LONGEST or element.VR in _PATTERNS:
-                values = [_clean(each, element.VR) for each in _values(element.value)]
+                values = [_clean(each, element.VR) for each in _values(element.value)][: _most_values(tag)]
                 element.value = values if len(values) > 1 else "".join(values)
         except Exception:  # pydicom raises whatever it meets in a broken element
             del header[tag]
@@ -100,17 +109,36 @@ def _values(value: Any) -> list[Any]:
     return list(value) if several else [value]
 
 
+def _most_values(tag: Any) -> int | None:
+    """How many values an element may have; None where the dictionary sets no limit, or does not know it."""
+    try:
+        most = dictionary_VM(tag).split("-")[-1]
+    except KeyError:
+        return None
+    return int(most) if most.isdecimal() else None
+
+
 def _clean(value: Any, vr: str) -> str:
     if vr == "PN":
         return "=".join(group[: _LONGEST[vr]].strip() for group in _allowed(str(value), vr).split("=")[:3])
     if vr in _LONGEST:
         return _allowed(str(value), vr)[: _LONGEST[vr]].strip()
     text = str(getattr(value, "original_string", value)).strip()
+    if old := _OLD_FORMS[vr].fullmatch(text) if vr in _OLD_FORMS else None:
+        text = "".join(filter(None, old.groups()))
     if re.fullmatch(_PATTERNS[vr], text) is None or len(text) > {"UI": 64, "DT": 26}.get(vr, 16):
         return ""
-    if vr in _FORMATS:
-        try:
-            datetime.strptime(text, _FORMATS[vr])
-        except ValueError:
-            return ""
-    return text
+    if vr == "IS" and int(text) not in _INTEGERS:
+        return ""
+    return text if _is_date_or_time(text, vr) else ""
+
+
+def _is_date_or_time(text: str, vr: str) -> bool:
+    """Whether a text of the right form is one; of another value representation it is not asked."""
+    whole, form = re.split(r"[.+-]", text)[0], _FORMATS.get(vr, "%Y%m%d%H%M%S" if vr == "DT" else "")
+    # A time may stop after the hour, a date with a time after the year.
+    shorter = form[: len(whole) if vr == "TM" else len(whole) - 2]
+    try:
+        return not form or bool(datetime.strptime(whole, form if vr == "DA" else shorter))
+    except ValueError:
+        return False

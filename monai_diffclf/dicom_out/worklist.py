@@ -68,6 +68,7 @@ class WorklistItem:
     def entropy(self, positive: Sequence[str]) -> float | None:
         """Entropy of its probabilities, nats; of findings the largest of some; None where there is none."""
         key = UncertaintyKeys.PROBABILITY_ENTROPY.value
+        key = key if self.several or f"uncertainty_{key}" not in self.row else f"uncertainty_{key}"
         values = [self.row.get(name) for name in ([f"{key}_{each}" for each in positive] if self.several else [key])]
         return max((float(value) for value in values if value is not None), default=None)
 

@@ -34,7 +34,8 @@ class ClassificationWriter:
 
     Columns: key, predicted, probability_CLASS, vote_share_CLASS, the uncertainties (vote_variance, vote_entropy,
     vote_margin, vote_share_low, vote_share_high, entropy_monte_carlo, entropy_remaining, probability_margin,
-    probability_entropy, see :class:`monai_diffclf.keys.UncertaintyKeys`), where post-transforms give them
+    probability_entropy, see :class:`monai_diffclf.keys.UncertaintyKeys`; with "uncertainty_" before it where a class's
+    column is called so), where post-transforms give them
     prediction_set (the names of its classes, separated by ``;``), ood_score and ood_p_value, then network_evaluations,
     decided (whether the stopping rule's guarantee holds), map (name of the PNG), warnings (what to mind, see
     `image_warnings`), error (why an image could not be read; its other cells are empty). Text that a spreadsheet would

@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 import torch
 from monai.utils import CommonKeys
 
-from .._class_names import NO_FINDING, SEPARATOR, class_names, finding_names
+from .._class_names import NO_FINDING, SEPARATOR, class_names, finding_names, uncertainty_column
 from .._text import csv_text, csv_texts
 from ..classification.vote_statistics import of_final_probabilities
 from ..keys import OutputKeys, UncertaintyKeys
@@ -63,6 +63,9 @@ def prediction_row(
         classes: names of the classes.
         pictures: name of the image's map, or of those of its findings; none without maps.
 
+    An uncertainty whose column a class has by its name, as one called "low" has vote_share_low, comes after
+    "uncertainty_".
+
     Of several findings the classes are these: ``predicted`` names all that are present, and there are probability_NAME,
     vote_share_NAME, vote_entropy_NAME, probability_entropy_NAME, map_NAME and, where there are sets,
     prediction_set_NAME; "none" where none is.
@@ -88,7 +91,9 @@ def prediction_row(
     row: dict[str, Any] = {"key": str(source.get("key", "")), "predicted": classes[int(probabilities.argmax())]}
     for what, values in shares.items():
         row |= {f"{what}_{name}": _rounded(value) for name, value in zip(classes, values, strict=True)}
-    row |= {name.value: _rounded(uncertainty[name]) for name in wanted if name in uncertainty}
+    row |= {
+        uncertainty_column(name.value, classes): _rounded(uncertainty[name]) for name in wanted if name in uncertainty
+    }
     if OutputKeys.PREDICTION_SET in result:
         chosen = torch.as_tensor(result[OutputKeys.PREDICTION_SET]).flatten().nonzero().flatten().tolist()
         row[OutputKeys.PREDICTION_SET.value] = [classes[k] for k in chosen]
@@ -206,7 +211,7 @@ class PredictionTable:
 def _usual_columns(classes: Sequence[str]) -> list[str]:
     """The columns where no image could be classified."""
     shares = [f"{what}_{name}" for what in ("probability", OutputKeys.VOTE_SHARE.value) for name in classes]
-    numbers = [name.value for name in UNCERTAINTIES]
+    numbers = [uncertainty_column(name.value, classes) for name in UNCERTAINTIES]
     spent = [OutputKeys.NETWORK_EVALUATIONS.value, OutputKeys.DECIDED.value]
     return ["key", "predicted", *shares, *numbers, *spent, "map", OutputKeys.WARNINGS.value, "error"]
 

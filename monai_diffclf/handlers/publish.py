@@ -83,12 +83,20 @@ def _check_weights(run: Path, note: dict[str, Any], found: list[tuple[str, str, 
 
 def _check_of_bundle(bundle: Path, run: Path, note: dict[str, Any]) -> None:
     """Refuse a training of another bundle, whose classes and images are others."""
-    made = (note.get("model") or {}).get("bundle")
+    model = note.get("model") or {}
+    made = model.get("bundle")
     config = bundle / "configs" / "train.json"
     content = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     name = (content.get("model_description") or {}).get("bundle", made)
     if made is not None and made != name:
         raise ValueError(f"run: expected a training of the bundle {name}, got one of {made} in {run}; name its own")
+    for what in ("classes", "channels"):  # bundles in two folders may have one name
+        own, other = content.get(what), model.get(what)
+        if isinstance(own, list | int) and other is not None and own != other:
+            raise ValueError(
+                f"run: expected a training of the bundle {name} with {what} {own}, got one with {other} in {run}; name "
+                "its own"
+            )
 
 
 def _measured(entry: dict[str, Any]) -> str:

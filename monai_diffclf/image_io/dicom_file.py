@@ -26,13 +26,14 @@ from pydicom.uid import (
 )
 
 from .dicom_bits import cut_unused_bits
+from .dicom_class import class_name
 from .dicom_codestream import check_codestreams
 from .dicom_grey import show_grey
 from .dicom_header import field, number_of_frames, value_of
 from .doubts import doubt
 from .limits import MAX_PIXELS, byte_limit, check_pixel_count, inflate
 
-__all__ = ["check_decoder", "check_image", "class_name", "decode", "has_pixels", "open_dicom", "read_dicom", "show"]
+__all__ = ["check_decoder", "check_image", "decode", "has_pixels", "open_dicom", "read_dicom", "show"]
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY, COLOUR = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -180,11 +181,6 @@ def _settle(dataset: Any) -> None:
 def has_pixels(dataset: Any) -> bool:
     """Whether there are pixels of any kind, integers or floats."""
     return any(name in dataset for name in PIXEL_ELEMENTS)
-
-
-def class_name(dataset: Any) -> str:
-    """Name of the file's class, as far as it is known."""
-    return str(getattr(value_of(dataset, "SOPClassUID"), "name", "unknown"))
 
 
 def check_image(dataset: Any, max_pixels: int = MAX_PIXELS) -> None:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pydicom
 
 from .._class_names import shown
-from .dicom_file import PIXEL_ELEMENTS, check_image, class_name, decode, has_pixels, open_dicom
+from .dicom_class import class_name, no_image
+from .dicom_file import PIXEL_ELEMENTS, check_image, decode, has_pixels, open_dicom
 from .dicom_grey import modality_values
 from .dicom_grid import SPACINGS
 from .dicom_header import FrameHeader, as_number, field, number_of_frames, value_of
@@ -137,7 +138,7 @@ def _headers(path: Path, max_pixels: int) -> list[tuple[Path, Any]]:
     found = []
     for file in files:
         header = open_dicom(file, max_pixels=max_pixels)
-        if path.is_dir() and not has_pixels(header):
+        if path.is_dir() and (no_image(header) or not has_pixels(header)):
             doubt(path, f"{shown(file.name)} is left out, as it is no image but of the class {class_name(header)}")
             continue
         try:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._checks import check_integer
-from .dicom_file import check_image, class_name, decode, has_pixels, open_dicom, show
+from .dicom_class import class_name
+from .dicom_file import check_image, decode, has_pixels, open_dicom, show
 from .dicom_header import as_number, field, number_of_frames, value_of
 from .file_kind import kind_of
 from .image_files import cause

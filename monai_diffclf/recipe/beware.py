@@ -67,6 +67,11 @@ def data_warnings(seen: ImagesSeen) -> list[str]:
             "Patients are not known: images of one patient may be in two splits, and results too good. Give each a "
             "folder, or say --patient-column or --patient-pattern."
         )
+    elif without := sum(seen.without_patient.values()):
+        found.append(
+            f"The patient of {without} images is not known: each is taken for one of its own, who may be in another "
+            "split, and results are too good then. Fill in the column, or leave these images out."
+        )
     return found
 
 

@@ -38,7 +38,8 @@ class ImagesSeen:
     Args:
         classes: names of the classes in the order of their labels.
         images: split -> images of each class; a split that is absent has none.
-        patients: split -> number of patients, None where they are not known.
+        patients: split -> number of patients, None where none is known.
+        without_patient: split -> number of images whose patient is not known.
         channels: 1 for grey, 3 for colour.
         typical: median height and median width in pixels.
         smallest: height and width of the image with the shortest side.
@@ -56,6 +57,7 @@ class ImagesSeen:
     largest: tuple[int, int] = (64, 64)
     aspects: tuple[float, float] = (1.0, 1.0)
     patients: Mapping[str, int | None] = field(default_factory=dict)
+    without_patient: Mapping[str, int] = field(default_factory=dict)
     looked_at: int = 0
     kinds: Mapping[str, int] = field(default_factory=dict)
 
@@ -90,6 +92,8 @@ class ImagesSeen:
                 line += ": " + ", ".join(f"{count} {shown(name, 40)}" for count, name in counts)
                 known = self.patients.get(split)
                 line += "; patients not known" if known is None else f"; of {known} patients"
+                without = self.without_patient.get(split, 0)
+                line += f", {without} images without one" if known is not None and without else ""
             lines.append(line)
         size = f"{self.typical[0]} x {self.typical[1]} px"
         if self.smallest != self.largest:
@@ -136,6 +140,7 @@ def look_at(
     sizes, colours = _open(opened, progress)
     heights, widths = np.array(sizes).T
     short, long = np.minimum(heights, widths), np.maximum(heights, widths)
+    patients = {name: _patients(items) for name, items in splits.items()}
     return ImagesSeen(
         classes=tuple(names),
         images={name: _counts(items, len(names)) for name, items in splits.items()},
@@ -144,7 +149,8 @@ def look_at(
         smallest=sizes[int(short.argmin())],
         largest=sizes[int(long.argmax())],
         aspects=(float((widths / heights).min()), float((widths / heights).max())),
-        patients={name: _patients(items) for name, items in splits.items()},
+        patients={name: len(known) or None for name, (known, _) in patients.items()},
+        without_patient={name: without for name, (_, without) in patients.items()},
         looked_at=len(opened),
         kinds=dict(Counter(_suffix(item) for items in splits.values() for item in items).most_common()),
     )
@@ -225,9 +231,10 @@ def _counts(items: Items, num_classes: int) -> tuple[int, ...]:
     return tuple(np.bincount([item["label"] for item in items], minlength=num_classes).tolist())
 
 
-def _patients(items: Items) -> int | None:
-    patients = {known_patient(item.get("patient")) for item in items}
-    return None if "" in patients or not items else len(patients)
+def _patients(items: Items) -> tuple[set[str], int]:
+    """The patients that are known, and of how many images none is."""
+    each = [known_patient(item.get("patient")) for item in items]
+    return {*each} - {""}, each.count("")
 
 
 def _suffix(item: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .._class_names import classes_of_finding
 from .._finding_files import finding_file, finding_folder
-from .._text import from_csv_text
+from .._text import csv_text, from_csv_text
 from ..storage import StoredErrors, load_errors
 from .data import RULES
 
@@ -98,9 +98,10 @@ def read_run(
         classes = classes or next(iter(tables.values()))[1]
     else:
         classes = classes_of_finding(name)
+    as_in_table = [from_csv_text(csv_text(key)) for key in stored.keys]  # control characters come back as escapes
     for rule, (keys, columns, values) in tables.items():
         same = (
-            keys == stored.keys and columns == classes and values.shape == (len(stored.keys), stored.errors.num_classes)
+            keys == as_in_table and columns == classes and values.shape == (len(stored.keys), stored.errors.num_classes)
         )
         if not same or entries[rules[rule]]["num_draws"] != stored.errors.num_draws:
             raise ValueError(

@@ -45,6 +45,7 @@ def test_classes():
     assert class_concept("pneumonia", given).scheme_designator == "SCT"
     assert class_concept("normal", given).meaning == "Fine/ly"
     assert class_concept("pneumonia").scheme_designator == PRIVATE
+    assert len({class_concept(name).value for name in ("a b", "a_b", "a-b", "A_B")}) == 4
 
 
 def test_sites():

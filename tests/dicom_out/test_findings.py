@@ -11,6 +11,7 @@ import pytest
 highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed")
 
 from monai_diffclf.dicom_out import dicom_files, finding_of  # noqa: E402
+from monai_diffclf.dicom_out.codes import private_concept  # noqa: E402
 from monai_diffclf.dicom_out.finding import STATES  # noqa: E402
 from tools.dicom_sources import write_sources  # noqa: E402
 from tools.validate_dicom import (  # noqa: E402
@@ -68,7 +69,7 @@ def test_present_absent_or_undecided(row, state, code, tmp_path):
     chosen = {"absent": "121054", "present": "121053"}
     expected = [chosen[name] for name in row.get("prediction_set", ())]
     assert [value for name, value in said if name == "PREDICTION_SET"] == (
-        expected or (["NONE"] if "prediction_set" in row else [])
+        expected or ([private_concept("empty prediction set", "").value] if "prediction_set" in row else [])
     )
 
 

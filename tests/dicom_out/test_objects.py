@@ -22,6 +22,7 @@ from monai_diffclf.dicom_out import (  # noqa: E402
     structured_report,
     to_bytes,
 )
+from monai_diffclf.dicom_out.structured_report import _prediction_set  # noqa: E402
 from monai_diffclf.image_io import read_image_file  # noqa: E402
 from tools import dicom_sources  # noqa: E402
 from tools.dicom_sources import SOURCES, write_sources  # noqa: E402
@@ -210,6 +211,56 @@ def test_map_of_a_projection_has_a_frame_of_its_own(source):
     assert list(shared.PlaneOrientationSequence[0].ImageOrientationPatient) == [1, 0, 0, 0, 0, -1]  # left, feet
     other = parametric_map(image, FINDING, replace(ALGORITHM, name="b"), np.zeros((60, 48)), when=WHEN)
     assert other.FrameOfReferenceUID == made.FrameOfReferenceUID and other.SOPInstanceUID != made.SOPInstanceUID
+
+
+def test_maps_of_two_projections_of_a_series_are_in_two_series(source):
+    """Each has a frame of reference of its own, and a series has one."""
+    first, second = dicom_sources.cr(), dicom_sources.cr()
+    second.SOPInstanceUID = second.file_meta.MediaStorageSOPInstanceUID = dicom_sources.uid("second")
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID
+    made = [parametric_map(source(one), FINDING, ALGORITHM, np.zeros((60, 48)), when=WHEN) for one in (first, second)]
+    assert len({one.FrameOfReferenceUID for one in made}) == len({one.SeriesInstanceUID for one in made}) == 2
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("StudyTime", "240000"),
+        ("StudyDate", ["20200101", "20200102"]),
+        ("PatientBirthDate", ["19500101", "19510101"]),
+        ("PatientName", ["A^B", "C^D"]),
+        ("ReferringPhysicianName", ["A^B", "C^D"]),
+        ("AccessionNumber", ["a", "b"]),
+        ("PatientID", ["a", "b"]),
+        ("BodyPartExamined", ["CHEST", "ABDOMEN"]),
+        ("PixelSpacing", [0, 0]),
+        ("ImageOrientationPatient", [0, 0, 0, 0, 0, 0]),
+        ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]),
+        ("InstanceNumber", "6442450941"),
+    ],
+)
+def test_odd_headers_cost_no_results(tmp_path, keyword, value):
+    image = dicom_sources.cr()
+    path = tmp_path / "a.dcm"
+    with pydicom.config.disable_value_validation():
+        setattr(image, keyword, value)
+        if keyword == "ImageOrientationPatient":
+            image.ImagePositionPatient, image.FrameOfReferenceUID = [0, 0, 0], dicom_sources.uid("frame")
+        pydicom.dcmwrite(path, image, enforce_file_format=True)
+    made = dicom_files(path, ROW, CLASSES, ALGORITHM, np.zeros((60, 48)), when=WHEN)
+    assert {"report", "map", "overlay"} <= set(made)
+    for kind, content in made.items():
+        (tmp_path / kind).write_bytes(content if isinstance(content, bytes) else to_bytes(content))
+        if not missing_validators():
+            assert found_by("dciodvfy", tmp_path / kind)[0] == [], kind
+
+
+def test_a_class_called_none_is_no_empty_prediction_set():
+    row, names = {"predicted": "none", "probability_none": 0.5, "probability_b": 0.5}, ["none", "b"]
+    empty, held = (finding_of({**row, "prediction_set": chosen}, names) for chosen in ([], ["none"]))
+    found = [[item.value.value for item in _prediction_set(one, None)] for one in (empty, held)]
+    assert [len(one) for one in found] == [1, 1]
+    assert found[0] != found[1] == ["NONE"]
 
 
 def test_picture(source, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydicom import config
 from pydicom.dataset import Dataset
 
 from monai_diffclf.dicom_out.text import clean_header, is_uid, vr_text
@@ -50,6 +51,39 @@ def test_header_is_cleaned():
     assert [str(name) for name in header.OtherPatientNames] == ["A^B", "C^D"]
     assert len(header.AnatomicRegionSequence[0].CodeMeaning) == 64
     assert 0x00091001 not in header and "PixelData" not in header
+
+
+@pytest.mark.parametrize(
+    ("keyword", "given", "expected"),
+    [
+        ("StudyTime", "240000", ""),
+        ("StudyTime", "126100", ""),
+        ("StudyTime", "235959.999", "235959.999"),
+        ("StudyTime", "12:30:05.5", "123005.5"),
+        ("StudyTime", "12", "12"),
+        ("StudyDate", "2020.03.04", "20200304"),
+        ("StudyDate", "2020.13.04", ""),
+        ("AcquisitionDateTime", "20200101250000", ""),
+        ("AcquisitionDateTime", "20200101120000.5+0100", "20200101120000.5+0100"),
+        ("AcquisitionDateTime", "2020", "2020"),
+        ("InstanceNumber", "6442450941", ""),
+        ("InstanceNumber", "12", 12),
+        ("StudyDate", ["20200101", "20200102"], "20200101"),
+        ("PatientName", ["A^B", "C^D"], "A^B"),
+        ("PatientID", ["a", "b"], "a"),
+        ("BodyPartExamined", ["CHEST", "ABDOMEN"], "CHEST"),
+        ("OtherPatientNames", ["A", "B"], ["A", "B"]),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL"]),
+        ("PixelSpacing", ["1", "2", "3"], ["1", "2"]),
+    ],
+)
+def test_values_are_those_that_an_element_may_have(keyword, given, expected):
+    header = Dataset()
+    with config.disable_value_validation():
+        setattr(header, keyword, given)
+        clean_header(header)
+        found = header[keyword].value
+    assert (list(found) if isinstance(expected, list) else found) == expected
 
 
 def test_uids():

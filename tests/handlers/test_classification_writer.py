@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from monai_diffclf.dicom_out.finding import finding_of
 from monai_diffclf.explain import decision_map, overlay
 from monai_diffclf.handlers import ClassificationWriter
+from monai_diffclf.handlers.prediction_table import PredictionTable
 from monai_diffclf.keys import OutputKeys, UncertaintyKeys
 from monai_diffclf.transforms import CalibrateProbabilitiesd
 from monai_diffclf.uncertainty import Calibration
@@ -119,10 +122,29 @@ def test_images_without_names_are_numbered(evaluate, images, tmp_path):
     assert [row["key"] for row in read(tmp_path)] == [str(i) for i in range(5)]
 
 
-def test_columns_of_one_name_are_refused(evaluate, images, tmp_path):
-    message = r"classes: expected names that make a column each, got \['low', 'high'\], with which .*'vote_share_low'\]"
+@pytest.mark.parametrize("names", [["low", "high"], ["margin", "entropy"]])
+def test_a_class_that_is_called_as_an_uncertainty_keeps_its_columns(evaluate, images, tmp_path, names):
+    evaluate(images, [ClassificationWriter(tmp_path / "odd", names, maps=False)])
+    evaluate(images, [ClassificationWriter(tmp_path / "plain", ["no", "yes"], maps=False)])
+    for row, plain in zip(read(tmp_path / "odd"), read(tmp_path / "plain"), strict=True):
+        assert len(row) == len(plain)
+        for what in ("probability", "vote_share"):
+            assert [row[f"{what}_{name}"] for name in names] == [plain[f"{what}_no"], plain[f"{what}_yes"]]
+        finding = finding_of({**plain_numbers(row), "prediction_set": None}, names)
+        other = finding_of({**plain_numbers(plain), "prediction_set": None}, ["no", "yes"])
+        assert finding.interval == other.interval is not None
+        assert finding.uncertainty == other.uncertainty
+        assert list(finding.probabilities.values()) == list(other.probabilities.values())
+
+
+def plain_numbers(row: dict) -> dict:
+    return {name: float(value) if re.fullmatch(r"[-0-9.e]+", value) else value for name, value in row.items()}
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    message = r"classes: expected names that make a column each, got \['a', 'b'\], with which .*\['map'\]"
     with pytest.raises(ValueError, match=message):
-        evaluate(images, [ClassificationWriter(tmp_path, ["low", "high"])])
+        PredictionTable(tmp_path / "table.csv", ["a", "b"], more=["map"])
 
 
 def test_columns_are_of_the_vocabulary():

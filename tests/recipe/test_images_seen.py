@@ -10,6 +10,7 @@ from PIL import Image
 
 from monai_diffclf.data.splits import NoSplitError
 from monai_diffclf.recipe import ImagesSeen, look_at
+from monai_diffclf.recipe.beware import data_warnings
 
 
 def draw(path: Path, size: tuple[int, int] = (20, 20), *, mode: str = "L", value: int = 90) -> Path:
@@ -100,6 +101,22 @@ def test_patients_are_counted(tmp_path):
     seen = look_at(tmp_path, patient_pattern=r"([a-z]+P\d+)_")
     assert seen.patients == {"train": 6, "validation": 2, "test": None}
     assert seen.lines()[0].endswith("; of 6 patients")
+
+
+def test_images_without_a_patient_are_counted_beside_those_with_one(tmp_path):
+    rows = ["image,label,split,patient"]
+    for number in range(12):
+        draw(tmp_path / f"{number}.png")
+        split = ("train", "train", "val", "test")[number % 4]
+        rows.append(
+            f"{number}.png,{'ab'[number // 4 % 2]},{split},{'' if number < 3 else f'P{number % 4}{number // 8}'}"
+        )
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    seen = look_at(tmp_path / "table.csv")
+    assert seen.patients == {"train": 4, "validation": 2, "test": 2}
+    assert seen.without_patient == {"train": 2, "validation": 1, "test": 0}
+    assert seen.lines()[0].endswith("; of 4 patients, 2 images without one")
+    assert any("The patient of 3 images is not known" in line for line in data_warnings(seen))
 
 
 def test_a_patient_in_two_splits_is_refused_unless_allowed(tmp_path):

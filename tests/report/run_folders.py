@@ -27,6 +27,7 @@ def make_run(
     floor: float | None = 0.6,
     strength: float = 0.06,
     network: str = NETWORK,
+    name: str = "image",
 ) -> Path:
     """An evaluated run: errors in which the true class is better by up to ``strength``, tables and results."""
     rng = np.random.default_rng(0)
@@ -37,7 +38,7 @@ def make_run(
     errors = DenoisingErrors(
         torch.tensor(values, dtype=torch.float32), torch.arange(draws), torch.linspace(6, -6, draws), num_elements=256
     )
-    keys = [f"{classes[k]}/image {i:04d}.png" for i, k in enumerate(labels)]
+    keys = [f"{classes[k]}/{name} {i:04d}.png" for i, k in enumerate(labels)]
     order = np.argsort(keys)
     errors, labels, keys = errors[torch.from_numpy(order)], labels[order], [keys[i] for i in order]
     patients = [f"P{i // 2:03d}" for i in range(count)]

@@ -203,6 +203,26 @@ def test_parts_of_different_evaluations_are_refused(tmp_path):
         read_run(run)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Screenshot 9.41\u202fAM",
+        "Pr\u00e9nom\u00a0Nom",
+        "\u0645\u06cc\u200c\u062e",
+        "so\u00adft",
+        "\u202edeppilf",
+        "a\x1bb",
+        "=1+1",
+    ],
+)
+def test_any_name_of_an_image_is_reported(tmp_path, name):
+    """Of what a table writes as an escape, evaluating again gave the same table: there was no way to a report."""
+    run = make_run(tmp_path / "run", SIX[:2], name=name)
+    found = read_run(run)
+    assert all(name in key for key in found.stored.keys)
+    assert report_of_run(found)
+
+
 def test_a_resnets_run_is_refused_in_words(tmp_path):
     run = make_run(tmp_path / "run", SIX[:2])
     text = (run / "results.json").read_text().replace("diffusion_vote", "resnet18").replace("diffusion_mean", "other")

@@ -87,7 +87,14 @@ def test_a_training_of_another_bundle_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a training of the bundle mine, got one of other"):
         publish(bundle, run, num_resamples=50)
     assert not (bundle / "docs").exists()
-    (run / "model.json").write_text(json.dumps({"model": {"bundle": "mine"}}))
+    for what, own, other in (("classes", ["a", "b"], ["b", "a"]), ("channels", 1, 3)):
+        train = {"model_description": {"bundle": "mine"}, what: own}
+        (bundle / "configs" / "train.json").write_text(json.dumps(train))
+        (run / "model.json").write_text(json.dumps({"model": {"bundle": "mine", what: other}}))
+        with pytest.raises(ValueError, match=f"training of the bundle mine with {what} .*, got one with .*; name its"):
+            publish(bundle, run, num_resamples=50)
+        assert not (bundle / "docs").exists()
+    (run / "model.json").write_text(json.dumps({"model": {"bundle": "mine", "channels": 1}}))
     assert publish(bundle, run, num_resamples=50)
 
 
