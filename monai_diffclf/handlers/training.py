@@ -24,7 +24,7 @@ from .._moved import moved
 from ..networks.model_description import differences
 from ..networks.weights_content import read_torch_file
 from ..storage.outputs import Outputs
-from ..storage.torch_file import write_torch_file
+from ..storage.torch_file import json_values, write_torch_file
 
 __all__ = ["EpochSeed", "GradientClipping", "ResumableCheckpoint"]
 
@@ -132,11 +132,16 @@ class ResumableCheckpoint:
             raise ValueError(f"save_dict: expected no object called {name!r}; the {what} saved by that name")
         interval = check_integer(interval, "interval")
         self.path, self.save_dict, self.interval = Path(path), dict(save_dict), interval
-        self.settings = None if settings is None else json.loads(json.dumps(settings))
+        self.settings = None if settings is None else json_values(settings, "settings")
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after every handler that changes what is saved (EMA, validation, learning rate)."""
         self.save_dict["trainer"] = engine
+        for (
+            item
+        ) in self.save_dict.values():  # NumPy's are kept as Python's, and so must be computed with from the start
+            for group in getattr(item, "param_groups", ()):
+                group.update({name: value.item() for name, value in group.items() if isinstance(value, np.generic)})
         if getattr(engine, "scaler", None) is not None:
             self.save_dict["scaler"] = engine.scaler  # type: ignore[attr-defined]
         engine.add_event_handler(Events.STARTED, self.resume)
@@ -164,6 +169,8 @@ class ResumableCheckpoint:
         if idist.get_rank() == 0:
             self._list_events()
         if not self.path.exists():
+            # So that weights that are saved before the first epoch is kept do not stand without a training to go on.
+            self._write()
             return
         checkpoint = self._read()
         self._check_images(checkpoint.pop("images", None))
@@ -182,13 +189,18 @@ class ResumableCheckpoint:
     def save(self, engine: Engine) -> None:
         """Save if it is time."""
         last = engine.state.epoch == engine.state.max_epochs
-        if idist.get_rank() == 0 and (engine.state.epoch % self.interval == 0 or last):
-            content = {name: item.state_dict() for name, item in self.save_dict.items()}
-            if self.settings is not None:
-                content["settings"] = self.settings
-            if (images := self._images()) is not None:
-                content["images"] = images
-            write_torch_file(self.path, content)
+        if engine.state.epoch % self.interval == 0 or last:
+            self._write()
+
+    def _write(self) -> None:
+        if idist.get_rank() != 0:
+            return
+        content = {name: item.state_dict() for name, item in self.save_dict.items()}
+        if self.settings is not None:
+            content["settings"] = self.settings
+        if (images := self._images()) is not None:
+            content["images"] = images
+        write_torch_file(self.path, content)
 
     def _read(self) -> dict[str, Any]:
         checkpoint = read_torch_file(self.path, what="a training's state")
@@ -232,7 +244,7 @@ class ResumableCheckpoint:
             raise ValueError(
                 f"path: {self.path} is of a training whose settings were not recorded, by an earlier version; {where}"
             )
-        if texts := differences(_without_name(self.settings), found):
+        if texts := differences(_without_name(self.settings), found, of_one_run=True):
             raise ValueError(
                 f"path: the training in {self.path} was started with other settings ({'; '.join(texts)}); give those "
                 f"to go on (more epochs are allowed), or {where}"

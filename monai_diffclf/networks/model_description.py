@@ -133,12 +133,14 @@ def describe_settings(thing: Any) -> dict[str, Any]:
     return {**plain, **inner}
 
 
-def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def differences(expected: Mapping[str, Any], found: Mapping[str, Any], *, of_one_run: bool = False) -> list[str]:
     """What differs between two descriptions, a text for each thing; what only one of them says is passed over.
 
     Args:
         expected: what is asked for.
         found: what was recorded.
+        of_one_run: whether it is to be the same run that goes on: then None and nothing are values like others, where
+            both have the name. Else weights may be used where less, or more, is known of them.
 
     Example:
         >>> differences({"classes": ["a", "b"], "channels": 1}, {"classes": ["b", "a"], "channels": 1})
@@ -147,10 +149,11 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     texts = []
     for name, value in expected.items():
         recorded = found.get(name)
-        if recorded in (None, "", [], {}) or value in (None, "", [], {}) or _same(value, recorded):
+        unknown = name not in found or (not of_one_run and any(_is_nothing(each) for each in (value, recorded)))
+        if unknown or _same(value, recorded):
             continue
         if isinstance(value, Mapping) and isinstance(recorded, Mapping):
-            texts += [f"{name} {text}" for text in differences(value, recorded)]
+            texts += [f"{name} {text}" for text in differences(value, recorded, of_one_run=of_one_run)]
         else:
             texts.append(f"{name}: made with {recorded!r}, asked for {value!r}")
     return texts
@@ -192,12 +195,17 @@ def check_description(path: str | os.PathLike[str], expected: Mapping[str, Any],
     )
 
 
+def _is_nothing(value: Any) -> bool:
+    return value is None or value in ("", [], {})
+
+
 def _same(one: Any, other: Any) -> bool:
     """Equal, numbers to five digits: logarithms may differ in the last from machine to machine."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-5)
+        both_nan = math.isnan(one) and math.isnan(other)
+        return both_nan or math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-5)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return all(_same(one[name], other[name]) for name in one.keys() & other.keys())
     if isinstance(one, list) and isinstance(other, list):

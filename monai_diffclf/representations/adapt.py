@@ -286,7 +286,7 @@ class _Training:
         if made_with != self.settings:
             known = made_with if isinstance(made_with, Mapping) else {}
             missing = [name for name in self.settings if name not in known] if known else ["of which"]
-            what = differences(self.settings, known) or [f"it does not say {', '.join(missing)}"]
+            what = differences(self.settings, known, of_one_run=True) or [f"it does not say {', '.join(missing)}"]
             raise ValueError(
                 f"checkpoint: expected one of this training, got one of another in {checkpoint} ({'; '.join(what)}); "
                 "remove it, or name another file"

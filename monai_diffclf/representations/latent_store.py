@@ -78,6 +78,7 @@ class LatentStore:
         values = latents.detach().cpu().numpy().astype(_FLOAT)
         if not self.shape:
             self.shape = values.shape[1:]
+            self._data.unlink(missing_ok=True)  # of a store whose other files are gone
             replace_text(self._header, json.dumps({"made_with": self.provenance, "shape": list(self.shape)}, indent=1))
             self._table.write_text(_HEADER, encoding="utf-8")
         if values.shape[1:] != self.shape:
@@ -104,9 +105,9 @@ class LatentStore:
         self.shape, self._place, self._rows = (), {}, 0
         if not self._header.is_file() or not self._table.is_file():
             return
-        header = json.loads(self._header.read_text(encoding="utf-8"))
+        header = self._read_header()
         if header["made_with"] != self.provenance:
-            what = differences(self.provenance, header["made_with"]) or [
+            what = differences(self.provenance, header["made_with"], of_one_run=True) or [
                 f"{_only_one_says(self.provenance, header['made_with'])}: only one of them says it; latents of an "
                 "earlier version say less"
             ]
@@ -115,18 +116,33 @@ class LatentStore:
                 "another folder, or remove this one"
             )
         self.shape = tuple(header["shape"])
-        rows = [line.split(",") for line in self._table.read_text(encoding="utf-8").splitlines(keepends=True)[1:]]
+        rows = [
+            line.split(",")
+            for line in self._table.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[1:]
+        ]
         rows = [row for row in rows if len(row) == 3 and row[2].endswith("\n")]
         size = self._data.stat().st_size if self._data.is_file() else 0
         self._rows = min(len(rows), size // self._bytes)
         data = _map(self._data, self._rows, self.shape)
         for place, (name, state, crc) in enumerate(rows[: self._rows]):
-            if zlib.crc32(data[place].tobytes()) == int(crc):
+            if str(zlib.crc32(data[place].tobytes())) == crc.strip():
                 self._place[name] = (place, state)
         if repair:
             replace_text(self._table, _HEADER + "".join(",".join(row) for row in rows[: self._rows]))
             if size > self._rows * self._bytes:
                 os.truncate(self._data, self._rows * self._bytes)
+
+    def _read_header(self) -> dict[str, Any]:
+        try:
+            header: dict[str, Any] = json.loads(self._header.read_text(encoding="utf-8"))
+            tuple(header["shape"])
+            dict(header["made_with"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"cache_dir: expected JSON that says how latents were made in {self._header}, got something else "
+                f"({error}); remove {self.folder}, or name another folder"
+            ) from None
+        return header
 
     @property
     def _bytes(self) -> int:

@@ -15,17 +15,18 @@ from filelock import FileLock
 from monai.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .._checks import plain_tensor
-from ..data.data_description import contents_hash, files_hash
+from .._checks import check_integer, plain_tensor
+from ..data.data_description import contents_hash, files_hash, items_hash
 from ..networks import AutoencoderSpace
 from ..networks.model_description import describe_settings, differences
 from ..storage.atomic_file import replace_text
+from ..storage.torch_file import json_values
 from .adapt import adapt_encoder
 from .autoencoder_encoder import AutoencoderCodes, fit_autoencoder, save_autoencoder
 from .encoder import Encoder
 from .representation_space import RepresentationSpace, check_precision
 from .space_file import load_space, save_space
-from .transform_steps import compose_steps
+from .transform_steps import compose_steps, describe_steps
 
 __all__ = ["prepare_space"]
 
@@ -94,12 +95,14 @@ def prepare_space(
         "whitening": float(whitening),
         "global_token": bool(global_token),
         "amp_dtype": None if amp_dtype is None else str(amp_dtype).removeprefix("torch."),
-        "adaptation": None if adaptation is None else {**adaptation, "seed": seed},
+        "adaptation": None if adaptation is None else {**adaptation, "seed": check_integer(seed, "seed", 0)},
         "data": data,
         "transform": describe_settings(list(compose_steps(getattr(images, "transform", None)).transforms)),
     }
-    precision = check_precision(amp_dtype)
-    wanted = json.loads(json.dumps(wanted))
+    if adaptation is not None:
+        wanted |= _about_adaptation(adaptation, augmented, validation)
+    precision, batch_size = check_precision(amp_dtype), check_integer(batch_size, "batch_size")
+    wanted = json_values(wanted, "adaptation")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Several processes may ask at the same time: the first one makes it.
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -187,13 +190,28 @@ def _adapt(
 def _batches(
     images: Dataset, batch_size: int, num_workers: int, device: torch.device | str, progress: bool
 ) -> Iterator[torch.Tensor]:
-    loader = DataLoader(images, batch_size=batch_size, num_workers=num_workers)
+    # With a generator of its own, or it would take torch's global numbers, and whether the space is made or read would
+    # decide what a network begins with.
+    loader = DataLoader(images, batch_size=batch_size, num_workers=num_workers, generator=torch.Generator())
     for batch in tqdm(loader, desc="fitting the space", disable=not progress, leave=False):
         yield plain_tensor(torch.as_tensor(batch["image"])).float().to(device)
 
 
 def _note(path: Path) -> Path:
     return path.with_suffix(".json")
+
+
+def _about_adaptation(
+    adaptation: Mapping[str, Any], augmented: Dataset | None, validation: Dataset | None
+) -> dict[str, Any]:
+    """What the encoder was adapted on beside the images: how they were augmented, and what chose the epoch."""
+    found: dict[str, Any] = {}
+    if augmented is not None:  # a space that is there needs none
+        found["augmentation"] = describe_steps(getattr(augmented, "transform", None))
+    judged = getattr(validation, "data", None)
+    if adaptation.get("select") == "best" and isinstance(judged, Sequence) and judged:
+        found["validation"] = f"{items_hash(judged)} {contents_hash(judged)}"
+    return found
 
 
 def _state_of(items: Any) -> dict[str, str]:
@@ -204,10 +222,19 @@ def _state_of(items: Any) -> dict[str, str]:
 
 def _check_made_from(path: Path, wanted: Mapping[str, Any], items: Any) -> None:
     note = _note(path)
-    made = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    texts = differences(wanted, made)
+    try:
+        made = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    except ValueError as error:
+        raise ValueError(
+            f"representation: expected JSON in {note}, which says how {path} was made, got something else ({error}); "
+            "name another output folder"
+        ) from None
+    asked = dict(wanted)
+    texts = []
     if (made.get("adaptation") is None) != (wanted["adaptation"] is None) and made:
-        texts.append("adaptation: one is frozen, the other adapted")
+        asked.pop("adaptation")
+        texts = ["adaptation: one is frozen, the other adapted"]
+    texts += differences(asked, made, of_one_run=True)
     before = made.get("images") or {}
     if before and not texts and files_hash(items) != before["files"] and contents_hash(items) != before["contents"]:
         texts.append("images: they have changed since, under the same names")

@@ -88,14 +88,14 @@ class RepresentationSpace(nn.Module):
             raise ValueError(f"amp_dtype: expected None, torch.bfloat16 or torch.float16, got {amp_dtype!r}")
         batch_size = check_integer(batch_size, "batch_size")
         self.encoder = encoder.requires_grad_(False).eval()
-        self.num_components, self.whitening, self.global_token = num_components, whitening, bool(global_token)
-        self.amp_dtype, self.batch_size = amp_dtype, batch_size
+        self.global_token, self.amp_dtype, self.batch_size = bool(global_token), amp_dtype, batch_size
         self.components = PrincipalComponents(
             encoder.out_channels, num_components, whitening=whitening, groups=encoder.channels
         )
         self.global_components = (
             PrincipalComponents(encoder.vector_size, num_components, whitening=whitening) if global_token else None
         )
+        self.num_components, self.whitening = int(num_components), float(whitening)  # NumPy's are no JSON values
         self.image_size: tuple[int, ...] = encoder.image_size
         """Spatial size of the images that the space was fitted to."""
         if encoder.spatial_dims == 2:

@@ -179,7 +179,8 @@ def index_training_images(
     made_of = _made_of(data, [version, keys, labels, files], transform)
     if path.is_file() and made_of and _made_before(path) == made_of:
         return path
-    loader = DataLoader(Dataset(data, transform), batch_size=batch_size)
+    # With a generator of its own: else it would take torch's global numbers, where an index is not there already.
+    loader = DataLoader(Dataset(data, transform), batch_size=batch_size, generator=torch.Generator())
     vectors = [
         mean_vectors(encode(latent_space, plain_tensor(torch.as_tensor(batch["image"])).float().to(device)))
         for batch in tqdm(loader, desc="indexing training images", disable=not progress, leave=False)

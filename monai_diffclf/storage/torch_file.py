@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import torch
 from .._checks import plain_tensor
 from .atomic_file import replaced
 
-__all__ = ["write_torch_file"]
+__all__ = ["json_values", "write_torch_file"]
 
 _PLAIN = (bool, int, float, complex, str, bytes)
 
@@ -55,6 +56,32 @@ def write_torch_file(path: str | os.PathLike[str], content: Any) -> None:
                 f"content: expected tensors and plain values for {path}, which can be read without running code, got "
                 f"{strange}; leave it out, or give numbers, text, lists, dictionaries or tensors"
             ) from None
+
+
+def json_values(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Settings as JSON holds them; NumPy's numbers, enumerations, paths, and types and devices of torch become plain.
+
+    Args:
+        settings: the settings.
+        name: the argument's name, for the message.
+
+    Raises:
+        TypeError: when something else is in there.
+
+    Example:
+        >>> json_values({"rate": np.float32(0.5), "dtype": torch.bfloat16, "size": (2, 3)}, "settings")
+        {'rate': 0.5, 'dtype': 'bfloat16', 'size': [2, 3]}
+    """
+
+    def as_text(value: Any) -> str:
+        if isinstance(value, torch.dtype | torch.device):
+            return str(value).removeprefix("torch.")
+        raise TypeError(
+            f"{name}: expected numbers, text, lists and dictionaries, got {type(value).__name__}; give one of these"
+        )
+
+    plain: dict[str, Any] = json.loads(json.dumps(_plain(settings), default=as_text))
+    return plain
 
 
 def _plain(value: Any) -> Any:

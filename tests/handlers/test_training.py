@@ -240,6 +240,73 @@ def test_a_renamed_folder_of_images_is_gone_on_with(tmp_path):
         run(3, train={"images": 4, "hash": "bb"})
 
 
+def test_a_training_that_was_stopped_before_its_first_epoch_was_kept_goes_on(tmp_path):
+    """Weights may be saved by a validation before the checkpoint is: then the folder was one that cannot go on."""
+    path = tmp_path / "checkpoint.pt"
+    network = zero()
+    engine, _ = trainer_of(network, path, interval=3)
+
+    @engine.on(Events.EPOCH_COMPLETED(once=1))
+    def fail():
+        torch.save(network.state_dict(), tmp_path / "model.pt")
+        raise RuntimeError("no space left")
+
+    with pytest.raises(RuntimeError, match="no space left"):
+        engine.run([0, 0], max_epochs=2)
+    network = zero()
+    network.bias.data.fill_(9)
+    ResumableCheckpoint(path, {"network": network}).check()
+    engine, epochs = trainer_of(network, path)
+    engine.run([0, 0], max_epochs=2)
+    assert epochs == [1, 2]
+    assert network.bias.item() == 4, "it begins with the weights that it began with"
+
+
+def test_weights_to_begin_with_are_a_setting_also_where_there_were_none(tmp_path):
+    def run(epochs, **training):
+        settings = {"training": {"seed": 0, "rate": math.nan, **training}}
+        engine = Engine(lambda engine, batch: None)
+        ResumableCheckpoint(tmp_path / "checkpoint.pt", {"network": zero()}, settings=settings).attach(engine)
+        return engine.run([0], max_epochs=epochs).epoch
+
+    assert run(1, initial_weights=None) == 1
+    assert run(2, initial_weights=None) == 2
+    with pytest.raises(
+        ValueError, match="training initial_weights: made with None, asked for 'abc'; give|asked for 'abc'"
+    ):
+        run(3, initial_weights="abc")
+    assert run(3) == 3, "what is not asked for is no matter"
+
+
+def test_settings_are_json_values(tmp_path):
+    odd = {"rate": np.float32(0.5), "size": (np.int64(2), 3), "dtype": torch.bfloat16, "path": Path("a")}
+    made = ResumableCheckpoint(tmp_path / "a.pt", {}, settings=odd).settings
+    assert made == {"rate": 0.5, "size": [2, 3], "dtype": "bfloat16", "path": "a"}
+    with pytest.raises(TypeError, match="settings: expected numbers, text, lists and dictionaries, got object"):
+        ResumableCheckpoint(tmp_path / "a.pt", {}, settings={"a": object()})
+
+
+def test_an_optimizer_with_numbers_of_numpy_goes_on_to_the_same_bits(tmp_path):
+    def run(epochs, path):
+        torch.manual_seed(0)
+        network = torch.nn.Linear(3, 1)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=np.float32(1e-2), weight_decay=np.float32(0.1))
+
+        def step(engine, batch):
+            optimizer.zero_grad()
+            network(torch.arange(3.0)).square().sum().backward()
+            optimizer.step()
+
+        engine = Engine(step)
+        ResumableCheckpoint(path, {"network": network, "optimizer": optimizer}).attach(engine)
+        engine.run([0, 0, 0], max_epochs=epochs)
+        return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+    whole = run(4, tmp_path / "whole.pt")
+    run(2, tmp_path / "stopped.pt")
+    assert torch.equal(run(4, tmp_path / "stopped.pt"), whole)
+
+
 def test_settings_are_checked(tmp_path):
     with pytest.raises(ValueError, match="save_dict: expected no object called 'trainer'"):
         ResumableCheckpoint(tmp_path / "a.pt", {"trainer": zero()})

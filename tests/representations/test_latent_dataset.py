@@ -539,3 +539,34 @@ def test_a_changed_slice_of_a_series_is_refused(files, tmp_path):
     os.utime(folder, ns=(state.st_atime_ns, state.st_mtime_ns))
     with pytest.raises(ValueError, match="cache_dir: .* 1 have changed since"):
         LatentDataset(data, mean, EncodesOnly(), **settings)
+
+
+@pytest.mark.parametrize("lost", ["latents.json", "images.csv", "latents.f32"])
+def test_a_store_that_lost_a_file_is_made_anew(files, tmp_path, lost):
+    """What is left of it was not read as latents of other settings: blocks are counted from the first."""
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    LatentDataset(files, read(random=False, factor=3.0), EncodesOnly(), **settings)
+    (tmp_path / "kept" / lost).unlink()
+    factor = 3.0 if lost == "latents.f32" else 1.0
+    again = LatentDataset(files, read(random=False, factor=factor), EncodesOnly(), **settings)
+    assert torch.equal(all_views(again), all_views(LatentDataset(files, read(False, factor), EncodesOnly(), views=0)))
+    LatentDataset(files, read(random=False, factor=factor), Recording(stop_after=0), **settings)
+
+
+def test_damaged_tables_and_headers(files, tmp_path):
+    settings = {"views": 0, "cache_dir": tmp_path / "kept", "progress": False}
+    first = all_views(LatentDataset(files, read(), EncodesOnly(), **settings))
+    table, header = tmp_path / "kept" / "images.csv", tmp_path / "kept" / "latents.json"
+    lines = table.read_bytes().split(b"\n")
+    lines[3] = b"\xff" + lines[3][1:]
+    lines[5] = lines[5][:-1] + b"\xff"
+    table.write_bytes(b"\n".join(lines))
+    space = Recording()
+    assert torch.equal(all_views(LatentDataset(files, read(), space, **settings)), first)
+    assert space.images == len(files), "in the batches of an undisturbed run"
+    for content in ("", "{}", "[]", '{"made_with": 1, "shape": []}'):
+        header.write_text(content)
+        with pytest.raises(
+            ValueError, match=r"cache_dir: expected JSON .* in .*latents\.json, .*; remove .*kept, or name"
+        ):
+            LatentDataset(files, read(), EncodesOnly(), **settings)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import Dataset
+from monai.transforms import RandFlipd
 
 from monai_diffclf.representations import RepresentationSpace, load_space, prepare_space
+from monai_diffclf.representations.training_index import index_training_images
 from tests.representations.tiny_encoder import make_tiny_encoder as make_encoder
 
 
@@ -95,6 +97,78 @@ def test_an_adapted_encoder_is_kept_with_the_space(tmp_path):
     assert again.version == made.version and again.adapted == made.adapted
     images = torch.stack([item["image"] for item in make_images(4, seed=1)])
     assert torch.equal(again.encode(images), made.encode(images))
+
+
+def test_making_a_space_takes_no_global_random_numbers(tmp_path):
+    """Else what a network begins with would depend on whether its space was there already, after a kill say."""
+    settings = {**SETTINGS, "adaptation": {"epochs": 1, "batch_size": 8}, "augmented": make_images()}
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    for _ in range(2):
+        space = prepare_space(tmp_path / "adapted" / "representation.pt", make_encoder(), make_images(), **settings)
+        assert torch.equal(torch.get_rng_state(), before)
+    items = [{**item, "key": str(n)} for n, item in enumerate(make_images().data)]
+    for _ in range(2):
+        index_training_images(tmp_path / "nearest.npz", items, None, space, progress=False)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_adaptation_by_another_augmentation_is_refused(tmp_path):
+    """Also once the space is there, which the augmented images are not needed for any more."""
+
+    def prepared(prob: float, **changes) -> str:
+        augmented = Dataset(make_images().data, RandFlipd("image", prob=prob))
+        adaptation = {"epochs": 1, "batch_size": 8, "select": "best"}
+        given = {"augmented": augmented, "validation": make_images(8, seed=3), "adaptation": adaptation, **changes}
+        return prepare_space(tmp_path / "representation.pt", make_encoder(), make_images(), **SETTINGS, **given).version
+
+    version = prepared(0.5)
+    assert prepared(0.5) == prepared(0.9, augmented=None) == version
+    with pytest.raises(ValueError, match="other settings .*augmentation 0 .*prob: made with 0.5, asked for 0.9"):
+        prepared(0.9)
+    with pytest.raises(ValueError, match="other settings .*validation: made with"):
+        prepared(0.5, validation=make_images(8, seed=4))
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, "bfloat16"), ("bfloat16", None)])
+def test_a_precision_that_was_none_is_no_less_a_setting(tmp_path, first, second):
+    path = tmp_path / "representation.pt"
+    prepare_space(path, make_encoder(), make_images(), amp_dtype=first, **SETTINGS)
+    with pytest.raises(ValueError, match=f"amp_dtype: made with {first!r}, asked for {second!r}"):
+        prepare_space(path, make_encoder(), make_images(), amp_dtype=second, **SETTINGS)
+
+
+def test_numbers_of_numpy_and_types_of_torch_are_plain_ones(tmp_path):
+    path, odd = tmp_path / "representation.pt", {"epochs": np.int64(1), "learning_rate": np.float32(0.5**10)}
+    adaptation = {**odd, "batch_size": np.int32(8), "amp_dtype": torch.bfloat16}
+    given = {"num_components": np.int64(3), "data": "hash", "batch_size": np.int64(5), "progress": False}
+    more = {"whitening": np.float32(0.5), "augmented": make_images(), "seed": np.int64(1)}
+    made = prepare_space(path, make_encoder(), make_images(), adaptation=adaptation, **given, **more)
+    plain = {"epochs": 1, "learning_rate": 0.5**10, "batch_size": 8, "amp_dtype": torch.bfloat16}
+    again = prepare_space(
+        path,
+        make_encoder(),
+        make_images(),
+        adaptation=plain,
+        **SETTINGS,
+        whitening=0.5,
+        augmented=make_images(),
+        seed=1,
+    )
+    assert again.version == made.version
+    assert (type(made.whitening), type(made.num_components)) == (float, int)
+    with pytest.raises(TypeError, match="adaptation: expected numbers, text, lists and dictionaries, got object"):
+        prepare_space(tmp_path / "b.pt", make_encoder(), make_images(), adaptation={"epochs": object()}, **SETTINGS)
+    assert not (tmp_path / "b.pt").exists()
+
+
+def test_a_cut_note_is_named(tmp_path):
+    path = tmp_path / "representation.pt"
+    prepare_space(path, make_encoder(), make_images(), **SETTINGS)
+    note = tmp_path / "representation.json"
+    note.write_text(note.read_text()[:30])
+    with pytest.raises(ValueError, match=r"representation: expected JSON in .*representation\.json, .*; name another"):
+        prepare_space(path, make_encoder(), make_images(), **SETTINGS)
 
 
 def test_what_cannot_be_is_refused(tmp_path):
