@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -24,6 +25,7 @@ FAULT, REFUSED, STOPPED = 1, 2, 130
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
 _RAISED = re.compile(r"^([\w.]*(?:Error|Exception|Warning|Interrupt)): (.*)", re.MULTILINE)
 _MEMORY = "out of memory; take less at a time: a smaller image_batch, network_batch or batch_size"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _USERS = (ValueError, OSError, ImportError, MemoryError)
 _IN_WORKERS = {"OutOfMemoryError", *(each.__name__ for each in _USERS)}
 
@@ -146,7 +148,8 @@ def _raised_in(error: BaseException) -> tuple[str, str]:
 
 def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        advice = "; make room, and run the same command again" if error.errno in _FULL else ""
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror) + advice
     if out_of_memory(error):
         return _MEMORY
     if isinstance(error, KeyError) and error.args:

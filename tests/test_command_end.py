@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -57,6 +58,11 @@ CASES = {
         "error: a.png: cannot be read",
     ),
     "a file": (lambda: Path("/no/such/file").read_text(), REFUSED, "error: /no/such/file: No such file or directory"),
+    "a full disk": (
+        lambda: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device", "a.csv")),
+        REFUSED,
+        "error: a.csv: No space left on device; make room, and run the same command again",
+    ),
     "memory": (lambda: torch.empty(10**15), REFUSED, "error: out of memory"),
     "a fault": (lambda: [][1], FAULT, "error: a fault of this software, please report it .*IndexError"),
 }

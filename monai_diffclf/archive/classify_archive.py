@@ -16,8 +16,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .._class_names import SEPARATOR
+from .._class_names import SEPARATOR, find_name
 from .._optional import require
+from .._text_path import text_path
 from ..handlers import ShiftWarning
 from ..inferers import DiffusionClassifierInferer, ScoreClassifierInferer
 from ..run import check_not_shipped
@@ -137,8 +138,8 @@ def classify_archive(
     """
     if settings.maps not in MAPS:
         raise ValueError(f"maps: expected one of {', '.join(MAPS)}, got {settings.maps}")
-    folder = Path(output).expanduser()
-    target = None if dicom_out is None else Path(dicom_out).expanduser()
+    folder = _folder(output, "--output")
+    target = None if dicom_out is None else _folder(dicom_out, "--dicom-out")
     for each in (folder, *([] if target is None else [target])):
         check_not_shipped(each)
     settings = _with_dicom(settings, folder, target)
@@ -179,6 +180,14 @@ def classify_archive(
     return replaced(done, calibrated=bundle.calibrated, notes=bundle.notes)
 
 
+def _folder(given: str | os.PathLike[str], name: str) -> Path:
+    """A folder for results, which may not be there yet."""
+    folder = text_path(given, name).expanduser()
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(f"{name}: expected a folder, but {folder} is none; name another, or move it away")
+    return folder
+
+
 def _with_dicom(settings: ClassifierSettings, folder: Path, target: Path | None) -> ClassifierSettings:
     """The settings with what DICOM results need to know."""
     if target is None:
@@ -194,8 +203,10 @@ def _with_dicom(settings: ClassifierSettings, folder: Path, target: Path | None)
 
 def _with_positive(settings: ClassifierSettings, bundle: Any) -> ClassifierSettings:
     """The settings with what is urgent, where there is a worklist: of several findings all, unless some are named."""
-    if unknown := [name for name in settings.positive if name not in bundle.classes]:
+    places = [find_name(name, bundle.classes) for name in settings.positive]
+    if unknown := [name for name, place in zip(settings.positive, places, strict=True) if place is None]:
         raise ValueError(f"--positive: expected names among the classes {', '.join(bundle.classes)}, got {unknown[0]}")
+    settings = replaced(settings, positive=[bundle.classes[place] for place in places if place is not None])
     if settings.positive and len(set(settings.positive)) == len(bundle.classes) and not has_findings(bundle):
         raise ValueError("--positive: expected some of the classes, not all, as all images would be as urgent")
     if settings.dicom and has_findings(bundle) and not settings.positive:

@@ -89,7 +89,8 @@ def find_archive(
             met += 1
             found.setdefault(_real(item["image"]), item["image"])
     if not found:
-        raise ValueError(f"images: expected some outside the output folder {output}, got none")
+        folders = " and ".join(str(folder) for folder in (output, dicom_output) if folder is not None)
+        raise ValueError(f"images: expected some outside {folders}, where results go, got none")
     if met > len(found) or len(set(roots)) < len(roots):
         twice = met - len(found) + len(roots) - len(set(roots))
         warnings.warn(f"images: {twice} file(s) or folder(s) are given more than once, and taken once", stacklevel=2)

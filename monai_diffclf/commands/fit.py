@@ -99,6 +99,9 @@ def command(
     and inference take from there; of several findings a file each into its folder findings. Unusual images are found
     best where the validation images are at hand (--data).
     """
+    source = click.get_current_context().get_parameter_source("max_loss")
+    if cascade is None and (pool is not None or source is click.core.ParameterSource.COMMANDLINE):
+        raise ValueError(f"{'--max-loss' if pool is None else '--pool'}: expected it with --cascade, which it is about")
     root = find_bundle(bundle)
     if not 0 < confidence < 1:
         raise ValueError(f"--confidence: expected a number between 0 and 1, such as 0.9, got {confidence}")

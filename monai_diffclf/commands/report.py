@@ -54,6 +54,10 @@ def command(
 
     BUNDLE is the bundle that was trained. Nothing is fetched by the page, and it can be handed on as it is.
     """
+    if output is not None and output.is_dir():
+        raise ValueError(
+            f"--output: expected a file for the page, got the folder {output}; name one in it: {output / 'report.html'}"
+        )
     root = find_bundle(bundle)
     folder = run_folder(root, run)
     again = "evaluate it: " + shlex.join(

@@ -209,7 +209,7 @@ def _file(row: Row, key: str, folder: Path) -> Path:
     problem = "is a folder" if path.is_dir() else "is a link to nothing" if path.is_symlink() else ""
     raise ValueError(
         f"{row.where}: expected an image file, but {shown(path, 300)} {problem or 'does not exist'}"
-        f"{_near(folder / slashed)}"
+        f"{'' if problem else _near(folder / slashed)}"
     )
 
 

@@ -54,7 +54,10 @@ def read_arrays(path: str | os.PathLike[str], make: Callable[[Arrays], _Stored],
         with np.load(path, allow_pickle=False) as archive:
             return make({name: archive[name] for name in archive.files})
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"path: expected a file written by {written_by}, got {path}: {error}") from error
+        # NumPy's own words would advise to load it without protection.
+        why = "it is none of NumPy's" if "allow_pickle" in str(error) else str(error)
+        why = f"it has no array {error}" if isinstance(error, KeyError) else why
+        raise ValueError(f"path: expected a file written by {written_by}, got {path}: {why}") from error
 
 
 def check_lengths(name: str, num_images: int, labels: Any, keys: Sequence[str], patients: Sequence[str]) -> None:

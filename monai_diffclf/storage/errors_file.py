@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from .array_file import (
 )
 
 __all__ = ["StoredErrors", "list_differences", "load_errors", "save_errors"]
+
+_HASH = re.compile(r"[0-9a-f]{16,}")
 
 
 @dataclass(frozen=True)
@@ -141,17 +144,15 @@ def load_errors(path: str | os.PathLike[str], *, provenance: Mapping[str, Any] |
 
 
 def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """The fields of ``expected`` that differ in ``found``, with both values; empty where none does.
+    """The fields of ``expected`` that differ in ``found``, with both values, hashes last; empty where none does.
 
     Example:
         >>> list_differences({"seed": 0, "num_draws": 51}, {"seed": 1, "num_draws": 51, "network": "0c37ddc4"})
         'seed: expected 0, found 1'
     """
-    return ", ".join(
-        f"{name}: expected {value!r}, found {found.get(name, 'nothing')!r}"
-        for name, value in expected.items()
-        if name not in found or found[name] != value
-    )
+    differing = [name for name, value in expected.items() if name not in found or found[name] != value]
+    differing.sort(key=lambda name: _HASH.fullmatch(str(expected[name])) is not None)
+    return ", ".join(f"{name}: expected {expected[name]!r}, found {found.get(name, 'nothing')!r}" for name in differing)
 
 
 def _from_arrays(arrays: Arrays) -> StoredErrors:

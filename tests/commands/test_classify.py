@@ -64,6 +64,10 @@ def test_json_is_one_object(classify):
         (["images", "--run", "nowhere"], "run: expected the folder of a training"),
         (["images", "--device", "tpu:9"], "device: expected a device of this machine"),
         (["images", "--drows", "2"], "--drows: no such option; did you mean --draws?"),
+        (["images", "--output", __file__], f"--output: expected a folder, but {__file__} is none; name another"),
+        (["images", "--output", " "], "--output: expected the path of a file or folder, got ' '"),
+        (["images", "--dicom-out", __file__], f"--dicom-out: expected a folder, but {__file__} is none"),
+        (["images", "--output", "images"], "images: expected some outside images, where results go, got none"),
     ],
 )
 def test_refuses_in_one_line(classify, words, message):

@@ -65,6 +65,8 @@ def test_no_words_are_a_call_for_help(capsys):
         (["--jsn"], "error: --jsn: no such option; monai-diffclf --help lists them"),
         (["replay", "--Alpha", "1"], "error: --Alpha: no such option; did you mean --alpha?"),
         (["replay", "--xyz"], "error: --xyz: no such option; monai-diffclf replay --help lists them"),
+        (["fit", "x", "--pool", "mean"], "error: --pool: expected it with --cascade, which it is about"),
+        (["fit", "x", "--max-loss", "0.1"], "error: --max-loss: expected it with --cascade, which it is about"),
         (["replay"], "error: ERRORS: not given; expected monai-diffclf replay [OPTIONS] ERRORS"),
         (["replay", "/no/such"], "error: ERRORS: File '/no/such' does not exist."),
         (["replay", __file__, "--orders", "x"], "error: --orders: 'x' is not a valid integer range."),

@@ -58,6 +58,9 @@ def test_what_cannot_be_reported_on_is_refused_with_the_command_to_type(tmp_path
         f"holds no results on test images; evaluate it: monai-diffclf evaluate {BUNDLE} --run {tmp_path / 'run'}"
     )
     run = make_run(tmp_path / "other", CLASSES)
+    code, _, told = ended(capsys, "--run", run, "--output", tmp_path)
+    assert code == 2
+    assert f"--output: expected a file for the page, got the folder {tmp_path}; name one in it" in told
     code, _, told = ended(capsys, "--run", run)
     assert code == 2
     assert "are of the weights 0123456789abcdef, but" in told.splitlines()[-1]

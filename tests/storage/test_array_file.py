@@ -34,8 +34,11 @@ def test_faults_name_the_file_and_who_writes_such(tmp_path):
     path = tmp_path / "x.npz"
     write_arrays(path, {"a": np.arange(3)})
     assert read_arrays(path, lambda arrays: arrays["a"].tolist(), written_by="me") == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"path: expected a file written by me, got .*x\.npz: 'b'"):
+    with pytest.raises(ValueError, match=r"path: expected a file written by me, got .*x\.npz: it has no array 'b'"):
         read_arrays(path, lambda arrays: arrays["b"], written_by="me")
+    (tmp_path / "text.npz").write_text("rows and columns")
+    with pytest.raises(ValueError, match=r"by me, got .*text\.npz: it is none of NumPy's$"):
+        read_arrays(tmp_path / "text.npz", dict, written_by="me")
     path.write_bytes(path.read_bytes()[:50])
     for broken in (path, tmp_path / "absent.npz"):
         with pytest.raises(ValueError, match=rf"path: expected a file written by me, got .*{broken.stem}\.npz"):

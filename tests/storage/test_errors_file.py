@@ -63,6 +63,9 @@ def test_provenance_is_compared_where_asked_for(errors, tmp_path):
         ValueError, match=r"errors.npz holds other errors: seed: expected 1, found 0; compute them anew"
     ):
         load_errors(path, provenance=MADE_BY | {"seed": 1})
+    levels = {"noise_levels": "0123456789abcdef", "num_draws": 7}
+    with pytest.raises(ValueError, match="other errors: num_draws: expected 7, .*, noise_levels: expected '0123"):
+        load_errors(path, provenance=levels)
     with pytest.raises(ValueError, match="network: expected '00bb', found '00aa', stopping: expected 'x', found 'noth"):
         load_errors(path, provenance={"network": "00bb", "stopping": "x"})
 
