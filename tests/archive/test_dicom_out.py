@@ -22,7 +22,7 @@ from tests.archive.conftest import contents, stop_after_one, write_pictures  # n
 from tools import dicom_sources  # noqa: E402
 from tools.validate_dicom import missing_validators, validate  # noqa: E402
 
-SETTINGS = {"maps": "npy", "report": False, "positive": ["lesion"]}
+SETTINGS = {"maps": "npy", "report": False, "positive": ["LESION"]}
 
 
 @pytest.fixture
