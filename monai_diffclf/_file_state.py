@@ -71,8 +71,9 @@ def further_fields(item: Mapping[str, Any], key: str, of_file: Callable[[str], A
         >>> further_fields({"image": "a.png", "label": 1, "side": "L"}, "image", file_state)
         "side='L'"
     """
-    names = sorted(name for name in map(str, item) if name not in (key, *_NO_PIXELS))
-    return "\0".join(f"{name}={_described(item[name], of_file)}" for name in names if item.get(name) is not None)
+    found = {str(name): value for name, value in item.items() if value is not None}
+    names = sorted(found.keys() - {key, *_NO_PIXELS})
+    return "\0".join(f"{name}={_described(found[name], of_file)}" for name in names)
 
 
 def _described(value: Any, of_file: Callable[[str], Any]) -> str:
