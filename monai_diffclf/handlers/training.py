@@ -21,10 +21,11 @@ from monai.engines.utils import IterationEvents
 
 from .._checks import check_integer
 from .._moved import moved
+from .._plain_values import json_values
 from ..networks.model_description import differences
 from ..networks.weights_content import read_torch_file
 from ..storage.outputs import Outputs
-from ..storage.torch_file import json_values, write_torch_file
+from ..storage.torch_file import write_torch_file
 
 __all__ = ["EpochSeed", "GradientClipping", "ResumableCheckpoint"]
 
@@ -137,10 +138,9 @@ class ResumableCheckpoint:
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer, after every handler that changes what is saved (EMA, validation, learning rate)."""
         self.save_dict["trainer"] = engine
-        for (
-            item
-        ) in self.save_dict.values():  # NumPy's are kept as Python's, and so must be computed with from the start
+        for item in self.save_dict.values():
             for group in getattr(item, "param_groups", ()):
+                # The file keeps NumPy's numbers as Python's, and so must be computed with from the start.
                 group.update({name: value.item() for name, value in group.items() if isinstance(value, np.generic)})
         if getattr(engine, "scaler", None) is not None:
             self.save_dict["scaler"] = engine.scaler  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from monai.transforms import Randomizable, Transform
 from monai.transforms.traits import RandomizableTrait
 from torch import nn
 
+from .._plain_values import json_values, plain_values
 from .latent_space import LatentSpace
 from .schedulers import SDE, NoiseProcess, SDEProcess
 from .value_description import NotDescribedError, is_from_library, value_hash
@@ -96,8 +97,7 @@ def describe_model(
         "schedule": _describe_schedule(schedule, prediction_type),
         **({} if latent_space is None else {"latent_space": _describe_space(latent_space)}),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(found))
-    return plain
+    return json_values(found, "settings")
 
 
 def describe_settings(thing: Any) -> dict[str, Any]:
@@ -117,8 +117,9 @@ def describe_settings(thing: Any) -> dict[str, Any]:
         # By their places, so that `differences` names what differs of one.
         return {"count": len(thing), **{str(n): describe_settings(each) for n, each in enumerate(thing)}}
     if isinstance(thing, torch.optim.Optimizer):
-        numbers = {name: value for name, value in thing.defaults.items() if isinstance(value, int | float | tuple)}
-        return {"class": type(thing).__name__, **json.loads(json.dumps(numbers))}
+        defaults = plain_values(thing.defaults)
+        numbers = {name: value for name, value in defaults.items() if isinstance(value, int | float | tuple)}
+        return {"class": type(thing).__name__, **json_values(numbers, "thing")}
     # Transforms hold others: those of a dictionary the one of the array, that one the parts that it is made of.
     inner = {
         name: describe_settings(value)
@@ -199,17 +200,20 @@ def _is_nothing(value: Any) -> bool:
     return value is None or value in ("", [], {})
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Equal, numbers to five digits: logarithms may differ in the last from machine to machine."""
+def _same(one: Any, other: Any, abs_tol: float = 0.0) -> bool:
+    """Equal, numbers to five digits: logarithms may differ in the last from machine to machine.
+
+    Near zero only those in lists may, such as the log-SNR of the levels: a learning rate is small as a whole.
+    """
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
         both_nan = math.isnan(one) and math.isnan(other)
-        return both_nan or math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-5)
+        return both_nan or math.isclose(one, other, rel_tol=1e-5, abs_tol=abs_tol)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return all(_same(one[name], other[name]) for name in one.keys() & other.keys())
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+        return len(one) == len(other) and all(_same(a, b, 1e-5) for a, b in zip(one, other, strict=True))
     return bool(one == other)
 
 
@@ -286,16 +290,9 @@ def _plain(thing: Any) -> dict[str, Any]:
     for name, value in sorted(getattr(thing, "__dict__", {}).items()):
         if name.startswith("_") or name in ("keys", "allow_missing_keys", "dtype"):
             continue
+        value = plain_values(value)
         if isinstance(value, _VALUES):
-            values[name] = _own_type(value)
+            values[name] = value
         elif isinstance(value, list | tuple) and all(isinstance(item, _VALUES) for item in value):
-            values[name] = [_own_type(item) for item in value]
+            values[name] = list(value)
     return values
-
-
-def _own_type(value: Any) -> bool | int | float | str:
-    """Python's own, of MONAI's enumerations of texts and NumPy's numbers too, which no file of weights may hold."""
-    if isinstance(value, enum.Enum):
-        return _own_type(value.value)
-    kind = next(kind for kind in _VALUES if isinstance(value, kind))
-    return value if type(value) is kind else kind(value)

@@ -16,11 +16,11 @@ from monai.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .._checks import check_integer, plain_tensor
+from .._plain_values import json_values
 from ..data.data_description import contents_hash, files_hash, items_hash
 from ..networks import AutoencoderSpace
 from ..networks.model_description import describe_settings, differences
 from ..storage.atomic_file import replace_text
-from ..storage.torch_file import json_values
 from .adapt import adapt_encoder
 from .autoencoder_encoder import AutoencoderCodes, fit_autoencoder, save_autoencoder
 from .encoder import Encoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
@@ -170,3 +171,19 @@ def test_optimizers_and_losses_that_differ():
     assert differences(other, one) == ["weight_decay: made with 0.1, asked for 0.2"]
     losses = [describe_settings(DenoisingLoss(DDPMScheduler(10), weighting="min_snr", gamma=g)) for g in (5.0, 1.0)]
     assert differences(losses[1], losses[0]) == ["gamma: made with 5.0, asked for 1.0"]
+
+
+def test_small_numbers_and_those_of_numpy_are_told_apart():
+    def optimizer(**settings):
+        return describe_settings(torch.optim.AdamW(torch.nn.Linear(1, 1).parameters(), **settings))
+
+    assert differences(optimizer(lr=1e-6), optimizer(lr=2e-6)) == ["lr: made with 2e-06, asked for 1e-06"]
+    assert differences(optimizer(lr=np.float32(0.5)), optimizer(lr=0.25)) == ["lr: made with 0.25, asked for 0.5"]
+    half, quarter = (describe_settings(RandFlipd("image", prob=np.float32(prob))) for prob in (0.5, 0.25))
+    assert len(differences(half, quarter)) == 1
+    assert json.dumps(half)
+
+
+def test_logarithms_near_zero_may_differ_in_their_last_digits():
+    assert differences({"log_snr": [2.0, 1e-7]}, {"log_snr": [2.0, -1e-7]}) == []
+    assert differences({"log_snr": [2.0, 1e-3]}, {"log_snr": [2.0, -1e-3]}) != []
