@@ -20,28 +20,23 @@ from .haar import (
     InverseHaarTransformDict,
 )
 from .image_warnings import ImageWarningsD, ImageWarningsd, ImageWarningsDict
-from .mammography import (
-    CropBreast,
+from .mammography import CropBreast, EqualizeAdaptive, FlipToSide, ReadMammogram, ResizeAndPad, SuppressBackground
+from .mammography_dictionary import (
     CropBreastD,
     CropBreastd,
     CropBreastDict,
-    EqualizeAdaptive,
     EqualizeAdaptiveD,
     EqualizeAdaptived,
     EqualizeAdaptiveDict,
-    FlipToSide,
     FlipToSideD,
     FlipToSided,
     FlipToSideDict,
-    ReadMammogram,
     ReadMammogramD,
     ReadMammogramd,
     ReadMammogramDict,
-    ResizeAndPad,
     ResizeAndPadD,
     ResizeAndPadd,
     ResizeAndPadDict,
-    SuppressBackground,
     SuppressBackgroundD,
     SuppressBackgroundd,
     SuppressBackgroundDict,

@@ -12,8 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from skimage.exposure import equalize_adapthist
 
+from monai_diffclf import transforms as m
 from monai_diffclf.transforms import breast_mask
-from monai_diffclf.transforms import mammography as m
 from tests.data.mammography_trees import synthetic_mammogram, write_mammogram
 
 STORED = synthetic_mammogram(500, 380)
