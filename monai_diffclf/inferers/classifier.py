@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from ..networks.schedulers import NoiseProcess
 __all__ = ["ClassifierInferer"]
 
 _ROUNDING = 1e-5  # relative; values of classes that differ by less may be those of a network that ignores them
+_LARGEST_RMS = 5.0  # of a batch, by the largest noise; images in [-1, 1], or of variance 1, have 1 at most
 
 
 class ClassifierInferer(Inferer):
@@ -114,6 +116,7 @@ class ClassifierInferer(Inferer):
         )
         if len(latents):
             check_embeddings(denoiser, latents)
+            warn_of_scale(latents, self.process)
         return denoiser
 
     def check_told_apart(self, denoiser: Denoiser, latents: torch.Tensor, values: torch.Tensor) -> None:
@@ -149,6 +152,35 @@ def _reference(network: Any) -> Callable[[], Any] | None:
         return weakref.ref(network)
     except TypeError:  # of an object that cannot be referred to weakly: checked every time
         return None
+
+
+def warn_of_scale(latents: torch.Tensor, process: NoiseProcess) -> None:
+    """Warn of values, such as 0 to 255 for noise of variance 1, beside which most of the noise is nothing.
+
+    What class such images get would mean little: at most levels the network sees no noise that it could predict.
+
+    Args:
+        latents: images, or their latents [B, C, *spatial], B >= 1.
+        process: the noise process.
+
+    Example:
+        >>> from monai.networks.schedulers import DDPMScheduler
+        >>> process = NoiseProcess.of(DDPMScheduler(1000, schedule="cosine"))
+        >>> with warnings.catch_warnings(record=True) as found:
+        ...     warnings.simplefilter("always")
+        ...     warn_of_scale(torch.rand(1, 1, 8, 8), process)
+        ...     warn_of_scale(torch.rand(1, 1, 8, 8) * 255, process)
+        >>> [str(warning.message)[:53] for warning in found]
+        ['images: expected values of the size of the noise, suc']
+    """
+    noise = float(process.alpha_sigma(process.timesteps(torch.tensor([0.999], dtype=torch.float64)))[1])
+    if float(latents.square().mean()) > (_LARGEST_RMS * noise) ** 2:
+        # Without the values, so that a batch after the other is warned of once.
+        warnings.warn(
+            f"images: expected values of the size of the noise, such as from -1 to 1, got a root mean square above "
+            f"{_LARGEST_RMS:g} times that; scale images as in training, and latents by the autoencoder's scale factor",
+            stacklevel=2,
+        )
 
 
 def default_batch_size(latents: torch.Tensor) -> int:

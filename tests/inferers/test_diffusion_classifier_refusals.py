@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
 from monai_diffclf.classification import CurtailedVote
 from monai_diffclf.inferers import DiffusionClassifierInferer
+from monai_diffclf.networks.schedulers import VESDE, SDEProcess
+from tests.tiny_unet import tiny_unet
 
 
 class Zero(torch.nn.Module):
@@ -155,3 +159,17 @@ def test_unknown_prediction_type():
     scheduler.prediction_type = "score"
     with pytest.raises(ValueError, match=r"scheduler: expected prediction_type in .*, got 'score'"):
         DiffusionClassifierInferer(scheduler)
+
+
+def test_images_that_noise_cannot_hide_are_warned_of_once():
+    inferer = DiffusionClassifierInferer(DDPMScheduler(100, schedule="cosine"), num_draws=2)
+    images = torch.rand(2, 1, 8, 8)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("default")
+        for factor in (2, 255, 254):
+            inferer.classify(images * factor, tiny_unet())
+    assert [str(warning.message)[:53] for warning in found] == ["images: expected values of the size of the noise, suc"]
+    wide = SDEProcess(VESDE(sigma_min=1, sigma_max=300))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DiffusionClassifierInferer(wide, num_draws=2).classify(images * 255, tiny_unet())
