@@ -166,8 +166,8 @@ def classify_archive(
                 dicom.plan = plan
             try:
                 merged = _work(workspace, bundle, num_processes, ray, num_workers, progress, dicom)
-            except ValueError:  # refused, and it would be again: nothing goes on from here
-                workspace.discard()
+            except ValueError:  # refused, as it would be again
+                workspace.give_up()
                 raise
             weights = str(plan.made_by["weights"])
             if dicom is not None:

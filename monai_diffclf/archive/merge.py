@@ -19,7 +19,7 @@ from .block_classifier import bundle_handler, case_report
 from .block_record import BlockRecord, RankedCase, block_path
 from .dicom_folder import DicomFolder
 from .plan import ArchivePlan
-from .workspace import MAPS, REPORT, RESULTS, TABLE, Workspace
+from .workspace import END, MAPS, REPORT, RESULTS, TABLE, Workspace
 
 __all__ = ["Merged", "damaged_blocks", "merge"]
 
@@ -165,6 +165,7 @@ def _write_results(workspace: Workspace, bundle: Bundle, merged: Merged) -> None
         "run": plan.fingerprint,
         "parts": plan.parts(),
         "files": [name for name, written in names.items() if written],
+        "bytes": {name: (workspace.staged / name).stat().st_size for name in (TABLE, REPORT) if names[name]},
         **_about(plan, bundle),
         "images": len(plan.images),
         "classified": merged.num_classified,
@@ -176,7 +177,7 @@ def _write_results(workspace: Workspace, bundle: Bundle, merged: Merged) -> None
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ',\n"predictions": [\n')
         with (workspace.staged / "rows").open(encoding="utf-8") as rows:
             shutil.copyfileobj(rows, file)
-        file.write("\n]}\n")
+        file.write(END)
 
 
 def _about(plan: ArchivePlan, bundle: Bundle) -> dict[str, Any]:

@@ -15,15 +15,19 @@ from typing import Any
 
 from ..storage.atomic_file import replace_text
 from .block_record import block_path
-from .plan import ArchivePlan, read_plan
+from .earlier_work import known_plan, take_over
+from .plan import ArchivePlan
 
 __all__ = ["Workspace", "read_results", "write_error"]
 
 TABLE, RESULTS, REPORT, MAPS = "predictions.csv", "predictions.json", "cases.html", "maps"
 _WORK = ".classify_"
+_REFUSED = "refused"  # in a folder of records, whose run ended with an error that the user is to mend
 _MAP = re.compile(r"\d{6,}_.*\.(png|npy|nii\.gz)")
 # Of a bundle's own inference.
 _OTHER_MAP = re.compile(r"map_\d{5}\.png")
+END = "\n]}\n"
+"""What the results end with."""
 _HEAD = 1 << 20  # bytes of the results in which their first line is
 
 
@@ -62,16 +66,22 @@ class Workspace:
         if self._is_done() and not again:
             shutil.rmtree(self.work, ignore_errors=True)
             return True
+        if self.work.is_dir() and known_plan(self.plan_path) is None:  # damaged, as by a disk
+            shutil.rmtree(self.work)
         if not self.work.is_dir():
-            others = self._of_others()
+            refused = [path for path in self._works() if (path / _REFUSED).exists()]
+            others = [path for path in self._of_others() if path not in refused]
             if others and not replace:
                 raise ValueError(self._refusal(others))
             self._remove(others)
             # Whole or not at all, so that a folder of this name always has its plan.
             begun = self.folder / f"{_WORK}new_{secrets.token_hex(4)}"
             (begun / "blocks").mkdir(parents=True)
+            for work in refused:
+                self.plan = take_over(work, self.plan, begun / "blocks")
             self.plan.save(begun / "plan.json")
             os.replace(begun, self.work)
+        (self.work / _REFUSED).unlink(missing_ok=True)
         for old in self.folder.glob(f"{_WORK}*"):
             if old != self.work:
                 shutil.rmtree(old, ignore_errors=True)
@@ -93,15 +103,23 @@ class Workspace:
         os.replace(self.staged / RESULTS, self.folder / RESULTS)
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def discard(self) -> None:
-        """Remove what this run has begun."""
-        shutil.rmtree(self.work, ignore_errors=True)
+    def give_up(self) -> None:
+        """End a run that was refused: the folder is free for another, which takes what records hold for it too."""
+        if list(self.blocks.glob("*.zip")):
+            (self.work / _REFUSED).touch()
+        else:
+            shutil.rmtree(self.work, ignore_errors=True)
 
     def _is_done(self) -> bool:
         head = _read_head(self.folder / RESULTS)
-        if head is None or head.get("run") != self.plan.fingerprint:
+        if head is None or head.get("run") != self.plan.fingerprint or not _is_whole(self.folder / RESULTS):
             return False
-        return all((self.folder / name).exists() for name in head.get("files", []))
+        sizes = head.get("bytes", {})
+        paths = {name: self.folder / name for name in head.get("files", [])}
+        return all(
+            path.exists() and sizes.get(name, path.stat().st_size) == path.stat().st_size
+            for name, path in paths.items()
+        )
 
     def _of_others(self) -> list[Path]:
         """What is in the folder and not of this plan."""
@@ -109,19 +127,24 @@ class Workspace:
         found = [path for path in names if os.path.lexists(path)]
         if self.folder.is_dir():
             found += sorted(path for path in self.folder.iterdir() if _OTHER_MAP.fullmatch(path.name))
-            found += sorted(self.folder.glob(f"{_WORK}{'[0-9a-f]' * 16}"))
+            found += self._works()
         return found
+
+    def _works(self) -> list[Path]:
+        """Folders of runs that are not finished."""
+        return sorted(self.folder.glob(f"{_WORK}{'[0-9a-f]' * 16}"))
 
     def _refusal(self, others: list[Path]) -> str:
         fix = "name another --output, or add --replace to remove them"
         theirs = _read_head(self.folder / RESULTS)
         unfinished = next((path for path in others if path.name.startswith(_WORK)), None)
         if theirs is None and unfinished is not None:
-            theirs = _parts_of(unfinished / "plan.json")
+            plan = known_plan(unfinished / "plan.json")
+            theirs = None if plan is None else {"parts": plan.parts()}
         if theirs is None:
             return f"output: {self.folder} holds {others[0].name}, which is not of this run; {fix}"
         own, parts = self.plan.parts(), theirs.get("parts", {})
-        differing = [f"other {name}" for name in own if parts.get(name) != own[name]] or ["files that are gone"]
+        differing = [f"other {name}" for name in own if parts.get(name) != own[name]] or ["files gone or changed"]
         kind = "results" if unfinished is None else "the beginning"
         return f"output: {self.folder} holds {kind} of another run ({', '.join(differing)}); {fix}"
 
@@ -149,6 +172,13 @@ def read_results(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether the results end as they are written."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - len(END)))
+        return file.read() == END.encode()
+
+
 def _read_head(path: Path) -> dict[str, Any] | None:
     """The first line of the results, which says whose they are."""
     try:
@@ -157,10 +187,3 @@ def _read_head(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return dict(found) if isinstance(found, Mapping) else None
-
-
-def _parts_of(path: Path) -> dict[str, Any] | None:
-    try:
-        return {"parts": read_plan(path).parts()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

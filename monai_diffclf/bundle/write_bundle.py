@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from string import Template
 
@@ -15,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from .._text_path import text_path
+from ..storage.atomic_file import begun_beside
 from .metadata import build_metadata
 from .settings import SETTINGS, BundleSettings
 from .template import TEMPLATE, build_configs
@@ -57,19 +57,19 @@ def write_bundle(folder: str | os.PathLike[str], settings: BundleSettings) -> Pa
         raise ValueError(f"folder: expected a new or empty folder, but {target} holds something; name another")
     files = bundle_files(settings)
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
-    try:
-        made.chmod(0o755)
-        (made / "models").mkdir()
-        for name, content in files.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).write_bytes(content)
-        if target.is_dir():
-            target.rmdir()
-        os.replace(made, target)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
+    with begun_beside(target.with_name(target.name[:40]), folder=True) as made:  # a name may be as long as allowed
+        try:
+            made.chmod(0o755)
+            (made / "models").mkdir()
+            for name, content in files.items():
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                (made / name).write_bytes(content)
+            if target.is_dir():
+                target.rmdir()
+            os.replace(made, target)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
     return target
 
 

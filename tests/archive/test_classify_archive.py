@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from monai_diffclf.archive import ClassifierSettings, classify_archive, processes
+from monai_diffclf.archive.block_classifier import BlockClassifier
 from monai_diffclf.archive.block_record import block_path
 from monai_diffclf.archive.workspace import Workspace
 from monai_diffclf.bundle import find_bundle, open_bundle
@@ -194,6 +195,69 @@ def test_unreadable_images_have_rows_in_their_places(pictures, settings, tmp_pat
     with pytest.raises(ValueError, match=r"scan 1\.png"):
         classify(pictures, replace(settings, strict=True), tmp_path / "strict")
     assert not (tmp_path / "strict" / "predictions.csv").exists()
+
+
+def blocks_made(monkeypatch) -> list[int]:
+    """The numbers of the blocks that are classified from now on."""
+    made: list[int] = []
+    classify_block = BlockClassifier.classify
+
+    def classify_one(self, number, *given):
+        made.append(number)
+        return classify_block(self, number, *given)
+
+    monkeypatch.setattr(BlockClassifier, "classify", classify_one)
+    return made
+
+
+@pytest.mark.parametrize("change", ["mended", "not strict"])
+def test_a_refused_image_costs_no_other_block(change, pictures, settings, tmp_path, monkeypatch):
+    strict = replace(settings, strict=True)
+    last, good = pictures / "scan 9.png", (pictures / "scan 9.png").read_bytes()  # of the second block
+    last.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"scan 9\.png cannot be read"):
+            classify(pictures, strict, tmp_path / "out")
+    made, next_settings = blocks_made(monkeypatch), settings
+    if change == "mended":
+        last.write_bytes(good)
+        next_settings = strict
+    classify(pictures, next_settings, tmp_path / "out")
+    assert made == [1]
+    classify(pictures, next_settings, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_records_that_hold_for_no_other_run_are_not_taken(pictures, settings, tmp_path, monkeypatch):
+    (pictures / "scan 9.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"scan 9\.png cannot be read"):
+        classify(pictures, replace(settings, strict=True), tmp_path / "out")
+    write_pictures(pictures, 1, seed=3, name="scan 0.png")  # of the first block
+    made = blocks_made(monkeypatch)
+    classify(pictures, settings, tmp_path / "out")
+    assert made == [0, 1]
+
+
+def test_a_damaged_plan_begins_anew(pictures, settings, tmp_path, monkeypatch):
+    stop_after_one(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        classify(pictures, settings, tmp_path / "out")
+    monkeypatch.undo()
+    (plan,) = (tmp_path / "out").glob(".classify_*/plan.json")
+    plan.write_bytes(plan.read_bytes()[:100])
+    classify(pictures, settings, tmp_path / "out")
+    classify(pictures, settings, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "predictions.json", "cases.html"])
+def test_results_that_were_cut_are_not_taken_for_whole(name, pictures, settings, tmp_path):
+    classify(pictures, settings, tmp_path / "out")
+    path = tmp_path / "out" / name
+    os.truncate(path, path.stat().st_size - 100)
+    with pytest.raises(ValueError, match=r"holds results of another run \(files gone or changed\); .* add --replace"):
+        classify(pictures, settings, tmp_path / "out")
+    assert not classify(pictures, settings, tmp_path / "out", replace=True).done_before
 
 
 def test_nothing_but_unreadable_images(settings, tmp_path):

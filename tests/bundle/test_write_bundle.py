@@ -145,3 +145,12 @@ def test_any_size_fits_the_network(size: Any, channels: int, tmp_path: Path) -> 
     multiple = bundle.get("pad_multiple")
     assert stated["spatial_shape"] == [multiple * -(-side // multiple) for side in sides]
     assert all(0 <= padded - side < multiple for padded, side in zip(stated["spatial_shape"], sides, strict=True))
+
+
+def test_what_killed_processes_left_of_a_bundle_goes(tmp_path: Path) -> None:
+    mine = tmp_path / ".mine-settings"  # of somebody, not of a process
+    for folder in (tmp_path / ".mine.0123abcd.tmp", tmp_path / ".other.0123abcd.tmp", mine):
+        (folder / "configs").mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    write_bundle(tmp_path / "mine", settings())
+    assert sorted(os.listdir(tmp_path)) == [".mine-settings", ".other.0123abcd.tmp", "mine"]

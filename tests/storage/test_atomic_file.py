@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from monai_diffclf.storage.atomic_file import replace_text, replaced
+from monai_diffclf.storage.atomic_file import begun_beside, replace_text, replaced
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -67,3 +68,39 @@ def test_torch_that_could_not_write_says_which_file(tmp_path):
     with pytest.raises(RuntimeError, match="another"), replaced(path):
         raise RuntimeError("another")
     assert [file.name for file in tmp_path.iterdir()] == ["weights.pt"]
+
+
+def left_behind(path: Path) -> Path:
+    """A temporary file as of a process that was killed an hour ago."""
+    path.write_text("half")
+    os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    return path
+
+
+def test_what_killed_processes_left_of_a_shared_file_goes(tmp_path):
+    stay = [".other.txt.0123abcd.tmp", ".file.txt.notahexa.tmp", ".file.txt.tmp", "file.txt.0123abcd.tmp"]
+    for name in [".file.txt.0123abcd.tmp", ".file.txt.456789ef.tmp", *stay]:
+        left_behind(tmp_path / name)
+    replace_text(tmp_path / "file.txt", "new")
+    assert sorted(os.listdir(tmp_path)) == sorted(["file.txt", *stay])
+
+
+def test_what_a_living_process_writes_of_a_shared_file_stays(tmp_path):
+    path = tmp_path / "file.txt"
+    with replaced(path, shared=True) as slow:
+        left_behind(slow)  # it has not written for an hour, and will
+        (tmp_path / ".file.txt.0123abcd.tmp").touch()  # of a process younger than this one, where nothing can be locked
+        replace_text(path, "fast")
+        assert len(os.listdir(tmp_path)) == 3
+    assert path.read_text() == "half"
+
+
+def test_a_link_with_a_temporary_name_is_not_followed(tmp_path):
+    (tmp_path / "away").mkdir()
+    (tmp_path / "here").mkdir()
+    left_behind(tmp_path / "away" / "mine")
+    (tmp_path / "here" / ".made.0123abcd.tmp").symlink_to(tmp_path / "away")
+    os.utime(tmp_path / "here" / ".made.0123abcd.tmp", (0, 0), follow_symlinks=False)
+    with begun_beside(tmp_path / "here" / "made", folder=True) as made:
+        made.rmdir()
+    assert (tmp_path / "away" / "mine").is_file()
