@@ -23,7 +23,8 @@ __all__ = ["FileTree", "check_new_folder", "is_hidden", "list_images", "warn_lef
 
 _MASKS = {"mask", "masks", "segmentation", "segmentations", "groundtruth", "groundtruths", "annotation", "annotations"}
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
-_MASK_FILE = re.compile(r"(.+)[_\-. ](masks?|segmentation|seg|superpixels|annotation|groundtruth)([_\-. ]?\d+)?", re.I)
+_MASK_WORDS = "masks?|segmentation|seg|labels?|labelmap|superpixels|annotation|groundtruth"
+_MASK_FILE = re.compile(rf"(.+)[_\-. ]({_MASK_WORDS})([_\-. ]?\d+)?", re.I)
 _NAMED = 20
 
 
@@ -135,14 +136,19 @@ def _refuse_mask_folder(root: Path, folder: Path, classes: set[str]) -> None:
 
 
 def _refuse_mask_files(images: list[Path]) -> None:
-    stems = {path.stem.casefold() for path in images}
+    stems = {_stem(path).casefold() for path in images}
     for path in images:
-        match = _MASK_FILE.fullmatch(path.stem)
+        match = _MASK_FILE.fullmatch(_stem(path))
         if match and match.group(1).casefold() in stems:
             raise ValueError(
                 f"{path}: looks like the mask of the image {match.group(1)!r} beside it; move the masks out of the "
                 "folder, rename them if they are images, or list the images in a table"
             )
+
+
+def _stem(path: Path) -> str:
+    """A file's name without its suffix, of which ``.nii.gz`` is one."""
+    return Path(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from monai.networks.schedulers import Scheduler
 from monai.utils import CommonKeys
 
 from .._checks import check_findings, check_labels, plain_tensor
+from .._lost_values import lost_values
 from ..networks.conditioning import Conditioning, image_parameters, make_conditioning, split_conditions
 from ..networks.findings import UNKNOWN, make_findings_conditioning
 from ..networks.latent_space import LatentSpace, PixelSpace, check_latent_space, encode
@@ -27,7 +29,7 @@ class DenoisingPrepareBatch(PrepareBatch):
     Returns the noisy images as the network's input, ``{"target", "timesteps"}`` for `DenoisingLoss`, and the network's
     keyword arguments. Noise levels are spread evenly over the batch, one in each of B equal parts of the schedule,
     which lowers the variance of the loss (Kingma et al. 2021, appendix I.1). A dropped label becomes the null class,
-    index K.
+    index K. Where scaling has left next to nothing of the values of all images of the first batch, a warning says so.
 
     Args:
         scheduler: the scheduler to train with, or an `SDEProcess`.
@@ -94,6 +96,7 @@ class DenoisingPrepareBatch(PrepareBatch):
         self.latent_space = check_latent_space(latent_space)
         self.all_classes = bool(all_classes)
         self.levels = None if log_snr_range is None else _levels_within(self.process, log_snr_range)
+        self._looked = False
 
     def set_random_state(self, seed: int) -> DenoisingPrepareBatch:
         """Start the random numbers anew (MONAI's name)."""
@@ -111,6 +114,9 @@ class DenoisingPrepareBatch(PrepareBatch):
         images = plain_tensor(torch.as_tensor(batchdata[CommonKeys.IMAGE])).float()
         if not bool(torch.isfinite(images).all()):
             raise ValueError("image: expected finite values, got NaN or infinity in a training batch")
+        if not self._looked:
+            _warn_of_lost_values(images)
+            self._looked = True
         if not isinstance(self.latent_space, PixelSpace):
             images = encode(self.latent_space, images.to(device=device, non_blocking=non_blocking))
         given, labels = self._labels(batchdata[CommonKeys.LABEL], len(images))
@@ -195,6 +201,16 @@ class DenoisingPrepareBatch(PrepareBatch):
         taken = [name for name in image_parameters(self.conditioning) if name in rows]
         own = self.conditioning(labels, **{name: rows.pop(name) for name in taken})
         return {**own, **rows}
+
+
+def _warn_of_lost_values(images: torch.Tensor) -> None:
+    """Say that a training would see black and white alone, or one grey: nothing else shows it before it is over."""
+    if len(images) and all(lost := [lost_values(image) for image in images]):
+        warnings.warn(
+            f"image: expected images with values from black to white, got a batch of {len(images)} without, such as: "
+            f"{lost[0]}; set the scaling (scale#a_min and scale#a_max) to the values of the files",
+            stacklevel=3,
+        )
 
 
 def _rows(

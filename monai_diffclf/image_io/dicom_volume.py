@@ -25,7 +25,7 @@ from .file_kind import DICOM_SUFFIXES, kind_of
 from .limits import MAX_PIXELS, check_pixel_count
 from .slice_stack import Slice, Stack, stack_slices
 
-__all__ = ["DicomVolume", "is_slice", "open_dicom_volume"]
+__all__ = ["DicomVolume", "is_slice", "open_dicom_volume", "series_and_image"]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # What images of one volume have in common, where they say it: patient, place in space and units among it.
@@ -99,6 +99,17 @@ def is_slice(path: str | os.PathLike[str]) -> bool:
         return number_of_frames(header) == 1
     except Exception:  # pydicom raises whatever it meets; reading the volume will say what is wrong
         return True
+
+
+def series_and_image(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """SeriesInstanceUID and SOPInstanceUID of a file, empty where it has none, or cannot be read."""
+    names = ("SeriesInstanceUID", "SOPInstanceUID")
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(names), force=True)
+        series, image = (str(value_of(header, name, "")) for name in names)
+    except Exception:  # pydicom raises whatever it meets; reading the volume will say what is wrong
+        return "", ""
+    return series, image
 
 
 def open_dicom_volume(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> DicomVolume:
@@ -249,7 +260,17 @@ def _slice(dataset: Any, frame: int, name: str) -> Slice:
         np.asarray(_numbers(header, "PlaneOrientationSequence", "ImageOrientationPatient", 6, name)),
         np.asarray(_numbers(header, "PlanePositionSequence", "ImagePositionPatient", 3, name)),
         marks,
+        _apart(header),
     )
+
+
+def _apart(header: FrameHeader) -> float | None:
+    """SpacingBetweenSlices, which no geometry goes by; None where it is absent or no number."""
+    value = value_of(header.first("PixelMeasuresSequence", ["SpacingBetweenSlices"]), "SpacingBetweenSlices")
+    try:
+        return None if value is None else as_number(value, "SpacingBetweenSlices")
+    except ValueError:
+        return None
 
 
 def _numbers(header: FrameHeader, group: str, keyword: str, count: int, name: str) -> tuple[float, ...]:

@@ -34,6 +34,7 @@ class Slice:
         axes: direction of increasing columns, then of increasing rows [6]; DICOM's axes (left, back, head).
         position: of its first pixel [3], mm.
         marks: what tells acquisitions apart, by its keyword: AcquisitionNumber and the like.
+        apart: distance of slices as the header has it, mm; None where it does not.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Slice:
     axes: Array
     position: Array
     marks: Mapping[str, str] = field(default_factory=dict)
+    apart: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,7 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
     _check_distances(ordered, along[order])
     step = (positions[order[-1]] - positions[order[0]]) / (len(slices) - 1)
     doubts += _check_line(ordered, positions[order], step, normal)
+    doubts += _thinned(slices[0].apart, float(step @ normal))
     rows, columns = slices[0].spacing
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = axes[:3] * columns, axes[3:] * rows
@@ -210,6 +213,27 @@ def _check_line(ordered: Sequence[Slice], positions: Array, step: Array, normal:
     if shift * (len(positions) - 1) > half:
         return (f"each slice is shifted by {shift:.3g} mm against the last (a tilted gantry); the affine has a shear",)
     return ()
+
+
+def _thinned(stated: float | None, apart: float) -> tuple[str, ...]:
+    """Say so where slices lie a few times as far apart as their header says: with every other one missing none is odd.
+
+    More than a few times is no sign: some scanners write the gap between slices in place of their distance.
+
+    Example:
+        >>> _thinned(2.5, 5.0)
+        ('slices lie 5 mm apart, and 2.5 mm by SpacingBetweenSlices (0018,0088): only every 2nd may be here',)
+        >>> _thinned(2.5, 2.51), _thinned(0.5, 5.5), _thinned(None, 5.0)
+        ((), (), ())
+    """
+    times = apart / abs(stated) if stated else 1.0
+    if not 1.5 <= times <= 4.5 or abs(times - round(times)) > 0.1:
+        return ()
+    nth = {2: "2nd", 3: "3rd", 4: "4th"}[round(times)]
+    return (
+        f"slices lie {apart:.4g} mm apart, and {abs(stated or 0):g} mm by {tag('SpacingBetweenSlices')}: only every "
+        f"{nth} may be here",
+    )
 
 
 def _counted(values: Mapping[str, int]) -> str:

@@ -8,16 +8,20 @@ import os
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import CommonKeys, TransformBackends
+from monai.utils import CommonKeys, MetaKeys, TransformBackends
 
+from .._lost_values import lost_values
 from ..keys import OutputKeys
 from ..storage.mean_image_file import load_mean_image
 from ..uncertainty.mean_image import MeanImage
 
 __all__ = ["ImageWarningsD", "ImageWarningsDict", "ImageWarningsd"]
+
+MOSTLY = 0.5
 
 
 class ImageWarningsd(MapTransform):
@@ -27,7 +31,9 @@ class ImageWarningsd(MapTransform):
     of the known images are as untypical (after `TypicalityScored`: ``ood_p_value`` below ``untypical``), and that the
     image looks inverted: its correlation with the mean of the known images is negative. The last needs no network; it
     found all negatives of the validation images of the shipped models and none of these images
-    (benchmarks/results/inverted.json). Images of another kind are mostly found as well.
+    (benchmarks/results/inverted.json). Images of another kind are mostly found as well. Of an image that was read
+    from a file it also says that scaling has left next to nothing of its values, as they are in other units than those
+    of the training; of a volume that less than half of it lies where the network sees it.
 
     Args:
         keys: key of the image as the network saw it [C, *spatial].
@@ -80,7 +86,7 @@ class ImageWarningsd(MapTransform):
         out = dict(data)
         found = []
         for key in self.key_iterator(out):
-            found.append(str(getattr(out[key], "meta", {}).get("warnings", "")))
+            found += _of_reading(out[key])
             if self.p_value_key in out and float(out[self.p_value_key]) < self.untypical:
                 found.append(
                     f"untypical: p-value {float(out[self.p_value_key]):.2g} among the images that the model knows"
@@ -95,6 +101,33 @@ class ImageWarningsd(MapTransform):
                     )
         out[self.output_key] = "; ".join(text for text in found if text)
         return out
+
+
+def _of_reading(image: Any) -> list[str]:
+    """What reading an image found, and what was lost between its file and the network."""
+    meta = getattr(image, "meta", {})
+    if "warnings" not in meta:
+        return []
+    found = [str(meta["warnings"])]
+    if "have the same value" not in found[0] and "has the same value" not in found[0]:
+        lost = lost_values(image)
+        found.append(lost and f"{lost}: a mask, or values in other units than those of the training")
+    share = _share_seen(image) if image.ndim == 4 else 1.0
+    if share < MOSTLY:
+        found.append(f"the network sees {100 * share:.0f} % of the volume, around its centre; the rest is cut off")
+    return found
+
+
+def _share_seen(volume: Any) -> float:
+    """The share of a volume's file that lies in what is left of it [C, X, Y, Z], by up to 32 voxels along each axis."""
+    size, affine = volume.meta.get(MetaKeys.SPATIAL_SHAPE), volume.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    if size is None or affine is None:
+        return 1.0
+    axes = [np.linspace(0, int(n) - 1, min(int(n), 32)) for n in size]
+    voxels = np.stack([*(axis.ravel() for axis in np.meshgrid(*axes)), np.ones(np.prod([len(a) for a in axes]))])
+    places = (np.linalg.inv(np.asarray(volume.affine, np.float64)) @ np.asarray(affine, np.float64) @ voxels)[:3]
+    end = np.asarray(volume.shape[1:], np.float64)[:, None] - 0.5
+    return float(((places >= -0.5) & (places <= end)).all(0).mean())
 
 
 ImageWarningsD = ImageWarningsDict = ImageWarningsd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from dataclasses import replace
 
 import nibabel
@@ -134,3 +135,18 @@ def test_pictures_to_a_bundle_for_volumes_are_refused_one_by_one(tmp_path, setti
     write_pictures(tmp_path / "pictures", 2)
     done = classify(tmp_path / "pictures", settings, tmp_path / "out")
     assert len(done.failed) == 2 and all("got a plane image (PNG)" in error for _, error in done.failed)
+
+
+def test_one_series_in_several_folders_is_said(tmp_path):
+    """Media of a hundred files a folder make two volumes of a scan; copies of a series are as whole as it is."""
+    volume = np.zeros((6, 4, 4), np.int16)
+    write_series(tmp_path / "scan" / "1", volume, lambda n, dataset: n < 3)
+    write_series(tmp_path / "scan" / "2", volume, lambda n, dataset: n >= 3)
+    with pytest.warns(UserWarning, match=r"1 series of which slices lie in several folders.*/1 and .*/2; put all"):
+        assert [item["key"] for item in find_images(tmp_path / "scan", volumes=True)] == ["1", "2"]
+    for name in "ab":
+        write_series(tmp_path / "copies" / name, volume)
+    write_series(tmp_path / "copies" / "other", volume, SeriesDescription="other")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_images(tmp_path / "copies", volumes=True)

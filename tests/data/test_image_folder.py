@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -137,6 +139,25 @@ def test_masks_beside_images_are_refused(tmp_path):
         find_images(tmp_path)
     (tmp_path / "ill/a (1).png").unlink()
     assert keys(find_images(tmp_path)) == ["ill/a (1)_mask.png"]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("a.nii.gz", "a_mask.nii.gz"),
+        ("a.nii", "A-label.nii.gz"),
+        ("a.v2.nii.gz", "a.v2_seg.nii"),
+        ("a.nii.gz", "a.seg.nrrd"),
+    ],
+)
+def test_masks_beside_volumes_are_refused(tmp_path, image, mask):
+    for name in (image, mask):
+        if name.endswith(".nrrd"):
+            (tmp_path / name).write_bytes(b"NRRD0004\n")
+        else:
+            nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / name)
+    with pytest.raises(ValueError, match=f"{re.escape(mask)}: looks like the mask of the image"):
+        find_images(tmp_path, volumes=True)
 
 
 def test_a_class_may_be_called_mask(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from ignite.engine import Events
@@ -292,3 +294,15 @@ def test_a_finding_is_asked_whether_it_was_dropped_or_not_and_the_others_are_dro
     assert float((other == 2).double().mean()) == pytest.approx(dropout, abs=4.5 * (0.1875 / 4000) ** 0.5)
     assert float(asked.double().mean()) == pytest.approx(0.5, abs=4.5 * (0.25 / 4000) ** 0.5)
     assert torch.equal(targets["labels"], given.gather(1, asked[:, None])[:, 0])
+
+
+def test_images_that_scaling_has_emptied_are_named_once():
+    prepare = DenoisingPrepareBatch(DDPMScheduler(100), num_classes=2)
+    empty = {"image": torch.rand(2, 1, 8, 8).round() * 2 - 1, "label": torch.tensor([0, 1])}
+    with pytest.warns(UserWarning, match="are two values, -1 and 1; set the scaling"):
+        prepare(empty)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(empty)
+        one_of_two = {**empty, "image": torch.stack([empty["image"][0], torch.rand(1, 8, 8)])}
+        DenoisingPrepareBatch(DDPMScheduler(100), num_classes=2)(one_of_two)

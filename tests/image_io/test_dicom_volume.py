@@ -56,6 +56,21 @@ def test_each_slice_has_its_own_rescale(tmp_path):
     np.testing.assert_allclose(found.values.transpose(2, 1, 0), VOLUME * np.arange(1, 7)[:, None, None])
 
 
+def test_slices_thinned_out_evenly_are_said(tmp_path):
+    """Distances are equal, so that nothing else shows it."""
+
+    def every_other(n: int, dataset: Dataset) -> bool:
+        dataset.SpacingBetweenSlices = 2.5
+        return n % 2 == 0
+
+    thin = ReadVolume()(str(write_series(tmp_path / "thin", VOLUME, every_other)))
+    assert thin.meta["warnings"].startswith(
+        "slices lie 5 mm apart, and 2.5 mm by SpacingBetweenSlices (0018,0088): only every 2nd may be here"
+    )
+    whole = write_series(tmp_path / "whole", VOLUME, lambda n, dataset: every_other(n, dataset) or True)
+    assert "slices lie" not in ReadVolume()(str(whole)).meta["warnings"]
+
+
 def test_a_tilted_gantry_is_a_shear_and_said(tmp_path):
     def change(n: int, dataset: Dataset) -> None:
         dataset.ImagePositionPatient = [-50.0, -40.0 + n, 100.0 + 2.5 * n]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, Orientationd, ResizeWithPadOrCropd, ScaleIntensityRanged, Spacingd
 
+from monai_diffclf.image_io import ReadVolumed
 from monai_diffclf.storage import find_mean_image, load_mean_image
 from monai_diffclf.transforms import ImageWarningsd
 from monai_diffclf.uncertainty import MeanImage, fit_mean_image
+from tests.volume_fixtures import affine, phantom, save_nifti
 
 RAMP = torch.linspace(-1, 1, 40).expand(1, 36, 40).contiguous()
 
@@ -33,6 +37,38 @@ def test_nothing_to_say() -> None:
     assert warn({"image": MetaTensor(RAMP * 0.2 + 0.3, meta={"warnings": ""})})["warnings"] == ""
     assert warn({"image": torch.full_like(RAMP, 0.7)})["warnings"] == ""  # constant: the reader says so
     assert ImageWarningsd("image")({"image": -RAMP})["warnings"] == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (np.linspace(-1000, 500, 512), ""),
+        (np.linspace(-9e5, 9e5, 512), "100 % of what the network sees are two values, -1 and 1"),
+        (np.arange(512) % 2 * 9000.0 - 2000, "100 % of what the network sees are two values, -1 and 1"),
+        (np.linspace(0, 1, 512), "99 % of what the network sees lies between 0.333 and 0.335"),
+        (np.linspace(9000, 9900, 512), "99 % of what the network sees is 1"),
+        (np.zeros(512), "every pixel has the same value, 0"),
+    ],
+)
+def test_values_in_other_units(values, found):
+    """Scaling clips them without a word, and the answer is as sure as any."""
+    read = Compose([ReadVolumed("image"), ScaleIntensityRanged("image", -1000, 500, -1, 1, clip=True)])
+    text = ImageWarningsd("image")(read({"image": values.reshape(8, 8, 8)}))["warnings"]
+    assert text == (
+        found + ": a mask, or values in other units than those of the training" if "network" in found else found
+    )
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIL"])
+def test_a_volume_of_which_most_is_cut_off(tmp_path, codes):
+    save_nifti(tmp_path / "scan.nii", phantom((20, 16, 12)), affine((1.0, 1.0, 2.0)), codes)
+    reading = [ReadVolumed("image"), Orientationd("image", "RAS", labels=None), Spacingd("image", (1.0, 1.0, 1.0))]
+    for size, share in ((10, "13 %"), (24, None)):
+        read = Compose([*reading, ResizeWithPadOrCropd("image", [size] * 3)])
+        text = ImageWarningsd("image")(read({"image": str(tmp_path / "scan.nii")}))["warnings"]
+        assert text == (
+            "" if share is None else f"the network sees {share} of the volume, around its centre; the rest is cut off"
+        )
 
 
 def test_wrong_arguments() -> None:
