@@ -36,6 +36,7 @@ from .explained_item import (
     MakeCounterfactuals,
     add_counterfactuals,
     add_nearest,
+    check_makes,
     make_item,
     warnings_of,
 )
@@ -81,6 +82,7 @@ class CaseReport:
             ``"probability"``; None for ``"vote_entropy"``, or ``"probability_entropy"`` where there are no votes.
 
     Raises:
+        TypeError: when ``counterfactuals`` or ``nearest`` cannot be called.
         ValueError: when ``max_cases`` is not positive; during the evaluation, when classes, outputs or ``order_by``
             do not fit.
     """
@@ -101,6 +103,8 @@ class CaseReport:
     ) -> None:
         if max_cases < 1:
             raise ValueError(f"max_cases: expected a positive number, got {max_cases}")
+        check_makes(counterfactuals, "counterfactuals")
+        check_makes(nearest, "nearest")
         self.path, self.classes, self.counterfactuals = Path(path), class_names(classes), counterfactuals
         self.nearest, self.findings = nearest, finding_names(findings) if findings else []
         if self.findings and len(self.classes) != 2:

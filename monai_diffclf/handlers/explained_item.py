@@ -30,6 +30,7 @@ __all__ = [
     "add_counterfactuals",
     "add_nearest",
     "check_explains",
+    "check_makes",
     "make_item",
     "warnings_of",
 ]
@@ -131,6 +132,20 @@ def warnings_of(source: Any, result: Any) -> str:
         if found:
             return str(found)
     return ""
+
+
+def check_makes(value: Any, name: str) -> None:
+    """Refuse what cannot be called, before any image is classified.
+
+    Args:
+        value: what makes counterfactuals, or finds the nearest images; None for nothing.
+        name: the argument.
+
+    Raises:
+        TypeError: when it is neither.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"{name}: expected None or what can be called with images, got {value!r}; leave it out")
 
 
 def add_counterfactuals(

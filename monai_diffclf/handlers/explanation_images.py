@@ -12,7 +12,14 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..explain import overlay
-from .explained_item import ExplainedItem, MakeCounterfactuals, add_counterfactuals, check_explains, make_item
+from .explained_item import (
+    ExplainedItem,
+    MakeCounterfactuals,
+    add_counterfactuals,
+    check_explains,
+    check_makes,
+    make_item,
+)
 
 __all__ = ["ExplanationImages"]
 
@@ -47,6 +54,7 @@ class ExplanationImages:
     ) -> None:
         if num_images < 1:
             raise ValueError(f"num_images: expected a positive number, got {num_images}")
+        check_makes(counterfactuals, "counterfactuals")
         self.summary_writer, self.num_images, self.counterfactuals = summary_writer, num_images, counterfactuals
         self.tag, self.size = tag, size
         self._items: list[ExplainedItem] = []

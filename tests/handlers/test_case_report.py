@@ -188,6 +188,9 @@ def test_what_does_not_fit_is_refused_at_once(evaluate, images, tmp_path):
         evaluate(images, [CaseReport(path, ["a", "b", "c"])])
     with pytest.raises(ValueError, match=r"pred: expected class probabilities \[K\], got shape \[1\]; where metrics"):
         evaluate(images, [CaseReport(path, ["no", "yes"])], postprocessing=AsDiscreted("pred", argmax=True))
+    for name in ("counterfactuals", "nearest"):
+        with pytest.raises(TypeError, match=f"{name}: expected None or what can be called with images, got 'null'"):
+            CaseReport(path, ["no", "yes"], **{name: "null"})
     with pytest.raises(ValueError, match="max_cases: expected a positive number, got 0"):
         CaseReport(path, ["no", "yes"], max_cases=0)
     assert not path.exists()
