@@ -15,6 +15,7 @@ from .._class_names import classes_of_finding
 from .._finding_files import finding_folder
 from ..networks.model_description import read_model_note
 from ..storage.atomic_file import replaced
+from ..storage.folder_lock import FolderLock
 from .evaluation_saver import EvaluationSaver, read_predictions
 from .results import comparable, read_results
 
@@ -137,10 +138,25 @@ def publish(bundle: Path, run: Path, *, replace: bool = False, num_resamples: in
     note = read_model_note(run / "model.pt")
     _check_of_bundle(bundle, run, note)
     _check_weights(run, note, found)
-    _check(docs, found, replace)
     tables = [table_of(run, split, model, entry["seed"], entry.get("classes", ())) for split, model, entry in found]
+    with FolderLock(docs):  # results are read, added to and written
+        _check(docs, found, replace)
+        return _copy_results(
+            bundle, run, [(*entry, table) for entry, table in zip(found, tables, strict=True)], note, num_resamples
+        )
+
+
+def _copy_results(
+    bundle: Path,
+    run: Path,
+    found: list[tuple[str, str, dict[str, Any], Path]],
+    note: dict[str, Any],
+    num_resamples: int,
+) -> list[str]:
+    """Copy evaluations with their tables; returns a text for each."""
+    docs = bundle / "docs"
     published = []
-    for (split, model, entry), table in zip(found, tables, strict=True):
+    for split, model, entry, table in found:
         seed, folder = entry["seed"], docs / table.parent.relative_to(run)
         facts = {name: entry[name] for name in FACTS if name in entry}
         if "weights" in facts:

@@ -74,9 +74,13 @@ def begun_beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
     """
     _remove_left_behind(path)
     begun = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    if folder:
-        begun.mkdir()
-    held = os.open(begun, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        if folder:
+            begun.mkdir()
+        held = os.open(begun, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        error.filename = os.fspath(path)  # the user knows nothing of the other
+        raise
     try:
         with suppress(OSError):  # without locks, as on some network drives, nothing is taken for left behind
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,6 +125,10 @@ def _whole_or_not(temporary: Path, path: Path) -> Iterator[None]:
     try:
         yield
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None and os.fsdecode(error.filename) == os.fspath(temporary):
+            error.filename = os.fspath(path)  # the user knows nothing of the other
+        raise
     except RuntimeError as error:
         if not any(part in str(error) for part in _TORCH_WRITER):
             raise

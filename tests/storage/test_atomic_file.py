@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -104,3 +105,21 @@ def test_a_link_with_a_temporary_name_is_not_followed(tmp_path):
     with begun_beside(tmp_path / "here" / "made", folder=True) as made:
         made.rmdir()
     assert (tmp_path / "away" / "mine").is_file()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path, shared):
+    with pytest.raises(FileNotFoundError) as caught, replaced(tmp_path / "file.txt", shared=shared) as temporary:
+        temporary.unlink(missing_ok=True)
+        temporary.read_bytes()
+    assert caught.value.filename == str(tmp_path / "file.txt")
+
+
+def test_a_file_that_cannot_be_begun_is_named(tmp_path, monkeypatch):
+    def full(path, *given):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        replace_text(tmp_path / "file.txt", "new")
+    assert caught.value.filename == str(tmp_path / "file.txt")

@@ -10,6 +10,7 @@ import pytest
 
 from monai_diffclf.handlers import EvaluationSaver, read_results
 from monai_diffclf.handlers.evaluation_saver import read_predictions
+from monai_diffclf.storage.folder_lock import FolderLock
 from tools.publish_results import main, publish
 
 CLASSES = ["normal", "pneumonia"]
@@ -63,6 +64,14 @@ def test_runs_become_seeds_of_the_bundle(tmp_path):
         assert (bundle / "docs" / "evaluation" / f"errors_test_seed_{seed}.npz").read_bytes() == b"errors"
         assert (bundle / "docs" / "evaluation" / f"test_vote_seed_{seed}_confusion.png").is_file()
         assert (bundle / "docs" / "training" / f"seed_{seed}.json").is_file()
+
+
+def test_one_process_publishes_at_a_time(tmp_path):
+    evaluate(tmp_path / "run")
+    with FolderLock(tmp_path / "docs"), pytest.raises(ValueError, match="docs is being written by another process"):
+        publish(tmp_path, tmp_path / "run", num_resamples=50)
+    assert publish(tmp_path, tmp_path / "run", num_resamples=50)
+    assert not (tmp_path / "docs" / ".lock").exists()
 
 
 def test_results_of_other_weights_than_the_runs_are_refused(tmp_path):
