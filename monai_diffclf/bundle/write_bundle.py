@@ -46,6 +46,7 @@ def write_bundle(folder: str | os.PathLike[str], settings: BundleSettings) -> Pa
             have, a network that cannot be built. Nothing is left behind.
 
     Example:
+        >>> import tempfile
         >>> settings = BundleSettings(name="mine", classes=["benign", "malignant"], channels=1, image_size=64)
         >>> with tempfile.TemporaryDirectory() as place:
         ...     sorted(path.name for path in write_bundle(place + "/mine", settings).iterdir())
