@@ -8,7 +8,8 @@ import json
 import logging
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .._checks import check_integer
 from .._moved import moved
 from .._plain_values import json_values
 from ..networks.model_description import differences
-from ..networks.weights_content import read_torch_file
+from ..networks.weights_content import read_tensors, read_torch_file
 from ..storage.outputs import Outputs
 from ..storage.torch_file import write_torch_file
 
@@ -98,6 +99,16 @@ class GradientClipping:
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
 
 
+def _of_this_run(read: Callable[[Path], Any], path: Path) -> Any:
+    """What a reader makes of a file that only this training has written, so that there may be no copy of it."""
+    try:
+        return read(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; where there is no copy, move the folder away, or name another --output_dir, to train anew"
+        ) from None
+
+
 class ResumableCheckpoint:
     """Save the whole state of a training after every few epochs, and take it up again when the training starts.
 
@@ -151,12 +162,14 @@ class ResumableCheckpoint:
         """Refuse a folder that this training cannot go on in, before anything is written there.
 
         Raises:
-            ValueError: when its checkpoint is one of a training with other settings, or none; when it holds weights
-                without the checkpoint that they could be trained on from.
+            ValueError: when its checkpoint is one of a training with other settings, or none; when that or the weights
+                are damaged; when it holds weights without the checkpoint that they could be trained on from.
         """
         weights = self.path.with_name("model.pt")
         if self.path.exists():
             self._read()
+            if weights.exists():
+                _of_this_run(read_tensors, weights)
         elif weights.exists():
             raise ValueError(
                 f"--output_dir: {weights.parent} holds the weights of an earlier training, {weights.name}, without its "
@@ -203,7 +216,7 @@ class ResumableCheckpoint:
         write_torch_file(self.path, content)
 
     def _read(self) -> dict[str, Any]:
-        checkpoint = read_torch_file(self.path, what="a training's state")
+        checkpoint = _of_this_run(partial(read_torch_file, what="a training's state"), self.path)
         if not isinstance(checkpoint, dict):
             raise ValueError(f"path: expected a training's state in {self.path}, got {type(checkpoint).__name__}")
         self._check_settings(checkpoint.pop("settings", None))

@@ -500,3 +500,19 @@ def test_events_of_a_former_training_go_where_one_begins_anew(tmp_path):
     trainer_of(zero(), path)[0].run([0, 0], max_epochs=1)
     assert not own.exists()
     assert (tmp_path / "events.out.tfevents.1.host.7.0").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "model.pt"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_damaged_file_of_a_run_is_refused_before_it_goes_on(tmp_path, name, share):
+    network = torch.nn.Linear(3, 1)
+    resume = ResumableCheckpoint(tmp_path / "checkpoint.pt", {"network": network})
+    engine = Engine(lambda engine, batch: None)
+    resume.attach(engine)
+    engine.run([0], max_epochs=1)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    resume.check()
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=rf"{name}.*; where there is no copy, move the folder away, or name another"):
+        resume.check()
