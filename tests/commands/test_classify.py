@@ -78,7 +78,7 @@ def test_refuses_in_one_line(classify, words, message):
 
 
 @pytest.mark.parametrize("words", [(), pytest.param(("--num-processes", "2"), marks=pytest.mark.slow)])
-def test_strict_run_that_is_refused_leaves_nothing(classify, words):
+def test_strict_run_that_is_refused_leaves_no_results(classify, words):
     """An image that the bundle does not take, here one of three dimensions after enough others for a block."""
     write_pictures(Path("images"), 20)
     nibabel = pytest.importorskip("nibabel", reason="nibabel, which writes a volume, is not installed")
@@ -87,9 +87,11 @@ def test_strict_run_that_is_refused_leaves_nothing(classify, words):
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
     assert code == 2 and not said and len(lines) == 1
     assert "volume.nii.gz cannot be read, and --strict was given: " in lines[0]
-    assert not list(Path("classified").rglob(".classify_*")) and not list(Path("classified").rglob("*.csv"))
+    assert not [path for path in Path("classified").iterdir() if not path.name.startswith(".classify_")]
+    assert not list(Path("classified").rglob("*.csv"))
     Path("images/volume.nii.gz").unlink()  # the mended folder is not refused for what the first call began
     assert classify("images", "--draws", "1", "--strict", "--no-progress", "--maps", "none")[0] == 0
+    assert not list(Path("classified").rglob(".classify_*"))
 
 
 def test_folder_of_other_results_is_refused(classify):
