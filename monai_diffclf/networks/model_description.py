@@ -32,7 +32,7 @@ from .wrapped import unwrapped
 
 __all__ = ["check_description", "describe_model", "describe_settings", "differences", "read_model_note"]
 
-_VALUES = (bool, int, float, str)
+_VALUES = (bool, int, float, str, np.bool_, np.integer, np.floating)
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 0.999)
 _HASHED = (FunctionType, BuiltinFunctionType, MethodType, functools.partial, np.ndarray, torch.Tensor)
 _INTENSITY = ("Intensity", "Equalize", "Normalize")
@@ -290,9 +290,8 @@ def _plain(thing: Any) -> dict[str, Any]:
     for name, value in sorted(getattr(thing, "__dict__", {}).items()):
         if name.startswith("_") or name in ("keys", "allow_missing_keys", "dtype"):
             continue
-        value = plain_values(value)
         if isinstance(value, _VALUES):
-            values[name] = value
+            values[name] = plain_values(value)
         elif isinstance(value, list | tuple) and all(isinstance(item, _VALUES) for item in value):
-            values[name] = list(value)
+            values[name] = plain_values(list(value))
     return values

@@ -187,3 +187,10 @@ def test_small_numbers_and_those_of_numpy_are_told_apart():
 def test_logarithms_near_zero_may_differ_in_their_last_digits():
     assert differences({"log_snr": [2.0, 1e-7]}, {"log_snr": [2.0, -1e-7]}) == []
     assert differences({"log_snr": [2.0, 1e-3]}, {"log_snr": [2.0, -1e-3]}) != []
+
+
+def test_where_a_transform_reads_from_is_no_setting(tmp_path):
+    """Data may be moved; what they hold is compared by their content."""
+    here, there = EnsureTyped("image"), EnsureTyped("image")
+    here.folder, there.folder, there.folders = tmp_path / "a", tmp_path / "b", [tmp_path / "b"]
+    assert describe_settings(here) == describe_settings(there)
