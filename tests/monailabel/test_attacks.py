@@ -58,7 +58,9 @@ def outside(target: Target) -> dict[str, str]:
 
 def inside(target: Target) -> dict[str, str]:
     """The studies, without what the store keeps of them, and what is left of uploads."""
-    studies = [path for path in (target.root / "studies").rglob("*") if path.name not in ("datastore_v2.json", ".lock")]
+    # The thread that watches the folder may be writing the store at any time, and does so after the fixture's links.
+    kept = ("datastore_v2.json", ".datastore_v2.json.", ".lock")
+    studies = [path for path in (target.root / "studies").rglob("*") if not path.name.startswith(kept)]
     temporary = [path for path in (target.root / "home" / "temporary").rglob("*") if path.name != "app.log"]
     return {str(path): fingerprint(path) for path in (*studies, *temporary)}
 
