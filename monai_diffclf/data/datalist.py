@@ -54,6 +54,7 @@ def load_datalist(
     patient_pattern: str | None = None,
     allow_shared_patients: Sequence[str] | None = None,
     root: str | os.PathLike[str] | None = None,
+    volumes: bool = False,
 ) -> list[dict[str, Any]]:
     """One split of a data set, from whichever of these `source` is.
 
@@ -82,6 +83,8 @@ def load_datalist(
         patient_pattern: tables and class folders: regular expression that finds the patient in a path.
         allow_shared_patients: tables and class folders: names of splits that may share patients.
         root: tables: folder of the images.
+        volumes: tables and class folders: whether images are volumes; then a folder of DICOM slices is one image, and
+            so is a ZIP file of them.
 
     Returns:
         Items ``{"image": path or array, "label": int, "key": str, "patient": str}``.
@@ -110,6 +113,7 @@ def load_datalist(
         return kermany_cxr.load_kermany_cxr(path, split, classes=own)
     path = path / TABLE if (path / TABLE).is_file() else path
     shared: dict[str, Any] = {"patient_pattern": patient_pattern, "allow_shared_patients": allow_shared_patients}
+    shared["volumes"] = volumes
     if path.is_dir():
         if root is not None:
             raise ValueError(f"root: only a CSV table has one, but source {path} is a folder; leave root out")

@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
-from .._class_names import shown
 from .._text_path import text_path
-from ..image_io.dicom_volume import is_slice, series_and_image
 from ..image_io.image_files import is_image_file
 from ..image_io.series_archive import is_series_archive
 from .file_tree import FileTree, list_images, warn_left_out
+from .whole_series import whole_series
 
 __all__ = ["find_images"]
 
@@ -46,38 +44,8 @@ def find_images(source: str | os.PathLike[str], *, volumes: bool = False) -> lis
         )
     base = root.parent if root.is_file() else root
     warn_left_out(base, tree.left_out, len(tree.images))
-    images = _whole_series(tree.images) if volumes and not root.is_file() else tree.images
+    images = whole_series(tree.images) if volumes and not root.is_file() else tree.images
     return [{"image": str(path), "key": _key(path, base)} for path in images]
-
-
-def _whole_series(paths: list[Path]) -> list[Path]:
-    """Each file that is no slice, and each folder of slices, where its first slice is met."""
-    found, slices = list[Path](), dict[Path, list[Path]]()
-    for path in paths:
-        one = is_slice(path)
-        if one:
-            slices.setdefault(path.parent, []).append(path)
-        found.append(path.parent if one else path)
-    _warn_of_parts(slices)
-    return list(dict.fromkeys(found))
-
-
-def _warn_of_parts(slices: dict[Path, list[Path]]) -> None:
-    """Say so where folders hold different slices of one series: each is a volume of its own, and none the scan."""
-    folders: dict[str, list[Path]] = {}
-    for folder, files in slices.items():
-        folders.setdefault(series_and_image(files[0])[0], []).append(folder)
-    parts = []
-    for series, some in folders.items():
-        held = [{series_and_image(file)[1] for file in slices[folder]} for folder in some] if len(some) > 1 else []
-        if series and held and len(set().union(*held)) > max(map(len, held)):  # not copies of one another
-            parts.append(" and ".join(shown(str(folder), 200) for folder in some[:3]))
-    if parts:
-        warnings.warn(
-            f"{len(parts)} series of which slices lie in several folders, each of which is taken as a volume of its "
-            f"own: {'; '.join(parts[:5])}; put all slices of a series into one folder",
-            stacklevel=4,
-        )
 
 
 def _key(path: Path, base: Path) -> str:

@@ -17,7 +17,11 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from ..image_io.file_kind import kind_of
 from ..image_io.image_files import merge_equal_channels, read_image_file, scale_by_type
+from ..image_io.series_archive import is_series_archive
+from ..image_io.upright import upright_volume
+from ..image_io.volume_file import read_volume_file
 from .pneumonia_mnist import image_key
 
 __all__ = ["THUMBNAIL", "ImageFacts", "read_facts"]
@@ -82,8 +86,12 @@ def _facts(item: Mapping[str, Any]) -> ImageFacts:
     }
     if isinstance(image, str | os.PathLike):
         path = Path(image)
-        pixels = read_image_file(path)
-        fields |= {"file size": float(path.stat().st_size), "file format": path.suffix.lower() or "none"}
+        pixels = _read(path)
+        series = path.is_dir()
+        fields["file format"] = "folder" if series else path.suffix.lower() or "none"
+        fields["file size"] = float(
+            sum(file.stat().st_size for file in path.iterdir()) if series else path.stat().st_size
+        )
         fields["file name"] = re.sub(r"\d+", "0", path.name.removesuffix(path.suffix))[:40]
     else:
         array = np.asarray(image)
@@ -99,6 +107,16 @@ def _facts(item: Mapping[str, Any]) -> ImageFacts:
         thumbnail=_thumbnail(flat),
         fields=fields | _measure(pixels, flat, bytes_),
     )
+
+
+def _read(path: Path) -> npt.NDArray[np.float32]:
+    """Pixels [H, W, C] or [H, W, D, C] in [0, 1], upright, of a file or a series of slices."""
+    if not (path.is_dir() or kind_of(path) == "NRRD" or is_series_archive(path)):
+        return read_image_file(path)
+    values, grid = read_volume_file(path)  # in its own units, as NIfTI files are, and stretched as they are
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / np.float32(high - low if high != low else 1)
+    return np.asarray(upright_volume(scaled, grid.affine)[0][..., None], dtype=np.float32)
 
 
 def _measure(

@@ -16,12 +16,15 @@ from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFI
 from .file_tree import is_hidden, list_images, warn_left_out
 from .patients import check_patients, patient_reader
 from .splits import SPLITS, NoSplitError, check_split, split_by_hash, split_name
+from .whole_series import series_or_file, whole_series
 
 __all__ = ["load_image_folder"]
 
 # Folders between class and images that are no patients.
 _NO_PATIENTS = {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "data", "files", "raw"}
 _NO_PATIENTS |= {"dicom", "dcm", "jpg", "jpeg", "png", "tif", "tiff", "scans", "original", "originals"}
+_IMAGES = "PNG, JPEG, TIFF, BMP, DICOM or NIfTI files"
+_VOLUMES = "NIfTI, NRRD or enhanced DICOM files, or folders or ZIP files of DICOM slices,"
 
 
 def load_image_folder(
@@ -31,6 +34,7 @@ def load_image_folder(
     classes: Sequence[str] | None = None,
     patient_pattern: str | None = None,
     allow_shared_patients: Sequence[str] | None = None,
+    volumes: bool = False,
 ) -> list[dict[str, Any]]:
     """One split of images kept in class folders.
 
@@ -47,6 +51,8 @@ def load_image_folder(
         classes: folder names in the order of their labels; None: all class folders, sorted by name.
         patient_pattern: regular expression with one group that finds the patient in a path relative to `root`.
         allow_shared_patients: names of splits that may share patients, see `check_patients`.
+        volumes: whether images are volumes: then a folder that DICOM slices lie in is one image, and so is a ZIP file.
+            It lies in the class folder, or in a patient's.
 
     Returns:
         Items ``{"image": path, "label": int, "key": path relative to root, "patient": str or ""}``, sorted by key.
@@ -54,10 +60,10 @@ def load_image_folder(
     Raises:
         TypeError: when `root` is no text or path.
         ValueError: on an unknown split, two folders of one split, folders that are not in `classes`, masks, a patient
-            in two splits, or a split without images.
+            in two splits, slices that lie in a class folder itself, or a split without images.
 
     Warns:
-        UserWarning: naming what is left out of the folder, and why.
+        UserWarning: naming what is left out of the folder, and why; and folders that hold parts of one series.
     """
     check_split(split)
     root = text_path(root, "root")
@@ -73,17 +79,17 @@ def load_image_folder(
                 f"split: {root} has no folder {split!r}, only {sorted(f.name for f in folders.values())}; make one, or "
                 "put the class folders into one folder without splits, to have it split 80/10/10"
             )
-        _check_patients(root, folders, parents, read_patient, allow_shared_patients)
+        _check_patients(root, folders, parents, read_patient, allow_shared_patients, volumes)
     items = []
     where = folders[split] if folders else root
-    for label, path in _files(root, where, parents[where], names):
+    for label, path in _files(root, where, parents[where], names, volumes):
         key = path.relative_to(root).as_posix()
         patient = read_patient(_inside(key, folders) if patient_pattern is None else key)
         if folders or split_by_hash(patient or _stem(path)) == split:
             items.append({"image": str(path), "label": label, "key": key, "patient": patient})
     if not items:
         raise NoSplitError(
-            f"split: no image for {split!r} in {where}; expected PNG, JPEG, TIFF, BMP, DICOM or NIfTI files in the "
+            f"split: no image for {split!r} in {where}; expected {_VOLUMES if volumes else _IMAGES} in the "
             f"class folders {sorted(f.name for f in parents[where])}"
             + ("" if folders else " (10 % of the files make validation and test each)")
         )
@@ -141,16 +147,22 @@ def _class_folders(
     return list(names or ()), parents
 
 
-def _files(root: Path, parent: Path, inside: list[Path], names: list[str]) -> list[tuple[int, Path]]:
+def _files(root: Path, parent: Path, inside: list[Path], names: list[str], volumes: bool) -> list[tuple[int, Path]]:
     """Label and path of the images in class folders; says what is left out of them and beside them."""
     files, left_out = [], {}
     for path in sorted(parent.iterdir()):
         if path not in inside:
             left_out[path] = "hidden" if is_hidden(path.name) else "not in a class folder"
     for folder in inside:
-        tree = list_images(folder, classes=names)
+        tree = list_images(folder, classes=names, archives=volumes)
         left_out |= tree.left_out
-        files += [(find_name(folder.name, names) or 0, path) for path in tree.images]
+        images = whole_series(tree.images) if volumes else tree.images
+        if folder in images:
+            raise ValueError(
+                f"{folder}: DICOM slices lie in the class folder itself, which would make one volume of all of them; "
+                "put the slices of each series into a folder of its own in it"
+            )
+        files += [(find_name(folder.name, names) or 0, path) for path in images]
     if parent != root:
         for path in sorted(root.iterdir()):
             if not (path.is_dir() and split_name(path.name)):
@@ -165,13 +177,15 @@ def _check_patients(
     parents: dict[Path, list[Path]],
     read_patient: Callable[[str], str],
     allow: Sequence[str] | None,
+    volumes: bool,
 ) -> None:
     """Refuse patients that are in the folders of two splits."""
     found: dict[str, dict[str, str]] = {}
     for split, where in folders.items():
         found[split] = {}
         for folder in parents[where]:
-            for path in list_images(folder, classes=[folder.name]).images:
+            images = list_images(folder, classes=[folder.name], archives=volumes).images
+            for path in dict.fromkeys(series_or_file(path) for path in images) if volumes else images:
                 key = path.relative_to(root).as_posix()
                 patient = read_patient(_inside(key, folders) if read_patient is _by_folder else key)
                 if patient:

@@ -15,6 +15,7 @@ from .._class_names import class_names, find_name, shown
 from .._patients import known_patient
 from .._text import from_csv_text
 from .._text_path import text_path
+from ..image_io.dicom_volume import holds_dicom
 from .image_folder import load_image_folder
 from .patients import check_patients, patient_reader
 from .splits import SPLITS, NoSplitError, check_split, split_by_hash, split_name
@@ -37,6 +38,7 @@ def load_image_table(
     patient_pattern: str | None = None,
     allow_shared_patients: Sequence[str] | None = None,
     root: str | os.PathLike[str] | None = None,
+    volumes: bool = False,
 ) -> list[dict[str, Any]]:
     r"""One split of the images listed in a CSV table, one row an image.
 
@@ -60,6 +62,7 @@ def load_image_table(
         patient_pattern: regular expression with one group that finds the patient in a path, instead of a column.
         allow_shared_patients: names of splits that may share patients, see `check_patients`.
         root: folder of the images; None means the folder of the table. Paths may lead out of it.
+        volumes: whether images are volumes: then a path may be that of a folder of DICOM slices.
 
     Returns:
         Items ``{"image": path, "label": int, "key": path as in the table, "patient": str or ""}``, in its order.
@@ -108,7 +111,7 @@ def load_image_table(
         raise NoSplitError(f"split: {path} has no row for the split {split!r}{state}")
     labels = [_label(row, columns, names) for row, *_ in items]
     return [
-        {"image": str(_file(row, key, folder)), "label": label, "key": key, "patient": patient}
+        {"image": str(_file(row, key, folder, volumes)), "label": label, "key": key, "patient": patient}
         for (row, key, patient), label in zip(items, labels, strict=True)
     ]
 
@@ -198,19 +201,18 @@ def _check_swallowed(row: Row, column: str, value: str, folder: Path) -> None:
                 )
 
 
-def _file(row: Row, key: str, folder: Path) -> Path:
-    """The file that a row names: as it stands, else with ``/`` for a backslash or with letters composed otherwise."""
+def _file(row: Row, key: str, folder: Path, volumes: bool) -> Path:
+    """The image that a row names: as it stands, else with ``/`` for a backslash or with letters composed otherwise."""
     slashed = key.replace("\\", "/")
     forms = [key, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")), from_csv_text(key)]
     for form in forms:
-        if "\0" not in form and (folder / form).is_file():
+        if "\0" not in form and ((folder / form).is_file() or (volumes and holds_dicom(folder / form))):
             return folder / form
-    path = folder / key
-    problem = "is a folder" if path.is_dir() else "is a link to nothing" if path.is_symlink() else ""
-    raise ValueError(
-        f"{row.where}: expected an image file, but {shown(path, 300)} {problem or 'does not exist'}"
-        f"{'' if problem else _near(folder / slashed)}"
-    )
+    path, what = folder / key, "a volume" if volumes else "an image file"
+    problem = "is a link to nothing" if path.is_symlink() else f"does not exist{_near(folder / slashed)}"
+    if path.is_dir():
+        problem = "is a folder without DICOM files" if volumes else "is a folder"
+    raise ValueError(f"{row.where}: expected {what}, but {shown(path, 300)} {problem}")
 
 
 def _near(path: Path) -> str:

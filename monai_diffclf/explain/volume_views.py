@@ -1,6 +1,6 @@
 # Copyright (c) monai_diffclf contributors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Volumes as people look at them: axes brought upright, slices side by side."""
+"""Volumes as pictures: slices side by side."""
 
 from __future__ import annotations
 
@@ -11,55 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
-from nibabel import affines, orientations
 from scipy.ndimage import zoom
 
-from .._checks import plain_tensor
+from ..image_io.upright import plain_array, upright_volume
 from .error_maps import overlay
 
 __all__ = ["mosaic_overlay", "upright_volume"]
 
-# Rows to the back, columns to the left, slices to the head: axial planes in the radiological convention.
-_UPRIGHT = orientations.axcodes2ornt(("P", "L", "S"))
 SLICES = 64  # of a mosaic at most
 SQUARE = 0.02  # pixels whose sides differ by less are shown as they are
-
-
-def upright_volume(
-    values: npt.NDArray[Any] | torch.Tensor, affine: npt.NDArray[Any] | torch.Tensor | None = None
-) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
-    """A volume with its axes flipped and exchanged so that rows point to the back, columns to the left, slices up.
-
-    Nothing is resampled: oblique axes go to the nearest of the anatomical ones.
-
-    Args:
-        values: the volume [..., X, Y, Z].
-        affine: voxel -> millimetres, RAS [4, 4]; None for that of a MetaTensor. Other volumes are taken as upright.
-
-    Returns:
-        array [..., H, W, D], and the size of its voxels in mm along H, W and D.
-
-    Raises:
-        ValueError: when there are fewer than three axes.
-
-    Example:
-        >>> upright_volume(np.arange(4).reshape(2, 2, 1), np.eye(4))[0][..., 0].tolist()
-        [[3, 1], [2, 0]]
-    """
-    array = _plain(values)
-    if array.ndim < 3:
-        raise ValueError(f"values: expected a volume [..., X, Y, Z], got {list(array.shape)}")
-    if affine is None:
-        if not isinstance(values, MetaTensor):
-            return array, (1.0, 1.0, 1.0)
-        affine = values.affine
-    matrix = np.asarray(torch.as_tensor(affine).cpu(), dtype=np.float64)
-    found = orientations.io_orientation(matrix)
-    turn = orientations.ornt_transform(found, _UPRIGHT)
-    moved = orientations.apply_orientation(np.moveaxis(array, (-3, -2, -1), (0, 1, 2)), turn)
-    sizes = affines.voxel_sizes(matrix)
-    height, width, depth = (float(sizes[list(turn[:, 0]).index(axis)]) for axis in range(3))
-    return np.moveaxis(moved, (0, 1, 2), (-3, -2, -1)), (height, width, depth)
 
 
 def mosaic_overlay(
@@ -98,7 +58,7 @@ def mosaic_overlay(
     if affine is None and isinstance(image, MetaTensor):
         affine = image.affine
     volume, (height, width, _) = upright_volume(image, affine)
-    values, _ = upright_volume(_plain(difference), affine)
+    values, _ = upright_volume(plain_array(difference), affine)
     if abs(height / width - 1) > SQUARE:
         factors = (height / min(height, width), width / min(height, width), 1.0)
         volume, values = zoom(volume, (1.0, *factors), order=1), zoom(values, factors, order=1)
@@ -118,9 +78,3 @@ def _tiled(volume: npt.NDArray[Any], columns: int) -> npt.NDArray[np.float64]:
     tiles[:, :count] = np.moveaxis(volume, -1, 1)
     picture = tiles.reshape(channels, rows, columns, height, width).transpose(0, 1, 3, 2, 4)
     return np.ascontiguousarray(picture.reshape(channels, rows * height, columns * width))
-
-
-def _plain(values: npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
-    if isinstance(values, torch.Tensor):
-        return np.asarray(plain_tensor(values).detach().cpu().numpy())
-    return values

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from .file_kind import DICOM_SUFFIXES, kind_of
 from .limits import MAX_PIXELS, check_pixel_count
 from .slice_stack import Slice, Stack, stack_slices
 
-__all__ = ["DicomVolume", "is_slice", "open_dicom_volume", "series_and_image"]
+__all__ = ["DicomVolume", "holds_dicom", "is_slice", "open_dicom_volume", "series_and_image"]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # What images of one volume have in common, where they say it: patient, place in space and units among it.
@@ -99,6 +99,12 @@ def is_slice(path: str | os.PathLike[str]) -> bool:
         return number_of_frames(header) == 1
     except Exception:  # pydicom raises whatever it meets; reading the volume will say what is wrong
         return True
+
+
+def holds_dicom(folder: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder in which, not below it, a DICOM file lies that is not hidden."""
+    path = Path(folder)
+    return path.is_dir() and any(map(_is_dicom, _plain_files(path)))
 
 
 def series_and_image(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -175,8 +181,13 @@ def _headers(path: Path, max_pixels: int) -> list[tuple[Path, Any]]:
 
 def _dicom_files(folder: Path) -> list[Path]:
     """The DICOM files that lie in a folder itself, sorted by name."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [path for path in files if path.name.upper() != "DICOMDIR" and _is_dicom(path)]
+    return sorted(filter(_is_dicom, _plain_files(folder)))
+
+
+def _plain_files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_file() and not path.name.startswith(".") and path.name.upper() != "DICOMDIR":
+            yield path
 
 
 def _is_dicom(path: Path) -> bool:

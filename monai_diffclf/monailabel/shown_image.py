@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..explain.volume_views import upright_volume
 from ..image_io.image_files import read_image_file
 from ..image_io.image_grid import read_grid
+from ..image_io.upright import upright_volume
 from ..image_io.volume_file import read_volume_file
 
 __all__ = ["FULL", "ShownImage", "read_shown", "shrink"]

@@ -23,7 +23,7 @@ from ..metrics.statistics import class_recall, roc_auc
 
 __all__ = ["METRICS", "PIXELS", "Floor", "PixelClassifiers", "pixel_floor"]
 
-PIXELS = 16
+PIXELS, VOXELS = 16, 8  # along each side of an image, of a volume
 METRICS = ("macro_auc", "accuracy", "balanced_accuracy")
 _TREES = 300
 Items = Sequence[Mapping[str, Any]]
@@ -43,11 +43,14 @@ def pixel_floor(
 ) -> Floor:
     """How well logistic regression and ExtraTrees tell the classes apart by the means of 16 x 16 fields of an image.
 
+    Of a volume they are those of 8 x 8 x 8 blocks.
+
     Args:
         train_items: datalist to learn from, as `monai_diffclf.data.load_datalist` gives it.
         judged_items: datalist to judge them on; that no patient is in both is for the split to see to.
         classes: names of the classes in the order of their labels.
-        read: makes an image ``[C, H, W]`` of an item; None reads grey images and crops the centre to a square.
+        read: makes an image ``[C, H, W]`` or ``[C, X, Y, Z]`` of an item; None reads grey images and crops the centre
+            to a square.
         seed: seed of ExtraTrees.
         progress: whether to show a progress bar.
 
@@ -71,11 +74,13 @@ class PixelClassifiers:
         models: name -> fitted classifier of scikit-learn.
         num_classes: number of classes K.
         read: makes an image of an item.
+        pixels: into how many fields each side of the images was divided.
     """
 
     models: Mapping[str, Any]
     num_classes: int
     read: Reader
+    pixels: int = PIXELS
 
     @classmethod
     def fit(
@@ -89,7 +94,8 @@ class PixelClassifiers:
     ) -> PixelClassifiers:
         """Fit both to a datalist, every class with the same weight; see `pixel_floor`."""
         reader = _read_grey if read is None else read
-        pixels, labels = _pixels(items, reader, progress, "floor, training"), _labels(items)
+        fields, labels = _all_fields(items, reader, progress, "floor, training"), _labels(items)
+        pixels = fields.reshape(len(fields), -1)
         if len(np.unique(labels)) < 2:
             raise ValueError(f"train_items: expected images of two or more classes, got {len(items)} of one")
         models = {
@@ -98,11 +104,13 @@ class PixelClassifiers:
             ),
             "extra_trees": ExtraTreesClassifier(_TREES, min_samples_leaf=2, class_weight="balanced", random_state=seed),
         }
-        return cls({name: model.fit(pixels, labels) for name, model in models.items()}, len(classes), reader)
+        fitted = {name: model.fit(pixels, labels) for name, model in models.items()}
+        return cls(fitted, len(classes), reader, fields.shape[-1])
 
     def judge(self, items: Items, *, progress: bool = False) -> Floor:
         """Metrics of both on other images."""
-        pixels, labels = _pixels(items, self.read, progress, "floor, judging"), _labels(items)
+        fields, labels = _all_fields(items, self.read, progress, "floor, judging"), _labels(items)
+        pixels = fields.reshape(len(fields), -1)
         found: Floor = {}
         for name, model in self.models.items():
             probabilities = np.zeros((len(items), self.num_classes))
@@ -128,27 +136,25 @@ def _labels(items: Items) -> NDArray[np.int64]:
     return np.array([int(item["label"]) for item in items], dtype=np.int64)
 
 
-def _pixels(items: Items, read: Reader, progress: bool, what: str) -> NDArray[np.float32]:
-    """Means over 16 x 16 fields of each image, in a row [n, C * 256]."""
+def _all_fields(items: Items, read: Reader, progress: bool, what: str) -> NDArray[np.float32]:
+    """The fields of each image [n, C, 16, 16], or [n, C, 8, 8, 8]."""
     bar: Iterable[Mapping[str, Any]] = tqdm(items, desc=what, unit="image", disable=not progress)
-    return np.stack([_small(read(item)) for item in bar])
+    return np.stack([_fields(read(item)) for item in bar])
 
 
 def shrunk(items: Items, read: Reader, *, progress: bool = False) -> list[dict[str, Any]]:
-    """Items with their images as the classifiers see them [C, 16, 16], read once."""
+    """Items with their images as the classifiers see them, see `_fields`, read once."""
     bar: Iterable[Mapping[str, Any]] = tqdm(items, desc="floor", unit="image", disable=not progress)
     return [{"image": torch.from_numpy(_fields(read(item))), "label": item["label"]} for item in bar]
 
 
-def _small(image: torch.Tensor) -> NDArray[np.float32]:
-    return _fields(image).flatten()
-
-
 def _fields(image: torch.Tensor) -> NDArray[np.float32]:
-    """Means over 16 x 16 fields [C, 16, 16]."""
+    """Means over 16 x 16 fields [C, 16, 16], of a volume over 8 x 8 x 8 blocks [C, 8, 8, 8]."""
     pixels = plain_tensor(image).float()
+    if pixels.ndim == 4:
+        return np.asarray(torch.nn.functional.adaptive_avg_pool3d(pixels, VOXELS).numpy())
     if pixels.ndim != 3:
-        raise ValueError(f"read: expected images [C, H, W], got {list(pixels.shape)}")
+        raise ValueError(f"read: expected images [C, H, W] or [C, X, Y, Z], got {list(pixels.shape)}")
     return np.asarray(torch.nn.functional.adaptive_avg_pool2d(pixels, PIXELS).numpy())
 
 

@@ -59,7 +59,9 @@ def write_floor(
         floor = _of_findings(train, splits, opened.classes, read, progress=progress)
     else:
         fitted = PixelClassifiers.fit(train, opened.classes, read=read, progress=progress)
-        floor = {name: {**fitted.judge(items, progress=progress), "pixels": PIXELS} for name, items in splits.items()}
+        floor = {
+            name: {**fitted.judge(items, progress=progress), "pixels": fitted.pixels} for name, items in splits.items()
+        }
     folder = text_path(run, "run")
     Outputs(folder, "floor").add([FILE_NAME])  # so that it goes when an evaluation begins anew
     replace_text(folder / FILE_NAME, json.dumps(floor, indent=2, allow_nan=False) + "\n")
@@ -76,7 +78,7 @@ def _of_findings(
         own = {name: _of_finding(items, number) for name, items in small.items()}
         fitted = PixelClassifiers.fit(own["train"], classes_of_finding(finding), read=lambda item: item["image"])
         for name in splits:
-            floor[name][finding] = {**fitted.judge(own[name]), "pixels": PIXELS}
+            floor[name][finding] = {**fitted.judge(own[name]), "pixels": fitted.pixels}
     return floor
 
 

@@ -8,7 +8,7 @@ import torch
 
 from monai_diffclf.metrics import classification_metrics
 from monai_diffclf.recipe import PixelClassifiers, pixel_floor
-from monai_diffclf.recipe.pixel_floor import _metrics
+from monai_diffclf.recipe.pixel_floor import _metrics, shrunk
 
 PERFECT = {"macro_auc": 1.0, "accuracy": 1.0, "balanced_accuracy": 1.0}
 
@@ -62,6 +62,21 @@ def test_colour_is_seen():
     found = {name: pixel_floor(items[:20], items[20:], ["a", "b"], read=each) for name, each in read.items()}
     assert found["colour"]["logistic_regression"] == PERFECT
     assert found["grey"]["logistic_regression"]["macro_auc"] < 0.9
+
+
+def test_volumes_are_seen_by_blocks():
+    """Class 1 has a bright block off the middle slice; a plane of the volume would not show it."""
+    rng = np.random.default_rng(0)
+    items = []
+    for n in range(60):
+        volume = torch.from_numpy(rng.random((1, 16, 16, 24), dtype=np.float32))
+        volume[:, 2:6, 2:6, 18:22] += 3 * (n % 2)
+        items.append({"image": volume, "label": n % 2})
+    fitted = PixelClassifiers.fit(items[:40], ["a", "b"], read=lambda item: item["image"])
+    assert fitted.judge(items[40:]) == {"logistic_regression": PERFECT, "extra_trees": PERFECT}
+    assert fitted.pixels == 8 and fitted.models["extra_trees"].n_features_in_ == 8**3
+    small = shrunk(items, lambda item: item["image"])
+    assert PixelClassifiers.fit(small, ["a", "b"], read=lambda item: item["image"]).pixels == 8
 
 
 @pytest.mark.parametrize("classes", [2, 4])
