@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from monai.bundle import verify_metadata, verify_net_in_out
 
@@ -42,6 +43,15 @@ def test_monai_accepts_it(method: str, tmp_path: Path, device: str) -> None:
     )
     assert (made / "models").is_dir() and "20 x 44" in (made / "docs" / "README.md").read_text()
     check_agreement(made)
+
+
+@pytest.mark.parametrize("method", ["score", "resnet18"])  # of diffusion: tests/bundles/test_pneumonia_diffusion.py
+def test_what_may_be_wrong_with_an_image_stands_beside_its_class(method: str, tmp_path: Path) -> None:
+    made = write_bundle(tmp_path / "mine", settings(method=method, values={}))
+    opened = open_bundle(made)
+    item = opened.get("preprocessing")({"image": np.full((40, 40), 7, np.uint8), "key": "flat"})
+    said = opened.get("postprocessing")(item)["warnings"]
+    assert said.startswith("every pixel has the same value")
 
 
 def test_a_network_of_volumes_keeps_no_matrix_of_all_pairs_of_positions(tmp_path: Path) -> None:
