@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .._text_path import text_path
 from ..data import find_images
+from ..data.whole_series import warn_of_parts
 from .series import Slice, find_series
 
 __all__ = ["ArchiveImage", "find_archive"]
@@ -61,7 +62,8 @@ def find_archive(
         ValueError: when a source does not exist, is no image, or holds none.
 
     Warns:
-        UserWarning: naming what is left out of a folder, and how many files were met twice.
+        UserWarning: naming what is left out of a folder, how many files were met twice, and folders, of one source or
+            several, that hold parts of one series.
 
     Example:
         >>> import tempfile
@@ -96,6 +98,8 @@ def find_archive(
         warnings.warn(f"images: {twice} file(s) or folder(s) are given more than once, and taken once", stacklevel=2)
     base = _base(roots)
     paths = list(found.values())
+    if volumes and len(set(roots)) > 1:  # of each source by itself `find_images` says so
+        warn_of_parts(map(Path, paths))
     slices = {} if volumes else find_series(paths)
     images = [_image(path, base, slices.get(path)) for path in paths]
     return _series_together(images)

@@ -11,7 +11,7 @@ from .._text_path import text_path
 from ..image_io.image_files import is_image_file
 from ..image_io.series_archive import is_series_archive
 from .file_tree import FileTree, list_images, warn_left_out
-from .whole_series import whole_series
+from .whole_series import warn_of_parts, whole_series
 
 __all__ = ["find_images"]
 
@@ -44,7 +44,10 @@ def find_images(source: str | os.PathLike[str], *, volumes: bool = False) -> lis
         )
     base = root.parent if root.is_file() else root
     warn_left_out(base, tree.left_out, len(tree.images))
-    images = whole_series(tree.images) if volumes and not root.is_file() else tree.images
+    images = tree.images
+    if volumes and not root.is_file():
+        images = whole_series(images)
+        warn_of_parts(images)
     return [{"image": str(path), "key": _key(path, base)} for path in images]
 
 

@@ -16,7 +16,7 @@ from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFI
 from .file_tree import is_hidden, list_images, warn_left_out
 from .patients import check_patients, patient_reader
 from .splits import SPLITS, NoSplitError, check_split, split_by_hash, split_name
-from .whole_series import series_or_file, whole_series
+from .whole_series import series_or_file, warn_of_parts, whole_series
 
 __all__ = ["load_image_folder"]
 
@@ -168,6 +168,8 @@ def _files(root: Path, parent: Path, inside: list[Path], names: list[str], volum
             if not (path.is_dir() and split_name(path.name)):
                 left_out[path] = "hidden" if is_hidden(path.name) else "not in a folder of a split"
     warn_left_out(root, left_out, len(files))
+    if volumes:
+        warn_of_parts([path for _, path in files], stacklevel=4)
     return files
 
 

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .._class_names import shown
-from ..image_io.dicom_volume import is_slice, series_and_image
+from ..image_io.dicom_volume import dicom_files, is_slice, series_and_image
 
-__all__ = ["series_or_file", "whole_series"]
+__all__ = ["series_or_file", "warn_of_parts", "whole_series"]
 
 
 def whole_series(paths: Sequence[Path]) -> list[Path]:
@@ -19,17 +19,8 @@ def whole_series(paths: Sequence[Path]) -> list[Path]:
 
     Args:
         paths: images of a folder and its subfolders.
-
-    Warns:
-        UserWarning: where folders hold different slices of one series: each is a volume of its own, and none the scan.
     """
-    found, slices = list[Path](), dict[Path, list[Path]]()
-    for path in paths:
-        found.append(series_or_file(path))
-        if found[-1] != path:
-            slices.setdefault(found[-1], []).append(path)
-    _warn_of_parts(slices)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(map(series_or_file, paths)))
 
 
 def series_or_file(path: Path) -> Path:
@@ -37,18 +28,30 @@ def series_or_file(path: Path) -> Path:
     return path.parent if is_slice(path) else path
 
 
-def _warn_of_parts(slices: dict[Path, list[Path]]) -> None:
+def warn_of_parts(images: Iterable[Path], *, stacklevel: int = 3) -> None:
+    """Say so where folders hold different slices of one series: each is a volume of its own, and none the scan.
+
+    Args:
+        images: files, and folders of slices.
+        stacklevel: as in :func:`warnings.warn`.
+
+    Warns:
+        UserWarning: naming the folders.
+    """
     folders: dict[str, list[Path]] = {}
-    for folder, files in slices.items():
-        folders.setdefault(series_and_image(files[0])[0], []).append(folder)
+    for folder in images:
+        if folder.is_dir() and (files := dicom_files(folder)):
+            folders.setdefault(series_and_image(files[0])[0], []).append(folder)
     parts = []
     for series, some in folders.items():
-        held = [{series_and_image(file)[1] for file in slices[folder]} for folder in some] if len(some) > 1 else []
-        if series and held and len(set().union(*held)) > max(map(len, held)):  # not copies of one another
+        if not series or len(some) == 1:
+            continue
+        held = [{series_and_image(file)[1] for file in dicom_files(folder)} for folder in some]
+        if len(set().union(*held)) > max(map(len, held)):  # not copies of one another
             parts.append(" and ".join(shown(str(folder), 200) for folder in some[:3]))
     if parts:
         warnings.warn(
             f"{len(parts)} series of which slices lie in several folders, each of which is taken as a volume of its "
             f"own: {'; '.join(parts[:5])}; put all slices of a series into one folder",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )

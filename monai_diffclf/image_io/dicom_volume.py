@@ -25,7 +25,7 @@ from .file_kind import DICOM_SUFFIXES, kind_of
 from .limits import MAX_PIXELS, check_pixel_count
 from .slice_stack import Slice, Stack, stack_slices
 
-__all__ = ["DicomVolume", "holds_dicom", "is_slice", "open_dicom_volume", "series_and_image"]
+__all__ = ["DicomVolume", "dicom_files", "holds_dicom", "is_slice", "open_dicom_volume", "series_and_image"]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # What images of one volume have in common, where they say it: patient, place in space and units among it.
@@ -101,10 +101,14 @@ def is_slice(path: str | os.PathLike[str]) -> bool:
         return True
 
 
-def holds_dicom(folder: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder in which, not below it, a DICOM file lies that is not hidden."""
-    path = Path(folder)
-    return path.is_dir() and any(map(_is_dicom, _plain_files(path)))
+def dicom_files(folder: Path) -> list[Path]:
+    """The DICOM files that lie in a folder itself, but hidden ones and a DICOMDIR, sorted by name."""
+    return sorted(filter(_is_dicom, _plain_files(folder)))
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a path is a folder in which, not below it, such a file lies."""
+    return folder.is_dir() and any(map(_is_dicom, _plain_files(folder)))
 
 
 def series_and_image(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -151,7 +155,7 @@ def open_dicom_volume(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIX
 
 def _headers(path: Path, max_pixels: int) -> list[tuple[Path, Any]]:
     """Each image file with its header, the pixels dropped."""
-    files = _dicom_files(path) if path.is_dir() else [path]
+    files = dicom_files(path) if path.is_dir() else [path]
     found = []
     for file in files:
         header = open_dicom(file, max_pixels=max_pixels)
@@ -177,11 +181,6 @@ def _headers(path: Path, max_pixels: int) -> list[tuple[Path, Any]]:
             "images; give the path of that file, or take it out"
         )
     return found
-
-
-def _dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files that lie in a folder itself, sorted by name."""
-    return sorted(filter(_is_dicom, _plain_files(folder)))
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:

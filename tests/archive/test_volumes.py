@@ -144,9 +144,12 @@ def test_one_series_in_several_folders_is_said(tmp_path):
     write_series(tmp_path / "scan" / "2", volume, lambda n, dataset: n >= 3)
     with pytest.warns(UserWarning, match=r"1 series of which slices lie in several folders.*/1 and .*/2; put all"):
         assert [item["key"] for item in find_images(tmp_path / "scan", volumes=True)] == ["1", "2"]
+    with pytest.warns(UserWarning, match=r"1 series of which slices lie in several folders.*/1 and .*/2; put all"):
+        find_archive([tmp_path / "scan" / "1", tmp_path / "scan" / "2"], volumes=True)
     for name in "ab":
         write_series(tmp_path / "copies" / name, volume)
     write_series(tmp_path / "copies" / "other", volume, SeriesDescription="other")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         find_images(tmp_path / "copies", volumes=True)
+        find_archive(sorted((tmp_path / "copies").iterdir()), volumes=True)

@@ -105,6 +105,13 @@ def test_parts_of_a_series_in_two_folders_are_named(folder):
         load_image_folder(folder, "train", classes=CLASSES, volumes=True)
 
 
+def test_parts_of_a_series_in_two_classes_are_named(folder):
+    write_series(folder / "train/ill/first", scan(20), change=lambda n, dataset: n < 2, SeriesDescription="head")
+    write_series(folder / "train/healthy/second", scan(20), change=lambda n, dataset: n > 1, SeriesDescription="head")
+    with pytest.warns(UserWarning, match="slices lie in several folders"):
+        load_image_folder(folder, "train", classes=CLASSES, volumes=True)
+
+
 def test_a_row_may_name_a_series(folder):
     rows = ["image,label,split", "train/healthy/a,healthy,train", "train/ill/b/,ill,train", "val/ill/d.nii.gz,ill,val"]
     (folder / "labels.csv").write_text("\n".join(rows))
