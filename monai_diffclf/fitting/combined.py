@@ -127,12 +127,13 @@ def fit_run_cascade(
             are not of the same images.
     """
     hashes, tables = {}, {}
-    for name, run, part in (("first", first, "predictions"), ("second", second, "evaluation")):
+    kinds = ("first", first, "predictions", "a classifier without noise draws, such as a ResNet")
+    for name, run, part, kind in (kinds, ("second", second, "evaluation", "a diffusion classifier")):
         note = read_model_note(Path(run) / "model.pt")
         tables[name] = sorted((Path(run) / part).glob("validation*.csv"))
         if not note.get("weights") or not tables[name]:
             raise ValueError(
-                f"{name}: expected an evaluated run, with model.json and {part}/validation*.csv, got {run}"
+                f"{name}: expected the evaluated run of {kind}, with model.json and {part}/validation*.csv, got {run}"
             )
         hashes[name] = str(note["weights"])
     fitted, fits = {}, {}

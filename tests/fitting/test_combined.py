@@ -108,7 +108,7 @@ def test_fit_of_two_runs(tmp_path):
     read = load_cascade(made.path, "mean", first="aaaa", second="bbbb")
     assert read == made.fitted["mean"] and read.combine is not None and made.fits["mean"].deferred == 0.25
     assert read.provenance == MADE_BY | DECISION | {"classes": ["benign", "malignant"], "image_size": [8, 8]}
-    with pytest.raises(ValueError, match="first: expected an evaluated run, with model.json and predictions"):
+    with pytest.raises(ValueError, match="first: expected the evaluated run of a classifier without noise draws"):
         fit_run_cascade(second, second)
 
 
