@@ -64,6 +64,42 @@ def test_no_class_is_refused_and_nothing_stored(
     assert client.get("/info/").json()["datastore"]["completed"] == 0
 
 
+def test_masks_of_images_are_no_images(client: Any, studies: Path) -> None:
+    image = (studies / "image1.png").read_bytes()
+    masks = ["image0_mask.png", "image0-label.png", "scan.seg.png", "P1_seg.png"]
+    for name in (*masks, "P1_t1ce.png", "P2_mask.png"):
+        (studies / name).write_bytes(image)
+    assert put(client, b'"normal"', image="P1_t1ce").status_code == 200  # looks at the folder anew
+    shown = client.get("/info/").json()["datastore"]
+    assert (shown["total"], shown["left_out"]) == (6, 4)
+    listed = client.get("/datastore/", params={"output": "all"}).json()["objects"]
+    assert listed.keys() == {"image0", "image1", "image2", "scan", "P1_t1ce", "P2_mask"}
+    # One that was listed before its image came.
+    (studies / "P2.png").write_bytes(image)
+    assert put(client, b'"normal"', image="P2").status_code == 200
+    listed = client.get("/datastore/", params={"output": "all"}).json()["objects"]
+    assert "P2" in listed and "P2_mask" not in listed
+    # One that has a class is an image to whoever gave it.
+    (studies / "image2_label.png").write_bytes(image)
+    (studies / "image2.png").rename(studies / "kept.png")
+    assert put(client, b'"normal"', image="image2_label").status_code == 200
+    (studies / "kept.png").rename(studies / "image2.png")
+    assert put(client, b'"normal"', image="image2").status_code == 200
+    assert {"image2", "image2_label"} <= client.get("/datastore/", params={"output": "all"}).json()["objects"].keys()
+
+
+def test_a_mask_that_is_sent_as_an_image_is_refused(client: Any, studies: Path) -> None:
+    content = (studies / "image0.png").read_bytes()
+    reply = client.put("/datastore/image", params={"image": "image0_seg"}, files={"file": ("x.png", content)})
+    assert (reply.status_code, reply.json()["detail"]) == (
+        422,
+        "image: 'image0_seg' looks like the mask of the image 'image0'; choose another id if it is an image",
+    )
+    assert not (studies / "image0_seg.png").exists()
+    reply = client.put("/datastore/image", params={"image": "other_seg"}, files={"file": ("x.png", content)})
+    assert reply.status_code == 200
+
+
 def test_label_of_an_unknown_image(client: Any) -> None:
     response = put(client, b'"normal"', image="nobody")
     assert response.status_code == 404 and "got 'nobody'" in response.json()["detail"]
