@@ -100,6 +100,23 @@ def test_a_mask_that_is_sent_as_an_image_is_refused(client: Any, studies: Path) 
     assert reply.status_code == 200
 
 
+def test_what_is_missing_is_named(client: Any) -> None:
+    label = "label: expected a file, JSON such as {} where params names the class; send it as multipart/form-data, as "
+    label += "curl -F label=@FILE does"
+    params = {"params": json.dumps({"label_info": [{"name": "normal"}]})}
+    for sent in ({"data": params}, {"json": {"label": "normal"}}, {"data": {"label": "normal"}}, {}):
+        reply = client.put("/datastore/label", params={"image": "image0"}, **sent)
+        assert (reply.status_code, reply.json()["detail"]) == (422, label)
+    image = client.put("/datastore/image").json()["detail"]
+    assert image == "file: expected a file; send it as multipart/form-data, as curl -F file=@FILE does"
+    session = client.put("/session/", data={"files": "a.png"}).json()["detail"]
+    assert session == "files: expected a file; send it as multipart/form-data, as curl -F files=@FILE does"
+    said = client.post("/reader/label", json={"reader": "r", "verdict": "skip"}).json()["detail"]
+    assert said == "image: expected in the body, got none"
+    reply = client.get("/datastore/label", params={"label": "image0"})
+    assert reply.json()["detail"] == "tag: expected in the address, as ?tag=..., got none"
+
+
 def test_label_of_an_unknown_image(client: Any) -> None:
     response = put(client, b'"normal"', image="nobody")
     assert response.status_code == 404 and "got 'nobody'" in response.json()["detail"]
