@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -18,10 +19,13 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.config import Settings, settings
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from pydantic import ValidationError
 
 from ..data.mask_names import masks_beside
 from ..storage.atomic_file import replace_text, replaced
+from .class_labels import find_label
 from .class_store import ClassStore
+from .labelled_images import DAMAGED
 from .names import check_name, resolve_inside
 from .studies_folder import (
     LABELS,
@@ -248,10 +252,27 @@ class ClassLabelStore(ClassStore, LocalDatastore):
             left_out[MASKS] = sorted(masks - labelled)
         return len(gone)
 
+    def _add_non_existing_labels(self, tag: str) -> int:
+        """List labels that lie there, with the class that each file names: the store's own file may have been lost."""
+        added = int(super()._add_non_existing_labels(tag))
+        for image_id, entry in self._datastore.objects.items() if added else ():
+            label = entry.labels.get(tag)
+            file = self.get_label_uri(image_id, tag)
+            if label is not None and "label" not in label.info and file.endswith(".json"):
+                with suppress(ValueError, OSError):
+                    label.info.update(self.label_info_of(find_label(file, {}, self.classes), {}))
+        return added
+
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """Read what is stored; it may have come with the folder, from anyone."""
         with self._guard:
-            super()._init_from_datastore_file(throw_exception)
+            try:
+                super()._init_from_datastore_file(throw_exception)
+            except ValueError as error:
+                file, why = self._datastore_config_path, _first_line(error)
+                raise ValueError(
+                    f"studies: {file} is no datastore of MONAI Label, or damaged: {why}; {DAMAGED}"
+                ) from error
             if self._config_ts != self._checked:
                 drop_unsafe_entries(self._datastore)
                 self._checked = self._config_ts
@@ -263,3 +284,11 @@ class ClassLabelStore(ClassStore, LocalDatastore):
             content = self._datastore.model_dump(exclude={"base_path"})
             replace_text(self._datastore_config_path, json.dumps(content, indent=2, default=str))
             self._config_ts = self._checked = os.stat(self._datastore_config_path).st_mtime
+
+
+def _first_line(error: ValueError) -> str:
+    """The first thing that is wrong; pydantic writes a page of them."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return ": ".join([*map(str, first["loc"]), first["msg"]])

@@ -101,7 +101,11 @@ class TrainedWeights:
         try:
             note = json.loads((self.folder / self._known(version) / NOTE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"weights: {self.folder / version / NOTE} cannot be read: {error}") from None
+            file = self.folder / version / NOTE
+            raise ValueError(
+                f"weights: {file} cannot be read: {error}; put a copy of it back, or remove the folder {file.parent}, "
+                "whose weights cannot be served without it"
+            ) from None
         return note if isinstance(note, dict) else {}
 
     def begin(self) -> Path:

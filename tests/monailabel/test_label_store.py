@@ -132,6 +132,27 @@ def test_prediction_saved_as_label(client: Any, studies: Path) -> None:
     assert stored == {"label": reply.json()["label"]}
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"objects": 3}', b'{"name": "new-datas', b"\xff"])
+def test_a_damaged_store_is_refused_and_its_classes_are_read_again(client: Any, studies: Path, content: bytes) -> None:
+    from monai_diffclf.monailabel.label_store import ClassLabelStore
+    from monai_diffclf.monailabel.labelled_images import read_labels
+
+    assert put(client, b'"normal"').status_code == 200
+    assert put(client, b'"pneumonia"', image="scan").status_code == 200
+    store = studies / "datastore_v2.json"
+    store.write_bytes(content)
+    message = r"studies: .*datastore_v2\.json is no datastore of MONAI Label, or damaged: .*; put a copy of it back, or"
+    with pytest.raises(ValueError, match=message) as error:
+        ClassLabelStore(str(studies), CLASSES)
+    assert "\n" not in str(error.value) and "pydantic" not in str(error.value) and store.read_bytes() == content
+    store.unlink()
+    (studies / "labels" / "final" / "image1.json").write_text('{"label": "flu"}')
+    ClassLabelStore(str(studies), CLASSES)
+    found = read_labels(studies, classes=CLASSES)
+    assert {item.id: item.label for item in found.items} == {"image0": "normal", "scan": "pneumonia"}
+    assert found.left_out == {"labels that are no class": 1, "without a label": 1}
+
+
 def test_suffixes_given_by_the_user_are_kept(settings: Any, studies: Path) -> None:
     from monai_diffclf.monailabel.label_store import ClassLabelStore
 

@@ -105,6 +105,9 @@ def test_weights_that_were_changed_are_refused(tmp_path: Path) -> None:
     (tmp_path / "models" / "films" / "served.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read"):
         weights.served()
+    (tmp_path / "models" / "films" / "0001" / "training.json").write_text('{"version"')
+    with pytest.raises(ValueError, match=r"training\.json cannot be read: .*, or remove the folder .*/0001, whose"):
+        weights.note("0001")
 
 
 def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
