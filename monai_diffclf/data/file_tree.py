@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from .._class_names import plain_text, shown
@@ -18,13 +16,10 @@ from ..image_io.dicom_class import no_image_reason
 from ..image_io.file_kind import is_hidden
 from ..image_io.image_files import is_image_file
 from ..image_io.series_archive import is_series_archive
+from .mask_names import is_called_masks, is_masks_of_images, masks_beside
 
 __all__ = ["FileTree", "check_new_folder", "is_hidden", "list_images", "warn_left_out"]
 
-_MASKS = {"mask", "masks", "segmentation", "segmentations", "groundtruth", "groundtruths", "annotation", "annotations"}
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
-_MASK_WORDS = "masks?|segmentation|seg|labels?|labelmap|superpixels|annotation|groundtruth"
-_MASK_FILE = re.compile(rf"(.+)[_\-. ]({_MASK_WORDS})([_\-. ]?\d+)?", re.I)
 _NAMED = 20
 
 
@@ -125,30 +120,25 @@ def _reason(path: Path, archives: bool) -> str:
 
 
 def _refuse_mask_folder(root: Path, folder: Path, classes: set[str]) -> None:
-    for name in folder.relative_to(root).parts:
-        words = [word.lower() for word in _WORDS.findall(name)]
-        if plain_text(name) not in classes and (_MASKS & {*words, *map("".join, pairwise(words))}):
+    for part in (folder, *folder.parents):
+        if part == root:
+            return
+        if plain_text(part.name) not in classes and (is_called_masks(part.name) or is_masks_of_images(part)):
             raise ValueError(
-                f"{folder}: looks like a folder of masks ({name!r}) among images, which are no pictures to learn from "
-                f"or to classify; move it out of {root}, rename it if its files are images, or list the images "
+                f"{folder}: looks like a folder of masks ({part.name!r}) among images, which are no pictures to learn "
+                f"from or to classify; move it out of {root}, rename it if its files are images, or list the images "
                 "in a table"
             )
 
 
 def _refuse_mask_files(images: list[Path]) -> None:
-    stems = {_stem(path).casefold() for path in images}
+    masks = masks_beside(path.name for path in images)
     for path in images:
-        match = _MASK_FILE.fullmatch(_stem(path))
-        if match and match.group(1).casefold() in stems:
+        if path.name in masks:
             raise ValueError(
-                f"{path}: looks like the mask of the image {match.group(1)!r} beside it; move the masks out of the "
+                f"{path}: looks like the mask of the image {masks[path.name]!r} beside it; move the masks out of the "
                 "folder, rename them if they are images, or list the images in a table"
             )
-
-
-def _stem(path: Path) -> str:
-    """A file's name without its suffix, of which ``.nii.gz`` is one."""
-    return Path(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
 
 
 def _relative(path: Path, root: Path) -> str:

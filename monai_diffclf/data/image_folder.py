@@ -14,6 +14,7 @@ from .._patients import known_patient
 from .._text_path import text_path
 from ..image_io.image_files import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from .file_tree import is_hidden, list_images, warn_left_out
+from .mask_names import is_masks_of_images
 from .patients import check_patients, patient_reader
 from .splits import SPLITS, NoSplitError, check_split, split_by_hash, split_name
 from .whole_series import series_or_file, warn_of_parts, whole_series
@@ -127,6 +128,8 @@ def _class_folders(
     """The names of the classes, and the class folders of each folder of a split (or of the root)."""
     parents = {parent: _subfolders(parent) for parent in (folders.values() or [root])}
     present = sorted({folder.name for inside in parents.values() for folder in inside})
+    if names is None:
+        _refuse_masks(root, parents)
     if names is None and len(present) > 1:
         names = class_names(present)
     unknown = [name for name in present if names is None or find_name(name, names) is None]
@@ -145,6 +148,16 @@ def _class_folders(
                     "rename one or put their images together"
                 )
     return list(names or ()), parents
+
+
+def _refuse_masks(root: Path, parents: dict[Path, list[Path]]) -> None:
+    """Refuse folders of images and of their masks, which are no two classes."""
+    for folder in (each for inside in parents.values() for each in inside):
+        if is_masks_of_images(folder):
+            raise ValueError(
+                f"classes: {folder} looks like a folder of masks beside the folder of their images, which are no two "
+                f"classes; put the images into a folder for each class, or name them in classes if {root} has these"
+            )
 
 
 def _files(root: Path, parent: Path, inside: list[Path], names: list[str], volumes: bool) -> list[tuple[int, Path]]:

@@ -110,7 +110,9 @@ def _nifti_grid(path: Path, max_pixels: int) -> ImageGrid:
     shape = tuple(int(n) for n in file.shape)
     check_pixel_count(shape, max_pixels)
     if any(size != 1 for size in shape[3:]):
-        raise ValueError(f"expected one time point, got {shape[3]} in an array {list(shape)}; save one as a file")
+        count = next(size for size in shape[3:] if size != 1)
+        what = "time point" if shape[3] != 1 else "value for each voxel"  # the fifth axis is that of vectors
+        raise ValueError(f"expected one {what}, got {count} in an array {list(shape)}; save one as a file")
     if len(shape) < 3 or 1 in shape[:3]:
         raise ValueError(f"expected a volume, got a plane image {list(shape)}; give the whole scan")
     _check_nifti_affine(file)

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -18,11 +19,24 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.config import Settings, settings
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from pydantic import ValidationError
 
+from ..data.mask_names import masks_beside
 from ..storage.atomic_file import replace_text, replaced
+from .class_labels import find_label
 from .class_store import ClassStore
+from .labelled_images import DAMAGED
 from .names import check_name, resolve_inside
-from .studies_folder import LABELS, STORE, check_folder, drop_unsafe_entries, holds_slices, list_studies, name_images
+from .studies_folder import (
+    LABELS,
+    MASKS,
+    STORE,
+    check_folder,
+    drop_unsafe_entries,
+    holds_slices,
+    list_studies,
+    name_images,
+)
 from .uploads import IMAGE_SUFFIXES, split_suffix
 
 __all__ = ["ClassLabelStore"]
@@ -115,7 +129,7 @@ class ClassLabelStore(ClassStore, LocalDatastore):
         """Store an image, in the place of one that has the same id and kind.
 
         Raises:
-            HTTPException: when the id belongs to a file of another kind.
+            HTTPException: when the id belongs to a file of another kind, or is called as the mask of an image is.
         """
         suffix = split_suffix(Path(image_filename).name, IMAGE_SUFFIXES)[1]
         with self._guard:
@@ -127,6 +141,9 @@ class ClassLabelStore(ClassStore, LocalDatastore):
             if taken or not (image_id + ext).lower().endswith(suffix):
                 raise HTTPException(409, f"image: the id {image_id!r} belongs to another file; choose another id")
             check_name(name, "image")
+            if present is None and (image := masks_beside([*self._file_names(), name]).get(name)):
+                what = f"{image_id!r} looks like the mask of the image {image!r}"
+                raise HTTPException(422, f"image: {what}; choose another id if it is an image")
             with replaced(self.folder / name, shared=True) as temporary:
                 shutil.copyfile(image_filename, temporary)
             info = {**image_info, "ts": int(time.time()), "name": name}
@@ -205,7 +222,8 @@ class ClassLabelStore(ClassStore, LocalDatastore):
         self._init_from_datastore_file()
         found, left_out = list_studies(self.folder, self._extensions, volumes=self.volumes)
         objects = self._datastore.objects
-        known = {image_id + entry.image.ext for image_id, entry in objects.items()}
+        known = self._file_names()
+        dropped = self._drop_masks(left_out)
         new = name_images([name for name in found if name not in known], set(objects))
         for image_id, (name, ext) in new.items():
             info = {"ts": int(time.time()), "name": name}
@@ -217,12 +235,44 @@ class ClassLabelStore(ClassStore, LocalDatastore):
                 some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
                 logger.warning("%s: left out %d %s: %s", self.folder, len(names), reason, some)
             self.left_out = left_out
-        return len(new)
+        return len(new) + dropped
+
+    def _file_names(self) -> set[str]:
+        return {image_id + entry.image.ext for image_id, entry in self._datastore.objects.items()}
+
+    def _drop_masks(self, left_out: dict[str, list[str]]) -> int:
+        """Remove masks that were listed before their images came; one with a label is an image to whoever gave it."""
+        objects, masks = self._datastore.objects, set(left_out.pop(MASKS, []))
+        listed = {image_id: image_id + entry.image.ext for image_id, entry in objects.items()}
+        labelled = {name for image_id, name in listed.items() if name in masks and objects[image_id].labels}
+        gone = [image_id for image_id, name in listed.items() if name in masks - labelled]
+        for image_id in gone:
+            del objects[image_id]
+        if masks - labelled:
+            left_out[MASKS] = sorted(masks - labelled)
+        return len(gone)
+
+    def _add_non_existing_labels(self, tag: str) -> int:
+        """List labels that lie there, with the class that each file names: the store's own file may have been lost."""
+        added = int(super()._add_non_existing_labels(tag))
+        for image_id, entry in self._datastore.objects.items() if added else ():
+            label = entry.labels.get(tag)
+            file = self.get_label_uri(image_id, tag)
+            if label is not None and "label" not in label.info and file.endswith(".json"):
+                with suppress(ValueError, OSError):
+                    label.info.update(self.label_info_of(find_label(file, {}, self.classes), {}))
+        return added
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """Read what is stored; it may have come with the folder, from anyone."""
         with self._guard:
-            super()._init_from_datastore_file(throw_exception)
+            try:
+                super()._init_from_datastore_file(throw_exception)
+            except ValueError as error:
+                file, why = self._datastore_config_path, _first_line(error)
+                raise ValueError(
+                    f"studies: {file} is no datastore of MONAI Label, or damaged: {why}; {DAMAGED}"
+                ) from error
             if self._config_ts != self._checked:
                 drop_unsafe_entries(self._datastore)
                 self._checked = self._config_ts
@@ -234,3 +284,11 @@ class ClassLabelStore(ClassStore, LocalDatastore):
             content = self._datastore.model_dump(exclude={"base_path"})
             replace_text(self._datastore_config_path, json.dumps(content, indent=2, default=str))
             self._config_ts = self._checked = os.stat(self._datastore_config_path).st_mtime
+
+
+def _first_line(error: ValueError) -> str:
+    """The first thing that is wrong; pydantic writes a page of them."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return ": ".join([*map(str, first["loc"]), first["msg"]])

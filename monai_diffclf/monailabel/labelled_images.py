@@ -18,9 +18,14 @@ from ..data.patients import patient_reader
 from .hand_out import BAD, READING, UNSURE
 from .names import check_name
 
-__all__ = ["STORE_FILE", "LabelledImage", "LabelledImages", "read_labels"]
+__all__ = ["DAMAGED", "STORE_FILE", "LabelledImage", "LabelledImages", "read_labels"]
 
 STORE_FILE = "datastore_v2.json"
+DAMAGED = (
+    "put a copy of it back, or remove it and start the server on the folder: it reads the classes in labels/ again, "
+    "but who gave them, patients, scores and images set aside are lost"
+)
+"""What to do about a file of that name that cannot be read."""
 MODELS_OWN = "original"
 """The tag of what a model has found, in MONAI Label's terms: no reader's label."""
 
@@ -101,7 +106,9 @@ def read_labels(
         objects = json.loads(store.read_text(encoding="utf-8"))["objects"]
         entries = sorted(objects.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"studies: {store} is no datastore of MONAI Label: {error!r}") from error
+        raise ValueError(
+            f"studies: {store} is no datastore of MONAI Label, or damaged: {error!r}; {DAMAGED}"
+        ) from error
     find = None if patient_pattern is None else patient_reader(patient_pattern)
     items: list[LabelledImage] = []
     left_out: Counter[str] = Counter()

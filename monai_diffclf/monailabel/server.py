@@ -8,7 +8,7 @@ is not named here is not served.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,6 +34,13 @@ from .task_routes import router as task_router
 from .train_routes import train_router
 
 __all__ = ["app", "build_app"]
+
+# The fields of forms that bring a file.
+_FILES = {
+    "file": "a file",
+    "files": "a file",
+    "label": "a file, JSON such as {} where params names the class",
+}
 
 
 def build_app(options: ServerOptions) -> FastAPI:
@@ -86,9 +93,24 @@ def _invalid(_: Request, error: Any) -> JSONResponse:
     lines = []
     for one in error.errors():
         name = next((str(part) for part in reversed(one["loc"]) if isinstance(part, str)), "request")
-        text = one["msg"].removeprefix("Value error, ")
+        text = _plain(one)
         lines.append(text if text.startswith(f"{name}:") or "expected a plain name" in text else f"{name}: {text}")
     return JSONResponse({"detail": "; ".join(lines)}, 422)
+
+
+def _plain(error: Mapping[str, Any]) -> str:
+    """What is wrong with one parameter; of one that is missing, what was expected and where."""
+    text = str(error["msg"]).removeprefix("Value error, ")
+    where, *names = error["loc"]
+    name = next((each for each in names if isinstance(each, str)), "")
+    missing = error["type"] == "missing"
+    if where == "body" and name in _FILES and (missing or text.startswith("Expected UploadFile")):
+        return f"expected {_FILES[name]}; send it as multipart/form-data, as curl -F {name}=@FILE does"
+    if not missing:
+        return text
+    return (
+        f"expected in the address, as ?{name}=..., got none" if where == "query" else "expected in the body, got none"
+    )
 
 
 def _not_found(_: Request, error: Exception) -> JSONResponse:

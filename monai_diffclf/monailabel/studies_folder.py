@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..data.mask_names import masks_beside
 from ..image_io.dicom_volume import is_slice
 from ..image_io.image_files import is_image_file
 from ..image_io.series_archive import is_series_archive
@@ -23,6 +24,7 @@ from .uploads import IMAGE_SUFFIXES, split_suffix
 
 __all__ = [
     "LABELS",
+    "MASKS",
     "STORE",
     "check_folder",
     "drop_unsafe_entries",
@@ -34,6 +36,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 STORE, LABELS, LOCK = "datastore_v2.json", "labels", ".lock"
+MASKS = "files that look like masks of images beside them (rename those that are images)"
 
 
 def check_folder(folder: Path) -> None:
@@ -54,7 +57,7 @@ def check_folder(folder: Path) -> None:
 def list_studies(
     folder: Path, patterns: Sequence[str], *, volumes: bool = False
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """The names of the images in a folder, and what is left out: reason -> names.
+    """The names of the images in a folder, and what is left out: reason -> names; masks of images beside them too.
 
     Args:
         folder: the folder; what lies in folders below it is left out.
@@ -71,7 +74,9 @@ def list_studies(
                 left_out.setdefault(reason, []).append(entry.name)
             else:
                 found.append(entry.name)
-    return found, left_out
+    if masks := masks_beside(found):
+        left_out[MASKS] = list(masks)
+    return [name for name in found if name not in masks], left_out
 
 
 def name_images(names: Sequence[str], taken: Collection[str]) -> dict[str, tuple[str, str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,9 +32,19 @@ from ..run.options import read_config
 from ..storage.atomic_file import replace_text
 from .bundle_model import BundleModel
 
-__all__ = ["PROGRESS", "RESULT", "TrainPlan", "judge_weights", "main", "settings_of"]
+__all__ = [
+    "LOG",
+    "PROGRESS",
+    "RESULT",
+    "TrainPlan",
+    "judge_weights",
+    "main",
+    "settings_of",
+    "start_process",
+    "why_failed",
+]
 
-PROGRESS, RESULT, RUN = "progress.json", "result.json", "run"
+PLAN, LOG, PROGRESS, RESULT, RUN = "plan.json", "training.log", "progress.json", "result.json", "run"
 STEPS, STEPS_ANEW = 150, 600
 """Steps of a training where nobody says how many epochs: from weights that know the classes, and from none."""
 
@@ -69,6 +80,32 @@ class TrainPlan:
     def save(self, path: Path) -> None:
         """Write it."""
         replace_text(path, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def start_process(plan: TrainPlan, folder: Path, lock: int) -> subprocess.Popen[bytes]:
+    """Start the process of a training.
+
+    Args:
+        plan: what it is told.
+        folder: where it writes, see `TrainedWeights.begin`.
+        lock: open file of the lock on it, which the process holds too, so that none begins there while it runs.
+    """
+    plan.save(folder / PLAN)
+    words = [sys.executable, "-m", "monai_diffclf.monailabel.train_process", str(folder / PLAN)]
+    with open(folder / LOG, "wb") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, pass_fds=[lock])  # noqa: S603
+
+
+def why_failed(folder: Path, code: int) -> str:
+    """Why a process failed: its own line, else the last one; of one that was killed, the signal."""
+    if code < 0:
+        return f"the process was killed by signal {-code}, of which 9 is often a lack of memory; start it again"
+    log = folder / LOG
+    lines = (
+        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
+    )
+    ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (ours or lines or [f"the process ended with exit code {code}"])[-1][:500]
 
 
 def settings_of(plan: TrainPlan, output: Path) -> dict[str, Any]:

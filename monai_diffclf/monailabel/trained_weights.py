@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage.atomic_file import replace_text
+from ..storage.folder_lock import FolderLock
 from .names import check_name, resolve_inside
 
 __all__ = ["BUNDLE", "MODELS", "TrainedWeights", "file_hash"]
@@ -29,7 +30,7 @@ class TrainedWeights:
 
     They lie in ``STUDIES/models/MODEL/0001``, ``0002`` and so on, each a folder that comes into being at once when its
     training has ended; ``served.json`` names the one that is served. What a training writes before lies in ``running``
-    and is never served.
+    and is never served. `lock` keeps the trainings of other servers out, see `begin`.
 
     Args:
         studies: the folder of the images.
@@ -42,6 +43,7 @@ class TrainedWeights:
     def __init__(self, studies: Path, model: str) -> None:
         self.folder = Path(studies) / MODELS / check_name(model, "model")
         self.running = self.folder / RUNNING
+        self.lock = FolderLock(self.folder)
         for path in (self.folder.parent, self.folder, self.running, self.folder / SERVED):
             resolve_inside(path, [studies], "models")
 
@@ -99,14 +101,36 @@ class TrainedWeights:
         try:
             note = json.loads((self.folder / self._known(version) / NOTE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"weights: {self.folder / version / NOTE} cannot be read: {error}") from None
+            file = self.folder / version / NOTE
+            raise ValueError(
+                f"weights: {file} cannot be read: {error}; put a copy of it back, or remove the folder {file.parent}, "
+                "whose weights cannot be served without it"
+            ) from None
         return note if isinstance(note, dict) else {}
 
     def begin(self) -> Path:
-        """An empty folder for a training; what one before left behind goes."""
+        """An empty folder for a training; what one before left behind goes.
+
+        No other training of these weights begins until `end`, in whatever process. A training's own process takes the
+        lock along (``pass_fds=[weights.lock.fileno()]``), as it may outlive the server that began it.
+
+        Raises:
+            ValueError: when another one runs.
+        """
+        try:
+            self.lock.acquire()
+        except ValueError:
+            raise ValueError(
+                f"train: {self.folder.name} is being trained by another server of {self.folder.parent.parent}, or by "
+                "one that has just ended; wait for it, or stop it there: DELETE /train/"
+            ) from None
         shutil.rmtree(self.running, ignore_errors=True)
         self.running.mkdir(parents=True)
         return self.running
+
+    def end(self) -> None:
+        """Let the next training begin; does nothing where none has begun."""
+        self.lock.release()
 
     def add(self, trained: Path, note: dict[str, Any]) -> str:
         """Keep what a training made, all at once.

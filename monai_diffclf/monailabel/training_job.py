@@ -12,10 +12,10 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from .bundle_model import BundleModel
 from .infer_task import DiffusionClassifierTask
 from .inference_queue import InferenceQueue
 from .labelled_images import LabelledImage, read_labels
-from .train_process import PROGRESS, RESULT, RUN, TrainPlan, settings_of
+from .train_process import LOG, PROGRESS, RESULT, RUN, TrainPlan, settings_of, start_process, why_failed
 from .train_request import TrainRequest, divide_labels, parse_train_request
 from .trained_weights import BUNDLE, TrainedWeights, file_hash
 
@@ -36,12 +36,14 @@ __all__ = ["Training"]
 
 logger = logging.getLogger(__name__)
 
-PLAN, TABLE, LOG = "plan.json", "labels.csv", "training.log"
+TABLE = "labels.csv"
 GRACE = 10  # seconds for a process to end after it was told to
 
 
 class Training:
     """Trains the server's models on the labels of its folder, one at a time, each in a process of its own.
+
+    A model of a folder is trained by one server at a time, see `TrainedWeights.begin`.
 
     Args:
         tasks: the models by name; a task's model is replaced when other weights are served.
@@ -95,21 +97,24 @@ class Training:
             its state, as `state`.
 
         Raises:
-            HTTPException: when one runs already, or the labels are too few.
+            HTTPException: when one runs already, here or in another server, or the labels are too few.
         """
         weights, task = self.weights(name), self.tasks[name]
-        with self._lock:
+        with self._lock, ExitStack() as undo:
             if self._task and self._task["status"] == "RUNNING":
                 running = self._task["request"]["model"]
                 raise HTTPException(409, f"train: {running} is being trained; wait for it, or stop it: DELETE /train/")
             try:
                 request = parse_train_request(params)
-                plan, note = self._prepare(name, task.model, request, weights)
+                plan, note, table = self._prepare(name, task.model, request, weights)
             except ValueError as error:
                 raise HTTPException(422, str(error)) from error
-            folder = self._folder = weights.running
-            self._stopped = False
-            self._task = state = {
+            try:
+                undo.callback(weights.end)
+                folder = weights.begin()
+            except ValueError as error:
+                raise HTTPException(409, str(error)) from error
+            state = {
                 "id": str(uuid.uuid4()),
                 "status": "RUNNING",
                 "request": {"model": name, **asdict(request)},
@@ -117,12 +122,12 @@ class Training:
                 | {"left_out": note["labels"]["left_out"]},
                 "start_ts": _now(),
             }
-            plan.save(folder / PLAN)
-            with open(folder / LOG, "wb") as log:
-                words = [sys.executable, "-m", "monai_diffclf.monailabel.train_process", str(folder / PLAN)]
-                self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
+            replace_text(folder / TABLE, table)
+            process = start_process(plan, folder, weights.lock.fileno())
+            self._process, self._folder, self._task, self._stopped = process, folder, state, False
+            undo.pop_all()
         follow = threading.Thread(
-            target=self._follow, args=(name, self._process, state, note, request), name="training", daemon=True
+            target=self._follow, args=(name, weights, process, state, note, request), name="training", daemon=True
         )
         follow.start()
         return self.state() or {}
@@ -182,8 +187,8 @@ class Training:
 
     def _prepare(
         self, name: str, model: BundleModel, request: TrainRequest, weights: TrainedWeights
-    ) -> tuple[TrainPlan, dict[str, Any]]:
-        """Write what the process needs, and say what it will be trained on."""
+    ) -> tuple[TrainPlan, dict[str, Any], str]:
+        """What the process needs, what it will be trained on, and the table of these images."""
         if self.studies is None:
             raise ValueError("studies: expected a folder of images")
         labels = read_labels(
@@ -192,7 +197,7 @@ class Training:
         train, judge = divide_labels(labels.items, model.classes)
         served = weights.served()
         run = weights.run_of(served)
-        folder = weights.begin()
+        folder = weights.running
         plan = TrainPlan(
             bundle=str(model.folder),
             served="" if run is None else str(run),
@@ -204,7 +209,6 @@ class Training:
             parent=os.getpid(),
         )
         settings = settings_of(plan, folder / RUN)
-        replace_text(folder / TABLE, _table({"train": train, "validation": judge}))
         hidden = ("dataset_dir", "output_dir", "initial_weights")
         note = {
             "model": name,
@@ -222,11 +226,12 @@ class Training:
             },
             "start_ts": _now(),
         }
-        return plan, note
+        return plan, note, _table({"train": train, "validation": judge})
 
     def _follow(
         self,
         name: str,
+        weights: TrainedWeights,
         process: subprocess.Popen[bytes],
         state: dict[str, Any],
         note: dict[str, Any],
@@ -234,13 +239,12 @@ class Training:
     ) -> None:
         """Wait for the process, keep what it made, and serve it where that is wanted."""
         code = process.wait()
-        weights = self.weights(name)
         ended: dict[str, Any]
         try:
             if self._stopped:
                 ended = {"status": "STOPPED"}
             elif code:
-                ended = {"status": "ERROR", "error": _last_line(weights.running / LOG, code)}
+                ended = {"status": "ERROR", "error": why_failed(weights.running, code)}
             else:
                 ended = {"status": "DONE", "result": self._keep(name, weights, note, request)}
         except Exception as error:
@@ -248,6 +252,7 @@ class Training:
             ended = {"status": "ERROR", "error": f"{type(error).__name__}: {error}"}
         if ended["status"] == "ERROR":
             logger.warning("the training of %s failed: %s", name, ended["error"])
+        weights.end()
         with self._lock:
             state.update(ended, end_ts=_now())
 
@@ -316,15 +321,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _last_line(log: Path, code: int) -> str:
-    """Why a process failed: its own line, else the last one."""
-    lines = (
-        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
-    )
-    ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (ours or lines or [f"the process ended with exit code {code}"])[-1][:500]
 
 
 def _now() -> str:

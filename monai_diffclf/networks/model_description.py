@@ -169,14 +169,17 @@ def read_model_note(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path).with_suffix(".json")
     if not path.is_file():
         return {}
+    expected = f"path: expected JSON that describes the weights in {path}, got"
+    remedy = (
+        "copy it again from where the weights are from, or remove it: whether the weights are for these classes, size "
+        "and noise can then not be checked, and what else was learned with them is lost"
+    )
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"path: expected JSON that describes the weights in {path}, got something else: {error}"
-        ) from None
+        raise ValueError(f"{expected} something else: {error}; {remedy}") from None
     if not isinstance(note, dict) or not isinstance(note.get("model", {}), dict):
-        raise ValueError(f"path: expected JSON that describes the weights in {path}, got another value")
+        raise ValueError(f"{expected} another value; {remedy}")
     return note
 
 

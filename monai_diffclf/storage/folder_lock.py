@@ -29,7 +29,8 @@ class FolderLock:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self._lock = FileLock(self.folder / ".lock", timeout=0)
+        # Not of one thread: who waits for the end of what was begun may be another.
+        self._lock = FileLock(self.folder / ".lock", timeout=0, thread_local=False)
 
     def acquire(self) -> None:
         """Take the lock.
@@ -51,6 +52,15 @@ class FolderLock:
             # While it is held: whoever waits for the file then sees that it is gone and makes a new one.
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
+
+    def fileno(self) -> int:
+        """The open file of a lock that is held, for ``pass_fds``: a process that has it holds the lock too.
+
+        The lock ends with `release`, or with the last process that has the file.
+        """
+        # filelock has no public name for it.
+        descriptor: int = self._lock._context.lock_file_fd  # type: ignore[assignment]
+        return descriptor
 
     def __enter__(self) -> FolderLock:
         self.acquire()

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from monai_diffclf.data import find_images, load_datalist, load_image_folder
+from monai_diffclf.data.find_classes import find_classes
 from monai_diffclf.data.splits import SPLITS, split_by_hash
 
 
@@ -148,6 +149,10 @@ def test_masks_beside_images_are_refused(tmp_path):
         ("a.nii", "A-label.nii.gz"),
         ("a.v2.nii.gz", "a.v2_seg.nii"),
         ("a.nii.gz", "a.seg.nrrd"),
+        ("BraTS19_2013_0_1_flair.nii.gz", "BraTS19_2013_0_1_seg.nii.gz"),
+        ("BraTS-GLI-00000-000-t1c.nii.gz", "BraTS-GLI-00000-000-seg.nii.gz"),
+        ("UPENN-GBM-00001_11_T1GD.nii.gz", "UPENN-GBM-00001_11_segm.nii.gz"),
+        ("patient001_frame01.nii.gz", "patient001_frame01_gt.nii.gz"),
     ],
 )
 def test_masks_beside_volumes_are_refused(tmp_path, image, mask):
@@ -158,6 +163,33 @@ def test_masks_beside_volumes_are_refused(tmp_path, image, mask):
             nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / name)
     with pytest.raises(ValueError, match=f"{re.escape(mask)}: looks like the mask of the image"):
         find_images(tmp_path, volumes=True)
+
+
+def test_names_like_those_of_masks_are_images_without_an_image_beside(tmp_path):
+    names = ["P1_seg.png", "P2_t1.png", "P3_flair.png", "labelsTr.png", "t1_label.png", "P4_front.png", "P4_seg.png"]
+    for name in names:
+        draw(tmp_path / name)
+    draw(tmp_path / "labelsTr" / "1.png")
+    draw(tmp_path / "labels" / "imagesTr" / "1.png")
+    assert len(find_images(tmp_path)) == 9
+    assert len(find_images(tmp_path / "labelsTr")) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"), [("imagesTr", "labelsTr"), ("imagesTr", "labelsTs"), ("images", "labels"), ("img", "Labels")]
+)
+def test_folders_of_labels_beside_those_of_images_are_refused(tmp_path, images, masks):
+    for n in range(60):
+        draw(tmp_path / images / f"{n}_0000.png")
+        draw(tmp_path / masks / "x" / f"{n}.png")
+    with pytest.raises(ValueError, match=f"x: looks like a folder of masks \\('{masks}'\\) among images"):
+        find_images(tmp_path)
+    assert len(find_images(tmp_path / images)) == 60
+    with pytest.raises(ValueError, match=f"classes: .*{masks} looks like a folder of masks beside the folder of their"):
+        load_image_folder(tmp_path, "train")
+    with pytest.raises(ValueError, match="which are no two classes; put the images into a folder for each class"):
+        find_classes(tmp_path)
+    assert load_image_folder(tmp_path, "train", classes=[images, masks])
 
 
 def test_a_class_may_be_called_mask(tmp_path):

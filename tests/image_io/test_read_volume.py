@@ -130,6 +130,8 @@ def test_lengths_that_are_no_millimetres_are_refused(tmp_path, unit):
         (np.zeros((8, 9, 1), np.int16), r"expected a volume, got a plane image \[8, 9, 1\]"),
         (np.zeros((8, 9), np.int16), r"expected a volume, got a plane image \[8, 9\]"),
         (np.zeros((8, 9, 7, 5), np.int16), "expected one time point, got 5"),
+        (np.zeros((8, 9, 7, 5, 3), np.int16), "expected one time point, got 5"),
+        (np.zeros((8, 9, 7, 1, 3), np.int16), r"expected one value for each voxel, got 3 in an array \[8, 9, 7, 1, 3"),
         (np.zeros((8, 9, 7), np.complex64), "expected real grey values, got complex64"),
         (np.full((8, 9, 7), np.nan, np.float32), "expected finite pixels, got 504 NaN"),
     ],

@@ -84,7 +84,7 @@ def test_dicom_without_a_suffix_can_be_sent(server: StartedServer, tmp_path: Pat
             "model: expected one of ['pneumonia', 'pneumonia_class', 'pneumonia_map'], got 'other'",
         ),
         ("GET", "/datastore/image?image=nobody", 404, "got 'nobody'"),
-        ("GET", "/datastore/image/info", 422, "image: Field required"),
+        ("GET", "/datastore/image/info", 422, "image: expected in the address, as ?image=..., got none"),
         ("GET", "/datastore/label?label=image0&tag=none", 404, "label: there is none of 'image0' with the tag 'none'"),
         ("DELETE", "/datastore/image?id=nobody", 404, "got 'nobody'"),
         ("GET", "/datastore/dataset", 404, "dataset: no image has its final label yet"),

@@ -119,6 +119,7 @@ def test_only_what_gains_the_margin_is_served(make_training: Any, tmp_path: Path
         result = {"difference": {"value": gain}, "network": "abc"}
         (weights.running / "result.json").write_text(json.dumps(result))
         served.append(training._keep(NAME, weights, {}, request)["served"])
+        weights.end()
     assert served == ["bundle", "0002", "0002", "0002"]
     assert training.weights(NAME).versions() == ["0001", "0002", "0003", "0004"], "the others are kept"
 
@@ -166,12 +167,51 @@ def test_a_training_ends_with_its_server(
 
     training = make_training(write_studies(tmp_path / "studies", 60))
     weights = training.weights(NAME)
-    plan, _ = training._prepare(NAME, training.tasks[NAME].model, TrainRequest(max_epochs=2), weights)
+    plan, _, table = training._prepare(NAME, training.tasks[NAME].model, TrainRequest(max_epochs=2), weights)
+    weights.begin()
+    Path(plan.table).write_text(table)
     orphan = TrainPlan(**{**vars(plan), "parent": -1})
     orphan.save(weights.running / "plan.json")
     assert main([str(weights.running / "plan.json")]) == 1
     assert "error: the server has ended" in capsys.readouterr().err
     assert not (weights.running / RESULT).exists() and weights.versions() == []
+
+
+def test_one_server_of_a_folder_trains_a_model_at_a_time(make_training: Any, tmp_path: Path) -> None:
+    studies = write_studies(tmp_path / "studies", 60)
+    first, second = make_training(studies), make_training(studies)
+    first.start(NAME, {"max_epochs": 12, "serve": "always"})
+    plan = (studies / "models" / NAME / "running" / "plan.json").read_bytes()
+    status, reason = refused(lambda: second.start(NAME, {"max_epochs": 1}))
+    assert (status, second.state()) == (409, None)
+    assert reason.startswith(f"train: {NAME} is being trained by another server of {studies}, or by one that")
+    assert (studies / "models" / NAME / "running" / "plan.json").read_bytes() == plan
+    assert wait(first)["status"] == "DONE" and first.weights(NAME).served() == "0001"
+    assert second.start(NAME, {"max_epochs": 5000})["status"] == "RUNNING"
+    assert refused(lambda: first.start(NAME, {}))[0] == 409
+    second._process.kill()  # as the system does where memory runs out
+    state = wait(second)
+    assert (state["status"], "killed by signal 9" in state["error"]) == ("ERROR", True), state
+    assert first.list_weights(NAME)["served"] == "0001" and first.weights(NAME).run_of("0001") is not None
+    assert first.start(NAME, {"max_epochs": 5000})["status"] == "RUNNING", "nothing is left that blocks it"
+
+
+def test_a_training_that_cannot_be_started_blocks_none(
+    make_training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monai_diffclf.monailabel import training_job
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    studies = write_studies(tmp_path / "studies", 60)
+    training = make_training(studies)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_job, "start_process", full)
+        with pytest.raises(OSError, match="no space left"):
+            training.start(NAME, {"max_epochs": 1})
+    assert training.state() is None
+    assert make_training(studies).start(NAME, {"max_epochs": 5000})["status"] == "RUNNING"
 
 
 def test_new_weights_are_judged_against_the_served_ones_on_the_same_images() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_nothing_is_left(tmp_path):
         pass
     assert list((tmp_path / "a" / "b").iterdir()) == []
     FolderLock(tmp_path).release()  # of a lock that is not held
+
+
+def test_another_thread_gives_the_lock_back(tmp_path):
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    with FolderLock(tmp_path):
+        pass
 
 
 def test_a_journal_is_written_by_one(tmp_path):
