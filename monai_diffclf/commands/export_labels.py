@@ -52,7 +52,7 @@ def command(
     if output.suffix.lower() not in (".json", ".csv"):
         raise ValueError(f"output: expected a file .json or .csv, got {output.name}")
     wanted = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
-    found = read_labels(studies, classes=wanted, tags=tags or None, patient_pattern=patient_pattern)
+    found = read_labels(studies, classes=wanted, tags=tags or None, patient_pattern=patient_pattern, volumes=True)
     if not found.items:
         reasons = ", ".join(f"{number} {reason}" for reason, number in found.left_out.items()) or "no images"
         raise ValueError(f"studies: expected labelled images in {studies}, there are none ({reasons})")

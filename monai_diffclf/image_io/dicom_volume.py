@@ -25,7 +25,15 @@ from .file_kind import DICOM_SUFFIXES, kind_of
 from .limits import MAX_PIXELS, check_pixel_count
 from .slice_stack import Slice, Stack, stack_slices
 
-__all__ = ["DicomVolume", "dicom_files", "holds_dicom", "is_slice", "open_dicom_volume", "series_and_image"]
+__all__ = [
+    "DicomVolume",
+    "dicom_files",
+    "holds_dicom",
+    "holds_slices",
+    "is_slice",
+    "open_dicom_volume",
+    "series_and_image",
+]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # What images of one volume have in common, where they say it: patient, place in space and units among it.
@@ -109,6 +117,15 @@ def dicom_files(folder: Path) -> list[Path]:
 def holds_dicom(folder: Path) -> bool:
     """Whether a path is a folder in which, not below it, such a file lies."""
     return folder.is_dir() and any(map(_is_dicom, _plain_files(folder)))
+
+
+def holds_slices(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is the slices of a series: DICOM files, and nothing that is a link or no plain file."""
+    with os.scandir(folder) as entries:
+        files = sorted(entries, key=lambda entry: entry.name)
+    plain = all(entry.is_file(follow_symlinks=False) for entry in files)
+    shown = [entry for entry in files if not entry.name.startswith(".")]
+    return plain and bool(shown) and is_slice(shown[0].path)
 
 
 def series_and_image(path: str | os.PathLike[str]) -> tuple[str, str]:

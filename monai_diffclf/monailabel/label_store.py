@@ -22,6 +22,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from pydantic import ValidationError
 
 from ..data.mask_names import masks_beside
+from ..image_io.dicom_volume import holds_slices
 from ..storage.atomic_file import replace_text, replaced
 from .class_labels import find_label
 from .class_store import ClassStore
@@ -33,7 +34,6 @@ from .studies_folder import (
     STORE,
     check_folder,
     drop_unsafe_entries,
-    holds_slices,
     list_studies,
     name_images,
 )

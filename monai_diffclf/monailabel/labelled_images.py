@@ -15,6 +15,8 @@ import pydicom
 
 from .._patients import known_patient
 from ..data.patients import patient_reader
+from ..image_io.dicom_volume import dicom_files, holds_slices
+from ..image_io.series_archive import series_folder
 from .hand_out import BAD, READING, UNSURE
 from .names import check_name
 
@@ -78,6 +80,7 @@ def read_labels(
     classes: Sequence[str] | None = None,
     tags: Collection[str] | None = None,
     patient_pattern: str | None = None,
+    volumes: bool = False,
 ) -> LabelledImages:
     """The labels that a folder's datastore holds.
 
@@ -87,13 +90,14 @@ def read_labels(
     no label.
 
     The patient is what the image's info says under "patient" (PUT /datastore/image/info), else what the pattern finds
-    in the file's name, else the PatientID of a DICOM file.
+    in the file's name, else the PatientID of a DICOM file, or of the first slice of a series.
 
     Args:
         folder: the folder of the images, with ``datastore_v2.json``.
         classes: names of the classes; None for any.
         tags: whose labels count; None for all but "original".
         patient_pattern: regular expression with one group that finds the patient in a file's name.
+        volumes: whether images may be volumes: then a folder of DICOM slices is one.
 
     Raises:
         ValueError: when there is no datastore, it cannot be read, or the pattern is none.
@@ -113,7 +117,7 @@ def read_labels(
     items: list[LabelledImage] = []
     left_out: Counter[str] = Counter()
     for name, entry in entries:
-        found = _judge(root, name, entry, classes, tags)
+        found = _judge(root, name, entry, classes, tags, volumes)
         if isinstance(found, str):
             left_out[found] += 1
             continue
@@ -123,7 +127,12 @@ def read_labels(
 
 
 def _judge(
-    root: Path, name: str, entry: Any, classes: Sequence[str] | None, tags: Collection[str] | None
+    root: Path,
+    name: str,
+    entry: Any,
+    classes: Sequence[str] | None,
+    tags: Collection[str] | None,
+    volumes: bool,
 ) -> tuple[Path, str, tuple[str, ...]] | str:
     """File, class and tags of an image; or why it is left out."""
     try:
@@ -134,10 +143,10 @@ def _judge(
         return "unreadable entries"
     if aside == BAD:
         return "bad images"
-    if path.is_dir() and not path.is_symlink():
-        return "series in folders of their own, which are not trained on"
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink() or not path.exists():
         return "images that are not there"
+    if path.is_dir() and not (volumes and holds_slices(path)):
+        return "folders, of which a model of volumes takes those of slices alone"
     wanted = {tag: info for tag, info in labels.items() if (tag in tags if tags is not None else tag != MODELS_OWN)}
     if not wanted and aside:
         return "of which readers were unsure"
@@ -165,7 +174,9 @@ def _patient(path: Path, info: Mapping[str, Any], find: Callable[[str], str] | N
     if find is not None:
         return known_patient(find(path.name))
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
-    except (pydicom.errors.InvalidDicomError, OSError, ValueError, TypeError, EOFError):
+        with series_folder(path) as found:
+            file = dicom_files(found)[0] if found.is_dir() else found
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
+    except (pydicom.errors.InvalidDicomError, OSError, ValueError, TypeError, EOFError, IndexError):
         return ""
     return known_patient(header.get("PatientID") or "")

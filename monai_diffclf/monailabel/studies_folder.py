@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.mask_names import masks_beside
-from ..image_io.dicom_volume import is_slice
+from ..image_io.dicom_volume import holds_slices
 from ..image_io.image_files import is_image_file
 from ..image_io.series_archive import is_series_archive
 from .names import check_name, resolve_inside
@@ -28,7 +28,6 @@ __all__ = [
     "STORE",
     "check_folder",
     "drop_unsafe_entries",
-    "holds_slices",
     "list_studies",
     "name_images",
 ]
@@ -149,15 +148,6 @@ def _why_left_out(entry: os.DirEntry[str], patterns: Sequence[str], volumes: boo
     if not any(fnmatch.fnmatch(entry.name.lower(), pattern.lower()) for pattern in patterns):
         return "files of other kinds"
     return "" if _is_image(entry.path, status.st_mtime_ns, status.st_size) else "files that are no images"
-
-
-def holds_slices(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is the slices of a series: DICOM files, and nothing that is a link or no plain file."""
-    with os.scandir(folder) as entries:
-        files = sorted(entries, key=lambda entry: entry.name)
-    plain = all(entry.is_file(follow_symlinks=False) for entry in files)
-    shown = [entry for entry in files if not entry.name.startswith(".")]
-    return plain and bool(shown) and is_slice(shown[0].path)
 
 
 @lru_cache(maxsize=100_000)

@@ -161,8 +161,12 @@ class TrainedWeights:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file; of a folder that of the names and SHA-256 of its files."""
     digest = hashlib.sha256()
+    if path.is_dir():
+        for each in sorted(path.iterdir()):
+            digest.update(f"{each.name}\0{file_hash(each)}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

@@ -192,7 +192,11 @@ class Training:
         if self.studies is None:
             raise ValueError("studies: expected a folder of images")
         labels = read_labels(
-            self.studies, classes=model.classes, tags=request.tags, patient_pattern=self.patient_pattern
+            self.studies,
+            classes=model.classes,
+            tags=request.tags,
+            patient_pattern=self.patient_pattern,
+            volumes=model.spatial_dims == 3,
         )
         train, judge = divide_labels(labels.items, model.classes)
         served = weights.served()

@@ -10,7 +10,7 @@ import pytest
 
 from monai_diffclf.monailabel.labelled_images import read_labels
 from tests.monailabel.example_images import make_picture, write_dicom
-from tests.monailabel.label_studies import CLASSES, write_studies
+from tests.monailabel.label_studies import CLASSES, write_series_studies, write_studies
 
 
 def change(folder: Path, name: str, labels: dict[str, Any] | None = None, **info: Any) -> None:
@@ -82,6 +82,18 @@ def test_patients_by_info_name_and_header(tmp_path: Path) -> None:
     assert [item.group for item in read_labels(studies).items] == ["P7", "image p001", "D9"]
     named = read_labels(studies, patient_pattern=r"([a-z]+)")
     assert [item.patient for item in named.items] == ["P7", "p", "scan"]
+
+
+def test_series_count_for_a_model_of_volumes(tmp_path: Path) -> None:
+    studies = write_series_studies(tmp_path, 6)
+    found = read_labels(studies, classes=CLASSES, volumes=True)
+    assert [item.path.name for item in found.items] == ["s000", "s001", "s002", "s003", "s004.zip", "s005"]
+    assert [item.patient for item in found.items] == ["D0", "D0", "D1", "D1", "D2", "D2"]
+    (studies / "s000" / "linked").symlink_to(studies / "s001" / "IM0000")
+    (studies / "s001" / "below").mkdir()
+    reason = "folders, of which a model of volumes takes those of slices alone"
+    assert read_labels(studies, volumes=True).left_out == {reason: 2}
+    assert read_labels(studies).left_out == {reason: 5}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"objects": []}', '{"objects": 3}', "[" * 100_000])

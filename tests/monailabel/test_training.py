@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.monailabel.label_studies import write_small_bundle, write_studies
+from tests.monailabel.label_studies import write_series_studies, write_small_bundle, write_studies
 
 NAME = "halves"
 
@@ -94,6 +94,19 @@ def test_labels_train_judge_and_change_what_is_served(make_training: Any, tmp_pa
         422,
         "weights: expected one of ['bundle', '0001'], got '0007'",
     )
+
+
+def test_series_of_slices_are_trained_on(make_training: Any, tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path / "volumes", volumes=True)
+    training = make_training(write_series_studies(tmp_path / "studies", 60), bundle)
+    training.start("volumes", {"max_epochs": 1, "serve": "always"})
+    state = wait(training)
+    assert state["status"] == "DONE", state
+    labels = json.loads((tmp_path / "studies/models/volumes/0001/training.json").read_text())["labels"]
+    assert len(labels["train"]) + len(labels["held_back"]) == 60 and not labels["left_out"]
+    assert len({each["sha256"] for each in labels["train"] + labels["held_back"]}) == 60
+    patients = [{each["patient"] for each in labels[part]} for part in ("train", "held_back")]
+    assert not patients[0] & patients[1] and sum(map(len, patients)) == 30
 
 
 def test_only_what_gains_the_margin_is_served(make_training: Any, tmp_path: Path) -> None:
