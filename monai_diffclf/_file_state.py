@@ -7,13 +7,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-__all__ = ["array_hash", "content_hash", "file_state", "further_fields"]
+__all__ = ["array_hash", "content_hash", "file_state", "further_fields", "once_a_file"]
 
+Answer = TypeVar("Answer")
 _NO_PIXELS = ("key", "label", "patient")  # nothing that an image is made of
 
 
@@ -51,6 +53,30 @@ def content_hash(path: str | os.PathLike[str]) -> str:
         while part := content.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def once_a_file(
+    ask: Callable[[str | os.PathLike[str]], Answer],
+) -> Callable[[str | os.PathLike[str]], Answer]:
+    """Have a function of a file remember its answers, until the file's size or time is another one.
+
+    A data set is listed for each of its splits, and its headers need not be read as often. The function raises
+    OSError, too, where there is no such file.
+
+    Args:
+        ask: the function, whose answer depends on what is in the file alone.
+    """
+
+    @lru_cache(maxsize=1 << 18)
+    def known(path: str, size: int, changed: int) -> Answer:
+        return ask(path)
+
+    @wraps(ask)
+    def asked(path: str | os.PathLike[str]) -> Answer:
+        found = os.stat(path)
+        return known(os.fspath(path), found.st_size, found.st_mtime_ns)
+
+    return asked
 
 
 def array_hash(array: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydicom
 
+from .._file_state import once_a_file
 from .dicom_header import value_of
 from .file_kind import has_dicom_mark
 
@@ -43,6 +44,7 @@ def no_image(dataset: Any) -> str:
     return ""
 
 
+@once_a_file
 def no_image_reason(path: str | os.PathLike[str]) -> str:
     """`no_image` of a file; empty where it is not DICOM, or its header cannot be read."""
     if not has_dicom_mark(path):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pydicom
 
 from .._class_names import shown
+from .._file_state import once_a_file
 from .dicom_class import class_name, no_image
 from .dicom_file import PIXEL_ELEMENTS, check_image, decode, has_pixels, open_dicom
 from .dicom_grey import modality_values
@@ -98,6 +99,7 @@ class DicomVolume:
         return np.asarray(volume.transpose(2, 1, 0))
 
 
+@once_a_file
 def is_slice(path: str | os.PathLike[str]) -> bool:
     """Whether a file is DICOM and not an image of several frames: a slice, or what lies beside slices."""
     if not _is_dicom(Path(path)):

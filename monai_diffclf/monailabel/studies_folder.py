@@ -10,10 +10,10 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .._file_state import once_a_file
 from ..data.mask_names import masks_beside
 from ..image_io.dicom_volume import holds_slices
 from ..image_io.image_files import is_image_file
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+_is_image = once_a_file(is_image_file)  # a folder is looked at whenever a file in it comes or goes
 
 STORE, LABELS, LOCK = "datastore_v2.json", "labels", ".lock"
 MASKS = "files that look like masks of images beside them (rename those that are images)"
@@ -147,10 +148,4 @@ def _why_left_out(entry: os.DirEntry[str], patterns: Sequence[str], volumes: boo
         return ""
     if not any(fnmatch.fnmatch(entry.name.lower(), pattern.lower()) for pattern in patterns):
         return "files of other kinds"
-    return "" if _is_image(entry.path, status.st_mtime_ns, status.st_size) else "files that are no images"
-
-
-@lru_cache(maxsize=100_000)
-def _is_image(path: str, changed: int, size: int) -> bool:
-    """Whether a file is an image; it is looked at anew when it has changed."""
-    return is_image_file(path)
+    return "" if _is_image(entry.path) else "files that are no images"
