@@ -195,7 +195,8 @@ def references(folder: Path) -> dict:
     """What one undisturbed process writes; folders to begin trials from."""
     log, reference, half = folder / "reference.log", folder / "reference", folder / "half"
     pid = start(folder, "train", half, log)
-    while not (half / "checkpoint.pt").exists() and time.monotonic() < DEADLINE:
+    # A training begins with a checkpoint; what an evaluation needs comes with the first validation.
+    while not (half / "model.json").exists() and time.monotonic() < DEADLINE:
         time.sleep(0.05)
     os.kill(pid, signal.SIGKILL)
     end(pid)
