@@ -58,7 +58,7 @@ GROUPS = (
     Group("folds", PROBES, LARGE[:2], folds=True),
     Group("changed", ("cnn_finetuned",), LARGE, (0, 1, 2), (*CHANGED, "shortcut")),
     Group("scratch", ("resnet18",), ("kermany_cxr_64", *LARGE), (0, 1, 2)),
-    Group("scratch", ("densenet121",), (*SMALL, *LARGE), (0, 1, 2)),
+    Group("scratch", ("densenet121",), (*SMALL[:3], *LARGE), (0, 1, 2)),
     Group("changed", ("resnet18",), LARGE, (0, 1, 2), (*CHANGED, "shortcut", "corruption", "other_kinds")),
     Group("folds", ("cnn_finetuned", "diffusion_representation", "diffusion_adapted"), LARGE[:2], folds=True),
     Group("folds", ("resnet18",), LARGE[:2], folds=True),
