@@ -86,7 +86,9 @@ def build(architecture: str, data: str) -> torch.nn.Module:
     channels, classes = settings["channels"], len(settings["classes"])
     if architecture == "densenet121":
         if settings["size"] < 64:
-            raise ValueError(f"data: expected images of 64 px or more for densenet121, got {settings['size']} of {data}")
+            raise ValueError(
+                f"data: expected images of 64 px or more for densenet121, got {settings['size']} of {data}"
+            )
         return DenseNet121(spatial_dims=2, in_channels=channels, out_channels=classes)
     if architecture != "resnet18":
         raise ValueError(f"architecture: expected resnet18 or densenet121, got {architecture!r}")

@@ -100,12 +100,19 @@ def test_network_from_scratch_learns_and_goes_on_where_it_was(tmp_path: Path) ->
         whole.fit(validation, train, 0, tmp_path / "b")
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "densenet121"])
-@pytest.mark.parametrize("name", ["pneumoniamnist_28", "isic2017_64"])
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [("resnet18", "pneumoniamnist_28"), ("resnet18", "isic2017_64"), ("densenet121", "busi_64")],
+)
 def test_networks_have_the_classes_and_channels_of_the_data(architecture: str, name: str) -> None:
     settings = protocol()["data"][name]
-    images = torch.zeros(2, settings["channels"], 64, 64)
+    images = torch.zeros(2, settings["channels"], settings["size"], settings["size"])
     assert build(architecture, name).eval()(images).shape == (2, len(settings["classes"]))
+
+
+def test_a_network_that_has_no_output_for_such_small_images_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected images of 64 px or more for densenet121, got 28"):
+        build("densenet121", "pneumoniamnist_28")
 
 
 def test_training_ends_after_a_third_without_a_rise() -> None:
