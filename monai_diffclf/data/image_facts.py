@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,8 @@ def _facts(item: Mapping[str, Any]) -> ImageFacts:
         pixels = _read(path)
         series = path.is_dir()
         fields["file format"] = "folder" if series else path.suffix.lower() or "none"
-        fields["file size"] = float(
-            sum(file.stat().st_size for file in path.iterdir()) if series else path.stat().st_size
-        )
+        files = [file for file in path.iterdir() if file.is_file()] if series else [path]
+        fields["file size"] = float(sum(file.stat().st_size for file in files))
         fields["file name"] = re.sub(r"\d+", "0", path.name.removesuffix(path.suffix))[:40]
     else:
         array = np.asarray(image)
@@ -111,12 +111,19 @@ def _facts(item: Mapping[str, Any]) -> ImageFacts:
 
 def _read(path: Path) -> npt.NDArray[np.float32]:
     """Pixels [H, W, C] or [H, W, D, C] in [0, 1], upright, of a file or a series of slices."""
-    if not (path.is_dir() or kind_of(path) == "NRRD" or is_series_archive(path)):
+    if not _is_volume_alone(path):
         return read_image_file(path)
     values, grid = read_volume_file(path)  # in its own units, as NIfTI files are, and stretched as they are
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) / np.float32(high - low if high != low else 1)
     return np.asarray(upright_volume(scaled, grid.affine)[0][..., None], dtype=np.float32)
+
+
+def _is_volume_alone(path: Path) -> bool:
+    """Whether it is of a kind that is read as a volume only."""
+    with suppress(OSError):  # reading it will say what is wrong
+        return path.is_dir() or is_series_archive(path) or kind_of(path) == "NRRD"
+    return False
 
 
 def _measure(

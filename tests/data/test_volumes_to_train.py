@@ -147,6 +147,13 @@ def test_nrrd_volumes_can_be_looked_at(tmp_path):
     assert len(read_facts([{"image": str(tmp_path / "scan.nrrd"), "label": 0}])) == 1
 
 
+def test_what_cannot_be_looked_at_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name, reason in (("none.png", "there is none"), ("empty", "expected the slices of a DICOM series")):
+        with pytest.raises(ValueError, match=f"{name}: .*{reason}"):
+            read_facts([{"image": str(tmp_path / name), "label": 0}])
+
+
 def test_the_audit_finds_one_scan_in_two_splits(folder, tmp_path, capsys):
     write_series(folder / "val/healthy/again", scan(0), SeriesDescription="head")
     splits = {name: load_datalist(folder, name, classes=CLASSES, volumes=True) for name in ("train", "validation")}
