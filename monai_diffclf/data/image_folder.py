@@ -17,7 +17,7 @@ from .file_tree import is_hidden, list_images, warn_left_out
 from .mask_names import is_masks_of_images
 from .patients import check_patients, patient_reader
 from .splits import SPLITS, NoSplitError, check_split, split_by_hash, split_name
-from .whole_series import series_or_file, warn_of_parts, whole_series
+from .whole_series import warn_of_parts, whole_series
 
 __all__ = ["load_image_folder"]
 
@@ -200,7 +200,7 @@ def _check_patients(
         found[split] = {}
         for folder in parents[where]:
             images = list_images(folder, classes=[folder.name], archives=volumes).images
-            for path in dict.fromkeys(series_or_file(path) for path in images) if volumes else images:
+            for path in whole_series(images) if volumes else images:
                 key = path.relative_to(root).as_posix()
                 patient = read_patient(_inside(key, folders) if read_patient is _by_folder else key)
                 if patient:

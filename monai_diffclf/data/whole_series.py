@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .._class_names import shown
-from ..image_io.dicom_volume import dicom_files, is_slice, series_and_image
+from ..image_io.dicom_volume import is_slice, series_and_image, slice_files
 
-__all__ = ["series_or_file", "warn_of_parts", "whole_series"]
+__all__ = ["warn_of_parts", "whole_series"]
 
 
 def whole_series(paths: Sequence[Path]) -> list[Path]:
@@ -20,12 +20,7 @@ def whole_series(paths: Sequence[Path]) -> list[Path]:
     Args:
         paths: images of a folder and its subfolders.
     """
-    return list(dict.fromkeys(map(series_or_file, paths)))
-
-
-def series_or_file(path: Path) -> Path:
-    """The folder of a file that is a slice, which is the image; any other file itself."""
-    return path.parent if is_slice(path) else path
+    return list(dict.fromkeys(path.parent if is_slice(path) else path for path in paths))
 
 
 def warn_of_parts(images: Iterable[Path], *, stacklevel: int = 3) -> None:
@@ -40,13 +35,13 @@ def warn_of_parts(images: Iterable[Path], *, stacklevel: int = 3) -> None:
     """
     folders: dict[str, list[Path]] = {}
     for folder in images:
-        if folder.is_dir() and (files := dicom_files(folder)):
-            folders.setdefault(series_and_image(files[0])[0], []).append(folder)
+        if folder.is_dir() and (file := next(slice_files(folder), None)):
+            folders.setdefault(series_and_image(file)[0], []).append(folder)
     parts = []
     for series, some in folders.items():
         if not series or len(some) == 1:
             continue
-        held = [{series_and_image(file)[1] for file in dicom_files(folder)} for folder in some]
+        held = [{series_and_image(file)[1] for file in slice_files(folder)} for folder in some]
         if len(set().union(*held)) > max(map(len, held)):  # not copies of one another
             parts.append(" and ".join(shown(str(folder), 200) for folder in some[:3]))
     if parts:

@@ -28,12 +28,12 @@ from .slice_stack import Slice, Stack, stack_slices
 
 __all__ = [
     "DicomVolume",
-    "dicom_files",
     "holds_dicom",
     "holds_slices",
     "is_slice",
     "open_dicom_volume",
     "series_and_image",
+    "slice_files",
 ]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -111,14 +111,15 @@ def is_slice(path: str | os.PathLike[str]) -> bool:
         return True
 
 
-def dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files that lie in a folder itself, but hidden ones and a DICOMDIR, sorted by name."""
-    return sorted(filter(_is_dicom, _plain_files(folder)))
+def slice_files(folder: Path) -> Iterator[Path]:
+    """The DICOM files that lie in a folder itself, but hidden ones and a DICOMDIR, by name; each is opened as asked."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return (path for path in files if path.name.upper() != "DICOMDIR" and _is_dicom(path))
 
 
 def holds_dicom(folder: Path) -> bool:
     """Whether a path is a folder in which, not below it, such a file lies."""
-    return folder.is_dir() and any(map(_is_dicom, _plain_files(folder)))
+    return folder.is_dir() and any(slice_files(folder))
 
 
 def holds_slices(folder: str | os.PathLike[str]) -> bool:
@@ -174,7 +175,7 @@ def open_dicom_volume(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIX
 
 def _headers(path: Path, max_pixels: int) -> list[tuple[Path, Any]]:
     """Each image file with its header, the pixels dropped."""
-    files = dicom_files(path) if path.is_dir() else [path]
+    files = slice_files(path) if path.is_dir() else [path]
     found = []
     for file in files:
         header = open_dicom(file, max_pixels=max_pixels)
@@ -200,12 +201,6 @@ def _headers(path: Path, max_pixels: int) -> list[tuple[Path, Any]]:
             "images; give the path of that file, or take it out"
         )
     return found
-
-
-def _plain_files(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.is_file() and not path.name.startswith(".") and path.name.upper() != "DICOMDIR":
-            yield path
 
 
 def _is_dicom(path: Path) -> bool:

@@ -15,7 +15,7 @@ import pydicom
 
 from .._patients import known_patient
 from ..data.patients import patient_reader
-from ..image_io.dicom_volume import dicom_files, holds_slices
+from ..image_io.dicom_volume import holds_slices, slice_files
 from ..image_io.series_archive import series_folder
 from .hand_out import BAD, READING, UNSURE
 from .names import check_name
@@ -175,8 +175,8 @@ def _patient(path: Path, info: Mapping[str, Any], find: Callable[[str], str] | N
         return known_patient(find(path.name))
     try:
         with series_folder(path) as found:
-            file = dicom_files(found)[0] if found.is_dir() else found
+            file = next(slice_files(found), found) if found.is_dir() else found
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
-    except (pydicom.errors.InvalidDicomError, OSError, ValueError, TypeError, EOFError, IndexError):
+    except (pydicom.errors.InvalidDicomError, OSError, ValueError, TypeError, EOFError):
         return ""
     return known_patient(header.get("PatientID") or "")
